@@ -1,0 +1,114 @@
+"""Categories and their descriptions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from memory.errors import printable
+
+DescriptionKind = Literal["attribute", "sentence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A text about a category.
+
+    Attributes:
+        text: the text as the user gave it.
+        kind: "attribute" for a property ("long red legs"), which is put into a template with the name; "sentence" for
+            a full sentence that names the category itself, which is used as it stands.
+        source: where the text comes from (a file name, a model), free text.
+    """
+
+    text: str
+    kind: DescriptionKind = "attribute"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the text and the kind."""
+        check_text(self.text, "description")
+        check_text(self.source, "source", empty_allowed=True)
+        if self.kind not in ("attribute", "sentence"):
+            raise ValueError(f"description kind {self.kind!r} is neither 'attribute' nor 'sentence'")
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A name to recognise, with what is known about it.
+
+    Attributes:
+        name: the name, kept exactly as given.
+        group: tells equal names apart ("crane" the bird and "crane" the machine).
+        descriptions: texts about the category, distinct, in the order given.
+        metadata: further columns of the label file.
+        exemplars: example images, as paths or references.
+    """
+
+    name: str
+    group: str = ""
+    descriptions: tuple[Description, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    exemplars: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that every text can be stored."""
+        check_text(self.name, "name")
+        check_text(self.group, "group", empty_allowed=True)
+        for key, value in self.metadata.items():
+            check_text(key, "metadata key", empty_allowed=True)
+            check_text(value, "metadata value", empty_allowed=True)
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits made from name and group; independent of row order and descriptions."""
+        return hashlib.sha256(json.dumps([self.name, self.group]).encode()).hexdigest()[:16]
+
+
+def check_text(text: str, what: str, *, empty_allowed: bool = False) -> None:
+    """Refuse the few texts that cannot be stored: empty ones, NUL and lone surrogates.
+
+    Raises:
+        ValueError: with the text and the reason.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"the {what} {text!r} is not a text")
+    if not text and not empty_allowed:
+        raise ValueError(f"the {what} is empty")
+    if "\0" in text:
+        raise ValueError(f"the {what} {printable(text)!r} contains a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the {what} {printable(text)!r} contains a lone surrogate, which is no text") from error
+
+
+def merge_categories(categories: Iterable[Category]) -> list[Category]:
+    """Merge categories of equal name and group, in the order of their first appearance.
+
+    Descriptions and exemplars are united in order, without duplicates (descriptions of equal text and kind are
+    duplicates, whatever their source); of different metadata values under one key the first stays.
+    """
+    groups: dict[tuple[str, str], list[Category]] = {}
+    for category in categories:
+        groups.setdefault((category.name, category.group), []).append(category)
+    return [_merge(members) for members in groups.values()]
+
+
+def _merge(members: list[Category]) -> Category:
+    first = members[0]
+    descriptions: dict[tuple[str, str], Description] = {}
+    metadata: dict[str, str] = {}
+    exemplars: dict[str, None] = {}
+    for member in members:
+        for description in member.descriptions:
+            descriptions.setdefault((description.text, description.kind), description)
+        for key, value in member.metadata.items():
+            metadata.setdefault(key, value)
+        exemplars.update(dict.fromkeys(member.exemplars))
+    if len(members) == 1 and len(descriptions) == len(first.descriptions) and len(exemplars) == len(first.exemplars):
+        return first
+    return Category(first.name, first.group, tuple(descriptions.values()), metadata, tuple(exemplars))

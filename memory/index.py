@@ -1,0 +1,270 @@
+"""Nearest rows by inner product: exact, on CPU or GPU, and approximate.
+
+Rows need not be unit length: folded category vectors (a weighted sum of name and descriptions) are not, and the
+metric is the inner product, not the cosine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.durable import FileRecord, record_file, write_atomically
+from memory.vectors import Matrix
+
+FaissObject: TypeAlias = Any
+"""An object of FAISS, which ships no complete types."""
+
+CHUNK_ROWS = 65_536
+_GPU_MAX_K = 1024
+_DETERMINISTIC_ROWS = 50_000
+_LINKS = 32
+_EF_CONSTRUCTION = 200
+EF_SEARCH = 128
+"""Default breadth of the approximate search: more is slower and finds more."""
+
+
+class SearchIndex(Protocol):
+    """N vectors that can be searched."""
+
+    @property
+    def size(self) -> int:
+        """Number N of rows."""
+
+    def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
+        """Return the best rows of each query.
+
+        Args:
+            queries: (Q, D) finite float32.
+            k: how many rows, at least 1.
+
+        Returns:
+            Inner products (Q, k') float32 and rows (Q, k') int64 with k' = min(k, N), best first; of equal products
+            the lower row comes first.
+
+        Raises:
+            ValueError: queries of another shape, or not finite; k below 1.
+        """
+
+
+class ExactIndex:
+    """Every row is compared.
+
+    Args:
+        vectors: (N, D) float32; kept, not copied.
+    """
+
+    def __init__(self, vectors: Matrix) -> None:
+        """Keep the rows, on the GPU as well where there is one."""
+        self._vectors = vectors
+        self._gpu = _GpuRows(vectors) if len(vectors) and gpu_count() else None
+
+    @property
+    def size(self) -> int:
+        """Number N of rows."""
+        return len(self._vectors)
+
+    def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
+        """Return the best rows of each query; see ``SearchIndex.search``."""
+        queries, k = _check(queries, k, *self._vectors.shape)
+        if self._gpu is None or k >= min(_GPU_MAX_K, self.size):
+            return self._search_chunks(queries, k)
+        scores, rows = self._gpu.search(queries, k + 1)
+        scores, rows = _in_order(scores, rows)
+        tied = scores[:, k - 1] == scores[:, k]
+        scores, rows = scores[:, :k], rows[:, :k]
+        if tied.any():
+            scores[tied], rows[tied] = self._search_chunks(queries[tied], k)
+        return scores, rows
+
+    def _search_chunks(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
+        scores = np.empty((len(queries), 0), np.float32)
+        rows = np.empty((len(queries), 0), np.int64)
+        for start in range(0, self.size, CHUNK_ROWS):
+            products = queries @ self._vectors[start : start + CHUNK_ROWS].T
+            best_scores, best_rows = _best(products, k)
+            scores = np.concatenate((scores, best_scores), axis=1)
+            rows = np.concatenate((rows, best_rows + start), axis=1)
+            if start:
+                scores, rows = _in_order(scores, rows)
+                scores, rows = scores[:, :k], rows[:, :k]
+        return scores, rows
+
+
+class HnswIndex:
+    """Approximate search in a graph of near neighbours (FAISS HNSW).
+
+    Args:
+        index: a FAISS ``IndexHNSWFlat`` with the inner product.
+        ef_search: breadth of the search; at least k is used.
+    """
+
+    def __init__(self, index: FaissObject, *, ef_search: int = EF_SEARCH) -> None:
+        """Take a built graph; see ``build`` and ``load``."""
+        self._index = index
+        self._ef_search = ef_search
+
+    @classmethod
+    def build(cls, vectors: Matrix, *, ef_search: int = EF_SEARCH) -> HnswIndex:
+        """Build the graph over (N, D) float32 rows; up to 50,000 rows the same rows give the same graph."""
+        import faiss
+
+        index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = _EF_CONSTRUCTION
+        threads = faiss.omp_get_max_threads()
+        if len(vectors) <= _DETERMINISTIC_ROWS:
+            faiss.omp_set_num_threads(1)
+        try:
+            index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        finally:
+            faiss.omp_set_num_threads(threads)
+        return cls(index, ef_search=ef_search)
+
+    @classmethod
+    def load(cls, path: Path, record: FileRecord, *, ef_search: int = EF_SEARCH) -> HnswIndex | None:
+        """Read an index that ``save`` wrote; None when the file is not the one recorded."""
+        if not path.is_file() or path.stat().st_size != record.size or record_file(path) != record:
+            return None
+        import faiss
+
+        limit = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(4 * record.size)
+        try:
+            index = faiss.deserialize_index(np.fromfile(path, np.uint8))
+        except RuntimeError:
+            return None
+        finally:
+            faiss.set_deserialization_vector_byte_limit(limit)
+        return cls(index, ef_search=ef_search)
+
+    def save(self, path: Path) -> FileRecord:
+        """Replace a file by this index, and return its size and hash."""
+        import faiss
+
+        data = faiss.serialize_index(self._index).tobytes()
+        write_atomically(path, data)
+        return FileRecord(len(data), hashlib.sha256(data).hexdigest())
+
+    @property
+    def size(self) -> int:
+        """Number N of rows."""
+        return int(self._index.ntotal)
+
+    def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
+        """Return near rows of each query; see ``SearchIndex.search``. A query that reaches too few is done exactly."""
+        queries, k = _check(queries, k, self.size, self._index.d)
+        if not k:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        settings = _faiss().SearchParametersHNSW()
+        settings.efSearch = max(self._ef_search, k)
+        scores, rows = self._index.search(queries, k, params=settings)
+        short = (rows < 0).any(axis=1)
+        if short.any():
+            scores[short], rows[short] = ExactIndex(self._vectors()).search(queries[short], k)
+        return _in_order(scores, rows)
+
+    def _vectors(self) -> Matrix:
+        """Return the (N, D) rows as a view of the index's own storage."""
+        storage = _faiss().downcast_index(self._index.storage)
+        flat: Matrix = _faiss().rev_swig_ptr(storage.get_xb(), self.size * self._index.d)
+        return flat.reshape(self.size, self._index.d)
+
+
+class _GpuRows:
+    """Rows that stay on the first GPU."""
+
+    def __init__(self, vectors: Matrix) -> None:
+        """Copy the rows to the GPU."""
+        import faiss
+
+        self._resources = faiss.StandardGpuResources()
+        self._index = faiss.GpuIndexFlatIP(self._resources, vectors.shape[1])
+        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+
+    def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
+        """Return (Q, k) products and rows, best first, equal products in any order."""
+        scores, rows = self._index.search(queries, k)
+        return scores, rows
+
+
+def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
+    """Return the (Q, N) float32 products of (Q, D) queries with (N, D) vectors, on the GPU where FAISS sees one."""
+    if gpu_count() and len(queries) and len(vectors):
+        import faiss
+
+        products: Matrix = faiss.pairwise_distance_gpu(
+            _gpu_resources(),
+            np.ascontiguousarray(queries, np.float32),
+            np.ascontiguousarray(vectors, np.float32),
+            metric=faiss.METRIC_INNER_PRODUCT,
+        )
+        return products
+    return queries @ vectors.T
+
+
+def recall_at_k(approximate: SearchIndex, exact: SearchIndex, queries: Matrix, k: int = 10) -> float:
+    """Return which share of the k best rows an approximate search finds, in [0, 1].
+
+    A row counts as found when its product reaches the exact k-th best one, so rows of equal products stand in for
+    each other. Without rows or queries the recall is 1.
+    """
+    found, _ = approximate.search(queries, k)
+    best, _ = exact.search(queries, k)
+    if not best.size:
+        return 1.0
+    return float((found >= best[:, -1:] - 1e-6).mean())
+
+
+@cache
+def gpu_count() -> int:
+    """Return how many GPUs FAISS can use; 0 for a build without GPU support."""
+    import faiss
+
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
+
+
+def _faiss() -> FaissObject:
+    """Return the module; its type stubs lack parts that are used here."""
+    import faiss
+
+    return faiss
+
+
+@cache
+def _gpu_resources() -> FaissObject:
+    import faiss
+
+    return faiss.StandardGpuResources()
+
+
+def _check(queries: Matrix, k: int, size: int, dim: int) -> tuple[Matrix, int]:
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise ValueError(f"queries have shape {queries.shape}; (Q, {dim}) is expected")
+    if not np.isfinite(queries).all():
+        raise ValueError("a query holds NaN or infinity; look for it in the image encoder")
+    if k < 1:
+        raise ValueError(f"k is {k}; at least 1 is expected")
+    return queries, min(k, size)
+
+
+def _best(products: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
+    """Return the min(k, n) largest of (Q, n) products in each row, and their columns; lower columns win ties."""
+    k = min(k, products.shape[1])
+    bounds = np.partition(products, -k, axis=1)[:, -k]
+    columns = np.empty((len(products), k), np.int64)
+    for row, (values, bound) in enumerate(zip(products, bounds, strict=True)):
+        candidates = np.flatnonzero(values >= bound)
+        columns[row] = candidates[np.argsort(-values[candidates], kind="stable")[:k]]
+    return np.take_along_axis(products, columns, axis=1), columns
+
+
+def _in_order(scores: Matrix, rows: NDArray[np.int64]) -> tuple[Matrix, NDArray[np.int64]]:
+    """Sort each query's hits: best first, lower rows first among equal scores."""
+    order = np.lexsort((rows, -scores), axis=1)
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -1,0 +1,108 @@
+"""Opening a memory: is it what its manifest says, and can it be made so again?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from memory.durable import FileRecord, record_file
+from memory.errors import MemoryDamaged, MemoryStoreError, printable
+from memory.lock import WriterLock
+from memory.manifest import REBUILD, Manifest, TableRecord, read_manifest
+from memory.store import TableStore
+
+QUARANTINE = "_quarantine"
+_HASH_THREADS = 4
+_ATTEMPTS = 5
+
+
+def open_checked(directory: Path) -> Manifest:
+    """Read the manifest of a memory and check every file it vouches for.
+
+    A writer that publishes in the meantime makes this start again with what it published.
+
+    Raises:
+        MemoryNotFound, SchemaTooNew: see ``read_manifest``.
+        MemoryDamaged: a vouched file is missing or changed, or a table has another number of rows.
+        MemoryStoreError: a newer, broken file of Lance is in the way and cannot be moved.
+    """
+    for attempt in range(_ATTEMPTS):
+        manifest = read_manifest(directory)
+        try:
+            _check(directory, manifest)
+        except MemoryDamaged:
+            if attempt + 1 < _ATTEMPTS and read_manifest(directory) != manifest:
+                continue
+            raise
+        return manifest
+    raise MemoryStoreError(f"{printable(str(directory))} is being rewritten again and again; open it when that ends.")
+
+
+def intact_tables(directory: Path, manifest: Manifest) -> dict[str, TableRecord]:
+    """Return the tables whose files are all as the manifest says."""
+    return {name: table for name, table in manifest.tables.items() if not damaged_files(directory, table.files)}
+
+
+def damaged_files(directory: Path, files: Mapping[str, FileRecord]) -> list[str]:
+    """Return what is wrong with files, one line for each that is missing or changed."""
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        reasons = pool.map(lambda item: _damage(directory / item[0], item[1]), files.items())
+        return [f"{name} {reason}" for name, reason in zip(files, reasons, strict=True) if reason]
+
+
+def _damage(path: Path, record: FileRecord) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != record.size:
+            return f"has {size} bytes instead of {record.size}"
+        return None if record_file(path) == record else "has other content than was written"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _check(directory: Path, manifest: Manifest) -> None:
+    files = {name: record for table in manifest.tables.values() for name, record in table.files.items()}
+    damage = damaged_files(directory, files)
+    if damage:
+        more = f" (and {len(damage) - 1} more files)" if len(damage) > 1 else ""
+        raise MemoryDamaged(f"{printable(str(directory), 400)} is damaged: {damage[0]}{more}. {REBUILD}.")
+    store = TableStore(directory)
+    for name, table in manifest.tables.items():
+        rows = _count(directory, store, name, table)
+        if rows != table.rows:
+            raise MemoryDamaged(
+                f"{printable(str(directory), 400)} is damaged: the table {name!r} has {rows} rows instead of "
+                f"{table.rows}. {REBUILD}."
+            )
+
+
+def _count(directory: Path, store: TableStore, name: str, table: TableRecord) -> int:
+    """Count rows; a broken manifest of a version that was never vouched for is put out of Lance's way."""
+    try:
+        return store.count(name, table)
+    except (RuntimeError, ValueError, OSError) as error:
+        suspects = store.newer_manifests(name, table)
+        if not suspects:
+            raise MemoryDamaged(
+                f"{printable(str(directory), 400)} is damaged: Lance cannot open the table {name!r} "
+                f"({printable(str(error), 200)}). {REBUILD}."
+            ) from error
+    _quarantine(directory, suspects)
+    return store.count(name, table)
+
+
+def _quarantine(directory: Path, files: Iterable[str]) -> None:
+    """Move files to the folder ``_quarantine``, under names that tell where they were."""
+    with WriterLock(directory):
+        folder = directory / QUARANTINE
+        folder.mkdir(exist_ok=True)
+        for file in files:
+            target = folder / file.replace("/", "-")
+            number = 0
+            while target.exists():
+                number += 1
+                target = folder / f"{file.replace('/', '-')}.{number}"
+            (directory / file).rename(target)

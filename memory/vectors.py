@@ -1,0 +1,131 @@
+"""The vectors of a memory, as arrays, and the arithmetic on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.category import Category
+from memory.errors import BadVectors, printable
+
+UNIT_TOLERANCE = 1e-3
+"""How far the length of a row may be from 1 to count as a unit row."""
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryVectors:
+    """All vectors of a memory: C categories, J descriptions, K exemplars, D dimensions.
+
+    Matrices are float32, C-contiguous and read-only, with unit rows. Categories are sorted by id. A category without
+    descriptions has no description rows.
+
+    Attributes:
+        categories: (C) the categories.
+        names: (C, D) vectors of the names.
+        offsets: (C + 1) int64; the descriptions of category c are the rows ``offsets[c]:offsets[c + 1]``.
+        grounded: (J, D) vectors of the descriptions together with the name.
+        bare: (J, D) vectors of the descriptions without the name.
+        descriptions: (J) the texts of the descriptions, as the user gave them.
+        exemplar_offsets: (C + 1) int64; exemplars of category c are ``exemplar_offsets[c]:exemplar_offsets[c + 1]``.
+        exemplars: (K, D) vectors of the example images.
+        exemplar_hashes: (K) hexadecimal sha256 of the image files.
+        exemplar_references: (K) where the images are.
+    """
+
+    categories: Sequence[Category]
+    names: Matrix
+    offsets: NDArray[np.int64]
+    grounded: Matrix
+    bare: Matrix
+    descriptions: Sequence[str]
+    exemplar_offsets: NDArray[np.int64]
+    exemplars: Matrix
+    exemplar_hashes: Sequence[str]
+    exemplar_references: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExemplarSet:
+    """Example images of categories, encoded by the caller.
+
+    Attributes:
+        category_ids: (K) id of the category that each image shows.
+        references: (K) where the images are.
+        hashes: (K) hexadecimal sha256 of the image files.
+        vectors: (K, D) float32 unit rows.
+    """
+
+    category_ids: Sequence[str]
+    references: Sequence[str]
+    hashes: Sequence[str]
+    vectors: Matrix
+
+    def __post_init__(self) -> None:
+        """Check that the columns are of one length."""
+        lengths = {len(self.category_ids), len(self.references), len(self.hashes), len(self.vectors)}
+        if len(lengths) > 1:
+            raise ValueError(f"an exemplar set has columns of different lengths: {sorted(lengths)}")
+
+
+def check_unit_rows(vectors: NDArray[np.floating], labels: Sequence[str], dim: int, source: str) -> Matrix:
+    """Check vectors before they are stored.
+
+    Args:
+        vectors: (N, D) rows.
+        labels: (N) what each row stands for, for messages.
+        dim: D, as the encoder's card says.
+        source: who made them, for messages.
+
+    Returns:
+        The vectors as C-contiguous float32.
+
+    Raises:
+        BadVectors: another shape, or a row that is not finite or not of unit length; names the row's label.
+    """
+    matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+    if matrix.shape != (len(labels), dim):
+        raise BadVectors(f"{source} gave vectors of shape {matrix.shape} where ({len(labels)}, {dim}) was expected.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix))
+        bad = ~(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise BadVectors(
+            f"{source} gave {int(bad.sum())} vectors that are not of finite unit length; the first, of length "
+            f"{lengths[row]:.4g}, is for {printable(labels[row])!r}. Normalise the rows, and look for NaN in the model."
+        )
+    return matrix
+
+
+def unit_mean(vectors: Matrix, groups: NDArray[np.int64], labels: Sequence[str]) -> Matrix:
+    """Average groups of consecutive unit rows and normalise the means.
+
+    Args:
+        vectors: (N, D) unit rows.
+        groups: (G) int64 number of rows of each group, at least 1, summing to N.
+        labels: (G) what each group stands for, for messages.
+
+    Returns:
+        (G, D) float32 unit rows. A group of one row is that row, unchanged.
+
+    Raises:
+        BadVectors: the rows of a group cancel out.
+    """
+    if not len(groups) or (groups == 1).all():
+        return vectors
+    starts = np.concatenate(([0], np.cumsum(groups)[:-1]))
+    sums = np.add.reduceat(vectors.astype(np.float64), starts, axis=0)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    zero = lengths[:, 0] < 1e-6 * groups
+    if zero.any():
+        label = printable(labels[int(np.flatnonzero(zero)[0])])
+        raise BadVectors(f"the vectors of the texts for {label!r} cancel out; use other templates.")
+    means: Matrix = (sums / lengths).astype(np.float32)
+    single = groups == 1
+    means[single] = vectors[starts[single]]
+    return means

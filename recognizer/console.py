@@ -1,0 +1,69 @@
+"""What a person sees: progress bars and notes on stderr, tables as text, and errors as one sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+
+def note(message: str) -> None:
+    """Write a line of chatter to stderr."""
+    sys.stderr.write(message + "\n")
+
+
+@contextmanager
+def progress_bar(total: int, unit: str, description: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr while something long goes on; yields what to call with the number of units just done."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, desc=description, dynamic_ncols=True, smoothing=0.1) as bar:
+
+        def advance(done: int) -> None:
+            bar.update(done)
+
+        yield advance
+
+
+@contextmanager
+def text_progress() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar over the texts to encode; yields a callback of (done, total). Nothing is shown where there are none."""
+    from tqdm import tqdm
+
+    with tqdm(total=0, unit="text", desc="encode", dynamic_ncols=True, delay=0.5) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, widest: int = 60) -> str:
+    """Lay out a table as text: columns aligned, cells longer than `widest` characters elided, non-printables escaped."""
+    cells = [[_cell(value, widest) for value in row] for row in (headers, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def user_errors() -> tuple[type[BaseException], ...]:
+    """Return the errors whose message is meant for the user and needs no traceback.
+
+    Looked up only when an error is at hand, so that starting the command line imports none of this.
+    """
+    from memory import MemoryStoreError
+    from recognizer.errors import RecognizerError
+    from recognizer.images import ImageError, ImageInputError
+    from recognizer.results import ResultsError
+
+    known = [MemoryStoreError, RecognizerError, ImageError, ImageInputError, ResultsError]
+    encoder_errors = sys.modules.get("recognizer.encoder.errors")
+    if encoder_errors is not None:
+        known.append(encoder_errors.EncoderError)
+    return tuple(known)
+
+
+def _cell(value: str, widest: int) -> str:
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in value)
+    return shown if len(shown) <= widest else shown[: widest - 1] + "…"

@@ -1,0 +1,70 @@
+"""The whole path on photographs that ship with the package: labels, memory, results, annotated pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from memory import BuildReport, Memory, read_labels
+from recognizer.encoder import Encoder
+from recognizer.explanation import draw_regions
+from recognizer.images import list_images
+from recognizer.recognizer import Recognizer
+from recognizer.results import ResultRow, open_results
+from recognizer.run import recognize_into, run_setup
+
+DATA = Path(__file__).parent / "demo_data"
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo made.
+
+    Attributes:
+        report: of the build.
+        rows: one result per photograph.
+        results: the results file.
+        pictures: the annotated pictures.
+    """
+
+    report: BuildReport
+    rows: list[ResultRow]
+    results: Path
+    pictures: list[Path]
+
+
+def run_demo(output: Path, *, device: str = "auto", precision: str = "auto") -> Demo:
+    """Build a memory from the demo's label file, recognise its photographs and draw the evidence.
+
+    Args:
+        output: folder for the memory, the results and the pictures; what an earlier demo left there is replaced.
+        device: of the encoder.
+        precision: of the encoder.
+    """
+    encoder = Encoder.load("starter", device=device, precision=precision)
+    report = Memory.build(
+        read_labels(DATA / "labels.json"), output / "memory", encoder=encoder, templates=encoder.default_templates
+    )
+    recognizer = Recognizer(encoder, Memory.open(output / "memory"))
+    listing = list_images([DATA / "photos"])
+    setup = run_setup(recognizer.memory, recognizer.settings, listing, device=device, precision=precision)
+    rows: list[ResultRow] = []
+    with open_results(
+        output / "results.jsonl", keys=listing.keys, batch_size=len(listing), setup=setup, overwrite=True
+    ) as sink:
+        for batch in recognize_into(recognizer, listing, sink):
+            rows.extend(row for row in batch if isinstance(row, ResultRow))
+        sink.finish()
+    return Demo(report, rows, output / "results.jsonl", [_draw(row, output / "pictures") for row in rows])
+
+
+def _draw(row: ResultRow, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    best = row.candidates[0]
+    with Image.open(DATA / "photos" / row.path) as photograph:
+        picture = draw_regions(photograph.convert("RGB"), best, title=f"{best.category} ({best.confidence:.0%})")
+    path = folder / Path(row.path).with_suffix(".png").name
+    picture.save(path)
+    return path

@@ -1,0 +1,91 @@
+"""What is installed, what it can run on, and which weights are at hand."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recognizer.results.versions import package_versions
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        subject: what was looked at.
+        finding: what was found.
+        ok: False where a command would fail because of it.
+    """
+
+    subject: str
+    finding: str
+    ok: bool = True
+
+
+def examine() -> Sequence[Check]:
+    """Look at versions, devices, precision, FAISS and weights; nothing is downloaded or changed."""
+    return [*_versions(), *_devices(), _faiss(), *_weights(), _offline()]
+
+
+def _versions() -> list[Check]:
+    packages = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    return [Check("python", f"{platform.python_version()} on {platform.platform()}"), Check("packages", packages)]
+
+
+def _devices() -> list[Check]:
+    import torch
+
+    from recognizer.encoder.precision import choose_device, choose_precision
+
+    device = choose_device("auto")
+    found = [
+        f"cuda:{number} {torch.cuda.get_device_name(number)} ({torch.cuda.mem_get_info(number)[1] / 2**30:.0f} GiB)"
+        for number in range(torch.cuda.device_count())
+    ]
+    cpu = f"cpu with {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return [
+        Check("devices", "; ".join([*found, cpu])),
+        Check("by default", f"{device}, {choose_precision('auto', device)}"),
+    ]
+
+
+def _faiss() -> Check:
+    import faiss
+
+    from memory.index import gpu_count
+
+    build = "GPU build" if hasattr(faiss, "StandardGpuResources") else "CPU build"
+    return Check("faiss", f"{faiss.__version__}, {build}, {gpu_count()} GPUs visible to it")
+
+
+def _weights() -> list[Check]:
+    from recognizer.encoder import EncoderUnavailable
+    from recognizer.encoder.weights import starter_image_weights, starter_text_folder
+
+    checks = []
+    for subject, find in (("starter image weights", starter_image_weights), ("starter text weights", starter_text_folder)):
+        try:
+            checks.append(Check(subject, f"{find()} (sha256 as published)"))
+        except EncoderUnavailable as error:
+            checks.append(Check(subject, str(error), ok=False))
+    checks.append(Check("hub cache", _hub_cache()))
+    return checks
+
+
+def _hub_cache() -> str:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = sorted(repository.repo_id for repository in scan_cache_dir().repos)
+    except CacheNotFound:
+        repositories = []
+    return ", ".join(repositories) or "no models; open_clip tags need a network or a local checkpoint"
+
+
+def _offline() -> Check:
+    offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
+    return Check("hub access", f"off ({', '.join(offline)})" if offline else "allowed by the environment")

@@ -1,0 +1,196 @@
+"""The encoder: images and texts into one space, with regions and their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from memory.encoder_card import EncoderCard
+from recognizer.encoder.errors import EncoderError
+from recognizer.encoder.features import ImageFeatures
+from recognizer.encoder.frame import Frame
+from recognizer.encoder.open_clip_model import load_open_clip
+from recognizer.encoder.precision import Precision, choose_device, choose_precision
+from recognizer.encoder.regions import regions_from_crops, regions_from_tokens
+from recognizer.encoder.starter import StarterSettings, load_starter
+from recognizer.encoder.text_batches import encode_in_buckets
+from recognizer.encoder.towers import EncoderParts
+from recognizer.encoder.windows import WindowSettings
+
+STARTER = "starter"
+
+
+class Encoder:
+    """Two towers behind one interface. Make one with `Encoder.load`.
+
+    Vectors come out as float32 unit rows whatever the precision inside. Encoding is meant for one thread at a
+    time; `preprocess` may run in many threads beside it.
+
+    Attributes:
+        card: Name, fingerprint, precision, dimensions and spec, as a memory stores them.
+        device: Where the towers compute.
+        precision: `fp32` or `bf16`.
+        default_templates: Texts around a category name that suit the model, with `{}` for the name.
+        region_source: Where region vectors come from, in words for people.
+    """
+
+    def __init__(self, parts: EncoderParts, *, device: torch.device, precision: Precision) -> None:
+        """Put the parts together; `device` and `precision` are those the towers were made for."""
+        self._image_tower = parts.image_tower
+        self._text_tower = parts.text_tower
+        self._windows = parts.windows
+        self.device = device
+        self.precision = precision
+        self.default_templates = parts.templates
+        self.region_source = parts.image_tower.region_source
+        self.card = EncoderCard(
+            name=parts.name,
+            fingerprint=parts.fingerprint,
+            precision=precision,
+            dim=parts.image_tower.dim,
+            spec=parts.spec,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        model: str = STARTER,
+        pretrained: str | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        starter: StarterSettings | None = None,
+        windows: WindowSettings | None = None,
+    ) -> Encoder:
+        """Load an encoder.
+
+        Args:
+            model: `starter`, a model name of open_clip, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
+            pretrained: For an open_clip name: a tag, a checkpoint file or `random`.
+            device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`.
+            precision: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
+            starter: Settings of the starter encoder.
+            windows: The regions of an open_clip model; the starter has its own in `starter`.
+
+        Raises:
+            EncoderError: If the arguments do not fit together.
+            EncoderUnavailable: If a file is missing and cannot be fetched.
+        """
+        chosen_device = choose_device(device)
+        chosen_precision = choose_precision(precision, chosen_device)
+        if model == STARTER:
+            if pretrained is not None or windows is not None:
+                raise EncoderError("the starter encoder takes neither pretrained nor windows, only starter settings")
+            parts = load_starter(starter or StarterSettings(), device=chosen_device, precision=chosen_precision)
+        elif starter is not None:
+            raise EncoderError(f"starter settings do not apply to {model}")
+        else:
+            parts = load_open_clip(
+                model,
+                pretrained,
+                windows=windows or WindowSettings(),
+                device=chosen_device,
+                precision=chosen_precision,
+            )
+        return cls(parts, device=chosen_device, precision=chosen_precision)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], *, device: str = "auto", precision: str = "auto") -> Encoder:
+        """Load the encoder that `spec`, the spec of an `EncoderCard`, describes.
+
+        Raises:
+            EncoderError: If the spec is of no kind this version knows.
+            EncoderUnavailable: If a file is missing and cannot be fetched.
+        """
+        match spec:
+            case {"kind": "starter", "settings": settings}:
+                return cls.load(device=device, precision=precision, starter=StarterSettings.from_json(settings))
+            case {"kind": "open_clip", "model": model, "pretrained": pretrained}:
+                return cls.load(model, pretrained, device=device, precision=precision)
+        raise EncoderError(f"an encoder of kind {spec.get('kind')!r} is unknown to this version: {dict(spec)}")
+
+    @property
+    def dim(self) -> int:
+        """D, dimensions of the joint space."""
+        return self.card.dim
+
+    @property
+    def input_size_hw(self) -> tuple[int, int]:
+        """Height and width of the model input, in pixels."""
+        return self._image_tower.preprocessing.size_hw
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode texts, every distinct one once.
+
+        Returns:
+            (N, D) float32 unit rows. A row depends on its own text alone, to the last bit.
+        """
+        return encode_in_buckets(self._text_tower, texts, device=self.device)
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than the text tower's context, and lose their end."""
+        limit = self._text_tower.context_length
+        return sum(count > limit for count in self._text_tower.count_tokens(texts))
+
+    def preprocess(self, image: Image.Image, displayed_size_hw: tuple[int, int] | None = None) -> tuple[Tensor, Frame]:
+        """Make one image's pixels and frame, on the CPU; safe in many threads at once.
+
+        Args:
+            image: The picture, upright.
+            displayed_size_hw: Its height and width as displayed, where `image` was decoded at a reduced scale.
+
+        Returns:
+            (3, H, W) uint8 pixels for `encode_pixels`, and the frame that leads back to displayed pixels.
+        """
+        return self._image_tower.preprocessing.pixels(image, displayed_size_hw)
+
+    def encode_images(self, images: Sequence[Image.Image], *, batch_size: int = 32) -> ImageFeatures:
+        """Preprocess and encode at least one image, `batch_size` at a time.
+
+        Raises:
+            ValueError: If there are no images.
+        """
+        if not images:
+            raise ValueError("encode_images was given no images")
+        parts = []
+        for start in range(0, len(images), batch_size):
+            prepared = [self.preprocess(image) for image in images[start : start + batch_size]]
+            pixels = torch.stack([pixels for pixels, _ in prepared])
+            parts.append(self.encode_pixels(pixels, [frame for _, frame in prepared]))
+        return ImageFeatures.concatenate(parts)
+
+    def encode_pixels(self, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
+        """Encode one batch, in one pass of the image tower.
+
+        Args:
+            pixels: (B, 3, H, W) uint8, stacked from `preprocess`.
+            frames: The B frames that came with them.
+
+        Raises:
+            ValueError: If the batch is empty, the pixels are not uint8 of the model's size, or there are not B frames.
+        """
+        expected = (len(frames), 3, *self.input_size_hw)
+        if not frames or tuple(pixels.shape) != expected or pixels.dtype != torch.uint8:
+            raise ValueError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}, expected {expected} torch.uint8")
+        with torch.inference_mode():
+            normalized = self._image_tower.preprocessing.normalize(pixels.to(self.device))
+            output = self._image_tower.forward(normalized)
+            if output.tokens is None:
+                vectors, boxes = regions_from_crops(self._image_tower, normalized)
+            else:
+                vectors, boxes = regions_from_tokens(self._image_tower, output.tokens, self._windows)
+            image = F.normalize(output.image.float(), dim=-1).cpu().numpy()
+            regions = F.normalize(vectors.float(), dim=-1).cpu().numpy()
+        return ImageFeatures(
+            image=image,
+            regions=regions,
+            boxes_xyxy=np.stack([frame.to_displayed(boxes) for frame in frames]),
+            region_weight=np.stack([frame.visible_share(boxes) for frame in frames]),
+        )

@@ -1,0 +1,34 @@
+"""An image tower that gives one vector per image and nothing else."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from recognizer.encoder.open_clip_image import autocast
+from recognizer.encoder.preprocessing import Preprocessing
+from recognizer.encoder.towers import TowerOutput
+from recognizer.encoder.untyped import Network
+
+
+class PlainTower:
+    """Any open_clip model, through its `encode_image` alone."""
+
+    region_source = "windows cut out of the image and encoded one by one"
+
+    def __init__(self, model: Network, preprocessing: Preprocessing, *, dim: int, bf16: bool) -> None:
+        """Take an open_clip model on its device, in its final precision; `bf16` runs it under autocast."""
+        self._model = model
+        self._parameter = next(self._model.visual.parameters())
+        self._bf16 = bf16
+        self.preprocessing = preprocessing
+        self.dim = dim
+
+    def forward(self, pixels: Tensor) -> TowerOutput:
+        """One vector per image, no tokens."""
+        with autocast(pixels.device, enabled=self._bf16):
+            image = self._model.encode_image(pixels.to(self._parameter.dtype))
+        return TowerOutput(image.float(), None)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """There are no tokens to project; what comes in goes out."""
+        return pooled

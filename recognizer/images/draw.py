@@ -1,0 +1,134 @@
+"""Evidence drawn on a picture: boxes, each with a caption on a filled plate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from recognizer.images.caption import Caption, PlateBox, lay_out_caption, place_plate
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+PALETTE_RGB = (  # told apart with any colour vision (Okabe and Ito 2008), light ones first
+    (255, 196, 37),
+    (64, 176, 255),
+    (0, 190, 140),
+    (255, 120, 60),
+    (226, 128, 190),
+    (245, 240, 90),
+    (120, 110, 255),
+    (235, 235, 235),
+)
+_SMALLEST_CANVAS = 800
+_LARGEST_CANVAS = 2048
+
+
+def draw_evidence(
+    image: Image.Image,
+    boxes_xyxy: Sequence[Sequence[float] | None],
+    captions: Sequence[str],
+    *,
+    title: str = "",
+    displayed_size_hw: tuple[int, int] | None = None,
+    font_path: str | None = None,
+) -> Image.Image:
+    """Draw boxes and captions on a copy of a picture.
+
+    Pictures with a longer side outside 800 to 2048 pixels are resized to that, so that captions can be read. Captions
+    are wrapped to two lines and elided, stay inside the picture and keep off each other where there is room.
+
+    Args:
+        image: the picture, any mode; may be a reduced copy of the displayed image.
+        boxes_xyxy: for each piece of evidence its box (x_min, y_min, x_max, y_max) in pixels of the displayed image,
+            clipped to it here; None for evidence without a box, whose caption then stands at the foot.
+        captions: one text a box; line breaks and control characters become spaces; an empty one draws no plate.
+        title: a text across the top, e.g. the label and its confidence.
+        displayed_size_hw: height and width in pixels of the frame of the boxes; that of `image` where None.
+        font_path: a TrueType font with the scripts of the captions; the decoder library's own (Latin) where None.
+
+    Returns:
+        A new RGB picture.
+
+    Raises:
+        ValueError: the numbers of boxes and captions differ, or a box does not hold four numbers.
+    """
+    if len(boxes_xyxy) != len(captions):
+        raise ValueError(f"{len(boxes_xyxy)} boxes and {len(captions)} captions; give one caption for each box")
+    frame_h, frame_w = displayed_size_hw or (image.height, image.width)
+    canvas = _canvas(image)
+    boxes = [
+        None if box is None else _scale_box(box, canvas.width / frame_w, canvas.height / frame_h, canvas.size)
+        for box in boxes_xyxy
+    ]
+    longer_side = max(canvas.size)
+    font = _font(max(15, round(longer_side / 42)), font_path)
+    line_width = max(3, round(longer_side / 220))
+    draw = ImageDraw.Draw(canvas)
+    colours = [PALETTE_RGB[i % len(PALETTE_RGB)] for i in range(len(boxes))]
+    for box, colour in reversed(list(zip(boxes, colours, strict=True))):  # the first, best piece lies on top
+        if box is not None:
+            _draw_box(draw, box, colour, line_width)
+    taken: list[PlateBox] = []
+    if title:
+        heading = lay_out_caption(draw, title, _font(max(18, round(longer_side / 32)), font_path), canvas.width)
+        taken.append(_draw_plate(draw, heading, (0, 0), (24, 24, 28), canvas.size))
+    for box, text, colour in zip(boxes, captions, colours, strict=True):
+        if text.strip():
+            widest = canvas.width if box is None else max(round(box[2] - box[0]), round(0.45 * canvas.width))
+            caption = lay_out_caption(draw, text, font, min(widest, canvas.width))
+            corner_xy = place_plate(caption.size_wh, box, taken, canvas.size)
+            taken.append(_draw_plate(draw, caption, corner_xy, colour, canvas.size))
+    return canvas
+
+
+def _canvas(image: Image.Image) -> Image.Image:
+    longer_side = max(image.size)
+    wanted = min(max(longer_side, _SMALLEST_CANVAS), _LARGEST_CANVAS)
+    copy = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    if wanted == longer_side:
+        return copy
+    scale = wanted / longer_side
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return copy.resize(size, Image.Resampling.LANCZOS)
+
+
+def _scale_box(box: Sequence[float], scale_x: float, scale_y: float, size_wh: tuple[int, int]) -> PlateBox:
+    if len(box) != 4:
+        raise ValueError(f"a box holds {len(box)} numbers; give x_min, y_min, x_max, y_max")
+    width, height = size_wh
+    xs = sorted(min(max(x * scale_x, 0.0), width - 1.0) for x in (box[0], box[2]))
+    ys = sorted(min(max(y * scale_y, 0.0), height - 1.0) for y in (box[1], box[3]))
+    return (xs[0], ys[0], xs[1], ys[1])
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, box: PlateBox, colour: tuple[int, int, int], line_width: int) -> None:
+    draw.rectangle(box, outline=(0, 0, 0), width=line_width + 2)  # the dark rim keeps the line visible on any ground
+    inner = (box[0] + 1, box[1] + 1, max(box[2] - 1, box[0] + 1), max(box[3] - 1, box[1] + 1))
+    draw.rectangle(inner, outline=colour, width=line_width)
+
+
+def _draw_plate(
+    draw: ImageDraw.ImageDraw,
+    caption: Caption,
+    corner_xy: tuple[float, float],
+    colour: tuple[int, int, int],
+    size_wh: tuple[int, int],
+) -> PlateBox:
+    x, y = corner_xy
+    width, height = caption.size_wh
+    plate = (x, y, min(x + width, size_wh[0]) - 1, min(y + height, size_wh[1]) - 1)
+    draw.rounded_rectangle(plate, radius=caption.padding, fill=colour)
+    red, green, blue = colour
+    ink = (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else (255, 255, 255)
+    draw.multiline_text(
+        (x + caption.padding, y + caption.padding - caption.ascent_gap),
+        caption.text,
+        font=caption.font,
+        fill=ink,
+        spacing=caption.spacing,
+    )
+    return plate
+
+
+def _font(size: int, font_path: str | None) -> Font:
+    return ImageFont.truetype(font_path, size) if font_path else ImageFont.load_default(size)

@@ -1,0 +1,59 @@
+"""What can go wrong with an image.
+
+ImageInputError(ValueError)   an input of a run names nothing that could be listed: stops before any work
+ImageError(Exception)         one image cannot be used: becomes one row with ``status: error``
+"""
+
+from __future__ import annotations
+
+import re
+
+_ADDRESS = re.compile(r"(?: at)? ?0x[0-9a-fA-F]+")
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.])/(?:[^\s/'\"]+/)+[^\s/'\"]*")
+_REASON_LENGTH = 300
+
+
+class ImageInputError(ValueError):
+    """An input (folder, file list, glob or file) that cannot be listed; the message says what to do."""
+
+
+class ImageError(Exception):
+    """One image that cannot be used.
+
+    Attributes:
+        code: a stable code, one of :data:`IMAGE_ERROR_CODES`.
+        reason: one printable line without memory addresses or absolute paths.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        """Keep the code and a cleaned reason."""
+        self.code = code
+        self.reason = printable_reason(reason)
+        super().__init__(self.code, self.reason)
+
+    def __str__(self) -> str:
+        """Code and reason in one line."""
+        return f"{self.code}: {self.reason}"
+
+
+IMAGE_ERROR_CODES = {
+    "E_NOT_FOUND": "there is no file of that name (any more)",
+    "E_PERMISSION": "the file may not be read",
+    "E_NOT_FILE": "a folder, pipe, socket or device, not a regular file",
+    "E_READ": "the system failed to read the file",
+    "E_EMPTY": "the file has no bytes",
+    "E_TOO_LARGE": "the file has more bytes than limits.max_file_bytes",
+    "E_NOT_IMAGE": "no allowed format has this signature",
+    "E_BOMB": "more pixels than limits.max_pixels",
+    "E_ASPECT": "longer and thinner than limits.max_aspect_ratio",
+    "E_TRUNCATED": "the file ends before the picture does",
+    "E_DECODE": "the file is damaged or of a kind the decoder does not know",
+    "E_MEMORY": "the picture does not fit into memory",
+}
+
+
+def printable_reason(text: str) -> str:
+    """One printable line: no memory addresses, no absolute paths, no control characters, bounded length."""
+    text = _ABSOLUTE_PATH.sub("(path)", _ADDRESS.sub("", text))
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"

@@ -1,0 +1,30 @@
+"""How large and how odd an image may be."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"]
+"""Formats that are decoded in process. EPS and PDF start other programs and are left out on purpose."""
+
+
+class ImageLimits(BaseModel):
+    """Limits checked on the file and its header, before any pixel is decoded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_pixels: int = Field(
+        default=89_478_485,
+        gt=0,
+        description="Width times height of the stored image, in pixels. The default is the count at which the decoder "
+        "library itself begins to warn; decoding takes up to 16 bytes a pixel.",
+    )
+    max_aspect_ratio: float = Field(
+        default=100.0, ge=1, description="Longer side divided by shorter side, without unit."
+    )
+    max_file_bytes: int = Field(default=512 * 2**20, gt=0, description="Size of the file, in bytes.")
+    formats: tuple[ImageFormat, ...] = Field(
+        default=get_args(ImageFormat), min_length=1, description="Formats that may be decoded, told by content."
+    )

@@ -1,0 +1,73 @@
+"""Every pixel mode of Pillow to 8-bit RGB."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageChops
+
+BACKGROUND_RGB = (255, 255, 255)
+_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_USUAL_MAXIMA = (255.0, 4095.0, 65535.0)
+
+
+def to_rgb8(image: Image.Image) -> Image.Image:
+    """Convert a loaded image to mode RGB.
+
+    Transparent pixels are composited on white. Samples of more than 8 bits are scaled by their range (see
+    :func:`scale_to_uint8`), never clipped. A CMYK JPEG without the Adobe marker is taken as not inverted. Colour
+    profiles are ignored.
+
+    Args:
+        image: a loaded image of any mode.
+
+    Returns:
+        An image of mode RGB and the same size; `image` itself where it is one already.
+
+    Raises:
+        ValueError: the mode has no conversion to RGB, or no sample is a finite number.
+    """
+    if image.mode in _DEEP_MODES:
+        return Image.fromarray(scale_to_uint8(np.asarray(image))).convert("RGB")
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        return _on_background(image)
+    if image.mode == "CMYK" and image.format in {"JPEG", "MPO"} and "adobe" not in image.info:
+        image = ImageChops.invert(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def scale_to_uint8(samples: np.ndarray) -> np.ndarray:
+    """Scale deep grey samples to 0..255.
+
+    The range is taken to be 0 to the smallest of 255, 4095 and 65535 (for floats also 1) that holds every sample;
+    where none does, or a sample is negative, the image's own minimum and maximum.
+
+    Args:
+        samples: (H, W), any integer or float dtype; samples that are not finite count as the minimum.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ValueError: no sample is finite.
+    """
+    values = samples.astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ValueError("no pixel holds a finite number")
+    low, high = float(values[finite].min()), float(values[finite].max())
+    maxima = (1.0, *_USUAL_MAXIMA) if samples.dtype.kind == "f" else _USUAL_MAXIMA
+    fitting = [maximum for maximum in maxima if high <= maximum]
+    start, stop = (0.0, fitting[0]) if low >= 0 and fitting else (low, high)
+    scale = 255.0 / (stop - start) if stop > start else 0.0
+    halves = np.where(finite, values, start) * 0.5 - start * 0.5  # float32 may not hold the whole difference
+    scaled = halves * (2.0 * scale)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _on_background(image: Image.Image) -> Image.Image:
+    if image.mode in {"La", "RGBa", "PA"}:
+        image = image.convert({"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}[image.mode])
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, BACKGROUND_RGB)
+    canvas.paste(layer, mask=layer.getchannel("A"))
+    return canvas

@@ -1,0 +1,112 @@
+"""Images whose category is known: an ImageFolder, or a CSV of path and label."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memory import Category
+from recognizer.errors import RecognizerError
+from recognizer.images import ImageItem, list_images
+
+
+class LabelledSetError(RecognizerError):
+    """A labelled set is empty, of another shape, or has no label that the memory knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """Images with their labels.
+
+    Attributes:
+        items: (N) the images.
+        labels: (N) their labels, as written.
+    """
+
+    items: Sequence[ImageItem]
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Labelled images whose label names a category.
+
+    Attributes:
+        items: (N) the images.
+        rows: (N) row of each one's category.
+        unmatched: labels that name no category, with the number of their images.
+    """
+
+    items: Sequence[ImageItem]
+    rows: Sequence[int]
+    unmatched: dict[str, int]
+
+
+def read_labelled(path: Path) -> LabelledImages:
+    """Read a labelled set.
+
+    Args:
+        path: a folder with one sub-folder per label, or a CSV/TSV with the columns `path` and `label`; relative paths
+            are relative to the file's folder.
+
+    Raises:
+        LabelledSetError: nothing labelled is there; the message says what is expected.
+    """
+    if path.is_dir():
+        listing = list_images([path])
+        items = [item for item in listing if b"/" in item.key_bytes]
+        if not items:
+            raise LabelledSetError(f"{path} has no images in sub-folders; expected {path}/LABEL/IMAGE")
+        return LabelledImages(items, [os.fsdecode(item.key_bytes.split(b"/", 1)[0]) for item in items])
+    return _read_table(path)
+
+
+def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> Matched:
+    """Find each image's category by its label: the exact name, else the name without regard to case and underscores.
+
+    Raises:
+        LabelledSetError: no label names a category, or a label fits two categories alike.
+    """
+    exact: dict[str, list[int]] = {}
+    loose: dict[str, list[int]] = {}
+    for row, category in enumerate(categories):
+        exact.setdefault(category.name, []).append(row)
+        loose.setdefault(_loosely(category.name), []).append(row)
+    items, rows, unmatched = [], [], dict[str, int]()
+    for item, label in zip(labelled.items, labelled.labels, strict=True):
+        found = exact.get(label) or loose.get(_loosely(label)) or []
+        if len(found) > 1:
+            groups = ", ".join(repr(categories[row].group) for row in found)
+            raise LabelledSetError(f"label {label!r} fits several categories (groups {groups}); rename one of them")
+        if found:
+            items.append(item)
+            rows.append(found[0])
+        else:
+            unmatched[label] = unmatched.get(label, 0) + 1
+    if not items:
+        raise LabelledSetError(
+            f"none of the {len(unmatched)} labels (such as {next(iter(unmatched), '')!r}) is a category of the memory"
+        )
+    return Matched(items, rows, unmatched)
+
+
+def _loosely(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _read_table(path: Path) -> LabelledImages:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            if not {"path", "label"} <= set(reader.fieldnames or ()):
+                raise LabelledSetError(f"{path} needs the columns path and label; it has {reader.fieldnames}")
+            rows = [(row["path"], row["label"]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LabelledSetError(f"cannot read {path}: {error}") from error
+    if not rows:
+        raise LabelledSetError(f"{path} has a header and no rows")
+    items = [ImageItem(os.fsencode(name), os.path.join(os.fsencode(path.parent), os.fsencode(name))) for name, _ in rows]
+    return LabelledImages(items, [label for _, label in rows])

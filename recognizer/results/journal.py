@@ -1,0 +1,162 @@
+"""The journal: one line of JSON an image, in input order, in whole batches."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+from recognizer.results.atomic_file import sync_folder
+from recognizer.results.errors import OutputUnusable
+from recognizer.results.journal_scan import BatchSpan, scan_journal
+from recognizer.results.row import Row, encode_row
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two runs on one output are not told apart
+    fcntl = None  # type: ignore[assignment]
+
+_SYNC_EVERY_BATCHES = 64
+
+
+class Journal:
+    """A file of result rows that is only ever appended to, batch by batch.
+
+    A batch goes out in one write, so an interrupted run leaves whole batches and at most one torn one, which the next
+    run cuts off: the file of an interrupted and resumed run has the bytes of an uninterrupted one.
+
+    Attributes:
+        path: the file.
+        keys: keys of all images of the run, in order.
+        batch_size: images in a batch.
+        spans: the batches written so far, those of earlier runs included.
+    """
+
+    def __init__(self, path: Path, *, keys: Sequence[str], batch_size: int, overwrite: bool = False) -> None:
+        """Open the file, keep the whole batches of an earlier run and cut off the rest.
+
+        Args:
+            path: the file; made where missing.
+            keys: keys of all images of the run, in order.
+            batch_size: images in a batch, at least 1.
+            overwrite: forget what is there.
+
+        Raises:
+            OutputUnusable: the file cannot be written, or another run is writing it.
+            ResumeRefused: the file holds something else than the beginning of this run's rows.
+        """
+        self.path = path
+        self.keys = keys
+        self.batch_size = batch_size
+        self._stream = open_locked(path)
+        try:
+            self.spans = [] if overwrite else scan_journal(path, keys=keys, batch_size=batch_size)
+            self._stream.truncate(self._end)
+            self._stream.seek(self._end)
+        except BaseException:
+            self._stream.close()
+            raise
+
+    @property
+    def done_rows(self) -> int:
+        """Count the rows of whole batches."""
+        return min(len(self.spans) * self.batch_size, len(self.keys))
+
+    @property
+    def _end(self) -> int:
+        return self.spans[-1].end if self.spans else 0
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write the next batch.
+
+        Args:
+            rows: the rows of its images, in order.
+
+        Raises:
+            ValueError: these are not the rows of the next batch.
+            OutputUnusable: the disk refuses; what was written of the batch is cut off at the next run.
+        """
+        data, ok, errors = encode_batch(rows, batch_keys(self.keys, len(self.spans), self.batch_size))
+        try:
+            write_all(self._stream, data)
+            if (len(self.spans) + 1) % _SYNC_EVERY_BATCHES == 0:
+                os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise disk_error(self.path, error, len(data)) from error
+        self.spans.append(BatchSpan(self._end, self._end + len(data), ok, errors))
+
+    def close(self) -> None:
+        """Make the file durable and close it; closing twice does nothing."""
+        if self._stream.closed:
+            return
+        try:
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise disk_error(self.path, error, 0) from error
+        finally:
+            self._stream.close()
+        sync_folder(self.path.parent)
+
+
+def batch_keys(keys: Sequence[str], batch: int, batch_size: int) -> Sequence[str]:
+    """Slice the keys of one batch of the grid."""
+    return keys[batch * batch_size : (batch + 1) * batch_size]
+
+
+def encode_batch(rows: Iterable[Row], keys: Sequence[str]) -> tuple[bytes, int, Counter[str]]:
+    """Encode the rows of one batch.
+
+    Args:
+        rows: the rows.
+        keys: keys of the images of the batch, in order.
+
+    Returns:
+        The lines, the number of rows with status ok, and the number with status error by code.
+
+    Raises:
+        ValueError: the rows are not those of `keys`.
+    """
+    rows = list(rows)
+    if [row.path for row in rows] != list(keys):
+        raise ValueError(f"a batch of {len(rows)} rows does not match its {len(keys)} images in order")
+    errors = Counter(code for row in rows if (code := getattr(row, "code", None)) is not None)
+    return b"".join(map(encode_row, rows)), len(rows) - errors.total(), errors
+
+
+def open_locked(path: Path) -> IO[bytes]:
+    """Open a file for reading and writing, unbuffered, as its only writer; nothing in it is changed.
+
+    Raises:
+        OutputUnusable: it cannot be opened or another process holds it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        raise OutputUnusable(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
+    stream = open(descriptor, "rb+", buffering=0)  # noqa: SIM115  the caller closes it
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.close()
+                raise OutputUnusable(f"{path}: another run is writing this file; wait for it or stop it") from None
+    return stream
+
+
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """Write every byte to an unbuffered stream, which may take fewer at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
+
+
+def disk_error(path: Path, error: OSError, size: int) -> OutputUnusable:
+    """Name the file, the system's reason and the size of a write that failed."""
+    return OutputUnusable(
+        f"{path}: writing {size} bytes failed: {error.strerror or error}; make room, then run the same command again"
+    )

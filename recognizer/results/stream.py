@@ -1,0 +1,97 @@
+"""Results written to a stream, without anything beside them."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import IO, Self
+
+from recognizer.results.csv_table import CsvLines
+from recognizer.results.errors import OutputUnusable
+from recognizer.results.journal import batch_keys, encode_batch
+from recognizer.results.row import Row
+from recognizer.results.run_files import OutputFormat
+from recognizer.results.sink import Batch, RunCounts, batch_at, batch_count
+from recognizer.results.timing import BatchTiming
+
+
+class StreamWriter:
+    """Writes the rows of a run to a stream as they come; such a run cannot be resumed.
+
+    Attributes:
+        done_rows: rows written.
+    """
+
+    def __init__(
+        self, stream: IO[bytes], *, keys: Sequence[str], batch_size: int, output_format: OutputFormat = "jsonl"
+    ) -> None:
+        """Prepare the stream.
+
+        Args:
+            stream: receives UTF-8; not closed here.
+            keys: keys of all images of the run, in order.
+            batch_size: images in a batch.
+            output_format: jsonl or csv.
+
+        Raises:
+            OutputUnusable: the format cannot be streamed.
+        """
+        if output_format == "parquet":
+            raise OutputUnusable("parquet cannot be written to standard output; name a file with --output")
+        self.done_rows = 0
+        self._stream = stream
+        self._keys = keys
+        self._batch_size = batch_size
+        self._text = io.StringIO(newline="")
+        self._csv = CsvLines(self._text) if output_format == "csv" else None
+        self._errors: Counter[str] = Counter()
+
+    def pending(self) -> Iterator[Batch]:
+        """Every batch of the run, in order."""
+        for number in range(batch_count(len(self._keys), self._batch_size)):
+            yield batch_at(number, len(self._keys), self._batch_size)
+
+    def write(self, batch: int, rows: Sequence[Row], *, timing: BatchTiming | None = None) -> float:
+        """Write the rows of the next batch and flush them.
+
+        Args:
+            batch: its number.
+            rows: the rows of its images, in order.
+            timing: not kept on a stream.
+
+        Returns:
+            Seconds spent on writing.
+
+        Raises:
+            BrokenPipeError: the reader has gone.
+            ValueError: these are not the rows of the batch.
+        """
+        started = time.perf_counter()
+        lines, _, errors = encode_batch(rows, batch_keys(self._keys, batch, self._batch_size))
+        if self._csv is not None:
+            self._csv.write(map(json.loads, lines.splitlines()))
+            lines = self._text.getvalue().encode("utf-8")
+            self._text.seek(0)
+            self._text.truncate()
+        self._stream.write(lines)
+        self._stream.flush()
+        self.done_rows += len(rows)
+        self._errors += errors
+        return time.perf_counter() - started
+
+    def finish(self) -> RunCounts:
+        """Count what was written."""
+        return RunCounts(self.done_rows - self._errors.total(), dict(self._errors))
+
+    def close(self) -> None:
+        """Leave the stream open to its owner."""
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: the stream belongs to the caller."""

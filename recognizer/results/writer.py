@@ -1,0 +1,270 @@
+"""The results of a run on disk: journal, `run.json`, timing, and the table at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from recognizer.results.csv_table import write_csv
+from recognizer.results.errors import ResumeRefused
+from recognizer.results.journal import Journal, open_locked
+from recognizer.results.journal_patch import JournalPatch, retry_draft_path
+from recognizer.results.journal_scan import REMEDY, count_rows
+from recognizer.results.parquet_table import write_parquet
+from recognizer.results.row import Row
+from recognizer.results.run_files import OutputFormat, RunFiles, find_run_files, infer_format
+from recognizer.results.run_info import (
+    RunInfo,
+    RunSetup,
+    finish_run_info,
+    read_run_info,
+    require_same_settings,
+    write_run_info,
+)
+from recognizer.results.sink import Batch, RowSink, RunCounts, batch_at, batch_count
+from recognizer.results.stream import StreamWriter
+from recognizer.results.timing import BatchTiming, TimingLog
+
+
+def open_results(
+    output: str | Path,
+    *,
+    keys: Sequence[str],
+    batch_size: int,
+    setup: RunSetup,
+    output_format: OutputFormat | None = None,
+    overwrite: bool = False,
+    retry_errors: bool = False,
+) -> RowSink:
+    """Open the output of a run, taking up an earlier run where there is one.
+
+    Args:
+        output: a file, made with its folders where missing; ``-`` for standard output.
+        keys: keys of all images of the run, in order.
+        batch_size: images in a batch, at least 1; part of the settings, as the grid of batches is fixed.
+        setup: what makes the rows.
+        output_format: told by the suffix where None.
+        overwrite: start anew whatever is there.
+        retry_errors: do batches with failed images again.
+
+    Returns:
+        The sink; write the batches of its `pending` in that order, then call `finish`.
+
+    Raises:
+        OutputUnusable: the output cannot be written.
+        ResumeRefused: what is there is not the beginning of this run.
+        ValueError: `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"a batch size of {batch_size}; give 1 or more")
+    chosen = infer_format(output, output_format)
+    if str(output) == "-":
+        return StreamWriter(sys.stdout.buffer, keys=keys, batch_size=batch_size, output_format=chosen)
+    files = find_run_files(Path(output), chosen)
+    info = RunInfo(
+        output=files.output.name,
+        format=chosen,
+        command=tuple(setup.command),
+        model=setup.model,
+        memory=setup.memory,
+        settings=setup.settings,
+        device=setup.device,
+        input_root=setup.input_root,
+        count=len(keys),
+        keys_sha256=_keys_sha256(keys),
+        batch_size=batch_size,
+    )
+    return ResultWriter(files, info, keys, overwrite=overwrite, retry_errors=retry_errors)
+
+
+def check_output(output: str | Path, output_format: OutputFormat | None = None) -> None:
+    """Refuse an output that cannot be written, before anything slow is loaded; leaves no file behind.
+
+    Raises:
+        OutputUnusable: it cannot be written, or another run is writing it.
+    """
+    chosen = infer_format(output, output_format)
+    if str(output) == "-":
+        return
+    journal = find_run_files(Path(output), chosen).journal
+    was_there = journal.exists()
+    open_locked(journal).close()
+    if not was_there:
+        journal.unlink(missing_ok=True)
+
+
+class ResultWriter:
+    """The files of one run, written batch by batch; see :func:`open_results`.
+
+    Attributes:
+        files: where they are.
+        info: what `run.json` says.
+    """
+
+    def __init__(
+        self, files: RunFiles, info: RunInfo, keys: Sequence[str], *, overwrite: bool, retry_errors: bool
+    ) -> None:
+        """Check what is there, then open or take up the journal."""
+        self.files = files
+        self.info = info
+        self._keys = keys
+        earlier = None if overwrite else _earlier_run(files, info)
+        self._complete = earlier is not None and _is_converted(files, earlier)
+        if self._complete and earlier is not None:
+            self.info = earlier
+            return
+        self._journal = Journal(files.journal, keys=keys, batch_size=info.batch_size, overwrite=overwrite)
+        self._patch: JournalPatch | None = None
+        self._retried: list[int] = []
+        try:
+            retry_draft_path(files.journal).unlink(missing_ok=True)
+            if earlier is not None:
+                self.info = replace(info, started=earlier.started, resumed=earlier.resumed + 1)
+            write_run_info(files.info, self.info)
+            self._timing = TimingLog(files.timing, overwrite=earlier is None)
+            if retry_errors and any(span.errors for span in self._journal.spans):
+                self._start_patch()
+        except BaseException:
+            self._journal.close()
+            raise
+
+    @property
+    def done_rows(self) -> int:
+        """Rows that are in and stay, those of earlier runs included."""
+        if self._complete:
+            return self.info.count
+        retried = self._patch.pending if self._patch is not None else []
+        sizes = [batch_at(number, len(self._keys), self.info.batch_size) for number in retried]
+        return self._journal.done_rows - sum(batch.stop - batch.start for batch in sizes)
+
+    def pending(self) -> Iterator[Batch]:
+        """The batches still to do: those with errors to retry, then those never done; may be read ahead."""
+        if self._complete:
+            return
+        first_new = len(self._journal.spans)
+        for number in [*self._retried, *range(first_new, batch_count(len(self._keys), self.info.batch_size))]:
+            yield batch_at(number, len(self._keys), self.info.batch_size)
+
+    def write(self, batch: int, rows: Sequence[Row], *, timing: BatchTiming | None = None) -> float:
+        """Write the rows of the next batch.
+
+        Args:
+            batch: its number, in the order of :meth:`pending`.
+            rows: the rows of its images, in order.
+            timing: goes into `timing.jsonl`.
+
+        Returns:
+            Seconds spent on writing.
+
+        Raises:
+            ValueError: it is another batch's turn, or the rows are not those of its images.
+            OutputUnusable: the disk refuses.
+        """
+        started = time.perf_counter()
+        if self._patch is not None:
+            self._patch.replace(batch, rows)
+            if batch == self._patch.pending[-1]:
+                self._finish_patch()
+        elif self._complete or batch != len(self._journal.spans):
+            raise ValueError(f"batch {batch} is out of turn; write the batches in the order of pending()")
+        else:
+            self._journal.append(rows)
+        seconds = time.perf_counter() - started
+        if timing is not None:
+            self._timing.write(batch, len(rows), timing, seconds)
+        return seconds
+
+    def finish(self) -> RunCounts:
+        """Complete the run: make the rows durable, convert them where asked, say so in `run.json`.
+
+        The journal of a CSV or Parquet output is removed, unless it holds error rows: a retry needs it.
+
+        Returns:
+            Counts over all rows of the output.
+
+        Raises:
+            ValueError: batches are missing.
+            OutputUnusable: the disk refuses.
+        """
+        if self._complete:
+            return RunCounts(self.info.counts["ok"], self.info.errors)
+        if self._patch is not None or self._journal.done_rows < len(self._keys):
+            raise ValueError(f"{self.done_rows} of {len(self._keys)} rows are written; the run is not finished")
+        ok, errors = count_rows(self._journal.spans)
+        self.close()
+        if self.info.format == "csv":
+            write_csv(self.files.journal, self.files.output)
+        elif self.info.format == "parquet":
+            write_parquet(self.files.journal, self.files.output)
+        self.info = finish_run_info(self.info, ok=ok, errors=errors)
+        write_run_info(self.files.info, self.info)
+        if self.files.journal != self.files.output and not errors:
+            self.files.journal.unlink(missing_ok=True)
+        return RunCounts(ok, dict(errors))
+
+    def close(self) -> None:
+        """Let go of the files; the run can be resumed. Closing twice does nothing."""
+        if self._complete:
+            return
+        if self._patch is not None:
+            self._patch.close()
+        self._journal.close()
+        self._timing.close()
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def _start_patch(self) -> None:
+        spans = self._journal.spans
+        self._journal.close()
+        self._patch = JournalPatch(
+            self.files.journal, keys=self._keys, batch_size=self.info.batch_size, spans=list(spans)
+        )
+        self._retried = self._patch.pending
+
+    def _finish_patch(self) -> None:
+        if self._patch is not None:
+            self._patch.finish()
+            self._patch = None
+            self._journal = Journal(self.files.journal, keys=self._keys, batch_size=self.info.batch_size)
+
+
+def _earlier_run(files: RunFiles, info: RunInfo) -> RunInfo | None:
+    """The run whose results are there, None where there are none; refuses results that this run must not continue."""
+    earlier = read_run_info(files.info)
+    if earlier is None or earlier.output != files.output.name:
+        for path in (files.output, files.journal):
+            if path.exists() and path.stat().st_size:
+                raise ResumeRefused(f"{path} exists, and no run.json beside it says what made it; {REMEDY}")
+        return None
+    if not files.output.exists() and not files.journal.exists():
+        return None
+    require_same_settings(earlier, info, files.output)
+    if _is_converted(files, earlier) and earlier.keys_sha256 != info.keys_sha256:
+        raise ResumeRefused(
+            f"{files.output} is finished and covers other images ({earlier.count}, now {info.count}); {REMEDY}"
+        )
+    return earlier
+
+
+def _is_converted(files: RunFiles, earlier: RunInfo) -> bool:
+    """Tell whether a CSV or Parquet output is finished and its journal gone."""
+    return earlier.state == "finished" and files.output.exists() and not files.journal.exists()
+
+
+def _keys_sha256(keys: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for key in keys:
+        digest.update(os.fsencode(key) + b"\0")
+    return digest.hexdigest()

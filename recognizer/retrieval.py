@@ -1,0 +1,120 @@
+"""The best categories of an image: by scoring all of them, or the union of what two approximate indexes propose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory import Memory, MemoryVectors
+from recognizer.score import Rows, Scorer, log_normaliser, top_k
+from recognizer.settings import ScoreSettings
+
+if TYPE_CHECKING:
+    from memory import MemoryIndex
+    from recognizer.encoder import ImageFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The best categories of one image.
+
+    Attributes:
+        rows: (k,) category rows of the memory, best first.
+        scores: (k,) float32.
+        confidences: (k,) float64, softmax(score / temperature) over every category that was scored.
+    """
+
+    rows: Rows
+    scores: NDArray[np.float32]
+    confidences: NDArray[np.float64]
+
+
+class Retriever(Protocol):
+    """Finds the best categories of each image of a batch."""
+
+    def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
+        """Return min(k, C) categories per image; `exclude` as in `Scorer.score`."""
+        ...
+
+
+class ExactRetriever:
+    """Scores every category."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+
+    def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
+        """Return the true best categories; cost O(B * (C + Q * J) * D)."""
+        scores = self.scorer.score(features, exclude=exclude)
+        if not scores.shape[1]:
+            return [_nothing() for _ in scores]
+        temperature = self.scorer.settings.temperature
+        best = top_k(scores, k)
+        normaliser = log_normaliser(scores, temperature)
+        return [
+            _retrieved(rows, scores[image, rows], temperature, normaliser[image]) for image, rows in enumerate(best)
+        ]
+
+
+class ApproximateRetriever:
+    """Scores exactly what two HNSW indexes propose: the whole image's and every region's nearest.
+
+    The winner of a sum need not lead any list, so this is approximate search: its recall is measured when the memory is
+    built. Confidences are relative to the categories proposed.
+
+    Args:
+        scorer: the exact score.
+        index: over the folded category vectors and over the bare descriptions.
+        depth: proposals per query and wanted category.
+    """
+
+    def __init__(self, scorer: Scorer, index: MemoryIndex, *, depth: int = 8) -> None:
+        self.scorer = scorer
+        self.index = index
+        self.depth = depth
+
+    def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
+        """Return the best among the proposed categories."""
+        if not len(self.scorer.vectors.names):
+            return [_nothing() for _ in features.image]
+        _, by_image = self.index.categories.search(features.image, k * self.depth)
+        found = []
+        for image, regions in enumerate(self.scorer.visible_regions(features)):
+            _, by_region = self.index.descriptions.search(regions, k * self.depth)
+            rows = np.unique(np.concatenate([by_image[image], self.index.description_categories[by_region.ravel()]]))
+            scores = self.scorer.score_some(features, image, rows, exclude=exclude)
+            best = top_k(scores[None], k)[0]
+            temperature = self.scorer.settings.temperature
+            normaliser = log_normaliser(scores[None], temperature)[0]
+            found.append(_retrieved(rows[best], scores[best], temperature, normaliser))
+        return found
+
+
+def make_retriever(memory: Memory, scorer: Scorer, *, approximate: bool) -> Retriever:
+    """Choose the search: exact, or the memory's indexes, rebuilt if they are of another version or other weights."""
+    if not approximate:
+        return ExactRetriever(scorer)
+    settings = scorer.settings
+
+    def fold(vectors: MemoryVectors) -> NDArray[np.float32]:
+        return Scorer.fold(vectors, settings)
+
+    return ApproximateRetriever(scorer, memory.index(fold, fold_key(settings)))
+
+
+def fold_key(settings: ScoreSettings) -> str:
+    """Name what the folded category vectors depend on besides the memory."""
+    return f"name={settings.name:.6f} description={settings.description:.6f}"
+
+
+def _retrieved(rows: Rows, scores: NDArray[np.float32], temperature: float, normaliser: float) -> Retrieved:
+    confidences = np.exp(scores.astype(np.float64) / temperature - normaliser)
+    return Retrieved(rows, scores, confidences)
+
+
+def _nothing() -> Retrieved:
+    return Retrieved(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0))

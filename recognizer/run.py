@@ -1,0 +1,81 @@
+"""One batch run: image files in, rows of the results out, resumable at any moment."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from memory import Memory
+from recognizer.encoder.precision import choose_device, choose_precision
+from recognizer.images import ImageItem, Listing
+from recognizer.pipeline import EncodedBatch, encode_files
+from recognizer.recognizer import Recognizer
+from recognizer.results import Batch, BatchTiming, ErrorRow, Row, RowSink, RunSetup
+from recognizer.settings import Settings
+
+
+def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: str, precision: str) -> RunSetup:
+    """Describe a run for `run.json`; all of it is known before the encoder is loaded.
+
+    Args:
+        memory: what is recognised against.
+        settings: of the run; the number of workers is left out, it does not change a row.
+        listing: the images.
+        device: as asked for, `auto` included.
+        precision: likewise.
+    """
+    resolved = choose_device(device)
+    info = memory.info()
+    return RunSetup(
+        command=sys.argv,
+        model={"name": memory.encoder.name, "fingerprint": memory.encoder.fingerprint},
+        memory={"path": str(info.directory), "version": memory.version, "categories": info.categories},
+        settings=settings.model_dump(mode="json", exclude={"run": {"workers", "batch_size"}})
+        | {"precision": choose_precision(precision, resolved), "device": resolved.type},
+        device=str(resolved),
+        input_root=os.fsdecode(listing.root),
+    )
+
+
+def recognize_into(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink) -> Iterator[list[Row]]:
+    """Recognise every image that the sink still wants, write its rows, and yield them, batch by batch.
+
+    Args:
+        recognizer: encoder, memory and settings.
+        items: all images of the run.
+        sink: an opened output; not finished here.
+    """
+    asked: deque[Batch] = deque()
+
+    def batches() -> Iterator[Sequence[ImageItem]]:
+        for batch in sink.pending():
+            asked.append(batch)
+            yield items[batch.start : batch.stop]
+
+    settings = recognizer.settings
+    encoded = encode_files(recognizer.encoder, batches(), workers=settings.run.workers, limits=settings.images)
+    for batch in encoded:
+        started = time.perf_counter()
+        rows = batch_rows(recognizer, batch)
+        timing = BatchTiming(decode_s=batch.decode_s, encode_s=batch.encode_s, score_s=time.perf_counter() - started)
+        sink.write(asked.popleft().number, rows, timing=timing)
+        yield rows
+
+
+def batch_rows(recognizer: Recognizer, batch: EncodedBatch) -> list[Row]:
+    """Return one row per image of a batch, in order: recognised, or why not."""
+    rows: dict[int, Row] = {
+        position: ErrorRow(path=item.key, path_b64=item.key_base64, code=error.code, reason=error.reason)
+        for position, (item, error) in enumerate(zip(batch.items, batch.errors, strict=True))
+        if error is not None
+    }
+    if batch.features is not None:
+        items = [batch.items[position] for position in batch.positions]
+        recognised = recognizer.rows(
+            batch.features, [item.key for item in items], keys_base64=[item.key_base64 for item in items]
+        )
+        rows |= dict(zip(batch.positions, recognised, strict=True))
+    return [rows[position] for position in range(len(batch.items))]

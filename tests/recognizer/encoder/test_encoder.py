@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from recognizer.encoder import Encoder, EncoderError, ImageFeatures
+
+
+def test_images_are_pixels_in_batches(tiny_vit, pictures):
+    pixels, frames = zip(*(tiny_vit.preprocess(picture) for picture in pictures), strict=True)
+    at_once = tiny_vit.encode_pixels(torch.stack(pixels), frames)
+    in_batches = tiny_vit.encode_images(pictures, batch_size=3)
+    assert len(in_batches) == len(pictures)
+    for field in ("image", "regions", "boxes_xyxy", "region_weight"):
+        np.testing.assert_allclose(getattr(in_batches, field), getattr(at_once, field), atol=1e-5)
+        assert getattr(at_once, field).dtype == np.float32
+
+
+@pytest.mark.parametrize("corner_xy", [(30, 30), (420, 180)])
+def test_the_best_region_lies_on_the_object(starter, corner_xy):
+    canvas = Image.new("RGB", (700, 350), (128, 128, 128))
+    canvas.paste(Image.fromarray(data.chelsea()).resize((240, 150)), corner_xy)
+    features = starter.encode_images([canvas])
+    best = int((features.regions[0] @ starter.encode_texts(["tabby cat"])[0]).argmax())
+    x0, y0, x1, y1 = features.boxes_xyxy[0, best]
+    assert x0 <= corner_xy[0] + 120 <= x1
+    assert y0 <= corner_xy[1] + 75 <= y1
+
+
+def test_grey_and_thin_images_are_encoded(tiny_vit):
+    odd = [
+        Image.new("L", (40, 30), 99),
+        Image.new("RGB", (1, 500)),
+        Image.new("RGB", (500, 1)),
+        Image.new("RGB", (1, 1)),
+    ]
+    features = tiny_vit.encode_images(odd)
+    assert np.isfinite(features.regions).all()
+    assert features.boxes_xyxy[1, :, 2].max() <= 1
+
+
+@pytest.mark.parametrize(
+    "pixels", [torch.zeros(1, 3, 56, 56), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(0, 3, 56, 56)]
+)
+def test_pixels_that_are_not_the_encoders_are_refused(tiny_vit, pixels):
+    _, frame = tiny_vit.preprocess(Image.new("RGB", (5, 5)))
+    with pytest.raises(ValueError, match=r"expected \(\d, 3, 56, 56\)"):
+        tiny_vit.encode_pixels(pixels, [frame] * len(pixels))
+
+
+def test_no_images_are_refused(tiny_vit):
+    with pytest.raises(ValueError, match="no images"):
+        tiny_vit.encode_images([])
+
+
+def test_no_texts_give_no_rows(tiny_vit):
+    assert tiny_vit.encode_texts([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "abacus"}, "abacus"),
+        ({"device": "cuda:99"}, "0 CUDA devices|does not exist"),
+        ({"precision": "fp8"}, "fp8"),
+        ({"pretrained": "openai"}, "starter"),
+    ],
+)
+def test_impossible_requests_are_refused(options, words):
+    with pytest.raises(EncoderError, match=words):
+        Encoder.load(**options)
+
+
+@pytest.mark.parametrize("spec", [{}, {"kind": "oracle"}, {"kind": "starter", "settings": {"magic": 1}}])
+def test_an_unknown_spec_is_refused(spec):
+    with pytest.raises(EncoderError, match="unknown"):
+        Encoder.from_spec(spec)
+
+
+def test_features_that_do_not_belong_together_are_refused():
+    arrays = {"image": (2, 4), "regions": (2, 3, 4), "boxes_xyxy": (2, 3, 4), "region_weight": (2, 2)}
+    with pytest.raises(ValueError, match=r"region_weight has shape \(2, 2\)"):
+        ImageFeatures(**{field: np.zeros(shape, dtype=np.float32) for field, shape in arrays.items()})

@@ -1,0 +1,157 @@
+import contextlib
+
+import pytest
+
+from recognizer.results import OutputUnusable, ResumeRefused, encode_row
+from recognizer.results.journal import Journal
+from recognizer.results.journal_patch import JournalPatch
+
+COUNT, SIZE = 11, 4
+KEYS = [f"{number:03d}.jpg" for number in range(COUNT)]
+
+
+@pytest.fixture
+def rows(make_row):
+    return [make_row(number, bad={2, 9}) for number in range(COUNT)]
+
+
+def write(path, rows, *, keys=KEYS, size=SIZE, stop=None, **options):
+    with contextlib.closing(Journal(path, keys=keys, batch_size=size, **options)) as journal:
+        for number in range(len(journal.spans), stop if stop is not None else -(-len(keys) // size)):
+            journal.append(rows[number * size : (number + 1) * size])
+    return journal
+
+
+def test_the_journal_is_the_rows_in_order(tmp_path, rows):
+    journal = write(tmp_path / "sub" / "out.jsonl", rows)
+    assert journal.path.read_bytes() == b"".join(map(encode_row, rows))
+    assert journal.done_rows == COUNT
+    assert [(span.ok, dict(span.errors)) for span in journal.spans] == [
+        (3, {"E_TRUNCATED": 1}),
+        (4, {}),
+        (2, {"E_TRUNCATED": 1}),
+    ]
+
+
+def test_cut_at_every_byte_and_resumed_gives_the_same_bytes(tmp_path, rows):
+    path = tmp_path / "out.jsonl"
+    whole = write(path, rows).path.read_bytes()
+    grid = [0, *(span.end for span in write(path, rows).spans)]
+    lengths = [len(encode_row(row)) for row in rows]
+    cuts = {*range(sum(lengths[:-2]) - 3, len(whole) + 1), *range(0, len(whole), 97)}
+    for cut in sorted(cuts):
+        path.write_bytes(whole[:cut])
+        kept = write(path, rows, stop=0).spans
+        assert path.stat().st_size == (kept[-1].end if kept else 0) == max(end for end in grid if end <= cut)
+        write(path, rows)
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "tail", [b"\0" * 5000, b"\0" * 10 + b"\n", b'{"path":"008.jpg","status":"ok"\0\0}\n', b"{", b"\n"[:0]]
+)
+def test_what_a_power_failure_leaves_is_cut_off(tmp_path, rows, tail):
+    path = tmp_path / "out.jsonl"
+    whole = write(path, rows, stop=2).path.read_bytes()
+    path.write_bytes(whole + tail)
+    assert write(path, rows, stop=2).path.read_bytes() == whole
+
+
+def test_other_rows_are_refused_and_left_alone(tmp_path, rows, make_row):
+    path = tmp_path / "out.jsonl"
+    write(path, rows)
+    before = path.read_bytes()
+    for keys, said in [
+        (["000.jpg", "new.jpg", *KEYS[1:]], "line 2: expected the row of 'new.jpg', found '001.jpg'"),
+        (KEYS[:-1], "more rows than the 10 images"),
+        ([key + '"' for key in KEYS], "line 1: expected"),
+    ]:
+        with pytest.raises(ResumeRefused, match=said):
+            Journal(path, keys=keys, batch_size=SIZE)
+        assert path.read_bytes() == before
+    for foreign in (b"my notes\n", b'{"path":"000.jpg","status":"odd"}\n', b"[1]\n", b'{"x": 1}\n'):
+        path.write_bytes(foreign)
+        with pytest.raises(ResumeRefused, match="--overwrite"):
+            Journal(path, keys=KEYS, batch_size=SIZE)
+        assert path.read_bytes() == foreign
+    write(path, rows, overwrite=True)
+    assert path.read_bytes() == before
+
+
+def test_more_images_at_the_end_are_added(tmp_path, rows, make_row):
+    path = tmp_path / "out.jsonl"
+    write(path, rows[:9], keys=KEYS[:9])
+    assert write(path, rows, stop=0).done_rows == 8
+    assert write(path, rows).path.read_bytes() == b"".join(map(encode_row, rows))
+
+
+def test_odd_keys_are_found_again(tmp_path, make_row):
+    keys = ['a"b.jpg', "a\nb.jpg", "b\\xff.jpg", "\u2028.jpg", "🐈.jpg", "c\ud800.jpg"]
+    rows = [make_row(number, key=key) for number, key in enumerate(keys)]
+    write(tmp_path / "out.jsonl", rows, keys=keys, size=2)
+    assert write(tmp_path / "out.jsonl", rows, keys=keys, size=2, stop=0).done_rows == 6
+
+
+def test_rows_of_other_images_are_a_mistake_of_the_caller(tmp_path, rows):
+    journal = Journal(tmp_path / "out.jsonl", keys=KEYS, batch_size=SIZE)
+    for wrong in (rows[:3], rows[1:5], rows[:5]):
+        with pytest.raises(ValueError, match="does not match its 4 images"):
+            journal.append(wrong)
+    journal.close()
+    assert journal.path.read_bytes() == b""
+
+
+def test_outputs_that_cannot_be_written(tmp_path, rows):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputUnusable, match="cannot be written"):
+        Journal(tmp_path / "file" / "out.jsonl", keys=KEYS, batch_size=SIZE)
+    with pytest.raises(OutputUnusable, match="cannot be written"):
+        Journal(tmp_path, keys=KEYS, batch_size=SIZE)
+    running = Journal(tmp_path / "out.jsonl", keys=KEYS, batch_size=SIZE)
+    with pytest.raises(OutputUnusable, match="another run"):
+        Journal(tmp_path / "out.jsonl", keys=KEYS, batch_size=SIZE)
+    running.close()
+    running.close()
+    write(tmp_path / "out.jsonl", rows)
+
+
+def test_a_full_disk_is_an_error_that_can_be_resumed(tmp_path, rows):
+    journal = Journal(tmp_path / "out.jsonl", keys=KEYS, batch_size=SIZE)
+    journal.append(rows[:4])
+    stream = journal._stream
+
+    class Full:
+        closed = False
+
+        def write(self, data):
+            if len(data) > 100:
+                return stream.write(data[:100])
+            raise OSError(28, "No space left on device")
+
+    data = b"".join(map(encode_row, rows[4:8]))
+    journal._stream = Full()
+    with pytest.raises(OutputUnusable, match=f"writing {len(data)} bytes failed: No space left on device"):
+        journal.append(rows[4:8])
+    stream.close()
+    assert write(journal.path, rows).path.read_bytes() == b"".join(map(encode_row, rows))
+
+
+def test_a_retry_replaces_whole_batches_in_one_step(tmp_path, rows, make_row):
+    journal = write(tmp_path / "out.jsonl", rows)
+    before = journal.path.read_bytes()
+    healed = [make_row(number, bad={9}) for number in range(COUNT)]
+    patch = JournalPatch(journal.path, keys=KEYS, batch_size=SIZE, spans=journal.spans)
+    assert patch.pending == [0, 2]
+    with pytest.raises(ValueError, match="out of turn"):
+        patch.replace(2, healed[8:])
+    patch.replace(0, healed[:4])
+    with pytest.raises(ValueError, match="1 batches have not"):
+        patch.finish()
+    assert journal.path.read_bytes() == before
+    patch.replace(2, healed[8:])
+    assert journal.path.read_bytes() == before
+    patch.finish()
+    kept = before[journal.spans[1].start : journal.spans[1].end]
+    expected = b"".join(map(encode_row, healed[:4])) + kept + b"".join(map(encode_row, healed[8:]))
+    assert journal.path.read_bytes() == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]

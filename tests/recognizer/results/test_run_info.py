@@ -1,0 +1,126 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from recognizer.results import OutputUnusable, ResumeRefused, read_run_info
+from recognizer.results.run_files import find_run_files, infer_format
+from recognizer.results.run_info import RunInfo, finish_run_info, mask_secrets, require_same_settings, write_run_info
+
+
+@pytest.fixture
+def info(setup_of):
+    setup = setup_of(templates=("a {}", "the {}"))
+    return RunInfo(
+        output="results.jsonl",
+        format="jsonl",
+        command=setup.command,
+        model=setup.model,
+        memory=setup.memory,
+        settings=setup.settings,
+        device="cpu",
+        input_root="/photos",
+        count=9,
+        keys_sha256="ab",
+        batch_size=4,
+    )
+
+
+def test_what_is_written_is_read_again(tmp_path, info):
+    finished = finish_run_info(info, ok=7, errors={"E_TRUNCATED": 1, "E_EMPTY": 1})
+    write_run_info(tmp_path / "run.json", finished)
+    read = read_run_info(tmp_path / "run.json")
+    assert read.identity() == finished.identity()
+    assert (read.state, read.counts, read.errors) == (
+        "finished",
+        {"ok": 7, "error": 2},
+        {"E_EMPTY": 1, "E_TRUNCATED": 1},
+    )
+    assert read.finished >= read.started
+    assert {"python", "numpy", "pillow"} <= set(read.versions)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema": 1}', '{"schema": 99}', "\0\0"])
+def test_other_files_of_that_name_are_not_taken_for_ours(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    assert read_run_info(tmp_path / "run.json") is None
+    assert find_run_files(tmp_path / "results.csv", "csv").info.name == "results.run.json"
+
+
+def test_differing_settings_are_named_with_both_values(tmp_path, info):
+    write_run_info(tmp_path / "run.json", info)
+    earlier = read_run_info(tmp_path / "run.json")
+    moved = replace(info, device="cuda:0", input_root="/elsewhere", command=["x"], count=10, versions={})
+    require_same_settings(earlier, moved, Path("results.jsonl"))
+    other = replace(
+        info,
+        settings={"top_k": 6, "score": {"names": 0.4, "center": True}, "templates": ["a {}", "the {}"]},
+        model={"fingerprint": "beef"},
+        memory={"version": 4},
+        batch_size=8,
+    )
+    with pytest.raises(ResumeRefused) as caught:
+        require_same_settings(earlier, other, Path("results.jsonl"))
+    said = str(caught.value)
+    assert "  top_k: was 5, is 6" in said
+    assert "  score.center: was '(not set)', is True" in said
+    assert "  model.fingerprint: was 'f00d', is 'beef'" in said
+    assert "  memory.version: was 3, is 4" in said
+    assert "  batch_size: was 4, is 8" in said
+    assert "--overwrite" in said
+    assert "names" not in said
+    assert "templates" not in said
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, info, monkeypatch):
+    write_run_info(tmp_path / "run.json", info)
+    before = (tmp_path / "run.json").read_bytes()
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(OutputUnusable, match="No space left"):
+        write_run_info(tmp_path / "run.json", replace(info, count=99))
+    assert (tmp_path / "run.json").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_each_output_of_a_folder_has_its_own_info(tmp_path, info):
+    first = find_run_files(tmp_path / "results.jsonl", "jsonl")
+    assert (first.info.name, first.timing.name, first.journal) == ("run.json", "timing.jsonl", first.output)
+    write_run_info(first.info, info)
+    assert find_run_files(tmp_path / "results.jsonl", "jsonl") == first
+    second = find_run_files(tmp_path / "results.csv", "csv")
+    assert (second.info.name, second.timing.name) == ("results.run.json", "results.timing.jsonl")
+    assert second.journal.name == "results.csv.journal.jsonl"
+    write_run_info(second.info, replace(info, output="results.csv"))
+    assert find_run_files(tmp_path / "results.parquet", "parquet").info.name == "results.parquet.run.json"
+    assert find_run_files(tmp_path / "results.csv", "csv") == second
+    assert find_run_files(tmp_path / "sub" / "run.json", "jsonl").info.name == "run.run.json"
+    with pytest.raises(OutputUnusable, match="is a folder"):
+        find_run_files(tmp_path, "jsonl")
+
+
+def test_formats():
+    assert [infer_format(name) for name in ("a.JSONL", "a.csv", "a.parquet", "-")] == [
+        "jsonl",
+        "csv",
+        "parquet",
+        "jsonl",
+    ]
+    assert infer_format("a.out", "csv") == "csv"
+    with pytest.raises(OutputUnusable, match=r"\.jsonl, \.csv or \.parquet"):
+        infer_format("a.out")
+
+
+def test_secrets_on_the_command_line_are_masked(tmp_path, info):
+    command = ["recognizer", "run", "--api-key", "canary", "--hf-token=canary", "--key", "--top-k", "5", "keys/a.jpg"]
+    assert mask_secrets(command) == [
+        "recognizer", "run", "--api-key", "***", "--hf-token=***", "--key", "--top-k", "5", "keys/a.jpg"
+    ]  # fmt: skip
+    write_run_info(tmp_path / "run.json", replace(info, command=command))
+    assert "canary" not in (tmp_path / "run.json").read_text()
+    assert json.loads((tmp_path / "run.json").read_text())["command"][3] == "***"

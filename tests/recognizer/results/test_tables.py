@@ -1,0 +1,97 @@
+import csv
+import io
+import json
+import resource
+
+import pyarrow.parquet as pq
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from recognizer.results import encode_row
+from recognizer.results.csv_table import CsvLines, write_csv
+from recognizer.results.parquet_table import write_parquet
+from recognizer.results.row import ErrorRow
+from recognizer.results.tables import CSV_COLUMNS, neutralise
+
+
+def journal_of(path, rows):
+    path.write_bytes(b"".join(map(encode_row, rows)))
+    return path
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_csv_has_a_line_for_each_image_and_rank(tmp_path, make_row):
+    rows = [make_row(0), make_row(1, bad={1}), make_row(2, key="-2.jpg")]
+    write_csv(journal_of(tmp_path / "j", rows), tmp_path / "t.csv")
+    table = read_csv(tmp_path / "t.csv")
+    assert tuple(table[0]) == CSV_COLUMNS
+    assert [(line["path"], line["rank"]) for line in table] == [
+        ("000.jpg", "1"),
+        ("000.jpg", "2"),
+        ("001.jpg", ""),
+        ("'-2.jpg", "1"),
+        ("'-2.jpg", "2"),
+    ]
+    first, second, failed = table[:3]
+    assert (first["category"], first["group"], first["score"], first["calibrated"]) == ("ca\nt", "pets", "0.3", "false")
+    assert (first["term"], first["contribution"], first["region"]) == ("names", "0.2", "0")
+    assert first["region_description"] == "'=a,b\n\u2028\"c'"
+    assert [first[name] for name in ("x_min", "y_min", "x_max", "y_max")] == ["1.0", "2.12", "30.0", "40.0"]
+    assert (second["category"], second["term"], second["x_min"], second["group"]) == ("'=cmd()", "", "", "")
+    assert (failed["status"], failed["error_code"], failed["category"]) == ("error", "E_TRUNCATED", "")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("\0=1")
+@example("\r=1")
+@example("\n@x")
+def test_no_cell_begins_like_a_formula_and_the_text_survives(text):
+    stream = io.StringIO(newline="")
+    row = ErrorRow(path=text or "x", code="E", reason=text).to_dict()
+    CsvLines(stream).write([row])
+    stream.seek(0)
+    cell = next(csv.DictReader(stream))["error_reason"]
+    assert cell == neutralise(text)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\0"))
+    assert cell in {text, "'" + text}
+
+
+def test_negative_numbers_stay_numbers(tmp_path, make_row):
+    row = make_row(-3).to_dict()
+    stream = io.StringIO(newline="")
+    CsvLines(stream).write([row])
+    stream.seek(0)
+    assert [line["score"] for line in csv.DictReader(stream)] == ["0.3", "-2.9"]
+
+
+def test_parquet_holds_all_evidence(tmp_path, make_row):
+    rows = [make_row(number, bad={1}) for number in range(3)]
+    journal = journal_of(tmp_path / "j", rows)
+    write_parquet(journal, tmp_path / "t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert [(line["path"], line["rank"]) for line in table][:3] == [("000.jpg", 1), ("000.jpg", 2), ("001.jpg", None)]
+    written = json.loads(encode_row(rows[0]))["candidates"][0]
+    assert table[0]["evidence"] == written["evidence"]
+    assert (table[0]["score"], table[0]["category"], table[0]["unknown"]) == (0.3, "ca\nt", None)
+    assert (table[2]["error_code"], table[2]["evidence"]) == ("E_TRUNCATED", [])
+    before = (tmp_path / "t.parquet").read_bytes()
+    write_parquet(journal, tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").read_bytes() == before
+
+
+def test_conversion_is_flat_in_memory(tmp_path, make_row):
+    line = encode_row(make_row(0))
+    journal = tmp_path / "j"
+    journal.write_bytes(line * 100)
+    write_csv(journal, tmp_path / "t.csv")
+    write_parquet(journal, tmp_path / "t.parquet")
+    journal.write_bytes(line * 30_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    write_csv(journal, tmp_path / "t.csv")
+    write_parquet(journal, tmp_path / "t.parquet")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 30

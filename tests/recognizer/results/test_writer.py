@@ -1,0 +1,231 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import types
+
+import pyarrow.parquet as pq
+import pytest
+
+from recognizer.results import (
+    BatchTiming,
+    ErrorRow,
+    OutputUnusable,
+    ResumeRefused,
+    check_output,
+    encode_row,
+    open_results,
+    read_run_info,
+)
+
+KEYS = [f"{number:03d}.jpg" for number in range(10)]
+TIMING = BatchTiming(decode_s=0.5, encode_s=0.25, score_s=0.125)
+
+
+@pytest.fixture
+def run(setup_of, make_row):
+    """Runs over ten images in batches of four; stops after `stop` batches where given."""
+
+    def run_once(output, *, bad=(), stop=None, keys=KEYS, batch_size=4, settings=None, **options):
+        setup = setup_of(**(settings or {}))
+        with open_results(output, keys=keys, batch_size=batch_size, setup=setup, **options) as sink:
+            done = []
+            for batch in list(sink.pending())[:stop]:
+                rows = [make_row(number, bad) for number in range(batch.start, batch.stop)]
+                sink.write(batch.number, rows, timing=TIMING)
+                done.append(batch.number)
+            return done, (sink.finish() if stop is None else None)
+
+    return run_once
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_interrupted_anywhere_gives_the_same_bytes(tmp_path, run, suffix):
+    run(tmp_path / "whole" / f"r.{suffix}", bad={5})
+    whole = (tmp_path / "whole" / f"r.{suffix}").read_bytes()
+    for stop in (0, 1, 2, 3):
+        output = tmp_path / str(stop) / f"r.{suffix}"
+        assert run(output, bad={5}, stop=stop)[0] == list(range(stop))
+        assert read_run_info(output.parent / "run.json").state == "running"
+        done, counts = run(output, bad={5})
+        assert done == list(range(stop, 3))
+        assert (counts.ok, counts.errors, counts.failed) == (9, {"E_TRUNCATED": 1}, 1)
+        assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_finished_run_is_not_done_again(tmp_path, run, suffix):
+    output = tmp_path / f"r.{suffix}"
+    run(output)
+    before = output.read_bytes()
+    done, counts = run(output)
+    assert (done, counts.ok, counts.failed) == ([], 10, 0)
+    assert output.read_bytes() == before
+    assert names(tmp_path) == sorted([output.name, "run.json", "timing.jsonl"])
+    info = read_run_info(tmp_path / "run.json")
+    assert (info.state, info.counts, info.count) == ("finished", {"ok": 10, "error": 0}, 10)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_failed_images_are_retried_in_place(tmp_path, run, suffix):
+    output = tmp_path / f"r.{suffix}"
+    run(output, bad={1, 9})
+    run(tmp_path / "well" / f"r.{suffix}")
+    done, counts = run(output, retry_errors=True)
+    assert (done, counts.ok, counts.failed) == ([0, 2], 10, 0)
+    assert output.read_bytes() == (tmp_path / "well" / f"r.{suffix}").read_bytes()
+    assert len(names(tmp_path)) == 4
+
+
+def test_a_retry_goes_on_with_what_was_never_done(tmp_path, run):
+    output = tmp_path / "r.jsonl"
+    run(output, bad={1}, stop=2)
+    assert run(output, retry_errors=True, stop=0)[0] == []
+    done, counts = run(output, retry_errors=True)
+    assert (done, counts.ok) == ([0, 2], 10)
+
+
+def test_a_retry_that_is_interrupted_loses_nothing(tmp_path, run):
+    output = tmp_path / "r.jsonl"
+    run(output, bad={1, 9})
+    before = output.read_bytes()
+    run(output, retry_errors=True, stop=1)
+    assert output.read_bytes() == before
+    (tmp_path / ".r.jsonl.retry").write_bytes(b"left behind by a kill")
+    assert run(output)[0] == []
+    assert output.read_bytes() == before
+    assert names(tmp_path) == ["r.jsonl", "run.json", "timing.jsonl"]
+
+
+def test_other_settings_are_refused_unless_overwritten(tmp_path, run):
+    output = tmp_path / "r.jsonl"
+    run(output, bad={1})
+    before = output.read_bytes()
+    with pytest.raises(ResumeRefused, match="top_k: was 5, is 3"):
+        run(output, settings={"top_k": 3})
+    with pytest.raises(ResumeRefused, match="batch_size: was 4, is 5"):
+        run(output, batch_size=5)
+    assert output.read_bytes() == before
+    assert run(output, settings={"top_k": 3}, overwrite=True)[0] == [0, 1, 2]
+    assert output.read_bytes() != before
+
+
+def test_files_of_others_are_refused(tmp_path, run):
+    (tmp_path / "r.csv").write_text("my own table\n")
+    with pytest.raises(ResumeRefused, match="no run"):
+        run(tmp_path / "r.csv")
+    assert names(tmp_path) == ["r.csv"]
+    (tmp_path / "empty.csv").touch()
+    assert run(tmp_path / "empty.csv")[1].ok == 10
+    with pytest.raises(ResumeRefused, match=r"covers other images \(10, now 9\)"):
+        run(tmp_path / "empty.csv", keys=KEYS[:9])
+
+
+def test_run_info_and_timing(tmp_path, run):
+    output = tmp_path / "r.jsonl"
+    run(output, stop=1)
+    started = read_run_info(tmp_path / "run.json").started
+    run(output, bad={7})
+    info = read_run_info(tmp_path / "run.json")
+    assert (info.started, info.resumed, info.errors) == (started, 1, {"E_TRUNCATED": 1})
+    assert info.input_root == "/photos"
+    lines = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    assert [(line["batch"], line["images"]) for line in lines] == [(0, 4), (1, 4), (2, 2)]
+    assert list(lines[0]) == ["batch", "images", "decode_s", "encode_s", "score_s", "write_s"]
+    assert lines[0]["decode_s"] == 0.5
+
+
+def test_two_outputs_in_a_folder_do_not_disturb_each_other(tmp_path, run):
+    run(tmp_path / "a.jsonl", stop=1)
+    run(tmp_path / "b.jsonl")
+    assert run(tmp_path / "a.jsonl")[0] == [1, 2]
+    assert names(tmp_path) == ["a.jsonl", "b.jsonl", "b.run.json", "b.timing.jsonl", "run.json", "timing.jsonl"]
+
+
+def test_no_images_at_all(tmp_path, run):
+    for suffix in ("jsonl", "csv", "parquet"):
+        done, counts = run(tmp_path / f"r.{suffix}", keys=[])
+        assert (done, counts.ok, counts.failed) == ([], 0, 0)
+        assert (tmp_path / f"r.{suffix}").exists()
+    assert pq.read_table(tmp_path / "r.parquet").num_rows == 0
+
+
+def test_order_is_enforced(tmp_path, setup_of, make_row):
+    with open_results(tmp_path / "r.jsonl", keys=KEYS, batch_size=4, setup=setup_of()) as sink:
+        with pytest.raises(ValueError, match="out of turn"):
+            sink.write(1, [make_row(number) for number in range(4, 8)])
+        sink.write(0, [make_row(number) for number in range(4)])
+        assert sink.done_rows == 4
+        with pytest.raises(ValueError, match="4 of 10 rows"):
+            sink.finish()
+    with pytest.raises(ValueError, match="batch size of 0"):
+        open_results(tmp_path / "r.jsonl", keys=KEYS, batch_size=0, setup=setup_of())
+
+
+@pytest.mark.parametrize("output_format", ["jsonl", "csv"])
+def test_standard_output(tmp_path, run, monkeypatch, make_row, output_format):
+    stream = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(buffer=stream))
+    monkeypatch.chdir(tmp_path)
+    done, counts = run("-", bad={2}, output_format=output_format)
+    assert (done, counts.ok, counts.errors) == ([0, 1, 2], 9, {"E_TRUNCATED": 1})
+    assert names(tmp_path) == []
+    run(tmp_path / f"r.{output_format}", bad={2})
+    assert stream.getvalue() == (tmp_path / f"r.{output_format}").read_bytes()
+    with pytest.raises(OutputUnusable, match="parquet cannot be written to standard output"):
+        run("-", output_format="parquet")
+
+
+def test_outputs_are_checked_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    for bad in (tmp_path, tmp_path / "file" / "r.jsonl", tmp_path / "r.docx"):
+        with pytest.raises(OutputUnusable):
+            check_output(bad)
+    check_output(tmp_path / "r.csv")
+    check_output("-")
+    assert names(tmp_path) == ["file"]
+
+
+KILLED = """
+import os, signal, sys
+from recognizer.results import ErrorRow, RunSetup, open_results
+keys = [f"{n:03d}.jpg" for n in range(200)]
+setup = RunSetup(command=[], model={}, memory={}, settings={}, device="cpu", input_root="")
+written, limit = 0, int(sys.argv[2])
+import recognizer.results.journal as journal
+def write_all(stream, data):
+    global written
+    if written + len(data) > limit:
+        stream.write(data[: limit - written])
+        os.kill(os.getpid(), signal.SIGKILL)
+    written += len(data)
+    stream.write(data)
+journal.write_all = write_all
+with open_results(sys.argv[1], keys=keys, batch_size=16, setup=setup) as sink:
+    for batch in sink.pending():
+        numbers = range(batch.start, batch.stop)
+        sink.write(batch.number, [ErrorRow(path=keys[i], code="E", reason="r" * (i % 7)) for i in numbers])
+    sink.finish()
+"""
+
+
+def test_killed_while_writing_and_resumed(tmp_path):
+    def start(output, limit):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.run([sys.executable, "-c", KILLED, output, str(limit)], env=environment).returncode
+
+    whole = tmp_path / "whole" / "r.jsonl"
+    assert start(whole, 10**9) == 0
+    output = tmp_path / "killed" / "r.jsonl"
+    for limit in (700, 4321, 9000):
+        assert start(output, limit) == -signal.SIGKILL
+        assert output.stat().st_size >= limit
+    assert start(output, 10**9) == 0
+    assert output.read_bytes() == whole.read_bytes()
+    assert output.read_bytes().splitlines(keepends=True)[0] == encode_row(ErrorRow(path="000.jpg", code="E", reason=""))
