@@ -24,7 +24,7 @@ import pyarrow as pa
 from memory.category import Category
 from memory.encode import Progress, PublishedVectors, VectorSource, encode_missing, plan_keys, plan_texts
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import EncoderMismatch, MemoryStoreError, printable
+from memory.errors import EncoderMismatch, MemoryStoreError, printable, printable_path
 from memory.hot_index import INDEX_FOLDER
 from memory.integrity import QUARANTINE
 from memory.journal import JOURNAL_NAME, VectorJournal, remove_journal
@@ -198,7 +198,7 @@ def check_directory(directory: Path) -> None:
     Raises:
         MemoryStoreError: it cannot be made, or holds files of others and no memory.
     """
-    shown = printable(str(directory), 400)
+    shown = printable_path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         entries = {entry.name for entry in directory.iterdir()}

@@ -39,7 +39,7 @@ class LabelError(MemoryStoreError):
         self.line = line
         self.where = where
         self.remedy = remedy
-        place = printable(self.file)
+        place = printable_path(self.file)
         if line is not None:
             place += f", line {line}"
         if where is not None:
@@ -81,3 +81,8 @@ def printable(text: str, limit: int = 80) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text[:limit]
     )
     return shown + ("…" if len(text) > limit else "")
+
+
+def printable_path(path: str | Path) -> str:
+    """Show a path whole, with what a terminal or a log must not see escaped."""
+    return printable(str(path), 4096)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from memory.durable import FileRecord, record_file
-from memory.errors import MemoryDamaged, MemoryStoreError, printable
+from memory.errors import MemoryDamaged, MemoryStoreError, printable, printable_path
 from memory.lock import WriterLock
 from memory.manifest import REBUILD, Manifest, TableRecord, read_manifest
 from memory.store import TableStore
@@ -36,7 +36,7 @@ def open_checked(directory: Path) -> Manifest:
                 continue
             raise
         return manifest
-    raise MemoryStoreError(f"{printable(str(directory))} is being rewritten again and again; open it when that ends.")
+    raise MemoryStoreError(f"{printable_path(directory)} is being rewritten again and again; open it when that ends.")
 
 
 def intact_tables(directory: Path, manifest: Manifest) -> dict[str, TableRecord]:
@@ -68,13 +68,13 @@ def _check(directory: Path, manifest: Manifest) -> None:
     damage = damaged_files(directory, files)
     if damage:
         more = f" (and {len(damage) - 1} more files)" if len(damage) > 1 else ""
-        raise MemoryDamaged(f"{printable(str(directory), 400)} is damaged: {damage[0]}{more}. {REBUILD}.")
+        raise MemoryDamaged(f"{printable_path(directory)} is damaged: {damage[0]}{more}. {REBUILD}.")
     store = TableStore(directory)
     for name, table in manifest.tables.items():
         rows = _count(directory, store, name, table)
         if rows != table.rows:
             raise MemoryDamaged(
-                f"{printable(str(directory), 400)} is damaged: the table {name!r} has {rows} rows instead of "
+                f"{printable_path(directory)} is damaged: the table {name!r} has {rows} rows instead of "
                 f"{table.rows}. {REBUILD}."
             )
 
@@ -87,7 +87,7 @@ def _count(directory: Path, store: TableStore, name: str, table: TableRecord) ->
         suspects = store.newer_manifests(name, table)
         if not suspects:
             raise MemoryDamaged(
-                f"{printable(str(directory), 400)} is damaged: Lance cannot open the table {name!r} "
+                f"{printable_path(directory)} is damaged: Lance cannot open the table {name!r} "
                 f"({printable(str(error), 200)}). {REBUILD}."
             ) from error
     _quarantine(directory, suspects)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from memory.errors import MemoryLocked, MemoryStoreError, printable
+from memory.errors import MemoryLocked, MemoryStoreError, printable_path
 
 LOCK_NAME = "memory.lock"
 _POLL_SECONDS = 0.05
@@ -41,7 +41,7 @@ class WriterLock:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise MemoryStoreError(
-                f"{printable(str(self._path.parent))} cannot be written ({error.strerror}). "
+                f"{printable_path(self._path.parent)} cannot be written ({error.strerror}). "
                 "Give write permission, or copy the memory to a place with it."
             ) from error
         deadline = time.monotonic() + self._wait_seconds
@@ -50,7 +50,7 @@ class WriterLock:
                 holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
                 os.close(descriptor)
                 raise MemoryLocked(
-                    f"{printable(str(self._path.parent))} is being written by process {holder}. "
+                    f"{printable_path(self._path.parent)} is being written by process {holder}. "
                     "Wait until it has finished, or end it."
                 )
             time.sleep(_POLL_SECONDS)

@@ -15,7 +15,7 @@ from typing import Any
 
 from memory.durable import FileRecord, write_atomically
 from memory.encoder_card import EncoderCard
-from memory.errors import MemoryDamaged, MemoryNotFound, SchemaTooNew, printable
+from memory.errors import MemoryDamaged, MemoryNotFound, SchemaTooNew, printable_path
 
 MANIFEST_NAME = "MEMORY.json"
 SCHEMA = 1
@@ -80,12 +80,12 @@ def read_manifest(directory: Path) -> Manifest:
         MemoryDamaged: it is not what was written.
     """
     path = directory / MANIFEST_NAME
-    shown = printable(str(path), 400)
+    shown = printable_path(path)
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MemoryNotFound(
-            f"there is no memory at {printable(str(directory), 400)} (no {MANIFEST_NAME} in it). "
+            f"there is no memory at {printable_path(directory)} (no {MANIFEST_NAME} in it). "
             "Check the path, or make one with: recognizer build LABELS --memory DIR"
         ) from error
     try:

@@ -21,7 +21,15 @@ from memory.build import (
 from memory.category import Category, merge_categories
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import MemoryDamaged, MemoryLocked, MemoryNotFound, MemoryStoreError, UnknownCategory, printable
+from memory.errors import (
+    MemoryDamaged,
+    MemoryLocked,
+    MemoryNotFound,
+    MemoryStoreError,
+    UnknownCategory,
+    printable,
+    printable_path,
+)
 from memory.export import export_memory
 from memory.hot_index import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, equal_fold, exact_index, load_hnsw, save_hnsw
 from memory.integrity import intact_tables, open_checked
@@ -182,14 +190,16 @@ class Memory:
         """All vectors, read at the first use.
 
         Raises:
-            MemoryStoreError: the memory has been written twice since it was opened, so that this version is gone.
+            MemoryDamaged: files have been damaged since it was opened.
+            MemoryStoreError: it has been written twice since it was opened, so that this version is gone.
         """
         if self._vectors is None:
             try:
                 self._vectors = load_vectors(TableStore(self.directory), self._manifest.tables, self.encoder.dim)
             except (RuntimeError, ValueError, OSError) as error:
+                open_checked(self.directory)
                 raise MemoryStoreError(
-                    f"version {self.version} of {printable(str(self.directory), 400)} can no longer be read; "
+                    f"version {self.version} of {printable_path(self.directory)} can no longer be read; "
                     "it has been rewritten since. Open the memory again."
                 ) from error
         return self._vectors
@@ -289,7 +299,7 @@ class Memory:
 
     def verify(self) -> list[Finding]:
         """Check files, counts, dimensions, unit norms, ids, orphan rows, the fingerprint and the index."""
-        return verify_memory(self.directory, self._manifest, self.vectors)
+        return verify_memory(self.directory, self._manifest, lambda: self.vectors)
 
     def info(self) -> MemoryInfo:
         """Return what the memory holds."""

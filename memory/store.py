@@ -49,7 +49,7 @@ class TableStore:
         try:
             return int(self._open(name, record).count_rows())
         except BaseException as error:
-            if type(error).__name__ == "PanicException":
+            if type(error).__name__ in ("RustPanic", "PanicException"):
                 raise RuntimeError(f"Lance panicked: {error}") from error
             raise
 

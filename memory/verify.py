@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +33,20 @@ class Finding:
     message: str
 
 
-def verify_memory(directory: Path, manifest: Manifest, vectors: MemoryVectors) -> list[Finding]:
-    """Check files, counts, dimensions, unit norms, ids, orphan rows, the fingerprint and the index."""
+def verify_memory(directory: Path, manifest: Manifest, load: Callable[[], MemoryVectors]) -> list[Finding]:
+    """Check files, counts, dimensions, unit norms, ids, orphan rows, the fingerprint and the index.
+
+    Args:
+        directory: the memory.
+        manifest: its manifest.
+        load: reads its vectors; not called when the files are damaged, which is then the only finding.
+    """
+    files = _files(directory)
+    if not files.ok:
+        return [files]
+    vectors = load()
     return [
-        _files(directory),
+        files,
         _counts(manifest, vectors),
         *_matrices(manifest, vectors),
         _ids(vectors),

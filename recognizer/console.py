@@ -48,20 +48,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, widest: int 
 
 
 def user_errors() -> tuple[type[BaseException], ...]:
-    """Return the errors whose message is meant for the user and needs no traceback.
-
-    Looked up only when an error is at hand, so that starting the command line imports none of this.
-    """
+    """Return the errors whose message is meant for the user and needs no traceback."""
     from memory import MemoryStoreError
     from recognizer.errors import RecognizerError
-    from recognizer.images import ImageError, ImageInputError
-    from recognizer.results import ResultsError
 
-    known = [MemoryStoreError, RecognizerError, ImageError, ImageInputError, ResultsError]
-    encoder_errors = sys.modules.get("recognizer.encoder.errors")
-    if encoder_errors is not None:
-        known.append(encoder_errors.EncoderError)
-    return tuple(known)
+    return MemoryStoreError, RecognizerError
 
 
 def _cell(value: str, widest: int) -> str:

@@ -2,9 +2,12 @@
 
     RecognizerError                 anything the command line prints as one sentence, without a traceback
       settings.SettingsError        an unknown setting, a bad value
-      encoder.EncoderUnavailable    weights or a package that are not there, and how to get them
+      encoder.EncoderError          an encoder that cannot be made; EncoderUnavailable: weights or a package are missing
+      images.ImageInputError        an input that names no images
       images.ImageError             one image that could not be read; becomes a row, never ends a run
-      results.*                     an output that cannot be written, a run that cannot be resumed
+      results.ResultsError          an output that cannot be written, a run that cannot be resumed
+      labelled.LabelledSetError     labelled images that fit no category
+      building.TemplateError        a template file without placeholders
 """
 
 from __future__ import annotations

@@ -71,3 +71,12 @@ def window_means(tokens, cells_xyxy):
             inside = [grid[y, x] for y in range(y0, y1) for x in range(x0, x1)]
             means[b, q] = sum(np.asarray(cell, dtype=np.float64) for cell in inside) / len(inside)
     return means
+
+
+def nearest_rows(queries, vectors, k):
+    """Rows of the k largest inner products of each query: every product by itself, lower rows first among equals."""
+    found = []
+    for query in queries:
+        products = [float(query @ vector) for vector in vectors]
+        found.append(sorted(range(len(products)), key=lambda row: (-products[row], row))[:k])
+    return np.array(found, dtype=np.int64).reshape(len(queries), min(k, len(vectors)))

@@ -18,11 +18,17 @@ class ClassifierTower:
 
     In bf16 the stem and the first block stay in fp32: rounding there is amplified by every later block, and
     keeping them halves the distance to fp32 for a fifth of the speed.
+
+    A window of bare background makes every class about as probable, and its ConSE vector nearly zero. Made a
+    unit row, that remainder would match some name as well as an object does; `certain_length` gives it a low
+    weight instead.
     """
 
     region_source = "windows over the feature map, through classifier and ConSE"
 
-    def __init__(self, model: Network, preprocessing: Preprocessing, space: ConSE, *, dim: int, bf16: bool) -> None:
+    def __init__(
+        self, model: Network, preprocessing: Preprocessing, space: ConSE, *, dim: int, certain_length: float, bf16: bool
+    ) -> None:
         """Take a classifier with average pooling.
 
         Args:
@@ -30,6 +36,7 @@ class ClassifierTower:
             preprocessing: The model's own.
             space: Leads logits to the joint space.
             dim: Dimensions of that space.
+            certain_length: Length of a region's ConSE vector from which on the region counts in full.
             bf16: Run all but the first convolutions under bf16 autocast.
         """
         fold_batch_norms(model)
@@ -38,6 +45,7 @@ class ClassifierTower:
         self._bf16 = bf16
         self.preprocessing = preprocessing
         self.dim = dim
+        self.certain_length = certain_length
 
     def forward(self, pixels: Tensor) -> TowerOutput:
         """One vector per image and its (B, gh, gw, C) feature map."""

@@ -186,11 +186,20 @@ class Encoder:
                 vectors, boxes = regions_from_crops(self._image_tower, normalized)
             else:
                 vectors, boxes = regions_from_tokens(self._image_tower, output.tokens, self._windows)
+            certainty = self._certainty(vectors)
             image = F.normalize(output.image.float(), dim=-1).cpu().numpy()
             regions = F.normalize(vectors.float(), dim=-1).cpu().numpy()
         return ImageFeatures(
             image=image,
             regions=regions,
             boxes_xyxy=np.stack([frame.to_displayed(boxes) for frame in frames]),
-            region_weight=np.stack([frame.visible_share(boxes) for frame in frames]),
+            region_weight=np.stack([frame.visible_share(boxes) for frame in frames]) * certainty,
         )
+
+    def _certainty(self, vectors: Tensor) -> NDArray[np.float32] | np.float32:
+        """How much each region counts by the length of its (B, Q, D) vector; (B, Q) in [0, 1], or 1 for all."""
+        full = self._image_tower.certain_length
+        if full == 0:
+            return np.float32(1)
+        lengths: NDArray[np.float32] = (vectors.float().norm(dim=-1) / full).clamp(max=1).cpu().numpy()
+        return lengths

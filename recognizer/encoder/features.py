@@ -18,7 +18,8 @@ class ImageFeatures:
         image: (B, D) unit rows.
         regions: (B, Q, D) unit rows.
         boxes_xyxy: (B, Q, 4) left, top, right, bottom in pixels of the displayed image, clipped to it.
-        region_weight: (B, Q) in [0, 1]; 0 marks a region that shows none of the image.
+        region_weight: (B, Q) in [0, 1]: the share of the region that shows image rather than padding, times how
+            much the encoder makes of it.
     """
 
     image: NDArray[np.float32]

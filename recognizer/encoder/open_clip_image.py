@@ -29,6 +29,7 @@ class ViTTower:
     """
 
     region_source = "windows over the value projection of the last attention"
+    certain_length = 0.0
 
     def __init__(self, visual: Network, preprocessing: Preprocessing) -> None:
         """Take an `open_clip` VisionTransformer of at least two blocks, in its final precision."""
@@ -71,6 +72,7 @@ class ResNetTower:
     """
 
     region_source = "windows over the value projection of the attention pooling"
+    certain_length = 0.0
 
     def __init__(self, visual: Network, preprocessing: Preprocessing, *, bf16: bool) -> None:
         """Take an open_clip ModifiedResNet with fp32 weights; `bf16` runs it under autocast."""

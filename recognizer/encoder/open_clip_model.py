@@ -59,7 +59,7 @@ def load_open_clip(
     )
     _place(network, device, precision)
     return EncoderParts(
-        name=model if pretrained is None else f"{model}/{pretrained}",
+        name=model if pretrained is None else f"{model}/{Path(pretrained).name}",
         fingerprint=hexdigest,
         spec={"kind": "open_clip", "model": model, "pretrained": pretrained},
         image_tower=_image_tower(network, preprocessing, dim, precision),
@@ -97,13 +97,15 @@ def _build(model: str, pretrained: str | None) -> Network:
     import open_clip
 
     tag = open_clip.get_pretrained_cfg(model, pretrained) if pretrained else {}
-    options: dict[str, Any] = {"force_quick_gelu": True} if tag.get("quick_gelu") else {}
+    options: dict[str, Any] = {"pretrained": pretrained, "require_pretrained": True}
     if pretrained == RANDOM:
+        options = {"pretrained_text": False}
+    elif tag.get("quick_gelu"):
+        options["force_quick_gelu"] = True
+    try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return open_clip.create_model(model, pretrained_text=False).eval()
-    try:
-        network = open_clip.create_model(model, pretrained=pretrained, require_pretrained=True, **options)
+            network = open_clip.create_model(model, **options)
     except (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise EncoderUnavailable(_missing(model, pretrained, error)) from error
     return network.eval()
@@ -119,7 +121,7 @@ def _build_tokenizer(model: str) -> Tokenizer:
 
 
 def _missing(model: str, what: str | None, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if what is not None and Path(what).is_file():
         return f"{what} could not be read as a checkpoint of {model}: {reason}"
     wanted = model if what is None else f"{model} ({what})"

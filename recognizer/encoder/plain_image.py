@@ -14,6 +14,7 @@ class PlainTower:
     """Any open_clip model, through its `encode_image` alone."""
 
     region_source = "windows cut out of the image and encoded one by one"
+    certain_length = 0.0
 
     def __init__(self, model: Network, preprocessing: Preprocessing, *, dim: int, bf16: bool) -> None:
         """Take an open_clip model on its device, in its final precision; `bf16` runs it under autocast."""

@@ -28,7 +28,8 @@ _INPUT_MULTIPLE = 32
 class StarterSettings:
     """What can be chosen about the starter encoder without training it.
 
-    All but `templates` and `windows` change the vectors of texts or whole images, and with them the fingerprint.
+    All but `certain_length`, `templates` and `windows` change the vectors of texts or whole images, and with them
+    the fingerprint.
 
     Attributes:
         input_size: Side of the square model input in pixels, a multiple of 32.
@@ -36,6 +37,8 @@ class StarterSettings:
         temperature: Divides the classifier's logits before the softmax.
         top_classes: How many of the most probable classes make up an image's vector; None for all.
         class_form: Text that stands for a class in ConSE, with `{}` for its name.
+        certain_length: Length of a region's ConSE vector, between 0 (every class as probable as any other) and 1,
+            from which on the region has full weight; 0 gives every region full weight.
         templates: Texts around a category name, with `{}` for the name.
         windows: The regions.
     """
@@ -45,6 +48,7 @@ class StarterSettings:
     temperature: float = 1.0
     top_classes: int | None = None
     class_form: str = "{}"
+    certain_length: float = 0.2
     templates: tuple[str, ...] = ("{}",)
     windows: WindowSettings = field(default_factory=WindowSettings)
 
@@ -58,6 +62,8 @@ class StarterSettings:
             raise EncoderError(f"input_size {self.input_size} must be a positive multiple of {_INPUT_MULTIPLE}")
         if not self.temperature > 0:
             raise EncoderError(f"temperature {self.temperature} must be positive")
+        if not self.certain_length >= 0:
+            raise EncoderError(f"certain_length {self.certain_length} must not be negative")
         if self.top_classes is not None and self.top_classes < 1:
             raise EncoderError(f"top_classes {self.top_classes} must be at least 1, or None for all")
 
@@ -126,7 +132,14 @@ def load_starter(settings: StarterSettings, *, device: torch.device, precision: 
         name="starter (EfficientNet-Lite0 + MiniLM, ConSE)",
         fingerprint=hexdigest,
         spec={"kind": "starter", "settings": settings.to_json()},
-        image_tower=ClassifierTower(classifier.to(device), preprocessing, space, dim=sentences.dim, bf16=bf16),
+        image_tower=ClassifierTower(
+            classifier.to(device),
+            preprocessing,
+            space,
+            dim=sentences.dim,
+            certain_length=settings.certain_length,
+            bf16=bf16,
+        ),
         text_tower=CentredTextTower(sentences.cast(torch.bfloat16) if bf16 else sentences, space),
         templates=settings.templates,
         windows=settings.windows,

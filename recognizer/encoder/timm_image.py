@@ -21,6 +21,7 @@ class TimmTower:
     """
 
     region_source = "windows over the feature grid, through the pooling head"
+    certain_length = 0.0
 
     def __init__(self, visual: Network, preprocessing: Preprocessing, *, dim: int, bf16: bool) -> None:
         """Take an open_clip TimmModel.

@@ -41,6 +41,13 @@ class ImageTower(Protocol):
     def region_source(self) -> str:
         """Where region vectors come from, in words for people."""
 
+    @property
+    def certain_length(self) -> float:
+        """Length of a region's vector, before it is made a unit row, from which on the region counts in full.
+
+        0 where the length says nothing about how much there is to see.
+        """
+
     def forward(self, pixels: Tensor) -> TowerOutput:
         """Run the trunk once over (B, 3, H, W) normalised float32 pixels."""
 

@@ -165,4 +165,5 @@ def _as_image_error(error: Exception, data: bytes, image_format: str) -> ImageEr
         return ImageError("E_BOMB", "the header asks for more pixels than the decoder allows")
     if any(word in text.lower() for word in _TRUNCATION_WORDS) or ends_early(data, image_format):
         return ImageError("E_TRUNCATED", f"the {image_format} ends before the picture does ({len(data)} bytes)")
-    return ImageError("E_DECODE", f"damaged or unsupported {image_format}: {text or type(error).__name__}")
+    detail = text if " " in text else f"{type(error).__name__} {text}".rstrip()
+    return ImageError("E_DECODE", f"damaged or unsupported {image_format}: {detail}")

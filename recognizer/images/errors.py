@@ -1,23 +1,25 @@
 """What can go wrong with an image.
 
-ImageInputError(ValueError)   an input of a run names nothing that could be listed: stops before any work
-ImageError(Exception)         one image cannot be used: becomes one row with ``status: error``
+ImageInputError  an input of a run names nothing that could be listed: stops before any work
+ImageError       one image cannot be used: becomes one row with ``status: error``
 """
 
 from __future__ import annotations
 
 import re
 
+from recognizer.errors import RecognizerError
+
 _ADDRESS = re.compile(r"(?: at)? ?0x[0-9a-fA-F]+")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.])/(?:[^\s/'\"]+/)+[^\s/'\"]*")
 _REASON_LENGTH = 300
 
 
-class ImageInputError(ValueError):
+class ImageInputError(RecognizerError):
     """An input (folder, file list, glob or file) that cannot be listed; the message says what to do."""
 
 
-class ImageError(Exception):
+class ImageError(RecognizerError):
     """One image that cannot be used.
 
     Attributes:

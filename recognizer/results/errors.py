@@ -1,14 +1,16 @@
 """What can stop the writing of results.
 
-ResultsError(Exception)
+ResultsError
 ├── OutputUnusable    the output cannot be written, or is of another kind than its name says
 └── ResumeRefused     an output is there that this run must not continue; says which setting differs and what to do
 """
 
 from __future__ import annotations
 
+from recognizer.errors import RecognizerError
 
-class ResultsError(Exception):
+
+class ResultsError(RecognizerError):
     """Base of all errors about results."""
 
 

@@ -22,24 +22,30 @@ FORMATS = [
     ("names.txt", "cat\ndog\n", [("cat", "", []), ("dog", "", [])]),
     ("no last newline, blank lines, spaces", "\n cat \n\ndog", [("cat", "", []), ("dog", "", [])]),
     ("bom and crlf", b"\xef\xbb\xbfcat\r\ndog\r\n", [("cat", "", []), ("dog", "", [])]),
-    ("commas in names", "bass, the fish\nbass, the guitar", [("bass, the fish", "", []), ("bass, the guitar", "", [])]),
+    ("commas in names", "bass, the fish\nbass, the guitar",
+     [("bass, the fish", "", []), ("bass, the guitar", "", [])]),
     ("one line called name", "name\nsurname", [("name", "", []), ("surname", "", [])]),
     ("line separators", "a\u2028b\nc\x85d\x0be", [("a\u2028b", "", []), ("c\x85d\x0be", "", [])]),
     ("labels.csv", "name\ncat\n", [("cat", "", [])]),
-    ("csv in .txt", "name,description\ncat,whiskers\ncat,a tail\ndog,\n", [("cat", "", ["whiskers", "a tail"]), ("dog", "", [])]),
+    ("csv in .txt", "name,description\ncat,whiskers\ncat,a tail\ndog,\n",
+     [("cat", "", ["whiskers", "a tail"]), ("dog", "", [])]),
     ("semicolons", "Name;Description\ncat;whiskers, long\n", [("cat", "", ["whiskers, long"])]),
     ("tsv", "name\tgroup\ncrane\tbird\n", [("crane", "bird", [])]),
     ("newline in a csv name", 'name,description\n"a\n""b""",x\n', [('a\n"b"', "", ["x"])]),
     ("merge", "name,description\ncat,x\ndog,y\ncat,x\ncat,z", [("cat", "", ["x", "z"]), ("dog", "", ["y"])]),
     ("composed and decomposed", "caf\u00e9\ncafe\u0301\n", [("café", "", [])]),
-    ("descriptors.json", '{"cat": ["whiskers", "a tail"], "dog": [], "emu": "tall"}', [("cat", "", ["whiskers", "a tail"]), ("dog", "", []), ("emu", "", ["tall"])]),
+    ("descriptors.json", '{"cat": ["whiskers", "a tail"], "dog": [], "emu": "tall"}',
+     [("cat", "", ["whiskers", "a tail"]), ("dog", "", []), ("emu", "", ["tall"])]),
     ("json in .txt", ' {"cat": ["whiskers"]}', [("cat", "", ["whiskers"])]),
     ("json list of names", '["cat", "dog"]', [("cat", "", []), ("dog", "", [])]),
     ("json records", '[{"name": "cat", "description": "x"}]', [("cat", "", ["x"])]),
     ("one record", '{"name": "cat", "descriptions": ["x", "y"]}', [("cat", "", ["x", "y"])]),
-    ("jsonl", '{"name": "cat", "descriptions": ["x"]}\n\n{"name": "dog", "group": "pet"}\n', [("cat", "", ["x"]), ("dog", "pet", [])]),
-    ("coco", '{"images": [], "categories": [{"id": 1, "name": "cat", "supercategory": "animal"}]}', [("cat", "animal", [])]),
-    ("lvis", '{"categories": [{"id": 1, "name": "aerosol_can", "def": "a can", "synonyms": ["spray"]}]}', [("aerosol_can", "", ["a can"])]),
+    ("jsonl", '{"name": "cat", "descriptions": ["x"]}\n\n{"name": "dog", "group": "pet"}\n',
+     [("cat", "", ["x"]), ("dog", "pet", [])]),
+    ("coco", '{"images": [], "categories": [{"id": 1, "name": "cat", "supercategory": "animal"}]}',
+     [("cat", "animal", [])]),
+    ("lvis", '{"categories": [{"id": 1, "name": "aerosol_can", "def": "a can", "synonyms": ["spray"]}]}',
+     [("aerosol_can", "", ["a can"])]),
 ]  # fmt: skip
 
 
@@ -73,7 +79,10 @@ def test_further_columns_and_fields_are_metadata(tmp_path):
 def test_jsonl_descriptions_keep_kind_and_source(tmp_path):
     line = {"name": "cat", "descriptions": [{"text": "A cat.", "kind": "sentence", "source": "web"}, "soft"]}
     category = read_labels(write(tmp_path, json.dumps(line) + "\n", "labels.jsonl"))[0]
-    assert category.descriptions == (Description("A cat.", "sentence", "web"), Description("soft", source="labels.jsonl"))
+    assert category.descriptions == (
+        Description("A cat.", "sentence", "web"),
+        Description("soft", source="labels.jsonl"),
+    )
 
 
 def test_a_folder_of_folders_gives_names_and_exemplars(tmp_path):
@@ -145,7 +154,18 @@ def test_missing_files_folders_without_folders_and_unknown_options_are_refused(t
         read_labels(write(tmp_path, "cat"), key="group")
 
 
-HOSTILE = ["a\nb", '"quoted"', "=cmd()", "x" * 10_000, "🦩\u200d🦩", "\u202eمرحبا", "\x1b[2J", "a,b;c\td", "[cat]", "{}"]
+HOSTILE = [
+    "a\nb",
+    '"quoted"',
+    "=cmd()",
+    "x" * 10_000,
+    "🦩\u200d🦩",
+    "\u202eمرحبا",
+    "\x1b[2J",
+    "a,b;c\td",
+    "[cat]",
+    "{}",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from recognizer.settings import ScoreSettings, SettingsError, load_settings
+
+CONFIG = Path(__file__).parents[2] / "configs" / "run.yaml"
 
 
 def test_defaults_hold_their_own_rules():
@@ -41,3 +45,7 @@ def test_bad_config_names_its_file(tmp_path):
 def test_only_keeps_the_proportions_of_the_terms_left():
     kept = ScoreSettings(name=0.2, description=0.6, region=0.1, region_name=0.1).only("name", "description")
     assert kept.weights() == pytest.approx((0.25, 0.75, 0, 0, 0))
+
+
+def test_the_shipped_config_is_the_defaults():
+    assert load_settings(CONFIG) == load_settings()

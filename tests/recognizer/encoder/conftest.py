@@ -21,7 +21,7 @@ _CONFIGS = {
         | {"attentional_pool": True, "attn_pooler_heads": 4},
     },
     "tiny-resnet": {"vision_cfg": {"image_size": 224, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}},
-    "tiny-siglip": {
+    "tiny-pooled": {
         "embed_dim": 64,
         "custom_text": True,
         "vision_cfg": _TIMM | {"timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},

@@ -75,6 +75,8 @@ def test_settings_reach_the_encoder(pictures):
     assert encoder.input_size_hw == (96, 96)
     assert features.regions.shape == (1, 9, 384)
     assert (features.region_weight == 0).sum() == 6
+    bare = encoder.encode_images([Image.new("RGB", (96, 96), (128, 128, 128))])
+    assert (bare.region_weight < 0.5).all()
     assert (
         Encoder.from_spec(json.loads(json.dumps(encoder.card.spec)), device="cpu", precision="fp32").card
         == encoder.card
@@ -82,12 +84,16 @@ def test_settings_reach_the_encoder(pictures):
 
 
 def test_windows_and_templates_leave_the_fingerprint_alone(starter):
-    settings = {"templates": ("a {}",), "windows": WindowSettings(sizes=(7,))}
-    assert Encoder.load(starter=StarterSettings(**settings)).card.fingerprint == starter.card.fingerprint
+    settings = {"certain_length": 0.0, "templates": ("a {}",), "windows": WindowSettings(sizes=(7,))}
+    other = Encoder.load(starter=StarterSettings(**settings))
+    assert other.card.fingerprint == starter.card.fingerprint
+    assert other.encode_images([Image.new("RGB", (9, 9))]).region_weight == 1
     assert Encoder.load(starter=StarterSettings(temperature=0.7)).card.fingerprint != starter.card.fingerprint
 
 
-@pytest.mark.parametrize("settings", [{"input_size": 100}, {"temperature": 0.0}, {"top_classes": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"input_size": 100}, {"temperature": 0.0}, {"top_classes": 0}, {"certain_length": -1.0}]
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(EncoderError, match=next(iter(settings))):
         StarterSettings(**settings)

@@ -210,7 +210,7 @@ def test_bombs_are_refused_from_the_header(png_header, size, code):
     error = failure(png_header(*size))
     assert error.code == code
     assert f"{size[0]}×{size[1]}" in error.reason
-    assert time.perf_counter() - started < 0.1
+    assert time.perf_counter() - started < 0.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
 
 

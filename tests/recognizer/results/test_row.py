@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
@@ -53,6 +53,7 @@ def test_any_text_is_one_line_of_utf8(text):
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=1000))
+@example([0.123456784999] * 1000)  # every piece is rounded the same way
 def test_contributions_add_up_after_rounding(numbers):
     parts = [evidence(np.float32(number)) for number in numbers]
     score = math.fsum(map(float, numbers))

@@ -1,0 +1,25 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import memory
+
+CHECK = """
+import sys
+import memory
+heavy = {"torch", "lancedb", "faiss", "pyarrow", "pandas", "transformers", "open_clip", "PIL"} & set(sys.modules)
+assert not heavy, heavy
+memory.read_labels(sys.argv[1])
+assert not {"torch", "lancedb", "faiss"} & set(sys.modules)
+"""
+
+
+def test_importing_and_reading_labels_load_nothing_heavy(tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cat\n")
+    subprocess.run([sys.executable, "-c", CHECK, str(labels)], check=True, cwd=Path(memory.__file__).parents[1])
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(memory, name) is not None for name in memory.__all__)
+    assert memory.__all__ == sorted(memory.__all__)

@@ -1,0 +1,250 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from recognizer.cli import app, main
+
+LABELS = '{"tabby cat": ["striped fur", "whiskers"], "cup of coffee": ["a saucer"], "rocket launch": [], "=cmd()": []}'
+
+
+def call(*arguments):
+    """Run a command in this process; returns (exit code, stdout, stderr)."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, photos):
+    """A label file, a memory built by the command, and a folder with good and bad images in two subfolders."""
+    root = tmp_path_factory.mktemp("cli")
+    (root / "labels.json").write_text(LABELS)
+    code, out, _ = call("build", root / "labels.json", "--memory", root / "memory", "--precision", "fp32")
+    assert code == 0
+    assert "4 categories, 3 descriptions" in out
+    for number, name in enumerate(("cat", "coffee", "rocket", "retina", "grass", "coins")):
+        folder = root / "images" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / f"{name}.jpg", folder / f"{number // 2}.jpg")
+    (root / "images" / "a" / "broken.jpg").write_bytes(b"text")
+    return root
+
+
+def run_images(world, output, *more):
+    return call("run", world / "images", "--memory", world / "memory", "--output", output, "--precision", "fp32", *more)
+
+
+def test_help_is_quick_and_loads_no_torch():
+    started = time.perf_counter()
+    code = (
+        "import sys; sys.argv = ['recognizer', '--help']\n"
+        "try:\n    from recognizer.cli import main; main()\nfinally:\n"
+        "    heavy = {'torch', 'lancedb', 'faiss', 'transformers', 'numpy'} & set(sys.modules)\n"
+        "    assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "build" in done.stdout
+    assert time.perf_counter() - started < 3
+
+
+def test_importing_memory_loads_neither_torch_nor_the_database():
+    code = "import sys, memory; assert not {'torch', 'lancedb', 'faiss'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_building_again_encodes_nothing_and_adding_only_what_is_new(world, tmp_path):
+    shutil.copytree(world / "memory", tmp_path / "memory")
+    _, out, _ = call("build", world / "labels.json", "--memory", tmp_path / "memory", "--precision", "fp32")
+    assert "0 encoded" in out
+    (tmp_path / "new.txt").write_text("galaxy\n")
+    _, out, _ = call("add", tmp_path / "new.txt", "--memory", tmp_path / "memory", "--precision", "fp32")
+    assert "1 categories" in out
+    code, out, _ = call("verify", "--memory", tmp_path / "memory")
+    assert code == 0
+    _, out, _ = call("remove", "galaxy", "--memory", tmp_path / "memory")
+    assert "removed 1" in out
+    _, out, _ = call("info", "--memory", tmp_path / "memory", "--json")
+    assert json.loads(out)["categories"] == 4
+
+
+def test_export_can_be_built_from(world, tmp_path):
+    _, out, _ = call("export", "--memory", world / "memory")
+    (tmp_path / "labels.jsonl").write_text(out)
+    call("build", tmp_path / "labels.jsonl", "--memory", tmp_path / "memory", "--precision", "fp32")
+    assert call("export", "--memory", tmp_path / "memory")[1] == out
+
+
+def test_run_gives_one_row_per_image_in_order_and_counts_failures(world, tmp_path):
+    code, _, err = run_images(world, tmp_path / "r.jsonl", "--top-k", "2")
+    assert code == 0
+    assert "6 images recognised, 1 failed (1 E_NOT_IMAGE)" in err
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in rows] == [
+        "a/0.jpg",
+        "a/1.jpg",
+        "a/2.jpg",
+        "a/broken.jpg",
+        "b/0.jpg",
+        "b/1.jpg",
+        "b/2.jpg",
+    ]
+    assert [row["status"] for row in rows].count("error") == 1
+    assert rows[0]["label"] == "tabby cat"
+    assert rows[4]["label"] == "cup of coffee"
+    assert len(rows[0]["candidates"]) == 2
+    made_by = json.loads((tmp_path / "run.json").read_text())
+    assert made_by["state"] == "finished"
+    assert (tmp_path / "timing.jsonl").exists()
+
+
+def test_strict_run_with_a_failure_exits_with_1(world, tmp_path):
+    assert run_images(world, tmp_path / "r.jsonl", "--strict")[0] == 1
+
+
+def test_run_where_everything_fails_exits_with_1(world, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"")
+    code, _, _ = call("run", tmp_path / "images", "--memory", world / "memory", "--output", tmp_path / "r.jsonl")
+    assert code == 1
+
+
+def test_rows_on_stdout_are_nothing_but_rows(world):
+    _, out, _ = run_images(world, "-")
+    assert len([json.loads(line) for line in out.splitlines()]) == 7
+
+
+def test_csv_and_parquet_hold_the_same_rows_as_jsonl(world, tmp_path):
+    import csv
+
+    import pyarrow.parquet as pq
+
+    for suffix in ("jsonl", "csv", "parquet"):
+        run_images(world, tmp_path / suffix / f"r.{suffix}", "--top-k", "1")
+    with (tmp_path / "csv" / "r.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    rows = [json.loads(line) for line in (tmp_path / "jsonl" / "r.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in table] == [row["path"] for row in rows]
+    assert not any(cell.startswith("=") for row in table for cell in row.values())
+    assert pq.read_table(tmp_path / "parquet" / "r.parquet").num_rows == 7
+
+
+def test_run_under_other_settings_is_refused(world, tmp_path):
+    from recognizer.results import ResumeRefused
+
+    run_images(world, tmp_path / "r.jsonl")
+    with pytest.raises(ResumeRefused, match="top_k"):
+        run_images(world, tmp_path / "r.jsonl", "--top-k", "3")
+    run_images(world, tmp_path / "r.jsonl", "--top-k", "3", "--overwrite")
+
+
+def test_retried_errors_leave_the_rows_of_an_untroubled_run(world, tmp_path):
+    shutil.copytree(world / "images", tmp_path / "images")
+    again = ["--memory", world / "memory", "--batch-size", "2", "--precision", "fp32"]
+    call("run", tmp_path / "images", "--output", tmp_path / "r.jsonl", *again)
+    shutil.copy(tmp_path / "images" / "a" / "0.jpg", tmp_path / "images" / "a" / "broken.jpg")
+    call("run", tmp_path / "images", "--output", tmp_path / "r.jsonl", "--retry-errors", *again)
+    call("run", tmp_path / "images", "--output", tmp_path / "fresh" / "r.jsonl", *again)
+    assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "fresh" / "r.jsonl").read_bytes()
+
+
+def test_why_compares_and_draws(world, photos, tmp_path):
+    from PIL import Image
+
+    code, out, _ = call("why", photos / "cat.jpg", "--memory", world / "memory", "--output", tmp_path / "why.png")
+    assert code == 0
+    assert "tabby cat" in out.splitlines()[0]
+    assert "difference" in out
+    with Image.open(tmp_path / "why.png") as picture:
+        assert picture.width >= 400
+
+
+def test_eval_prints_a_table_and_writes_json(world, photos, tmp_path):
+    table = tmp_path / "set.csv"
+    table.write_text(f"path,label\n{photos / 'cat.jpg'},tabby cat\n{photos / 'coffee.jpg'},Cup_of_Coffee\n")
+    code, out, _ = call("eval", table, "--memory", world / "memory", "--json", tmp_path / "e.json")
+    assert code == 0
+    assert "shuffled" in out
+    assert json.loads((tmp_path / "e.json").read_text())["rows"]["names"]["top1"] == 1
+
+
+def test_doctor_finds_the_starter_weights():
+    code, out, _ = call("doctor")
+    assert code == 0
+    assert "sha256 as published" in out
+
+
+def test_demo_writes_results_and_a_picture_per_photograph(tmp_path):
+    code, out, _ = call("demo", "--output", tmp_path / "demo", "--precision", "fp32")
+    assert code == 0
+    assert "tabby cat" in out
+    assert len(list((tmp_path / "demo" / "pictures").glob("*.png"))) == 12
+    assert str((tmp_path / "demo" / "results.jsonl").resolve()) in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "{empty}", "--memory", "{new}"], "empty.txt"),
+        (["info", "--memory", "{new}"], "new"),
+        (["run", "{new}", "--memory", "{memory}", "--output", "{new}.jsonl"], "new"),
+        (["run", "{images}", "--memory", "{memory}", "--output", "{file}/r.jsonl"], "--output"),
+        (["run", "{images}", "--memory", "{memory}", "--output", "-", "--set", "run.topk=3"], "unknown setting"),
+        (["build", "{labels}", "--memory", "{new}", "--model", "no-such-model"], "no-such-model"),
+        (["build", "{labels}", "--memory", "{new}", "--templates", "{empty}"], "template"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(world, tmp_path, capsys, monkeypatch, arguments, message):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "file").write_text("")
+    places = {
+        "empty": tmp_path / "empty.txt",
+        "file": tmp_path / "file",
+        "new": tmp_path / "new",
+        "memory": world / "memory",
+        "images": world / "images",
+        "labels": world / "labels.json",
+    }
+    monkeypatch.setattr(sys, "argv", ["recognizer", *(a.format(**places) for a in arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert "error: " in err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_underscores_in_options_are_accepted(world, tmp_path):
+    code, _, _ = call(
+        "run", world / "images", "--memory", world / "memory", "--output", tmp_path / "r.jsonl", "--top_k", "1"
+    )
+    assert code == 0
+
+
+@pytest.mark.parametrize("trial", range(3))
+def test_killed_run_resumes_to_the_same_bytes(world, tmp_path, photos, trial):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(24):
+        shutil.copy(photos / "cat.jpg", images / f"{number:02}.jpg")
+    command = [sys.executable, "-m", "recognizer", "run", str(images), "--memory", str(world / "memory")]
+    command += ["--batch-size", "2", "--precision", "fp32", "--output"]
+    whole, killed = tmp_path / "whole" / "r.jsonl", tmp_path / "killed" / "r.jsonl"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(whole)], check=True, env=environment, capture_output=True)
+    process = subprocess.Popen([*command, str(killed)], env=environment, stderr=subprocess.DEVNULL)
+    lines = 4 + 6 * trial
+    while process.poll() is None and not (killed.exists() and killed.read_bytes().count(b"\n") >= lines):
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    subprocess.run([*command, str(killed)], check=True, env=environment, capture_output=True)
+    assert killed.read_bytes() == whole.read_bytes()

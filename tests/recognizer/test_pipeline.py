@@ -1,0 +1,58 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from recognizer.images import list_images
+from recognizer.pipeline import encode_files, in_batches
+
+
+@pytest.fixture
+def folder(tmp_path, photos):
+    for name in ("cat", "coffee", "rocket", "retina", "grass"):
+        shutil.copy(photos / f"{name}.jpg", tmp_path / f"{name}.jpg")
+    return tmp_path
+
+
+def test_batches_come_in_order_on_a_fixed_grid(starter, folder):
+    listing = list_images([folder])
+    batches = list(encode_files(starter, in_batches(listing, 2), workers=3))
+    assert [[item.key for item in batch.items] for batch in batches] == [
+        ["cat.jpg", "coffee.jpg"],
+        ["grass.jpg", "retina.jpg"],
+        ["rocket.jpg"],
+    ]
+
+
+def test_bad_image_holds_its_slot_and_changes_no_other(starter, folder):
+    whole = next(encode_files(starter, in_batches(list_images([folder]), 5)))
+    (folder / "grass.jpg").write_bytes(b"no picture")
+    holed = next(encode_files(starter, in_batches(list_images([folder]), 5)))
+    assert holed.positions == [0, 1, 3, 4]
+    assert holed.errors[2].code == "E_NOT_IMAGE"
+    assert np.array_equal(holed.features.image, whole.features.image[[0, 1, 3, 4]])
+    assert np.array_equal(holed.features.regions, whole.features.regions[[0, 1, 3, 4]])
+    assert len(holed.hashes) == 4
+
+
+def test_batch_without_a_good_image_has_no_features(starter, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    batch = next(encode_files(starter, in_batches(list_images([tmp_path]), 4)))
+    assert batch.features is None
+    assert batch.errors[0].code == "E_EMPTY"
+
+
+def test_large_photograph_keeps_the_displayed_frame(starter, tmp_path):
+    from PIL import Image
+
+    Image.effect_noise((2400, 1600), 80).convert("RGB").save(tmp_path / "large.jpg")
+    batch = next(encode_files(starter, in_batches(list_images([tmp_path]), 1)))
+    shown = batch.features.boxes_xyxy[0][batch.features.region_weight[0] > 0.99]
+    assert shown[:, 2].max() == pytest.approx(2400, abs=2)
+    assert shown[:, 3].max() == pytest.approx(1600, abs=2)
+
+
+def test_closing_early_stops_decoding(starter, folder):
+    encoded = encode_files(starter, in_batches(list_images([folder]), 1))
+    next(encoded)
+    encoded.close()
