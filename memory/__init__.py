@@ -22,12 +22,12 @@ from memory.errors import (
     UnknownCategory,
 )
 from memory.labels import read_labels
-from memory.vectors import ExemplarSet, MemoryVectors
+from memory.vectors import ExemplarSet, MemoryVectors, mean_by_category
 
 if TYPE_CHECKING:
     from memory.build import BuildReport
     from memory.hot_index import MemoryIndex
-    from memory.index import ExactIndex, HnswIndex, SearchIndex, inner_products, recall_at_k
+    from memory.index import ExactIndex, HnswIndex, SearchIndex, best_columns, inner_products, recall_at_k
     from memory.memory import Memory, MemoryInfo
     from memory.verify import Finding
 
@@ -40,6 +40,7 @@ _MODULES = {
     "MemoryIndex": "memory.hot_index",
     "MemoryInfo": "memory.memory",
     "SearchIndex": "memory.index",
+    "best_columns": "memory.index",
     "inner_products": "memory.index",
     "recall_at_k": "memory.index",
 }
@@ -68,7 +69,9 @@ __all__ = [
     "SearchIndex",
     "TextEncoder",
     "UnknownCategory",
+    "best_columns",
     "inner_products",
+    "mean_by_category",
     "merge_categories",
     "read_labels",
     "recall_at_k",

@@ -34,15 +34,18 @@ class PublishedVectors:
     def __init__(self, store: TableStore, tables: Mapping[str, TableRecord], wanted: Keys, dim: int) -> None:
         """Read the wanted vectors."""
         wanted = np.unique(wanted)
-        keys, vectors = [keys_from_bytes(b"")], [np.empty((0, dim), np.float32)]
-        for table, record in tables.items():
-            for columns in VECTOR_COLUMNS.get(table, ()):
-                for batch_keys, batch_vectors in keys_and_vectors(store, table, record, columns):
-                    hits = np.isin(batch_keys, wanted)
-                    if hits.any() and batch_vectors.shape[1] == dim:
-                        keys.append(batch_keys[hits])
-                        vectors.append(batch_vectors[hits])
-        self._vectors: Matrix = np.concatenate(vectors)
+        in_order = np.arange(len(wanted))
+        columns = [(table, pair) for table in tables for pair in VECTOR_COLUMNS.get(table, ())]
+        room = np.empty((sum(tables[table].rows for table, _ in columns), dim), np.float32)
+        keys, rows = [keys_from_bytes(b"")], 0
+        for table, pair in columns:
+            for batch_keys, batch_vectors in keys_and_vectors(store, table, tables[table], pair):
+                hits = lookup(wanted, in_order, batch_keys) >= 0
+                if hits.any() and batch_vectors.shape[1] == dim:
+                    keys.append(batch_keys[hits])
+                    room[rows : rows + len(keys[-1])] = batch_vectors[hits]
+                    rows += len(keys[-1])
+        self._vectors: Matrix = room[:rows]
         self._keys: Keys = np.concatenate(keys)
         self._order = np.argsort(self._keys, kind="stable")
 

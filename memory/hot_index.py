@@ -20,7 +20,7 @@ from memory.durable import FileRecord, write_atomically
 from memory.index import ExactIndex, HnswIndex, SearchIndex, recall_at_k
 from memory.integrity import damaged_files
 from memory.manifest import Manifest
-from memory.vectors import Matrix, MemoryVectors
+from memory.vectors import Matrix, MemoryVectors, mean_by_category
 
 INDEX_FOLDER = "index"
 _CARD_NAME = "INDEX.json"
@@ -51,12 +51,7 @@ class MemoryIndex:
 
 def equal_fold(vectors: MemoryVectors) -> Matrix:
     """Fold names and the means of grounded descriptions at equal weights; the name stands in for no descriptions."""
-    counts = np.diff(vectors.offsets)
-    described = counts > 0
-    means = vectors.names.copy()
-    if described.any():
-        starts = vectors.offsets[:-1][described]
-        means[described] = np.add.reduceat(vectors.grounded, starts, axis=0) / counts[described, None]
+    means = mean_by_category(vectors.grounded, vectors.offsets, vectors.names)
     return 0.5 * vectors.names + 0.5 * means
 
 

@@ -87,9 +87,9 @@ class ExactIndex:
         rows = np.empty((len(queries), 0), np.int64)
         for start in range(0, self.size, CHUNK_ROWS):
             products = queries @ self._vectors[start : start + CHUNK_ROWS].T
-            best_scores, best_rows = _best(products, k)
-            scores = np.concatenate((scores, best_scores), axis=1)
-            rows = np.concatenate((rows, best_rows + start), axis=1)
+            best = best_columns(products, k)
+            scores = np.concatenate((scores, np.take_along_axis(products, best, axis=1)), axis=1)
+            rows = np.concatenate((rows, best + start), axis=1)
             if start:
                 scores, rows = _in_order(scores, rows)
                 scores, rows = scores[:, :k], rows[:, :k]
@@ -207,6 +207,27 @@ def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
     return queries @ vectors.T
 
 
+def best_columns(products: Matrix, k: int) -> NDArray[np.int64]:
+    """Return the columns of the k largest of (Q, N) products in each row, best first; lower columns win ties.
+
+    Args:
+        products: (Q, N) float32.
+        k: how many; capped at N.
+
+    Returns:
+        (Q, min(k, N)) int64.
+    """
+    k = min(k, products.shape[1])
+    columns = np.empty((len(products), k), np.int64)
+    if not k:
+        return columns
+    bounds = np.partition(products, -k, axis=1)[:, -k]
+    for row, (values, bound) in enumerate(zip(products, bounds, strict=True)):
+        candidates = np.flatnonzero(values >= bound)
+        columns[row] = candidates[np.argsort(-values[candidates], kind="stable")[:k]]
+    return columns
+
+
 def recall_at_k(approximate: SearchIndex, exact: SearchIndex, queries: Matrix, k: int = 10) -> float:
     """Return which share of the k best rows an approximate search finds, in [0, 1].
 
@@ -251,17 +272,6 @@ def _check(queries: Matrix, k: int, size: int, dim: int) -> tuple[Matrix, int]:
     if k < 1:
         raise ValueError(f"k is {k}; at least 1 is expected")
     return queries, min(k, size)
-
-
-def _best(products: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
-    """Return the min(k, n) largest of (Q, n) products in each row, and their columns; lower columns win ties."""
-    k = min(k, products.shape[1])
-    bounds = np.partition(products, -k, axis=1)[:, -k]
-    columns = np.empty((len(products), k), np.int64)
-    for row, (values, bound) in enumerate(zip(products, bounds, strict=True)):
-        candidates = np.flatnonzero(values >= bound)
-        columns[row] = candidates[np.argsort(-values[candidates], kind="stable")[:k]]
-    return np.take_along_axis(products, columns, axis=1), columns
 
 
 def _in_order(scores: Matrix, rows: NDArray[np.int64]) -> tuple[Matrix, NDArray[np.int64]]:

@@ -175,6 +175,14 @@ class Memory:
         """The encoder that made the memory."""
         return self._manifest.encoder
 
+    def require_encoder(self, card: EncoderCard) -> None:
+        """Check that an encoder is the one that made the memory.
+
+        Raises:
+            EncoderMismatch: it is another one; the message names both.
+        """
+        check_same_encoder(self._manifest, card)
+
     @property
     def templates(self) -> tuple[str, ...]:
         """The templates that names and descriptions were put into."""

@@ -129,3 +129,23 @@ def unit_mean(vectors: Matrix, groups: NDArray[np.int64], labels: Sequence[str])
     single = groups == 1
     means[single] = vectors[starts[single]]
     return means
+
+
+def mean_by_category(values: Matrix, offsets: NDArray[np.int64], empty: Matrix) -> Matrix:
+    """Average the description rows of each category; a category without any has its row of `empty`.
+
+    Args:
+        values: (J, D) one row for each description.
+        offsets: (C + 1) int64, see ``MemoryVectors.offsets``.
+        empty: (C, D).
+
+    Returns:
+        (C, D) float32; means are not made unit rows.
+    """
+    counts = np.diff(offsets)
+    means = np.array(empty, np.float32)
+    described = counts > 0
+    if described.any():
+        sums = np.add.reduceat(values, offsets[:-1][described], axis=0)
+        means[described] = sums / counts[described, None]
+    return means

@@ -6,7 +6,7 @@ Names are imported when they are first used, so that importing the package loads
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from recognizer.encoder import Encoder as Encoder
@@ -20,11 +20,12 @@ _HOMES = {
     "Recognizer": "recognizer.recognizer",
     "Settings": "recognizer.settings",
 }
-__all__ = ["Encoder", "ImageFeatures", "Recognizer", "Settings"]  # noqa: F822 they are made by __getattr__
+__all__ = ["Encoder", "ImageFeatures", "Recognizer", "Settings"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name from its home."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    value: object = getattr(import_module(_HOMES[name]), name)
+    return value

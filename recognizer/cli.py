@@ -25,7 +25,10 @@ app = typer.Typer(
     "regions that speak for them out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"]},
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+    },
 )
 
 
@@ -53,16 +56,26 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting,
 
 @app.command()
 def build(
-    labels: Annotated[Path, typer.Argument(help="Label file (text, CSV, TSV, JSON, JSONL, COCO) or folder of folders.")],
+    labels: Annotated[
+        Path, typer.Argument(help="Label file (text, CSV, TSV, JSON, JSONL, COCO) or folder of folders.")
+    ],
     memory: MemoryOption,
-    model: Annotated[str, typer.Option(help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR.")] = "starter",
+    model: Annotated[
+        str, typer.Option(help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR.")
+    ] = "starter",
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag or checkpoint file.")] = None,
     templates: Annotated[Path | None, typer.Option(help="One template per line, {} or {c} for the name.")] = None,
-    format: Annotated[str, typer.Option(help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco, folder.")] = "auto",
+    format: Annotated[
+        str, typer.Option(help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco, folder.")
+    ] = "auto",
     key: Annotated[str, typer.Option(help="name, or name,group where equal names are told apart by group.")] = "name",
-    exemplars: Annotated[Path | None, typer.Option(help="Few-shot images: DIR/NAME/IMAGE, or a CSV of path,label.")] = None,
+    exemplars: Annotated[
+        Path | None, typer.Option(help="Few-shot images: DIR/NAME/IMAGE, or a CSV of path,label.")
+    ] = None,
     index: Annotated[Index, typer.Option(help="exact, or hnsw for approximate search.")] = Index.exact,
-    fine_grained: Annotated[bool, typer.Option("--fine-grained", help="Have every image reranked, where a run can.")] = False,
+    fine_grained: Annotated[
+        bool, typer.Option("--fine-grained", help="Have every image reranked, where a run can.")
+    ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -136,7 +149,9 @@ def info(
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2, default=str))
         return
-    found["encoder"] = f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
+    found["encoder"] = (
+        f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
+    )
     found["templates"] = " | ".join(opened.templates)
     print(table(["what", "value"], [[key, str(value)] for key, value in found.items()], widest=100))
 
@@ -147,7 +162,9 @@ def verify(memory: MemoryOption) -> None:
     from memory import Memory
 
     findings = Memory.open(memory).verify()
-    print(table(["", "finding"], [["ok" if finding.ok else "BAD", finding.message] for finding in findings], widest=120))
+    print(
+        table(["", "finding"], [["ok" if finding.ok else "BAD", finding.message] for finding in findings], widest=120)
+    )
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -338,7 +355,8 @@ def main() -> None:
 
 def _print_report(report: BuildReport, memory: Path) -> None:
     recall = f"; recall@10 of the approximate search {report.ann_recall:.3f}" if report.ann_recall is not None else ""
+    texts = f"{report.texts_encoded} encoded, {report.texts_reused} reused, {report.texts_truncated} truncated"
     print(
-        f"{memory}: {report.categories} categories, {report.descriptions} descriptions; texts: {report.texts_encoded} encoded, "
-        f"{report.texts_reused} reused, {report.texts_truncated} truncated; {report.seconds:.1f} s{recall}"
+        f"{memory}: {report.categories} categories, {report.descriptions} descriptions; texts: {texts}; "
+        f"{report.seconds:.1f} s{recall}"
     )

@@ -27,7 +27,7 @@ def progress_bar(total: int, unit: str, description: str) -> Iterator[Callable[[
 
 @contextmanager
 def text_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar over the texts to encode; yields a callback of (done, total). Nothing is shown where there are none."""
+    """Show a bar over the texts to encode; yields a callback of (done, total)."""
     from tqdm import tqdm
 
     with tqdm(total=0, unit="text", desc="encode", dynamic_ncols=True, delay=0.5) as bar:
@@ -40,7 +40,7 @@ def text_progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, widest: int = 60) -> str:
-    """Lay out a table as text: columns aligned, cells longer than `widest` characters elided, non-printables escaped."""
+    """Lay out a table as text: columns aligned, cells elided to `widest` characters, non-printables escaped."""
     cells = [[_cell(value, widest) for value in row] for row in (headers, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in cells]

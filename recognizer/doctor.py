@@ -66,7 +66,10 @@ def _weights() -> list[Check]:
     from recognizer.encoder.weights import starter_image_weights, starter_text_folder
 
     checks = []
-    for subject, find in (("starter image weights", starter_image_weights), ("starter text weights", starter_text_folder)):
+    for subject, find in (
+        ("starter image weights", starter_image_weights),
+        ("starter text weights", starter_text_folder),
+    ):
         try:
             checks.append(Check(subject, f"{find()} (sha256 as published)"))
         except EncoderUnavailable as error:

@@ -1,13 +1,13 @@
 """The errors a user can meet, from the most general to the most particular.
 
-    RecognizerError                 anything the command line prints as one sentence, without a traceback
-      settings.SettingsError        an unknown setting, a bad value
-      encoder.EncoderError          an encoder that cannot be made; EncoderUnavailable: weights or a package are missing
-      images.ImageInputError        an input that names no images
-      images.ImageError             one image that could not be read; becomes a row, never ends a run
-      results.ResultsError          an output that cannot be written, a run that cannot be resumed
-      labelled.LabelledSetError     labelled images that fit no category
-      building.TemplateError        a template file without placeholders
+RecognizerError                 anything the command line prints as one sentence, without a traceback
+  settings.SettingsError        an unknown setting, a bad value
+  encoder.EncoderError          an encoder that cannot be made; EncoderUnavailable: weights or a package are missing
+  images.ImageInputError        an input that names no images
+  images.ImageError             one image that could not be read; becomes a row, never ends a run
+  results.ResultsError          an output that cannot be written, a run that cannot be resumed
+  labelled.LabelledSetError     labelled images that fit no category
+  building.TemplateError        a template file without placeholders
 """
 
 from __future__ import annotations

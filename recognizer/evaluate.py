@@ -1,7 +1,7 @@
 """Accuracy on a labelled set, with each part of the score switched on in turn.
 
-The rows share one pass over the images. The control row pairs every category with another one's descriptions: a gain that
-survives shuffling is no gain of the descriptions.
+The rows share one pass over the images. The control row pairs every category with another one's descriptions: a gain
+that survives shuffling is no gain of the descriptions.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
 
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
-    """Write the table as JSON: per row `top1`, `top5`, `mean_per_class_recall`, each with its interval, and `median_rank`."""
+    """Write the table as JSON: `top1`, `top5`, `mean_per_class_recall` with intervals, and `median_rank` per row."""
     rows = {}
     for name, accuracy in evaluation.rows.items():
         row: dict[str, object] = {"median_rank": accuracy.median_rank}

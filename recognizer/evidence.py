@@ -1,9 +1,9 @@
 """Why a category scored what it scored: the score taken apart into pieces of evidence that add up to it again.
 
 The score is a sum (see `recognizer.score`), so the explanation is the score and not a story about it. Terms are named
-`name`, `description`, `region`, `region_name` and `exemplar`; the weight of a piece is its term's weight, divided by the number
-of the category's descriptions where the term is a mean over them; the value is a cosine (less the text's bias when centring
-is on; for `exemplar` a standard score).
+`name`, `description`, `region`, `region_name` and `exemplar`; the weight of a piece is its term's weight, divided by
+the number of the category's descriptions where the term is a mean over them; the value is a cosine (less the text's
+bias when centring is on; for `exemplar` a standard score).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def explain(
         exclude: as given to `Scorer.score`.
 
     Returns:
-        Per row its evidence, largest contribution first; contributions add up to the score within 1e-5. Terms of weight 0
-        are left out.
+        Per row its evidence, largest contribution first; contributions add up to the score within 1e-5. Terms of weight
+        0 are left out.
     """
     one = _Image(scorer, features, image)
     exemplars = None
@@ -81,9 +81,7 @@ class _Image:
                 share = self.settings.region / len(rows)
                 yield self._best_region("region", vectors.descriptions[j], vectors.bare[j], bias.region[j], share)
             if not rows:
-                yield self._best_region(
-                    "region", name, vectors.names[row], bias.region_name[row], self.settings.region
-                )
+                yield self._best_region("region", name, vectors.names[row], bias.region_name[row], self.settings.region)
         if self.settings.region_name:
             yield self._best_region(
                 "region_name", name, vectors.names[row], bias.region_name[row], self.settings.region_name
@@ -93,7 +91,9 @@ class _Image:
         start, stop = self.vectors.exemplar_offsets[row], self.vectors.exemplar_offsets[row + 1]
         nearest = ""
         if stop > start:
-            nearest = self.vectors.exemplar_references[int(start + (self.vectors.exemplars[start:stop] @ self.g).argmax())]
+            nearest = self.vectors.exemplar_references[
+                int(start + (self.vectors.exemplars[start:stop] @ self.g).argmax())
+            ]
         return _piece("exemplar", nearest, value, self.settings.exemplar)
 
     def _descriptions(self, row: int) -> range:

@@ -34,7 +34,9 @@ def exemplar_images(categories: Sequence[Category], folder: Path | None) -> Matc
     if not named:
         return None
     rows = {category.name: row for row, category in enumerate(categories)}
-    items = [ImageItem(path.encode(errors="surrogateescape"), path.encode(errors="surrogateescape")) for path, _ in named]
+    items = [
+        ImageItem(path.encode(errors="surrogateescape"), path.encode(errors="surrogateescape")) for path, _ in named
+    ]
     return Matched(items, [rows[name] for _, name in named], {})
 
 

@@ -108,5 +108,7 @@ def _read_table(path: Path) -> LabelledImages:
         raise LabelledSetError(f"cannot read {path}: {error}") from error
     if not rows:
         raise LabelledSetError(f"{path} has a header and no rows")
-    items = [ImageItem(os.fsencode(name), os.path.join(os.fsencode(path.parent), os.fsencode(name))) for name, _ in rows]
+    items = [
+        ImageItem(os.fsencode(name), os.path.join(os.fsencode(path.parent), os.fsencode(name))) for name, _ in rows
+    ]
     return LabelledImages(items, [label for _, label in rows])

@@ -30,7 +30,7 @@ class Accuracy:
 
 
 def truth_ranks(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the 1-based rank of the true category of each image, under the order of `recognizer.score.top_k`.
+    """Return the 1-based rank of the true category of each image, under the order of `memory.best_columns`.
 
     Args:
         scores: (B, C).

@@ -1,7 +1,8 @@
 """From image files to features in fixed batches: decoding runs beside the forward pass, a bad image holds its slot.
 
-Every image of a batch shares its forward pass with the same others whatever failed and wherever an earlier run stopped, so
-resumed runs give the same bytes. Memory holds at most `LOOKAHEAD + 1` batches of pixels, however many images there are.
+Every image of a batch shares its forward pass with the same others whatever failed and wherever an earlier run stopped,
+so resumed runs give the same bytes. Memory holds at most `LOOKAHEAD + 1` batches of pixels, however many images there
+are.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from memory import EncoderMismatch, Memory
+from memory import Memory
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.evidence import explain
 from recognizer.results.row import CandidateRow, ResultRow
@@ -35,20 +35,26 @@ class Recognizer:
     """
 
     def __init__(self, encoder: Encoder, memory: Memory, *, settings: Settings | None = None) -> None:
-        if encoder.card.fingerprint != memory.encoder.fingerprint:
-            raise EncoderMismatch(memory=memory.encoder, encoder=encoder.card)
+        """Check that encoder and memory belong together, and choose the search."""
+        memory.require_encoder(encoder.card)
         self.encoder = encoder
         self.memory = memory
         self.settings = settings or load_settings(base=memory.settings)
         reference = reference_features(encoder) if self.settings.score.center else None
         self.scorer = Scorer(memory.vectors, self.settings.score, reference=reference)
         index = self.settings.run.index
+        temperature = self.settings.score.temperature or encoder.default_temperature
         approximate = index == "hnsw" or (index == "auto" and memory.info().index == "hnsw")
-        self.retriever = make_retriever(memory, self.scorer, approximate=approximate)
+        self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=approximate)
 
     @classmethod
     def open(
-        cls, memory: Memory | str | Path, *, settings: Settings | None = None, device: str = "auto", precision: str = "auto"
+        cls,
+        memory: Memory | str | Path,
+        *,
+        settings: Settings | None = None,
+        device: str = "auto",
+        precision: str = "auto",
     ) -> Recognizer:
         """Load the encoder that a memory names.
 
@@ -59,7 +65,9 @@ class Recognizer:
             precision: `auto`, `fp32` or `bf16`.
         """
         opened = memory if isinstance(memory, Memory) else Memory.open(memory)
-        return cls(Encoder.from_spec(opened.encoder.spec, device=device, precision=precision), opened, settings=settings)
+        return cls(
+            Encoder.from_spec(opened.encoder.spec, device=device, precision=precision), opened, settings=settings
+        )
 
     def recognize(self, images: Sequence[Image.Image], *, keys: Sequence[str] | None = None) -> list[ResultRow]:
         """Recognise images that are in memory already.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Memory, MemoryVectors
-from recognizer.score import Rows, Scorer, log_normaliser, top_k
+from memory import Memory, MemoryVectors, best_columns
+from recognizer.score import Rows, Scorer, log_normaliser
 from recognizer.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -42,21 +42,23 @@ class Retriever(Protocol):
 
 
 class ExactRetriever:
-    """Scores every category."""
+    """Scores every category; `temperature` is that of the confidences."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, temperature: float) -> None:
+        """Take the score and the temperature of the confidences."""
         self.scorer = scorer
+        self.temperature = temperature
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the true best categories; cost O(B * (C + Q * J) * D)."""
         scores = self.scorer.score(features, exclude=exclude)
         if not scores.shape[1]:
             return [_nothing() for _ in scores]
-        temperature = self.scorer.settings.temperature
-        best = top_k(scores, k)
-        normaliser = log_normaliser(scores, temperature)
+        best = best_columns(scores, k)
+        normaliser = log_normaliser(scores, self.temperature)
         return [
-            _retrieved(rows, scores[image, rows], temperature, normaliser[image]) for image, rows in enumerate(best)
+            _retrieved(rows, scores[image, rows], self.temperature, normaliser[image])
+            for image, rows in enumerate(best)
         ]
 
 
@@ -68,12 +70,15 @@ class ApproximateRetriever:
 
     Args:
         scorer: the exact score.
+        temperature: of the confidences.
         index: over the folded category vectors and over the bare descriptions.
         depth: proposals per query and wanted category.
     """
 
-    def __init__(self, scorer: Scorer, index: MemoryIndex, *, depth: int = 8) -> None:
+    def __init__(self, scorer: Scorer, temperature: float, index: MemoryIndex, *, depth: int = 8) -> None:
+        """Take the score and the indexes that propose."""
         self.scorer = scorer
+        self.temperature = temperature
         self.index = index
         self.depth = depth
 
@@ -87,23 +92,22 @@ class ApproximateRetriever:
             _, by_region = self.index.descriptions.search(regions, k * self.depth)
             rows = np.unique(np.concatenate([by_image[image], self.index.description_categories[by_region.ravel()]]))
             scores = self.scorer.score_some(features, image, rows, exclude=exclude)
-            best = top_k(scores[None], k)[0]
-            temperature = self.scorer.settings.temperature
-            normaliser = log_normaliser(scores[None], temperature)[0]
-            found.append(_retrieved(rows[best], scores[best], temperature, normaliser))
+            best = best_columns(scores[None], k)[0]
+            normaliser = log_normaliser(scores[None], self.temperature)[0]
+            found.append(_retrieved(rows[best], scores[best], self.temperature, normaliser))
         return found
 
 
-def make_retriever(memory: Memory, scorer: Scorer, *, approximate: bool) -> Retriever:
+def make_retriever(memory: Memory, scorer: Scorer, *, temperature: float, approximate: bool) -> Retriever:
     """Choose the search: exact, or the memory's indexes, rebuilt if they are of another version or other weights."""
     if not approximate:
-        return ExactRetriever(scorer)
+        return ExactRetriever(scorer, temperature)
     settings = scorer.settings
 
     def fold(vectors: MemoryVectors) -> NDArray[np.float32]:
         return Scorer.fold(vectors, settings)
 
-    return ApproximateRetriever(scorer, memory.index(fold, fold_key(settings)))
+    return ApproximateRetriever(scorer, temperature, memory.index(fold, fold_key(settings)))
 
 
 def fold_key(settings: ScoreSettings) -> str:

@@ -1,26 +1,26 @@
 """The score of an image against every category of a memory: a weighted sum of five cosine terms, computed exactly.
 
-For image vector g, region vectors r_q and category c with name vector n_c, grounded descriptions v_cj, bare descriptions
-d_cj and exemplars x_ck:
+For image vector g, region vectors r_q and category c with name vector n_c, grounded descriptions v_cj, bare
+descriptions d_cj and exemplars x_ck:
 
     s(i,c) = w_n <g, n_c> + w_d mean_j <g, v_cj> + w_r mean_j max_q <r_q, d_cj> + w_o max_q <r_q, n_c>
            + w_x z(top-mean_k <g, x_ck>)
 
 Name and grounded terms are linear in g, so they fold into one vector per category, u_c = w_n n_c + w_d mean_j v_cj; the
-region terms are one chunked product with a maximum over the regions. A category without descriptions has its name as its
-only description. `recognizer.evidence` takes the same sum apart again. Knows arrays only: no encoder, no images.
+region terms are one chunked product with a maximum over the regions. A category without descriptions has its name as
+its only description. `recognizer.evidence` takes the same sum apart again. Knows arrays only: no encoder, no images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import MemoryVectors, inner_products
+from memory import MemoryVectors, inner_products, mean_by_category
 from recognizer.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-# Rows of text vectors per product: with 32 images of 100 regions one chunk of similarities is 50 MB, whatever the memory's size.
+# Rows of text vectors per product: with 32 images of 100 regions one chunk of similarities is 50 MB, whatever the
+# memory's size.
 CHUNK_ROWS = 4096
 
 
@@ -67,6 +68,7 @@ class Scorer:
     def __init__(
         self, vectors: MemoryVectors, settings: ScoreSettings, *, reference: ImageFeatures | None = None
     ) -> None:
+        """Fold what is linear in the image vector and, for centring, measure each text's mean similarity."""
         self.vectors = vectors
         self.settings = settings
         self.described = np.diff(vectors.offsets) > 0
@@ -85,7 +87,7 @@ class Scorer:
         Returns:
             (C, D) float32.
         """
-        means = _mean_by_category(vectors.grounded, vectors.offsets, empty=vectors.names)
+        means = mean_by_category(vectors.grounded, vectors.offsets, vectors.names)
         folded: Floats = np.ascontiguousarray(settings.name * vectors.names + settings.description * means, np.float32)
         return folded
 
@@ -129,7 +131,8 @@ class Scorer:
             scores += self.settings.region * np.array([self._region_term_of(int(row), regions) for row in rows])
         if self.settings.exemplar and len(self.vectors.exemplars):
             scores += self.settings.exemplar * self.exemplar_term(one.image, exclude[image : image + 1])[0, rows]
-        return scores.astype(np.float32)
+        found: Floats = scores.astype(np.float32)
+        return found
 
     def visible_regions(self, features: ImageFeatures) -> list[Floats]:
         """Return the regions whose weight reaches the threshold, per image; the image itself where none does.
@@ -214,7 +217,7 @@ class Scorer:
         )
 
     def _fold_bias(self) -> Floats:
-        means = _mean_by_category(self.bias.grounded[:, None], self.vectors.offsets, empty=self.bias.name[:, None])
+        means = mean_by_category(self.bias.grounded[:, None], self.vectors.offsets, self.bias.name[:, None])
         folded: Floats = self.settings.name * self.bias.name + self.settings.description * means[:, 0]
         return folded.astype(np.float32)
 
@@ -236,26 +239,6 @@ def max_over_regions(regions: Sequence[Floats], texts: Floats) -> Floats:
     return best
 
 
-def top_k(scores: Floats, k: int) -> Rows:
-    """Return the columns of the k largest scores of each row, best first; equal scores keep the lower column first.
-
-    Args:
-        scores: (B, C).
-        k: how many; capped at C.
-
-    Returns:
-        (B, min(k, C)) int64.
-    """
-    k = min(k, scores.shape[1])
-    best = np.empty((len(scores), k), np.int64)
-    for row, values in enumerate(scores):
-        # Everything that ties with the k-th score takes part, so that ties are settled by the column and not by chance.
-        threshold = np.partition(values, -k)[-k] if k else np.inf
-        columns = np.flatnonzero(values >= threshold)
-        best[row] = columns[np.argsort(-values[columns], kind="stable")][:k]
-    return best
-
-
 def log_normaliser(scores: Floats, temperature: float) -> NDArray[np.float64]:
     """Return log sum_c exp(score_c / temperature) per row, the denominator of every confidence of that image.
 
@@ -272,18 +255,9 @@ def log_normaliser(scores: Floats, temperature: float) -> NDArray[np.float64]:
     return total
 
 
-def _mean_by_category(values: Floats, offsets: Rows, *, empty: Floats) -> Floats:
-    counts = np.diff(offsets)
-    means = np.array(empty, np.float32)
-    filled = counts > 0
-    if filled.any():
-        means[filled] = np.add.reduceat(values, offsets[:-1][filled], axis=0) / counts[filled, None]
-    return means
-
-
 def _chunks(total: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK_ROWS, total)) for start in range(0, total, CHUNK_ROWS))
 
 
-def _in_chunks(compute, total: int) -> Floats:  # type: ignore[no-untyped-def]
+def _in_chunks(compute: Callable[[slice], Floats], total: int) -> Floats:
     return np.concatenate([np.zeros(0, np.float32), *(compute(rows) for rows in _chunks(total))])

@@ -39,6 +39,7 @@ class Ranking:
     status: str = "ok"
 
     def __post_init__(self) -> None:
+        """Hold the law."""
         if sorted(self.order) != list(range(len(self.probabilities))):
             raise ValueError(f"order {self.order} is not a permutation of {len(self.probabilities)} candidates")
 

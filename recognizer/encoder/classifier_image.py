@@ -1,12 +1,13 @@
-"""The image tower of the starter encoder: a convolutional classifier, read through ConSE."""
+"""The image tower of the starter encoder: a convolutional classifier, read through its classes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from recognizer.encoder.conse import ConSE
+from recognizer.encoder.class_space import ClassSpace
 from recognizer.encoder.open_clip_image import autocast
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import TowerOutput
@@ -19,15 +20,22 @@ class ClassifierTower:
     In bf16 the stem and the first block stay in fp32: rounding there is amplified by every later block, and
     keeping them halves the distance to fp32 for a fifth of the speed.
 
-    A window of bare background makes every class about as probable, and its ConSE vector nearly zero. Made a
+    A window of bare background makes every class about as probable, and its vector nearly zero. Made a
     unit row, that remainder would match some name as well as an object does; `certain_length` gives it a low
     weight instead.
     """
 
-    region_source = "windows over the feature map, through classifier and ConSE"
+    region_source = "windows over the feature map, through the classifier and its classes"
 
     def __init__(
-        self, model: Network, preprocessing: Preprocessing, space: ConSE, *, dim: int, certain_length: float, bf16: bool
+        self,
+        model: Network,
+        preprocessing: Preprocessing,
+        space: ClassSpace,
+        *,
+        whole_size: int,
+        certain_length: float,
+        bf16: bool,
     ) -> None:
         """Take a classifier with average pooling.
 
@@ -35,8 +43,8 @@ class ClassifierTower:
             model: In eval mode, fp32, on its device. Its batch norms are folded into its convolutions in place.
             preprocessing: The model's own.
             space: Leads logits to the joint space.
-            dim: Dimensions of that space.
-            certain_length: Length of a region's ConSE vector from which on the region counts in full.
+            whole_size: Side in pixels at which the whole image is classified; the regions see the full input.
+            certain_length: Length of a region's vector from which on the region counts in full.
             bf16: Run all but the first convolutions under bf16 autocast.
         """
         fold_batch_norms(model)
@@ -44,20 +52,29 @@ class ClassifierTower:
         self._space = space
         self._bf16 = bf16
         self.preprocessing = preprocessing
-        self.dim = dim
+        self.dim = space.dim
+        self._whole_size = whole_size
         self.certain_length = certain_length
 
     def forward(self, pixels: Tensor) -> TowerOutput:
         """One vector per image and its (B, gh, gw, C) feature map."""
+        features = self._features(pixels)
+        whole = features
+        if pixels.shape[-1] != self._whole_size:
+            size = (self._whole_size, self._whole_size)
+            whole = self._features(F.interpolate(pixels, size=size, mode="bicubic", antialias=True))
+        return TowerOutput(self.project(whole.mean(dim=(2, 3))), features.permute(0, 2, 3, 1))
+
+    def _features(self, pixels: Tensor) -> Tensor:
         model = self._model
         stem = model.bn1(model.conv_stem(pixels.contiguous(memory_format=torch.channels_last)))
         first = model.blocks[0](stem)
         with autocast(pixels.device, enabled=self._bf16):
-            features = model.bn2(model.conv_head(model.blocks[1:](first))).float()
-        return TowerOutput(self.project(features.mean(dim=(2, 3))), features.permute(0, 2, 3, 1))
+            features: Tensor = model.bn2(model.conv_head(model.blocks[1:](first)))
+        return features.float()
 
     def project(self, pooled: Tensor) -> Tensor:
-        """(N, C) mean features to (N, D): classifier, softmax, ConSE, in fp32."""
+        """(N, C) mean features to (N, D): classifier and class space, in fp32."""
         return self._space.embed_logits(self._model.classifier(pooled))
 
 

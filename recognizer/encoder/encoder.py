@@ -38,6 +38,7 @@ class Encoder:
         device: Where the towers compute.
         precision: `fp32` or `bf16`.
         default_templates: Texts around a category name that suit the model, with `{}` for the name.
+        default_temperature: Divides scores before the softmax over categories, until one is fitted.
         region_source: Where region vectors come from, in words for people.
     """
 
@@ -49,6 +50,7 @@ class Encoder:
         self.device = device
         self.precision = precision
         self.default_templates = parts.templates
+        self.default_temperature = parts.temperature
         self.region_source = parts.image_tower.region_source
         self.card = EncoderCard(
             name=parts.name,
@@ -112,8 +114,9 @@ class Encoder:
         match spec:
             case {"kind": "starter", "settings": settings}:
                 return cls.load(device=device, precision=precision, starter=StarterSettings.from_json(settings))
-            case {"kind": "open_clip", "model": model, "pretrained": pretrained}:
-                return cls.load(model, pretrained, device=device, precision=precision)
+            case {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows}:
+                chosen = WindowSettings.from_json(windows)
+                return cls.load(model, pretrained, device=device, precision=precision, windows=chosen)
         raise EncoderError(f"an encoder of kind {spec.get('kind')!r} is unknown to this version: {dict(spec)}")
 
     @property

@@ -4,8 +4,12 @@ EncoderError
 └── EncoderUnavailable
 """
 
+from __future__ import annotations
 
-class EncoderError(Exception):
+from recognizer.errors import RecognizerError
+
+
+class EncoderError(RecognizerError):
     """An encoder was asked for something it cannot be or do."""
 
 

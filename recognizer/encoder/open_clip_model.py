@@ -61,11 +61,12 @@ def load_open_clip(
     return EncoderParts(
         name=model if pretrained is None else f"{model}/{Path(pretrained).name}",
         fingerprint=hexdigest,
-        spec={"kind": "open_clip", "model": model, "pretrained": pretrained},
+        spec={"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows.to_json()},
         image_tower=_image_tower(network, preprocessing, dim, precision),
         text_tower=build_text_tower(network, tokenizer, dim),
         templates=TEMPLATES,
         windows=windows,
+        temperature=1 / network.logit_scale.exp().item(),
     )
 
 

@@ -1,25 +1,29 @@
-"""The encoder that installs from the package index alone: EfficientNet-Lite0, MiniLM, and ConSE between them."""
+"""The encoder that installs from the package index alone: EfficientNet-Lite0, MiniLM, and the classes between them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
+from recognizer.encoder.class_space import ClassSpace, ClassSpaceTextTower
 from recognizer.encoder.classifier_image import ClassifierTower
-from recognizer.encoder.conse import CentredTextTower, ConSE
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.fingerprint import fingerprint
 from recognizer.encoder.minilm import MiniLM
 from recognizer.encoder.precision import Precision
 from recognizer.encoder.preprocessing import Geometry, Preprocessing
-from recognizer.encoder.text_batches import encode_in_buckets
 from recognizer.encoder.towers import EncoderParts
 from recognizer.encoder.weights import starter_image_weights, starter_text_folder
 from recognizer.encoder.windows import WindowSettings
 
+CLASSES_FILE = Path(__file__).parent / "starter_classes.safetensors"
+# Of the softmax over categories: the least negative log-likelihood on the development fold of the stamps.
+CONFIDENCE_TEMPERATURE = 0.08
 _ARCHITECTURE = "tf_efficientnet_lite0"
 _INPUT_MULTIPLE = 32
 
@@ -32,25 +36,26 @@ class StarterSettings:
     the fingerprint.
 
     Attributes:
-        input_size: Side of the square model input in pixels, a multiple of 32.
+        input_size: Side of the square model input in pixels, a multiple of 32; its feature map makes the regions.
+        whole_size: Side to which the input is reduced for the whole-image vector, a multiple of 32. The classifier
+            knows whole objects at the 224 pixels it was trained on, and small ones better on a finer map.
         geometry: How a picture is laid into it.
         temperature: Divides the classifier's logits before the softmax.
-        top_classes: How many of the most probable classes make up an image's vector; None for all.
-        class_form: Text that stands for a class in ConSE, with `{}` for its name.
-        certain_length: Length of a region's ConSE vector, between 0 (every class as probable as any other) and 1,
+        text_temperature: Divides a text's cosines to the classes before the softmax.
+        certain_length: Length of a region's vector, between 0 (every class as probable as any other) and 1,
             from which on the region has full weight; 0 gives every region full weight.
         templates: Texts around a category name, with `{}` for the name.
         windows: The regions.
     """
 
-    input_size: int = 224
-    geometry: Geometry = "squash"
+    input_size: int = 320
+    whole_size: int = 224
+    geometry: Geometry = "letterbox"
     temperature: float = 1.0
-    top_classes: int | None = None
-    class_form: str = "{}"
-    certain_length: float = 0.2
-    templates: tuple[str, ...] = ("{}",)
-    windows: WindowSettings = field(default_factory=WindowSettings)
+    text_temperature: float = 0.08
+    certain_length: float = 0.8
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    windows: WindowSettings = field(default_factory=lambda: WindowSettings(divisions=10, sizes=(3, 5)))
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -58,20 +63,19 @@ class StarterSettings:
         Raises:
             EncoderError: If one is out of its range.
         """
-        if self.input_size < _INPUT_MULTIPLE or self.input_size % _INPUT_MULTIPLE:
-            raise EncoderError(f"input_size {self.input_size} must be a positive multiple of {_INPUT_MULTIPLE}")
-        if not self.temperature > 0:
-            raise EncoderError(f"temperature {self.temperature} must be positive")
+        for size in (self.input_size, self.whole_size):
+            if size < _INPUT_MULTIPLE or size % _INPUT_MULTIPLE:
+                raise EncoderError(f"input size {size} must be a positive multiple of {_INPUT_MULTIPLE}")
+        if not (self.temperature > 0 and self.text_temperature > 0):
+            raise EncoderError(f"temperature {self.temperature} and {self.text_temperature} must be positive")
         if not self.certain_length >= 0:
             raise EncoderError(f"certain_length {self.certain_length} must not be negative")
-        if self.top_classes is not None and self.top_classes < 1:
-            raise EncoderError(f"top_classes {self.top_classes} must be at least 1, or None for all")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
         settings = asdict(self)
         settings["templates"] = list(self.templates)
-        settings["windows"]["sizes"] = list(self.windows.sizes)
+        settings["windows"] = self.windows.to_json()
         return settings
 
     @classmethod
@@ -88,61 +92,64 @@ class StarterSettings:
         if "templates" in chosen:
             chosen["templates"] = tuple(chosen["templates"])
         if "windows" in chosen:
-            windows = dict(chosen["windows"])
-            chosen["windows"] = WindowSettings(**{**windows, "sizes": tuple(windows["sizes"])})
+            chosen["windows"] = WindowSettings.from_json(chosen["windows"])
         return cls(**chosen)
 
 
 def load_starter(settings: StarterSettings, *, device: torch.device, precision: Precision) -> EncoderParts:
     """Make the starter encoder.
 
-    The classes are embedded in fp32 in every precision, so that the joint space itself is always the same.
+    The embeddings of the classes come from a file, so that the joint space is the same in every precision and loading
+    encodes nothing; `training.starter_classes` made it.
 
     Raises:
         EncoderUnavailable: If its weights are not installed or not the published ones.
     """
-    from open_clip import IMAGENET_CLASSNAMES
-
     preprocessing = Preprocessing(
         size_hw=(settings.input_size, settings.input_size),
         geometry=settings.geometry,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        fill=127,
+        fill=255,
     )
     classifier = _load_classifier()
     sentences = MiniLM.load(starter_text_folder(), device)
-    classes = [settings.class_form.format(name) for name in IMAGENET_CLASSNAMES]
+    classes = load_file(CLASSES_FILE)
     identity = {
-        "architecture": [_ARCHITECTURE, "MiniLM", "ConSE"],
+        "architecture": [_ARCHITECTURE, "MiniLM", "class space"],
         "temperature": settings.temperature,
-        "top_classes": settings.top_classes,
-        "classes": classes,
+        "text_temperature": settings.text_temperature,
+        "whole_size": settings.whole_size,
         "tokenizer": sentences.describe_tokenizer(),
         "preprocessing": preprocessing.to_json(),
     }
     weights = {f"image.{name}": tensor for name, tensor in classifier.state_dict().items()}
     weights |= {f"text.{name}": tensor for name, tensor in sentences.tensors.items()}
+    weights |= classes
     hexdigest = fingerprint(identity, weights)
 
-    class_vectors = torch.from_numpy(encode_in_buckets(sentences, classes, device=device)).to(device)
-    space = ConSE(class_vectors, temperature=settings.temperature, top_classes=settings.top_classes)
+    space = ClassSpace(
+        classes["class_vectors"].to(device),
+        temperature=settings.temperature,
+        text_temperature=settings.text_temperature,
+    )
     bf16 = precision == "bf16"
     return EncoderParts(
-        name="starter (EfficientNet-Lite0 + MiniLM, ConSE)",
+        name="starter (EfficientNet-Lite0 + MiniLM, class space)",
         fingerprint=hexdigest,
         spec={"kind": "starter", "settings": settings.to_json()},
         image_tower=ClassifierTower(
             classifier.to(device),
             preprocessing,
             space,
-            dim=sentences.dim,
+            whole_size=settings.whole_size,
             certain_length=settings.certain_length,
             bf16=bf16,
         ),
-        text_tower=CentredTextTower(sentences.cast(torch.bfloat16) if bf16 else sentences, space),
+        text_tower=ClassSpaceTextTower(sentences.cast(torch.bfloat16) if bf16 else sentences, space),
         templates=settings.templates,
         windows=settings.windows,
+        temperature=CONFIDENCE_TEMPERATURE,
     )
 
 

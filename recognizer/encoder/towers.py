@@ -95,6 +95,7 @@ class EncoderParts:
         text_tower: Likewise.
         templates: Texts around a category name that suit the model, with `{}` for the name.
         windows: The regions.
+        temperature: Divides cosines before a softmax over categories, until one is fitted.
     """
 
     name: str
@@ -104,3 +105,4 @@ class EncoderParts:
     text_tower: TextTower
     templates: tuple[str, ...]
     windows: WindowSettings
+    temperature: float

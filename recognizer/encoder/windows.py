@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +39,15 @@ class WindowSettings:
             raise ValueError(f"window sizes {self.sizes} must lie between 1 and divisions = {self.divisions}")
         if self.stride < 1:
             raise ValueError(f"window stride {self.stride} must be at least 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return {"divisions": self.divisions, "sizes": list(self.sizes), "stride": self.stride}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> WindowSettings:
+        """Read what `to_json` wrote; raises TypeError on an unknown key."""
+        return cls(**{**values, "sizes": tuple(values["sizes"])})
 
 
 def window_cells(grid_hw: tuple[int, int], settings: WindowSettings) -> NDArray[np.int64]:

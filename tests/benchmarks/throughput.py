@@ -3,10 +3,10 @@
 usage: python tests/benchmarks/throughput.py [--images 1000] [--model ViT-B-32 --pretrained random] [--side 1280]
 
 Makes photographs (the demo's, enlarged, JPEG), then measures in one process, side by side:
-decode (bare, one thread), encode (bare, all threads), the run of the pipeline with scoring and writing, and, for open_clip
-models, the loop a user would write: fp32, batches of 32, a DataLoader with two workers, the model's own transform.
-`bound` is 1 / (decode / cores + encode): what the machine could do if decoding and encoding shared its cores perfectly.
-Memory is the resident set before and after the run.
+decode (bare, one thread), encode (bare, all threads), the run of the pipeline with scoring and writing, and, for
+open_clip models, the loop a user would write: fp32, batches of 32, a DataLoader with two workers, the model's own
+transform. `bound` is 1 / (decode / cores + encode): what the machine could do if decoding and encoding shared its cores
+perfectly. Memory is the resident set before and after the run.
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ def main() -> None:
         ["decode, one thread", f"{1 / decode:.1f}", ""],
         ["encode, all threads", f"{1 / encode:.1f}", ""],
         ["bound", f"{bound:.1f}", ""],
-        ["run", f"{1 / run:.1f}", f"{1 / run / bound:.2f} of the bound; memory {grown:+.0f} MiB over {len(listing)} images"],
+        [
+            "run",
+            f"{1 / run:.1f}",
+            f"{1 / run / bound:.2f} of the bound; memory {grown:+.0f} MiB over {len(listing)} images",
+        ],
     ]
     if loop:
         rows.append(["open_clip loop", f"{1 / loop:.1f}", f"the run is {loop / run:.1f} times as fast"])

@@ -1,12 +1,13 @@
 """Zero-shot figures on names that were never looked at while anything was chosen.
 
-usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--model starter] [--pretrained TAG] [--set score.name=0.3]
+usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--model starter] [--pretrained TAG] [--set
+score.name=0.3]
 
-PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills. Two sets, names only, all 403 names as candidates:
-stamps (photographic cut-outs of the fold's names on white): top-1 and top-5; clutter (200 scenes of 2 to 4 of them on
-photographs, seed 0): the share of the scenes' objects that are among the first 10 names. Each is given for the whole image
-alone and with regions, with bootstrap intervals over images or scenes; the stamps once more without the names that share
-their head word (the last one) with a name of another fold.
+PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills. Two sets, names only, all 403 names as
+candidates: stamps (photographic cut-outs of the fold's names on white): top-1 and top-5; clutter (200 scenes of 2 to 4
+of them on photographs, seed 0): the share of the scenes' objects that are among the first 10 names. Each is given for
+the whole image alone and with regions, with bootstrap intervals over images or scenes; the stamps once more without the
+names that share their head word (the last one) with a name of another fold.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from memory import Category, Memory
+from memory import Category, Memory, best_columns
 from recognizer import Encoder, Recognizer
 from recognizer.console import table
 from recognizer.metrics import truth_ranks
-from recognizer.score import Scorer, top_k
+from recognizer.score import Scorer
 from recognizer.settings import load_settings
 from training.pictures import Picture, backgrounds, fold, on_white, stamps
 from training.scenes import Scene, compose
@@ -79,16 +80,14 @@ def measure_stamps(
     return lines
 
 
-def measure_clutter(
-    recognizer: Recognizer, scorers: dict[str, Scorer], scenes: Sequence[Scene]
-) -> list[list[str]]:
+def measure_clutter(recognizer: Recognizer, scorers: dict[str, Scorer], scenes: Sequence[Scene]) -> list[list[str]]:
     row_of = {category.name: row for row, category in enumerate(recognizer.memory.vectors.categories)}
     found = {name: [] for name in scorers}
     for start in range(0, len(scenes), BATCH):
         batch = scenes[start : start + BATCH]
         features = recognizer.encoder.encode_images([scene.image for scene in batch])
         for name, scorer in scorers.items():
-            for scene, best in zip(batch, top_k(scorer.score(features), 10), strict=True):
+            for scene, best in zip(batch, best_columns(scorer.score(features), 10), strict=True):
                 found[name].append([row_of[wanted] in best for wanted in scene.names])
     width = max(len(scene.names) for scene in scenes)
     padded = [np.array([h + [np.nan] * (width - len(h)) for h in hits], float) for hits in found.values()]

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from memory import ExactIndex, HnswIndex, inner_products, recall_at_k
+from memory import ExactIndex, HnswIndex, best_columns, inner_products, recall_at_k
 from memory.index import CHUNK_ROWS
 from tests.reference import nearest_rows
 
@@ -119,3 +121,20 @@ def test_a_query_that_reaches_too_few_rows_is_done_exactly(monkeypatch):
     monkeypatch.setattr(index, "_index", Short())
     queries = rows_of(3, seed=1)
     np.testing.assert_array_equal(index.search(queries, 6)[1], nearest_rows(queries, rows_of(50), 6))
+
+
+def test_best_columns_settles_ties_by_column():
+    scores = np.array([[1, 3, 2, 3, 3, 0]], np.float32)
+    assert best_columns(scores, 2).tolist() == [[1, 3]]
+    assert best_columns(scores, 4).tolist() == [[1, 3, 4, 2]]
+
+
+@pytest.mark.parametrize(("columns", "k", "found"), [(0, 5, 0), (3, 5, 3), (3, 1, 1)])
+def test_best_columns_returns_what_there_is(columns, k, found):
+    assert best_columns(np.zeros((2, columns), np.float32), k).shape == (2, found)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 40))
+def test_best_columns_equals_a_stable_sort(values, k):
+    expected = sorted(range(len(values)), key=lambda column: -values[column])[:k]
+    assert best_columns(np.array([values], np.float32), k)[0].tolist() == expected

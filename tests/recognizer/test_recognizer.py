@@ -62,9 +62,7 @@ def test_fewer_categories_than_asked_for(starter, tmp_path, photos):
 
 def test_approximate_search_agrees_with_exact_on_a_small_memory(starter, demo_memory, tmp_path, photos):
     exact = Memory.open(demo_memory)
-    Memory.build(
-        exact.vectors.categories, tmp_path / "m", encoder=starter, templates=exact.templates, index="hnsw"
-    )
+    Memory.build(exact.vectors.categories, tmp_path / "m", encoder=starter, templates=exact.templates, index="hnsw")
     images = [Image.open(path) for path in sorted(photos.glob("*.jpg"))]
     approximate = Recognizer(starter, Memory.open(tmp_path / "m")).recognize(images)
     for one, other in zip(approximate, Recognizer(starter, exact).recognize(images), strict=True):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recognizer import score as score_module
-from recognizer.score import Scorer, log_normaliser, max_over_regions, top_k
+from recognizer.score import Scorer, log_normaliser, max_over_regions
 from recognizer.settings import ScoreSettings
 from tests.recognizer.worlds import make_features, make_vectors, unit
 from tests.reference import slow_bias, slow_scores
@@ -89,23 +89,6 @@ def test_memory_without_categories_gives_no_scores():
 def test_centring_needs_a_reference():
     with pytest.raises(ValueError, match="reference"):
         Scorer(make_vectors(np.random.default_rng(0), [1]), ScoreSettings(center=True))
-
-
-def test_top_k_settles_ties_by_column():
-    scores = np.array([[1, 3, 2, 3, 3, 0]], np.float32)
-    assert top_k(scores, 2).tolist() == [[1, 3]]
-    assert top_k(scores, 4).tolist() == [[1, 3, 4, 2]]
-
-
-@pytest.mark.parametrize(("columns", "k", "found"), [(0, 5, 0), (3, 5, 3), (3, 1, 1)])
-def test_top_k_returns_what_there_is(columns, k, found):
-    assert top_k(np.zeros((2, columns), np.float32), k).shape == (2, found)
-
-
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 40))
-def test_top_k_equals_a_stable_sort(values, k):
-    expected = sorted(range(len(values)), key=lambda column: -values[column])[:k]
-    assert top_k(np.array([values], np.float32), k)[0].tolist() == expected
 
 
 def test_confidences_over_all_categories_sum_to_one():

@@ -57,11 +57,6 @@ def tiny_vit(checkpoints: dict[str, str]) -> Encoder:
 
 
 @pytest.fixture(scope="session")
-def starter() -> Encoder:
-    return Encoder.load(device="cpu", precision="fp32")
-
-
-@pytest.fixture(scope="session")
 def pictures() -> list[Image.Image]:
     """Smooth random pictures of several shapes."""
     noise = np.random.default_rng(0)

@@ -6,12 +6,13 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from skimage import data
+from safetensors.torch import load_file
 
 from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable, StarterSettings, WindowSettings, weights
+from recognizer.encoder.class_space import ClassSpace
 from recognizer.encoder.classifier_image import fold_batch_norms
-from recognizer.encoder.conse import ConSE
-from recognizer.encoder.starter import _load_classifier
+from recognizer.encoder.starter import CLASSES_FILE, _load_classifier
+from training.starter_classes import class_vectors
 
 TEXTS = ["tench", "A photo of a CAT, which has whiskers.", "", "naïve café 🦩", "word " * 300]
 
@@ -37,17 +38,30 @@ def test_texts_are_centred_unit_rows(starter):
     assert starter.count_truncated(TEXTS) == 1
 
 
-def test_conse_by_hand():
+def test_image_and_text_in_the_class_space_by_hand():
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]]))
+    space = ClassSpace(vectors, temperature=1.0, text_temperature=0.5)
     mean = torch.tensor([0.0, 1 / 3])
-    everything = ConSE(vectors, temperature=1.0, top_classes=None)
-    torch.testing.assert_close(everything.embed_logits(logits), torch.tensor([[0.3, 0.3]]) - mean)
-    top_two = ConSE(vectors, temperature=1.0, top_classes=2)
-    torch.testing.assert_close(top_two.embed_logits(logits), torch.tensor([[0.625, 0.375]]) - mean)
-    sharper = ConSE(vectors, temperature=0.5, top_classes=None)
-    torch.testing.assert_close(sharper.embed_logits(logits), torch.tensor([[0.21, 0.09]]) / 0.38 - mean)
-    torch.testing.assert_close(everything.centre_texts(vectors), vectors - mean)
+    p = torch.tensor([[0.5, 0.3, 0.2]])
+    image = space.embed_logits(torch.log(p))
+    conse = torch.tensor([[0.3, 0.3]]) - mean
+    torch.testing.assert_close(image.norm(), conse.norm())
+    unit = torch.nn.functional.normalize(image, dim=-1)
+    torch.testing.assert_close(unit * 2**0.5, torch.cat([conse / conse.norm(), p.sqrt()], dim=-1))
+
+    text = space.embed_texts(torch.tensor([[0.0, 1.0]]))
+    units = (vectors - mean) / (vectors - mean).norm(dim=-1, keepdim=True)
+    q = torch.softmax(units @ torch.tensor([0.0, 1.0]) / 0.5, dim=0)
+    torch.testing.assert_close(text * 2**0.5, torch.cat([torch.tensor([0.0, 1.0]), q.sqrt()])[None])
+    # the cosine is the mean of the ConSE cosine and the Bhattacharyya coefficient
+    torch.testing.assert_close((unit @ text.T)[0, 0], (conse[0, 1] / conse.norm() + (p[0] * q).sqrt().sum()) / 2)
+
+
+def test_sharper_temperature_makes_a_surer_image():
+    vectors = torch.eye(3)
+    logits = torch.tensor([[2.0, 1.0, 0.0]])
+    lengths = [ClassSpace(vectors, temperature=t, text_temperature=1).embed_logits(logits).norm() for t in (0.5, 1, 2)]
+    assert lengths == sorted(lengths, reverse=True)
 
 
 def test_folded_batch_norms_change_nothing(starter):
@@ -59,21 +73,22 @@ def test_folded_batch_norms_change_nothing(starter):
         torch.testing.assert_close(folded(pixels), model(pixels), atol=1e-4, rtol=0)
 
 
-def test_an_object_is_named_and_found(starter):
-    names = ["cat", "coffee cup", "space rocket", "motorcycle", "banana"]
+def test_an_object_is_named_and_found(starter, photos):
+    names = ["cat", "coffee cup", "space rocket", "bicycle", "banana"]
     vectors = starter.encode_texts(names)
-    for picture, name in [("chelsea", "cat"), ("coffee", "coffee cup"), ("rocket", "space rocket")]:
-        features = starter.encode_images([Image.fromarray(getattr(data, picture)())])
+    for picture, name in [("cat", "cat"), ("coffee", "coffee cup"), ("rocket", "space rocket")]:
+        with Image.open(photos / f"{picture}.jpg") as photograph:
+            features = starter.encode_images([photograph])
         assert names[int((features.image @ vectors.T).argmax())] == name
-        assert features.regions.shape == (1, 50, 384)
+        assert features.regions.shape == (1, 100, 1384)
 
 
 def test_settings_reach_the_encoder(pictures):
-    settings = StarterSettings(input_size=96, geometry="letterbox", windows=WindowSettings(divisions=3, sizes=(1,)))
+    settings = StarterSettings(input_size=96, whole_size=96, windows=WindowSettings(divisions=3, sizes=(1,)))
     encoder = Encoder.load(starter=settings, device="cpu", precision="fp32")
     features = encoder.encode_images([pictures[3]])
     assert encoder.input_size_hw == (96, 96)
-    assert features.regions.shape == (1, 9, 384)
+    assert features.regions.shape == (1, 9, 1384)
     assert (features.region_weight == 0).sum() == 6
     bare = encoder.encode_images([Image.new("RGB", (96, 96), (128, 128, 128))])
     assert (bare.region_weight < 0.5).all()
@@ -87,15 +102,16 @@ def test_windows_and_templates_leave_the_fingerprint_alone(starter):
     settings = {"certain_length": 0.0, "templates": ("a {}",), "windows": WindowSettings(sizes=(7,))}
     other = Encoder.load(starter=StarterSettings(**settings))
     assert other.card.fingerprint == starter.card.fingerprint
-    assert other.encode_images([Image.new("RGB", (9, 9))]).region_weight == 1
+    assert other.encode_images([Image.new("RGB", (9, 9))]).region_weight.min() == 1
     assert Encoder.load(starter=StarterSettings(temperature=0.7)).card.fingerprint != starter.card.fingerprint
 
 
 @pytest.mark.parametrize(
-    "settings", [{"input_size": 100}, {"temperature": 0.0}, {"top_classes": 0}, {"certain_length": -1.0}]
+    "settings",
+    [{"input_size": 100}, {"whole_size": 0}, {"temperature": 0.0}, {"text_temperature": 0.0}, {"certain_length": -1.0}],
 )
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(EncoderError, match=next(iter(settings))):
+    with pytest.raises(EncoderError, match=next(iter(settings)).split("_")[-1]):
         StarterSettings(**settings)
 
 
@@ -109,3 +125,10 @@ def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch):
     monkeypatch.setattr(weights, "TEXT_WEIGHTS_SHA256", hashlib.sha256(b"").hexdigest())
     with pytest.raises(EncoderUnavailable, match="53aa51172d142c89"):
         weights.starter_text_folder()
+
+
+def test_class_vectors_are_what_the_script_makes():
+    made = class_vectors(slice(0, 12))
+    shipped = load_file(CLASSES_FILE)["class_vectors"]
+    assert shipped.shape == (1000, 384)
+    torch.testing.assert_close(made, shipped[:12], atol=1e-5, rtol=0)

@@ -1,0 +1,92 @@
+"""The joint space of a classifier and a sentence encoder that were never trained together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recognizer.encoder.towers import TextTower
+
+_LEAST_LENGTH = 1e-6
+
+
+class ClassSpace:
+    """Images and texts described by the classes of a classifier, in two halves of one vector.
+
+    The first half is ConSE (Norouzi et al., ICLR 2014): an image is the mean of its classes' text embeddings, weighted
+    by the classifier's softmax; a text is its own embedding. Both are centred by the mean over the classes, since
+    sentence embeddings of nouns share one large direction that would make every image resemble every name.
+
+    The second half compares distributions: an image has its softmax p, a text the softmax q of its cosines to the
+    classes, and <sqrt p, sqrt q> is their Bhattacharyya coefficient. It counts only classes that both mean, where the
+    mean of ConSE also adds up many small likenesses.
+
+    The cosine in this space is the mean of the cosine of the first half and the coefficient of the second. With K =
+    1,000 and D = 384 its 1,384 dimensions cost memory, and projecting the profiles on fewer directions cost accuracy:
+    on folds 1 to 4 of the stamps (352 photographs, 403 names) ConSE alone reaches top-1 0.261 and top-5 0.449, with
+    profiles of 384 directions 0.273 and 0.483, with all of them 0.284 and 0.494.
+    """
+
+    def __init__(self, class_vectors: Tensor, *, temperature: float, text_temperature: float) -> None:
+        """Take the classes.
+
+        Args:
+            class_vectors: (K, D) float32 unit rows, one per class of the classifier.
+            temperature: Divides the logits before the softmax; below 1 sharpens.
+            text_temperature: Divides a text's cosines to the classes before the softmax.
+        """
+        self._mean = class_vectors.mean(dim=0)
+        self._centred = class_vectors - self._mean
+        self._units = F.normalize(self._centred, dim=-1)
+        self._temperature = temperature
+        self._text_temperature = text_temperature
+        self.dim = sum(class_vectors.shape)
+
+    def embed_logits(self, logits: Tensor) -> Tensor:
+        """Lead the classifier's logits to the joint space.
+
+        Args:
+            logits: (N, K) float32.
+
+        Returns:
+            (N, D + K) vectors whose length, from 0 to 1, is that of the ConSE mean: it says how sure the classifier is.
+        """
+        probabilities = torch.softmax(logits / self._temperature, dim=-1)
+        mean = probabilities @ self._centred
+        both = torch.cat([F.normalize(mean, dim=-1), probabilities.sqrt()], dim=-1)
+        certainty = mean.norm(dim=-1, keepdim=True).clamp_min(_LEAST_LENGTH)
+        embedded: Tensor = F.normalize(both, dim=-1) * certainty
+        return embedded
+
+    def embed_texts(self, vectors: Tensor) -> Tensor:
+        """(N, D) unit text embeddings to (N, D + K) unit vectors in the joint space."""
+        centred = F.normalize(vectors - self._mean, dim=-1)
+        profile = torch.softmax(centred @ self._units.T / self._text_temperature, dim=-1).sqrt()
+        return F.normalize(torch.cat([centred, profile], dim=-1), dim=-1)
+
+
+class ClassSpaceTextTower:
+    """A text tower whose vectors are moved into the joint space."""
+
+    def __init__(self, tower: TextTower, space: ClassSpace) -> None:
+        """Take a tower of unit vectors and the space they go to."""
+        self._tower = tower
+        self._space = space
+        self.dim = space.dim
+        self.context_length = tower.context_length
+        self.pad_id = tower.pad_id
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids as the inner tower has them."""
+        return self._tower.tokenize(texts)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Token counts as the inner tower has them."""
+        return self._tower.count_tokens(texts)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, L) padded token ids to (N, D) vectors."""
+        return self._space.embed_texts(self._tower.forward(tokens))
