@@ -160,6 +160,7 @@ def test_nothing_is_no_memory(tmp_path):
 
 READ_ONLY = """
 import os, sys
+import numpy.random  # a library that another user may not read has to be loaded before
 from memory import Memory, MemoryStoreError
 Memory.open(sys.argv[1]).index()
 if os.geteuid() == 0:
