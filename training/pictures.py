@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,10 +19,27 @@ T = TypeVar("T")
 
 FOLDS = 5
 HELD_OUT, DEVELOPMENT = 0, 1
+TRAINING = (2, 3, 4)
 
 _STAMPS = Path("tuxpaint-stamps-default/usr/share/tuxpaint/stamps")
+_QABCS = Path("qabcs-data/usr/share/qabcs/abcs/all/pics")
+_COSTUMES = Path("scratch/usr/share/scratch/Media/Costumes")
 _BACKGROUNDS = Path("scratch/usr/share/scratch/Media/Backgrounds")
 _NOT_PHOTOGRAPHS = ("cartoon", "symbols", "alphabets")
+_NAMED_COSTUMES = ("Animals", "Fantasy", "Things", "Transportation")
+_NO_NAMES = ("fantasy", "gobo", "wild", "hair", "button pressed", "street cleaner mit", "car bug", "car cow")
+_RUN_TOGETHER = {
+    "beachball": "beach ball",
+    "magiccarpet": "magic carpet",
+    "monkeyking": "monkey king",
+    "mic": "microphone",
+    "palmtree": "palm tree",
+    "partyhat": "party hat",
+    "soccer": "soccer ball",
+    "sunglass f": "sunglasses",
+    "tennisball": "tennis ball",
+    "wizardhat": "wizard hat",
+}
 _LEADING_ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
 
 
@@ -36,6 +54,30 @@ class Picture:
 def fold(name: str) -> int:
     """Return the fold of a name, 0 to 4."""
     return int(hashlib.md5(name.encode()).hexdigest(), 16) % FOLDS
+
+
+def in_folds(pictures: Iterable[Picture], folds: Iterable[int]) -> list[Picture]:
+    """Keep the pictures of some folds, without the names that another fold holds in other letters' case.
+
+    Args:
+        pictures: all pictures of all sets in use, so that "Tiger" in one set and "tiger" in another are seen together.
+        folds: the folds wanted.
+    """
+    wanted, pictures = frozenset(folds), list(pictures)
+    elsewhere = {picture.name.casefold() for picture in pictures if fold(picture.name) not in wanted}
+    return [p for p in pictures if fold(p.name) in wanted and p.name.casefold() not in elsewhere]
+
+
+def require_folds(names: Iterable[str], folds: Iterable[int]) -> None:
+    """Check that all names are of some folds.
+
+    Raises:
+        ValueError: one is not; the message gives the first of them.
+    """
+    wanted = sorted(frozenset(folds))
+    for name in names:
+        if fold(name) not in wanted:
+            raise ValueError(f"the name {name!r} is of fold {fold(name)}; only the folds {wanted} may be used here")
 
 
 def stamps(root: Path) -> list[Picture]:
@@ -53,7 +95,31 @@ def stamps(root: Path) -> list[Picture]:
         if path.with_suffix(".txt").exists()
         and not any(word in path.relative_to(base).as_posix() for word in _NOT_PHOTOGRAPHS)
     ]
-    return _found(pictures, base)
+    return found(pictures, base)
+
+
+def qabcs(root: Path) -> list[Picture]:
+    """List the pictures of Qabcs: 328 cut-outs, mostly photographs; the name is the file's, with spaces.
+
+    Raises:
+        FileNotFoundError: as in `stamps`.
+    """
+    base = root / _QABCS
+    return found([Picture(path, path.stem.replace("_", " ")) for path in sorted(base.glob("*/*.png"))], base)
+
+
+def costumes(root: Path) -> list[Picture]:
+    """List Scratch's drawn cut-outs of things and animals; those of letters and of people have no telling names.
+
+    The name is the file's without the number and letter that tell variants apart, lower case, words separated.
+
+    Raises:
+        FileNotFoundError: as in `stamps`.
+    """
+    base = root / _COSTUMES
+    paths = [p for group in _NAMED_COSTUMES for p in sorted((base / group).glob("*")) if p.suffix in (".png", ".gif")]
+    pictures = [Picture(path, _costume_name(path.stem)) for path in paths]
+    return found([picture for picture in pictures if picture.name not in _NO_NAMES], base)
 
 
 def backgrounds(root: Path) -> list[Path]:
@@ -63,7 +129,7 @@ def backgrounds(root: Path) -> list[Path]:
         FileNotFoundError: as in `stamps`.
     """
     base = root / _BACKGROUNDS
-    return _found(sorted(base.rglob("*.jpg")), base)
+    return found(sorted(base.rglob("*.jpg")), base)
 
 
 def on_white(picture: Picture) -> Image.Image:
@@ -74,12 +140,23 @@ def on_white(picture: Picture) -> Image.Image:
     return ground.convert("RGB")
 
 
+def found(items: list[T], base: Path) -> list[T]:
+    """Return the items, of which there must be some.
+
+    Raises:
+        FileNotFoundError: there are none; the message says how to fetch them.
+    """
+    if not items:
+        raise FileNotFoundError(f"no pictures below {base}; fetch them with: bash training/fetch_pictures.sh DIR")
+    return items
+
+
 def _stamp_name(path: Path) -> str:
     sentence = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].strip()
     return _LEADING_ARTICLE.sub("", sentence).rstrip(".").strip()
 
 
-def _found(items: list[T], base: Path) -> list[T]:
-    if not items:
-        raise FileNotFoundError(f"no pictures below {base}; fetch them with: bash training/fetch_pictures.sh DIR")
-    return items
+def _costume_name(stem: str) -> str:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"-[a-z]$", "", stem)).lower()
+    name = re.sub(r"[-_]+", " ", words).rstrip("0123456789 ")
+    return _RUN_TOGETHER.get(name, name)
