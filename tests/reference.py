@@ -1,5 +1,7 @@
 """Slow, obvious versions of the clever functions: loops as the formulas are written."""
 
+import math
+
 import numpy as np
 
 
@@ -80,3 +82,121 @@ def nearest_rows(queries, vectors, k):
         products = [float(query @ vector) for vector in vectors]
         found.append(sorted(range(len(products)), key=lambda row: (-products[row], row))[:k])
     return np.array(found, dtype=np.int64).reshape(len(queries), min(k, len(vectors)))
+
+
+def giou_of_two(a, b):
+    """Generalised IoU of two xyxy boxes with sides of at least 0; a ratio of two zero areas is 0."""
+
+    def area(x0, y0, x1, y1):
+        return max(x1 - x0, 0.0) * max(y1 - y0, 0.0)
+
+    shared = area(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+    hull = area(min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+    union = area(*a) + area(*b) - shared
+    return (shared / union if union > 0 else 0.0) - ((hull - union) / hull if hull > 0 else 0.0)
+
+
+def corners(box_cxcywh):
+    """One cxcywh box as (x0, y0, x1, y1)."""
+    cx, cy, w, h = (float(number) for number in box_cxcywh)
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def pair_costs(predicted_cxcywh, targets_cxcywh, l1_weight=5.0, giou_weight=2.0):
+    """(Q, M) matching costs of one image, pair by pair."""
+    costs = np.zeros((len(predicted_cxcywh), len(targets_cxcywh)))
+    for q, one in enumerate(predicted_cxcywh):
+        for m, other in enumerate(targets_cxcywh):
+            l1 = sum(abs(float(x) - float(y)) for x, y in zip(one, other, strict=True))
+            costs[q, m] = l1_weight * l1 - giou_weight * giou_of_two(corners(one), corners(other))
+    return costs
+
+
+def slow_box_terms(predicted_cxcywh, targets_cxcywh, pairs):
+    """L1 and 1 - GIoU of the (image, query, box) pairs, over the number of all boxes; `targets` are lists per image."""
+    boxes = max(1, sum(len(targets) for targets in targets_cxcywh))
+    l1 = giou = 0.0
+    for i, q, m in pairs:
+        one, other = predicted_cxcywh[i][q], targets_cxcywh[i][m]
+        l1 += sum(abs(float(x) - float(y)) for x, y in zip(one, other, strict=True))
+        giou += 1 - giou_of_two(corners(one), corners(other))
+    return l1 / boxes, giou / boxes
+
+
+def slow_cross_entropy(logits, positives):
+    """Mean over the rows with positives of their mean -log softmax, each against the negatives; columns are given."""
+    losses = []
+    for row, chosen in zip(logits, positives, strict=True):
+        negatives = sum(math.exp(value) for column, value in enumerate(row) if column not in chosen)
+        if chosen:
+            each = [math.log((math.exp(row[column]) + negatives) / math.exp(row[column])) for column in chosen]
+            losses.append(sum(each) / len(each))
+    return sum(losses) / max(1, len(losses))
+
+
+def slow_image_text(images, texts, captions, scale):
+    """Symmetric InfoNCE; equal captions are positives of each other."""
+    positives = [[j for j, other in enumerate(captions) if other == one] for one in captions]
+    logits = [[scale * dot(image, text) for text in texts] for image in images]
+    return (slow_cross_entropy(logits, positives) + slow_cross_entropy(list(zip(*logits, strict=True)), positives)) / 2
+
+
+def slow_image_text_sigmoid(images, texts, captions, scale, bias):
+    """Every image with every text: a question answered yes by equal captions; over the number of images."""
+    total = 0.0
+    for i, image in enumerate(images):
+        for j, text in enumerate(texts):
+            sign = 1 if captions[i] == captions[j] else -1
+            total += math.log1p(math.exp(-sign * (scale * dot(image, text) + bias)))
+    return total / len(images)
+
+
+def slow_region_description(regions, query_of_box, described, scale, bias=None):
+    """InfoNCE between regions and distinct texts, both directions; with a bias the sigmoid loss of every pair.
+
+    `regions[i][q]` are vectors, `query_of_box[i][m]` queries or -1, `described` has (image, box, text, vector) of each
+    description.
+    """
+    text_vectors, texts_of = {}, {}
+    for i, m, text, vector in described:
+        text_vectors.setdefault(text, vector)
+        if query_of_box[i][m] >= 0:
+            texts_of.setdefault((i, m), set()).add(text)
+    names, boxes = list(text_vectors), list(texts_of)
+    logits = [[scale * dot(regions[i][query_of_box[i][m]], text_vectors[n]) for n in names] for i, m in boxes]
+    if bias is not None:
+        signs = [[1 if name in texts_of[box] else -1 for name in names] for box in boxes]
+        pairs = [(sign, value) for row in zip(signs, logits, strict=True) for sign, value in zip(*row, strict=True)]
+        return sum(math.log1p(math.exp(-sign * (value + bias))) for sign, value in pairs) / max(1, len(boxes))
+    of_region = [[column for column, name in enumerate(names) if name in texts_of[box]] for box in boxes]
+    of_text = [[row for row, box in enumerate(boxes) if name in texts_of[box]] for name in names]
+    columns = [[row[column] for row in logits] for column in range(len(names))]
+    return (slow_cross_entropy(logits, of_region) + slow_cross_entropy(columns, of_text)) / 2
+
+
+def slow_region_weight(logits, query_of_box):
+    """Binary cross-entropy of "matched" over all queries of the images that have a matched box."""
+    losses = []
+    for row, queries in zip(logits, query_of_box, strict=True):
+        found = {int(q) for q in queries if q >= 0}
+        if found:
+            losses += [math.log1p(math.exp(-x if q in found else x)) for q, x in enumerate(row)]
+    return sum(losses) / max(1, len(losses))
+
+
+def dot(a, b):
+    """Inner product, number by number."""
+    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+
+
+def numerical_gradient(function, values, step=1e-5):
+    """Central differences of a function of one float64 array, entry by entry."""
+    gradient = np.zeros_like(values)
+    for place in np.ndindex(values.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = values.copy()
+            moved[place] += sign * step
+            ends.append(function(moved))
+        gradient[place] = (ends[0] - ends[1]) / (2 * step)
+    return gradient

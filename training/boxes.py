@@ -1,0 +1,74 @@
+"""Boxes as tensors: formats, clipping and generalised IoU. Knows no images, no queries and no losses.
+
+Formats, always the last dimension: `xyxy` is (x0, y0, x1, y1), `cxcywh` is (centre x, centre y, width, height). The
+frame is the caller's: nothing here depends on whether a unit is a pixel or a share of the image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+    """Convert (..., 4) boxes from centre and size to corners, same dtype and frame."""
+    centres, sizes = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
+    return torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)
+
+
+def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+    """Convert (..., 4) boxes from corners to centre and size, same dtype and frame."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
+def clip_xyxy(boxes_xyxy: Tensor, *, width: float, height: float) -> Tensor:
+    """Move the corners of (..., 4) boxes into [0, width] x [0, height]; a box outside is left with no area."""
+    x0, y0, x1, y1 = boxes_xyxy.unbind(-1)
+    inside = [x0.clamp(0, width), y0.clamp(0, height), x1.clamp(0, width), y1.clamp(0, height)]
+    return torch.stack(inside, dim=-1)
+
+
+def giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Compute generalised IoU, box against box: IoU - (hull - union) / hull (Rezatofighi et al. 2019, algorithm 1).
+
+    Degenerate boxes have finite values and gradients: a side turned inside out counts as 0, and a ratio of two zero
+    areas is 0, so that two boxes whose hull has no area have GIoU 0 (even when they are equal).
+
+    Args:
+        boxes_xyxy: (..., 4) floating; half precision is computed in float32, where small areas do not vanish.
+        others_xyxy: (..., 4) in the same frame; the leading dimensions broadcast.
+
+    Returns:
+        (...) float32 (float64 from float64) in [-1, 1].
+    """
+    ax0, ay0, ax1, ay1 = at_least_float32(boxes_xyxy).unbind(-1)
+    bx0, by0, bx1, by1 = at_least_float32(others_xyxy).unbind(-1)
+    ax1, ay1 = torch.maximum(ax0, ax1), torch.maximum(ay0, ay1)
+    bx1, by1 = torch.maximum(bx0, bx1), torch.maximum(by0, by1)
+    shared_width = (torch.minimum(ax1, bx1) - torch.maximum(ax0, bx0)).clamp(min=0)
+    shared_height = (torch.minimum(ay1, by1) - torch.maximum(ay0, by0)).clamp(min=0)
+    hull_width = torch.maximum(ax1, bx1) - torch.minimum(ax0, bx0)
+    hull_height = torch.maximum(ay1, by1) - torch.minimum(ay0, by0)
+    intersection, hull = shared_width * shared_height, hull_width * hull_height
+    union = (ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - intersection
+    return _ratio(intersection, union) - _ratio(hull - union, hull)
+
+
+def pairwise_giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Compute generalised IoU of every box with every other one: (..., N, 4) and (..., M, 4) give (..., N, M).
+
+    As `giou` otherwise. Leading dimensions are batches: no box meets one of another image.
+    """
+    return giou(boxes_xyxy[..., :, None, :], others_xyxy[..., None, :, :])
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return the values in float32 where they are of a smaller float type, unchanged where they are not."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, 0 where the whole is not positive, with a gradient that is finite there too."""
+    empty = whole <= 0
+    return part.masked_fill(empty, 0) / whole.masked_fill(empty, 1)
