@@ -24,7 +24,7 @@ class TinyModel(nn.Module):
         super().__init__()
         self.image, self.text, self.region = nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(8, 6)
         self.box, self.weight = nn.Linear(8, 4), nn.Linear(8, 1)
-        self.log_scale, self.bias = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(-1.0))
+        self.log_scale, self.bias = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(-1.0))
 
     def forward(self, batch):
         queries = batch["queries"]

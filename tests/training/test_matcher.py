@@ -99,7 +99,7 @@ def test_padding_may_hold_anything(queries, slots):
     for broken in (predicted[:, :1], torch.nan):
         predicted[:, :1] = broken
         expected = match(predicted, target, mask).query_of_box
-        for junk in (torch.nan, torch.inf, 1e30, 1e20):
+        for junk in (torch.nan, torch.inf, 1e30, 1e15):
             padded = torch.where(mask[..., None], target, junk)
             assert torch.equal(match(predicted, padded, mask).query_of_box, expected)
 
