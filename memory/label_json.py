@@ -24,6 +24,8 @@ def json_format(document: Json) -> str:
         categories = document.get("categories")
         if isinstance(categories, list) and categories and all(isinstance(c, dict) for c in categories):
             return "coco"
+        if {"images", "annotations"} <= document.keys():
+            return "coco"
         if isinstance(document.get("name"), str):
             return "jsonl"
         if _most_texts_name_their_category(document):

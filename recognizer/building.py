@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from memory import BuildReport, Category, Memory
+from memory import BuildReport, Category, Memory, MemoryStoreError
+from memory.manifest import Manifest, read_manifest
 from memory.templates import check_templates
 from recognizer.encoder import Encoder
 from recognizer.errors import RecognizerError
@@ -55,18 +56,46 @@ def build_memory(
             for label, number in images.unmatched.items():
                 warn(f"{number} exemplars left out: {label!r} is no category of the label file")
     score = with_exemplars(ScoreSettings()) if examples is not None else ScoreSettings()
+    before = published_manifest(directory)
+    settings = _settings(score, fine_grained)
+    if before is not None and examples is None and before.rows("exemplars"):
+        # Weights that counted on exemplars go with them.
+        settings = {key: value for key, value in before.settings.items() if key != "score"} | (settings or {})
+        if warn is not None:
+            warn(f"the memory's {before.rows('exemplars')} exemplars are dropped; give --exemplars to keep them")
+    if before is not None and warn is not None:
+        _warn_of_removed(directory, categories, warn)
     return Memory.build(
         categories,
         directory,
         encoder=encoder,
         templates=templates or encoder.default_templates,
-        settings=_settings(score, fine_grained),
+        settings=settings,
         exemplars=examples,
         index=index,
         fold=lambda vectors: Scorer.fold(vectors, score),
         fold_key=fold_key(score),
         progress=progress,
     )
+
+
+def published_manifest(directory: Path) -> Manifest | None:
+    """Return what the memory in a directory says of itself, None where there is none that can be read."""
+    try:
+        return read_manifest(directory)
+    except MemoryStoreError:
+        return None
+
+
+def _warn_of_removed(directory: Path, categories: Sequence[Category], warn: Callable[[str], None]) -> None:
+    try:
+        present = Memory.open(directory).vectors.categories
+    except MemoryStoreError:
+        return
+    wanted = {category.id for category in categories}
+    gone = [category.name for category in present if category.id not in wanted]
+    if gone:
+        warn(f"{len(gone)} categories that the label file does not hold are removed, such as {gone[0]!r}")
 
 
 def with_exemplars(score: ScoreSettings) -> ScoreSettings:

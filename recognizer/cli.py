@@ -51,7 +51,7 @@ MemoryOption = Annotated[Path, typer.Option("--memory", help="The memory's direc
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; see configs/run.yaml.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as score.name=0.3; repeatable.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as run.top_k=10; repeatable.")]
 
 
 @app.command()
@@ -61,8 +61,11 @@ def build(
     ],
     memory: MemoryOption,
     model: Annotated[
-        str, typer.Option(help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR.")
-    ] = "starter",
+        str | None,
+        typer.Option(
+            help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR; default: the memory's, or starter."
+        ),
+    ] = None,
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag or checkpoint file.")] = None,
     templates: Annotated[Path | None, typer.Option(help="One template per line, {} or {c} for the name.")] = None,
     format: Annotated[
@@ -72,22 +75,28 @@ def build(
     exemplars: Annotated[
         Path | None, typer.Option(help="Few-shot images: DIR/NAME/IMAGE, or a CSV of path,label.")
     ] = None,
-    index: Annotated[Index, typer.Option(help="exact, or hnsw for approximate search.")] = Index.exact,
+    index: Annotated[Index | None, typer.Option(help="exact, or hnsw; default: the memory's, or exact.")] = None,
     fine_grained: Annotated[
-        bool, typer.Option("--fine-grained", help="Have every image reranked, where a run can.")
+        bool, typer.Option("--fine-grained", help="Store `rerank: always` with the memory.")
     ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Build a category memory from a label file; what is there already is not encoded again."""
+    """Make a memory hold the categories of a label file, and only those; texts it knows are not encoded again."""
     from memory import read_labels
-    from recognizer.building import build_memory, read_templates
+    from recognizer.building import build_memory, published_manifest, read_templates
 
     categories = read_labels(labels, format=format, key=key)
     wordings = read_templates(templates) if templates else None
     from recognizer.encoder import Encoder
 
-    encoder = Encoder.load(model, pretrained, device=device, precision=precision)
+    before = published_manifest(memory)
+    if model is None and pretrained is None and before is not None:
+        encoder = Encoder.from_spec(before.encoder.spec, device=device, precision=precision)
+        wordings = wordings or before.templates
+    else:
+        encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
+    kept = Index(before.index.kind) if before is not None else Index.exact
     with text_progress() as progress:
         report = build_memory(
             categories,
@@ -95,7 +104,7 @@ def build(
             encoder=encoder,
             templates=wordings,
             exemplars=exemplars,
-            index=index.value,
+            index=(index or kept).value,
             fine_grained=fine_grained,
             progress=progress,
             warn=note,
@@ -233,6 +242,8 @@ def run(
         overwrite=overwrite,
         retry_errors=retry_errors,
     ) as sink:
+        if sink.done_rows:
+            note(f"{sink.done_rows} of {len(listing)} images were done before")
         if sink.done_rows < len(listing):
             from recognizer.recognizer import Recognizer
 

@@ -52,7 +52,7 @@ def user_errors() -> tuple[type[BaseException], ...]:
     from memory import MemoryStoreError
     from recognizer.errors import RecognizerError
 
-    return MemoryStoreError, RecognizerError
+    return MemoryStoreError, RecognizerError, OSError, ValueError
 
 
 def _cell(value: str, widest: int) -> str:

@@ -34,7 +34,8 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
         model={"name": memory.encoder.name, "fingerprint": memory.encoder.fingerprint},
         memory={"path": str(info.directory), "version": memory.version, "categories": info.categories},
         settings=settings.model_dump(mode="json", exclude={"run": {"workers", "batch_size"}})
-        | {"precision": choose_precision(precision, resolved), "device": resolved.type},
+        | {"precision": choose_precision(precision, resolved), "device": resolved.type}
+        | {"input_root": os.fsdecode(listing.root)},
         device=str(resolved),
         input_root=os.fsdecode(listing.root),
     )

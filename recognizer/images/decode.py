@@ -103,7 +103,7 @@ def decode_bytes(
     if not data:
         raise ImageError("E_EMPTY", "the file has no bytes")
     if len(data) > limits.max_file_bytes:
-        raise ImageError("E_TOO_LARGE", f"{len(data)} bytes; limits.max_file_bytes is {limits.max_file_bytes}")
+        raise ImageError("E_TOO_LARGE", f"{len(data)} bytes; images.max_file_bytes is {limits.max_file_bytes}")
     image_format = _detect_format(data, limits)
     try:
         with _OPENERS[image_format](io.BytesIO(data), "") as stored:  # `Image.open` has its own limit of pixels
@@ -130,9 +130,9 @@ def _check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     if width <= 0 or height <= 0:
         raise ImageError("E_DECODE", f"the header gives a size of {width}×{height} pixels")
     if width * height > limits.max_pixels:
-        raise ImageError("E_BOMB", f"{width}×{height} pixels; limits.max_pixels is {limits.max_pixels}")
+        raise ImageError("E_BOMB", f"{width}×{height} pixels; images.max_pixels is {limits.max_pixels}")
     if max(size_wh) > limits.max_aspect_ratio * min(size_wh):
-        raise ImageError("E_ASPECT", f"{width}×{height} pixels; limits.max_aspect_ratio is {limits.max_aspect_ratio:g}")
+        raise ImageError("E_ASPECT", f"{width}×{height} pixels; images.max_aspect_ratio is {limits.max_aspect_ratio:g}")
 
 
 def _load_upright(

@@ -49,7 +49,7 @@ def _read_regular(descriptor: int, max_bytes: int) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("E_NOT_FILE", f"this is {_kind(status.st_mode)}, not a regular file")
     if status.st_size > max_bytes:
-        raise ImageError("E_TOO_LARGE", f"{status.st_size} bytes; limits.max_file_bytes is {max_bytes}")
+        raise ImageError("E_TOO_LARGE", f"{status.st_size} bytes; images.max_file_bytes is {max_bytes}")
     with open(descriptor, "rb", buffering=0, closefd=False) as stream:
         return stream.read()
 

@@ -76,6 +76,42 @@ def test_building_again_encodes_nothing_and_adding_only_what_is_new(world, tmp_p
     assert json.loads(out)["categories"] == 4
 
 
+def test_building_again_keeps_the_encoder_and_says_what_goes(world, tmp_path):
+    memory = tmp_path / "memory"
+    call("build", world / "labels.json", "--memory", memory, "--model", "RN50", "--pretrained", "random")
+    (tmp_path / "fewer.txt").write_text("tabby cat\n")
+    _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory)
+    assert "3 categories that the label file does not hold are removed" in err
+    assert json.loads(call("info", "--memory", memory, "--json")[1])["encoder"]["name"] == "RN50/random"
+
+
+def test_exemplars_go_with_their_weights(world, tmp_path, photos):
+    memory = tmp_path / "memory"
+    (tmp_path / "shots.csv").write_text(f"path,label\n{photos / 'cat.jpg'},tabby cat\n{photos / 'cat.jpg'},nobody\n")
+    _, _, err = call("build", world / "labels.json", "--memory", memory, "--exemplars", tmp_path / "shots.csv")
+    assert "'nobody' is no category" in err
+    held = json.loads(call("info", "--memory", memory, "--json")[1])
+    assert held["exemplars"] == 1
+    assert held["settings"]["score"]["exemplar"] > 0
+    _, _, err = call("build", world / "labels.json", "--memory", memory)
+    assert "1 exemplars are dropped" in err
+    held = json.loads(call("info", "--memory", memory, "--json")[1])
+    assert held["exemplars"] == 0
+    assert "score" not in held["settings"]
+
+
+def test_same_names_in_another_folder_are_not_taken_for_done(world, tmp_path, photos):
+    from recognizer.results import ResumeRefused
+
+    for folder, name in (("a", "cat"), ("b", "coffee")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(photos / f"{name}.jpg", tmp_path / folder / "x.jpg")
+    again = ["--memory", world / "memory", "--output", tmp_path / "r.jsonl"]
+    call("run", tmp_path / "a", *again)
+    with pytest.raises(ResumeRefused, match="input_root"):
+        call("run", tmp_path / "b", *again)
+
+
 def test_export_can_be_built_from(world, tmp_path):
     _, out, _ = call("export", "--memory", world / "memory")
     (tmp_path / "labels.jsonl").write_text(out)
@@ -201,6 +237,8 @@ def test_demo_writes_results_and_a_picture_per_photograph(tmp_path):
         (["run", "{images}", "--memory", "{memory}", "--output", "-", "--set", "run.topk=3"], "unknown setting"),
         (["build", "{labels}", "--memory", "{new}", "--model", "no-such-model"], "no-such-model"),
         (["build", "{labels}", "--memory", "{new}", "--templates", "{empty}"], "template"),
+        (["build", "{labels}", "--memory", "{new}", "--key", "group"], "group"),
+        (["export", "--memory", "{memory}", "--output", "{file}/x"], "file/x"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(world, tmp_path, capsys, monkeypatch, arguments, message):
