@@ -56,7 +56,10 @@ def run_killed(command: list[str], output: Path, rng: random.Random, images: int
 
 
 def _rows(output: Path) -> int:
-    return output.read_bytes().count(b"\n") if output.exists() else 0
+    try:
+        return output.read_bytes().count(b"\n")
+    except FileNotFoundError:  # not made yet, or only tried out
+        return 0
 
 
 def _environment() -> dict[str, str]:
