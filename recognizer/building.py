@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from memory import BuildReport, Category, Memory, MemoryStoreError
 from memory.manifest import Manifest, read_manifest
+from memory.store import TableStore
 from memory.templates import check_templates
 from recognizer.encoder import Encoder
 from recognizer.errors import RecognizerError
@@ -64,7 +65,7 @@ def build_memory(
         if warn is not None:
             warn(f"the memory's {before.rows('exemplars')} exemplars are dropped; give --exemplars to keep them")
     if before is not None and warn is not None:
-        _warn_of_removed(directory, categories, warn)
+        _warn_of_removed(directory, before, categories, warn)
     return Memory.build(
         categories,
         directory,
@@ -87,13 +88,18 @@ def published_manifest(directory: Path) -> Manifest | None:
         return None
 
 
-def _warn_of_removed(directory: Path, categories: Sequence[Category], warn: Callable[[str], None]) -> None:
-    try:
-        present = Memory.open(directory).vectors.categories
-    except MemoryStoreError:
-        return
+def _warn_of_removed(
+    directory: Path, before: Manifest, categories: Sequence[Category], warn: Callable[[str], None]
+) -> None:
+    """Name what the build takes out; reads ids and names only, the vectors may be gigabytes."""
     wanted = {category.id for category in categories}
-    gone = [category.name for category in present if category.id not in wanted]
+    table = before.tables.get("categories")
+    gone = []
+    try:
+        for batch in TableStore(directory).scan("categories", table, ["id", "name"]) if table else ():
+            gone += [row["name"] for row in batch.to_pylist() if row["id"] not in wanted]
+    except (MemoryStoreError, RuntimeError, ValueError, OSError):
+        return  # a damaged table: the build writes it anew
     if gone:
         warn(f"{len(gone)} categories that the label file does not hold are removed, such as {gone[0]!r}")
 
