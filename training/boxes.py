@@ -9,11 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
-    """Convert (..., 4) boxes from centre and size to corners, same dtype and frame."""
-    centres, sizes = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
-    return torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)
+from recognizer.encoder.boxes import cxcywh_to_xyxy as cxcywh_to_xyxy
 
 
 def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:

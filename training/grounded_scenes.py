@@ -43,6 +43,12 @@ class GroundedSettings(BaseModel):
     visible_share: float = Field(
         default=0.4, gt=0, le=1, description="Visible share of an object's area below which it is not described."
     )
+    plain: float = Field(
+        default=0.0, ge=0, le=1, description="Probability of a scene that is one large object on a plain ground."
+    )
+    plain_side: tuple[float, float] = Field(
+        default=(0.6, 1.0), description="Smallest and largest longer side of the object on a plain ground."
+    )
 
 
 class Composer:
@@ -78,7 +84,7 @@ class Composer:
         self._names = sorted(self._by_name)
         require_folds(self._names, texts.folds)
         self._backgrounds, self._texts, self._seed = list(backgrounds), texts, seed
-        self._cut_outs = CutOuts()
+        self._cut_outs = CutOuts(longest_side=self._settings.size)
         self._background = lru_cache(maxsize=256)(_read_background)
 
     def __call__(self, number: int) -> tuple[Image.Image, Record]:
@@ -92,8 +98,13 @@ class Composer:
             are in neither.
         """
         rng = np.random.default_rng([self._seed, number])
-        canvas = self._ground(rng)
-        layers = [self._place(cut_out, rng) for cut_out in self._choose(rng)]
+        settings = self._settings
+        if rng.random() < settings.plain:
+            canvas, sides, chosen = self._plain_ground(rng), settings.plain_side, self._choose(1, rng)
+        else:
+            canvas, sides = self._ground(rng), settings.longest_side
+            chosen = self._choose(int(rng.integers(settings.objects[0], settings.objects[1] + 1)), rng)
+        layers = [self._place(cut_out, sides, rng) for cut_out in chosen]
         for image, corner_xy, _ in layers:
             canvas.paste(image, corner_xy, image)
         seen = self._visible(layers)
@@ -110,9 +121,13 @@ class Composer:
         shown = photograph.resize(size, Image.Resampling.BILINEAR, box=box)
         return shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else shown
 
-    def _choose(self, rng: np.random.Generator) -> list[CutOut]:
+    def _plain_ground(self, rng: np.random.Generator) -> Image.Image:
+        """White as often as not, else any light colour."""
+        colour = (255, 255, 255) if rng.random() < 0.5 else tuple(map(int, rng.integers(160, 256, 3)))
+        return Image.new("RGB", (self._settings.size, self._settings.size), colour)
+
+    def _choose(self, wanted: int, rng: np.random.Generator) -> list[CutOut]:
         """Draw objects of different names."""
-        wanted = int(rng.integers(self._settings.objects[0], self._settings.objects[1] + 1))
         chosen: dict[str, CutOut] = {}
         for _ in range(_NAME_TRIES * wanted):
             name = self._names[rng.integers(len(self._names))]
@@ -124,10 +139,12 @@ class Composer:
                 break
         return list(chosen.values())
 
-    def _place(self, cut_out: CutOut, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int], CutOut]:
+    def _place(
+        self, cut_out: CutOut, longest_side: tuple[float, float], rng: np.random.Generator
+    ) -> tuple[Image.Image, tuple[int, int], CutOut]:
         """Scale, turn, mirror and light an object; returns it with the place of its corner, which may lie outside."""
         settings = self._settings
-        low, high = settings.longest_side
+        low, high = longest_side
         longest = math.exp(rng.uniform(math.log(low), math.log(high))) * settings.size
         scale = longest / max(cut_out.image.size)
         size = max(4, round(cut_out.image.width * scale)), max(4, round(cut_out.image.height * scale))

@@ -78,6 +78,7 @@ class ClassSpaceTextTower:
         self.dim = space.dim
         self.context_length = tower.context_length
         self.pad_id = tower.pad_id
+        self.network = tower.network
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids as the inner tower has them."""

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from recognizer.encoder.class_space import ClassSpace
+from recognizer.encoder.decoder import DecoderInput
 from recognizer.encoder.open_clip_image import autocast
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import TowerOutput
@@ -56,14 +57,26 @@ class ClassifierTower:
         self._whole_size = whole_size
         self.certain_length = certain_length
 
+    @property
+    def network(self) -> nn.Module:
+        """The classifier, its batch norms folded."""
+        return self._model
+
     def forward(self, pixels: Tensor) -> TowerOutput:
         """One vector per image and its (B, gh, gw, C) feature map."""
+        given = self.decoder_input(pixels, dense=True)
+        assert given.image is not None
+        return TowerOutput(given.image, given.tokens.unflatten(1, given.grid_hw))
+
+    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
+        """The feature map, which leads to the joint space in either case, and the mean features of the whole image."""
         features = self._features(pixels)
         whole = features
         if pixels.shape[-1] != self._whole_size:
             size = (self._whole_size, self._whole_size)
             whole = self._features(F.interpolate(pixels, size=size, mode="bicubic", antialias=True))
-        return TowerOutput(self.project(whole.mean(dim=(2, 3))), features.permute(0, 2, 3, 1))
+        pooled, (height, width) = whole.mean(dim=(2, 3)), features.shape[2:]
+        return DecoderInput(features.flatten(2).transpose(1, 2), (height, width), self.project(pooled), pooled)
 
     def _features(self, pixels: Tensor) -> Tensor:
         model = self._model

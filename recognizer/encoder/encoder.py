@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +15,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memory.encoder_card import EncoderCard
+from recognizer.encoder.boxes import cxcywh_to_xyxy
+from recognizer.encoder.decoder import GroundingDecoder
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.features import ImageFeatures
 from recognizer.encoder.frame import Frame
+from recognizer.encoder.grounded import GroundedFile, apply_trained
+from recognizer.encoder.open_clip_image import autocast
 from recognizer.encoder.open_clip_model import load_open_clip
 from recognizer.encoder.precision import Precision, choose_device, choose_precision
 from recognizer.encoder.regions import regions_from_crops, regions_from_tokens
-from recognizer.encoder.starter import StarterSettings, load_starter
+from recognizer.encoder.starter import STARTER, StarterSettings, load_starter
 from recognizer.encoder.text_batches import encode_in_buckets
 from recognizer.encoder.towers import EncoderParts
 from recognizer.encoder.windows import WindowSettings
 
-STARTER = "starter"
+TRAINED_SUFFIX = ".safetensors"
 
 
 class Encoder:
@@ -47,11 +53,12 @@ class Encoder:
         self._image_tower = parts.image_tower
         self._text_tower = parts.text_tower
         self._windows = parts.windows
+        self._decoder = parts.decoder
         self.device = device
         self.precision = precision
         self.default_templates = parts.templates
         self.default_temperature = parts.temperature
-        self.region_source = parts.image_tower.region_source
+        self.region_source = parts.image_tower.region_source if parts.decoder is None else "grounding decoder"
         self.card = EncoderCard(
             name=parts.name,
             fingerprint=parts.fingerprint,
@@ -74,8 +81,10 @@ class Encoder:
         """Load an encoder.
 
         Args:
-            model: `starter`, a model name of open_clip, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
-            pretrained: For an open_clip name: a tag, a checkpoint file or `random`.
+            model: `starter`, a model name of open_clip, `hf-hub:OWNER/NAME`, `local-dir:FOLDER`, or a
+                `.safetensors` file that training wrote.
+            pretrained: For an open_clip name: a tag, a checkpoint file or `random`. For the starter: `grounded`,
+                the default, or `conse`, the encoder before any training.
             device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`.
             precision: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
             starter: Settings of the starter encoder.
@@ -85,23 +94,23 @@ class Encoder:
             EncoderError: If the arguments do not fit together.
             EncoderUnavailable: If a file is missing and cannot be fetched.
         """
-        chosen_device = choose_device(device)
-        chosen_precision = choose_precision(precision, chosen_device)
         if model == STARTER:
-            if pretrained is not None or windows is not None:
-                raise EncoderError("the starter encoder takes neither pretrained nor windows, only starter settings")
-            parts = load_starter(starter or StarterSettings(), device=chosen_device, precision=chosen_precision)
+            if windows is not None:
+                raise EncoderError("the starter encoder takes no windows, only starter settings")
+            settings = starter or StarterSettings()
+            if pretrained is not None:
+                settings = replace(settings, pretrained=pretrained)
+            spec = {"kind": STARTER, "settings": settings.to_json()}
         elif starter is not None:
             raise EncoderError(f"starter settings do not apply to {model}")
+        elif model.endswith(TRAINED_SUFFIX):
+            if pretrained is not None or windows is not None:
+                raise EncoderError(f"{model} brings its own weights and regions; leave pretrained and windows out")
+            spec = {"kind": "trained", "file": str(Path(model).resolve())}
         else:
-            parts = load_open_clip(
-                model,
-                pretrained,
-                windows=windows or WindowSettings(),
-                device=chosen_device,
-                precision=chosen_precision,
-            )
-        return cls(parts, device=chosen_device, precision=chosen_precision)
+            chosen = (windows or WindowSettings()).to_json()
+            spec = {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": chosen}
+        return cls.from_spec(spec, device=device, precision=precision)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], *, device: str = "auto", precision: str = "auto") -> Encoder:
@@ -111,13 +120,10 @@ class Encoder:
             EncoderError: If the spec is of no kind this version knows.
             EncoderUnavailable: If a file is missing and cannot be fetched.
         """
-        match spec:
-            case {"kind": "starter", "settings": settings}:
-                return cls.load(device=device, precision=precision, starter=StarterSettings.from_json(settings))
-            case {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows}:
-                chosen = WindowSettings.from_json(windows)
-                return cls.load(model, pretrained, device=device, precision=precision, windows=chosen)
-        raise EncoderError(f"an encoder of kind {spec.get('kind')!r} is unknown to this version: {dict(spec)}")
+        chosen_device = choose_device(device)
+        chosen_precision = choose_precision(precision, chosen_device)
+        parts = load_parts(spec, device=chosen_device, precision=chosen_precision)
+        return cls(parts, device=chosen_device, precision=chosen_precision)
 
     @property
     def dim(self) -> int:
@@ -184,6 +190,8 @@ class Encoder:
             raise ValueError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}, expected {expected} torch.uint8")
         with torch.inference_mode():
             normalized = self._image_tower.preprocessing.normalize(pixels.to(self.device))
+            if self._decoder is not None:
+                return self._decode(self._decoder, normalized, frames)
             output = self._image_tower.forward(normalized)
             if output.tokens is None:
                 vectors, boxes = regions_from_crops(self._image_tower, normalized)
@@ -199,6 +207,22 @@ class Encoder:
             region_weight=np.stack([frame.visible_share(boxes) for frame in frames]) * certainty,
         )
 
+    def _decode(self, decoder: GroundingDecoder, normalized: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
+        tower = self._image_tower
+        given = tower.decoder_input(normalized, dense=decoder.settings.residual is not None)
+        with autocast(self.device, enabled=self.precision == "bf16"):
+            grounded = decoder(given, tower.project)
+        height, width = self.input_size_hw
+        shares = cxcywh_to_xyxy(grounded.boxes_cxcywh).clamp(0, 1).cpu().numpy()
+        boxes = shares * np.array([width, height, width, height], dtype=np.float32)
+        visible = np.stack([frame.visible_share(own) for frame, own in zip(frames, boxes, strict=True)])
+        return ImageFeatures(
+            image=grounded.image.cpu().numpy(),
+            regions=grounded.regions.cpu().numpy(),
+            boxes_xyxy=np.stack([frame.to_displayed(own) for frame, own in zip(frames, boxes, strict=True)]),
+            region_weight=visible * grounded.region_weight_logits.sigmoid().cpu().numpy(),
+        )
+
     def _certainty(self, vectors: Tensor) -> NDArray[np.float32] | np.float32:
         """How much each region counts by the length of its (B, Q, D) vector; (B, Q) in [0, 1], or 1 for all."""
         full = self._image_tower.certain_length
@@ -206,3 +230,24 @@ class Encoder:
             return np.float32(1)
         lengths: NDArray[np.float32] = (vectors.float().norm(dim=-1) / full).clamp(max=1).cpu().numpy()
         return lengths
+
+
+def load_parts(spec: Mapping[str, Any], *, device: torch.device, precision: Precision) -> EncoderParts:
+    """Load what the encoder of `spec` is made of.
+
+    Raises:
+        EncoderError: If the spec is of no kind this version knows.
+        EncoderUnavailable: If a file is missing and cannot be fetched.
+    """
+    match spec:
+        case {"kind": "starter", "settings": settings}:
+            return load_starter(StarterSettings.from_json(settings), device=device, precision=precision)
+        case {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows}:
+            chosen = WindowSettings.from_json(windows)
+            return load_open_clip(model, pretrained, windows=chosen, device=device, precision=precision)
+        case {"kind": "trained", "file": file}:
+            trained = GroundedFile.read(Path(file))
+            base = load_parts(trained.base, device=device, precision=precision)
+            name = f"{Path(file).stem} ({base.name}, trained)"
+            return replace(apply_trained(base, trained, name=name, device=device), spec=dict(spec))
+    raise EncoderError(f"an encoder of kind {spec.get('kind')!r} is unknown to this version: {dict(spec)}")

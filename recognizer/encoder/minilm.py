@@ -25,6 +25,7 @@ class MiniLM:
 
     pad_id = 0
     context_length = _SEQUENCE_LENGTH
+    network = None
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
         """Take the weights as they are, device and format included.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recognizer.encoder.decoder import DecoderInput
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import TowerOutput
 from recognizer.encoder.untyped import Network
@@ -37,6 +38,7 @@ class ViTTower:
         self._dtype = self._visual.conv1.weight.dtype
         self.preprocessing = preprocessing
         self.dim = int(self._visual.proj.shape[1]) if self._visual.proj is not None else int(self._visual.output_dim)
+        self.network: nn.Module = visual
 
     def forward(self, pixels: Tensor) -> TowerOutput:
         """One vector per image and a (B, gh, gw, D) grid of tokens in the joint space."""
@@ -55,9 +57,29 @@ class ViTTower:
         tokens = visual.ln_post(tokens)
         if visual.proj is not None:
             tokens = tokens @ visual.proj
-        patch_height, patch_width = visual.patch_size
-        grid_hw = pixels.shape[2] // patch_height, pixels.shape[3] // patch_width
-        return TowerOutput(output["image_features"].float(), tokens.float().reshape(len(tokens), *grid_hw, -1))
+        return TowerOutput(output["image_features"].float(), tokens.float().unflatten(1, self._grid_hw(pixels)))
+
+    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
+        """Dense tokens in the joint space with the image vector, or all tokens after the final norm, class token first.
+
+        The latter are GRAIN's, for which the pooling of the tower itself is not used.
+        """
+        if dense:
+            return joint_space_input(self.forward(pixels))
+        output = self._visual.forward_intermediates(
+            pixels.to(self._dtype),
+            indices=[-1],
+            normalize_intermediates=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        tokens = [output["image_intermediates_prefix"][0], output["image_intermediates"][0]]
+        return DecoderInput(torch.cat(tokens, dim=1), self._grid_hw(pixels))
+
+    def _grid_hw(self, pixels: Tensor) -> tuple[int, int]:
+        patch_height, patch_width = self._visual.patch_size
+        return pixels.shape[2] // patch_height, pixels.shape[3] // patch_width
 
     def project(self, pooled: Tensor) -> Tensor:
         """The tokens are in the joint space already."""
@@ -80,6 +102,7 @@ class ResNetTower:
         self._bf16 = bf16
         self.preprocessing = preprocessing
         self.dim = int(self._visual.attnpool.c_proj.out_features)
+        self.network: nn.Module = self._visual
 
     def forward(self, pixels: Tensor) -> TowerOutput:
         """One vector per image and a (B, gh, gw, D) grid of tokens in the joint space."""
@@ -91,9 +114,20 @@ class ResNetTower:
             tokens = pool.c_proj(pool.v_proj(grid))
         return TowerOutput(output["image_features"].float(), tokens.float())
 
+    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
+        """The tokens in the joint space, in either case."""
+        return joint_space_input(self.forward(pixels))
+
     def project(self, pooled: Tensor) -> Tensor:
         """The tokens are in the joint space already."""
         return pooled
+
+
+def joint_space_input(output: TowerOutput) -> DecoderInput:
+    """What a decoder gets from a tower whose tokens and image vectors are in the joint space already."""
+    assert output.tokens is not None
+    height, width = output.tokens.shape[1:3]
+    return DecoderInput(output.tokens.flatten(1, 2), (height, width), output.image, output.image)
 
 
 def attention_values(block: Network, x: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ class CausalTextTower:
         self._pool_type = model.text_pool_type if hasattr(model, "text_pool_type") else model.pool_type
         self._eos_id = model.text_eos_id if hasattr(model, "text_eos_id") else model.eos_id
         self.context_length = int(self._model.positional_embedding.shape[0])
+        self.network: nn.Module = model
         self.dim = _text_dim(self._model)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -77,6 +78,7 @@ class FullContextTextTower:
         self._model = model
         self._tokenizer = tokenizer
         self.context_length = int(tokenizer.context_length)
+        self.network: nn.Module = model
         self.pad_id = 0
         self.dim = dim
 

@@ -14,6 +14,7 @@ from recognizer.encoder.class_space import ClassSpace, ClassSpaceTextTower
 from recognizer.encoder.classifier_image import ClassifierTower
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.fingerprint import fingerprint
+from recognizer.encoder.grounded import GroundedFile, apply_trained
 from recognizer.encoder.minilm import MiniLM
 from recognizer.encoder.precision import Precision
 from recognizer.encoder.preprocessing import Geometry, Preprocessing
@@ -21,6 +22,9 @@ from recognizer.encoder.towers import EncoderParts
 from recognizer.encoder.weights import starter_image_weights, starter_text_folder
 from recognizer.encoder.windows import WindowSettings
 
+STARTER = "starter"
+CONSE = "conse"
+GROUNDED_FILE = Path(__file__).parent / "starter_grounded.safetensors"
 CLASSES_FILE = Path(__file__).parent / "starter_classes.safetensors"
 # Of the softmax over categories: the least negative log-likelihood on the development fold of the stamps.
 CONFIDENCE_TEMPERATURE = 0.08
@@ -32,7 +36,7 @@ _INPUT_MULTIPLE = 32
 class StarterSettings:
     """What can be chosen about the starter encoder without training it.
 
-    All but `certain_length`, `templates` and `windows` change the vectors of texts or whole images, and with them
+    All but `certain_length`, `templates` and `windows`, which say how `conse` finds regions, change the vectors of texts or whole images, and with them
     the fingerprint.
 
     Attributes:
@@ -46,6 +50,7 @@ class StarterSettings:
             from which on the region has full weight; 0 gives every region full weight.
         templates: Texts around a category name, with `{}` for the name.
         windows: The regions.
+        pretrained: `grounded` adds the trained grounding decoder, `conse` is the encoder before any training.
     """
 
     input_size: int = 320
@@ -56,6 +61,7 @@ class StarterSettings:
     certain_length: float = 0.8
     templates: tuple[str, ...] = ("a photo of a {}.",)
     windows: WindowSettings = field(default_factory=lambda: WindowSettings(divisions=10, sizes=(3, 5)))
+    pretrained: str = CONSE
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -63,6 +69,8 @@ class StarterSettings:
         Raises:
             EncoderError: If one is out of its range.
         """
+        if self.pretrained not in ("grounded", CONSE):
+            raise EncoderError(f"pretrained {self.pretrained!r} is no starter encoder; use grounded or conse")
         for size in (self.input_size, self.whole_size):
             if size < _INPUT_MULTIPLE or size % _INPUT_MULTIPLE:
                 raise EncoderError(f"input size {size} must be a positive multiple of {_INPUT_MULTIPLE}")
@@ -134,10 +142,10 @@ def load_starter(settings: StarterSettings, *, device: torch.device, precision: 
         text_temperature=settings.text_temperature,
     )
     bf16 = precision == "bf16"
-    return EncoderParts(
+    parts = EncoderParts(
         name="starter (EfficientNet-Lite0 + MiniLM, class space)",
         fingerprint=hexdigest,
-        spec={"kind": "starter", "settings": settings.to_json()},
+        spec={"kind": STARTER, "settings": settings.to_json()},
         image_tower=ClassifierTower(
             classifier.to(device),
             preprocessing,
@@ -151,6 +159,10 @@ def load_starter(settings: StarterSettings, *, device: torch.device, precision: 
         windows=settings.windows,
         temperature=CONFIDENCE_TEMPERATURE,
     )
+    if settings.pretrained == CONSE:
+        return parts
+    name = "starter (EfficientNet-Lite0 + MiniLM, class space, grounding decoder)"
+    return apply_trained(parts, GroundedFile.read(GROUNDED_FILE), name=name, device=device)
 
 
 def _load_classifier() -> torch.nn.Module:

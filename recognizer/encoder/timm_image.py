@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from recognizer.encoder.decoder import DecoderInput
 from recognizer.encoder.open_clip_image import autocast
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import TowerOutput
@@ -36,6 +37,7 @@ class TimmTower:
             ValueError: If the trunk's features are no grid that the head takes a window of.
         """
         self._visual = visual
+        self.network: nn.Module = visual
         self._parameter = next(visual.parameters())
         self._bf16 = bf16
         self._prefix = int(getattr(self._visual.trunk, "num_prefix_tokens", 0))
@@ -51,6 +53,13 @@ class TimmTower:
             features = self._visual.trunk.forward_features(pixels.to(self._parameter.dtype))
             image = self._visual.head(self._visual.trunk.forward_head(features))
         return TowerOutput(image.float(), self._grid(features).float())
+
+    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
+        """The tokens before the pooling head, in either case; their mean stands for the whole image."""
+        output = self.forward(pixels)
+        assert output.tokens is not None
+        tokens, (height, width) = output.tokens.flatten(1, 2), output.tokens.shape[1:3]
+        return DecoderInput(tokens, (height, width), output.image, tokens.mean(dim=1))
 
     def project(self, pooled: Tensor) -> Tensor:
         """(N, C) window means through the pooling head, to (N, D)."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from recognizer.encoder.decoder import DecoderInput, GroundingDecoder
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.windows import WindowSettings
 
@@ -48,8 +49,24 @@ class ImageTower(Protocol):
         0 where the length says nothing about how much there is to see.
         """
 
+    @property
+    def network(self) -> nn.Module:
+        """What training changes."""
+
     def forward(self, pixels: Tensor) -> TowerOutput:
         """Run the trunk once over (B, 3, H, W) normalised float32 pixels."""
+
+    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
+        """Run the trunk once, for a grounding decoder.
+
+        Args:
+            pixels: (B, 3, H, W) normalised float32.
+            dense: Give tokens that `project` leads to the joint space, with the image vectors and their `pooled`;
+                else the trunk's final tokens, whatever they are.
+
+        Raises:
+            ValueError: If the tower has no tokens.
+        """
 
     def project(self, pooled: Tensor) -> Tensor:
         """Lead (N, C) averaged tokens to (N, D) float32 vectors of any length in the joint space."""
@@ -57,6 +74,10 @@ class ImageTower(Protocol):
 
 class TextTower(Protocol):
     """Token sequences in, one vector per text out."""
+
+    @property
+    def network(self) -> nn.Module | None:
+        """What training changes; None where it cannot be trained."""
 
     @property
     def dim(self) -> int:
@@ -94,8 +115,9 @@ class EncoderParts:
         image_tower: Already on its device, in its precision.
         text_tower: Likewise.
         templates: Texts around a category name that suit the model, with `{}` for the name.
-        windows: The regions.
+        windows: The regions, where there is no decoder.
         temperature: Divides cosines before a softmax over categories, until one is fitted.
+        decoder: Finds the regions, where there is one.
     """
 
     name: str
@@ -106,3 +128,4 @@ class EncoderParts:
     templates: tuple[str, ...]
     windows: WindowSettings
     temperature: float
+    decoder: GroundingDecoder | None = None

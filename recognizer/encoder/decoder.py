@@ -1,0 +1,237 @@
+"""The grounding decoder: from a tower's tokens to region vectors, their boxes and weights, and an image vector.
+
+Two ways of using it, by its settings:
+
+- As in GRAIN: learned region queries and one image query attend to the tokens and are projected to the joint space.
+  Nothing of the tower's own image vector is left; it needs a large training set.
+- With anchors and a residual, for small sets: each query starts from the tokens of its own window and learns where to
+  look (a box, a weight, and an attention over the tokens). The tower's own way to the joint space stays the backbone:
+  the tokens it attends to are averaged, projected by the tower, and a learned residual is added.
+
+Letters: B images, N tokens of C channels, Q region queries of W channels, D dimensions of the joint space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recognizer.encoder.decoder_layer import DecoderLayer, grid_centres, sine_positions
+from recognizer.encoder.windows import WindowSettings, pool_windows, window_boxes, window_cells
+
+Project = Callable[[Tensor], Tensor]
+_PRIOR = 4.0  # nats by which a query prefers the tokens of its own window before anything is learned
+_EDGE = 1e-3  # share of the input by which reference boxes keep away from 0 and 1, where the logit is infinite
+
+
+class ResidualSettings(BaseModel):
+    """What is added to the vectors of a tower that leads to the joint space by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dim: int = Field(ge=1, description="The first dimensions of the joint space; the others stay the tower's.")
+    gain: float = Field(default=1.0, ge=0, description="Length of what is added to the tower's part of length 1.")
+    hidden: int = Field(default=512, ge=1, description="Width of the hidden layer.")
+
+
+class DecoderSettings(BaseModel):
+    """Sizes and parts of a grounding decoder; the defaults are those of GRAIN (arXiv 2412.04429)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: int = Field(default=6, ge=0, description="Decoder layers.")
+    width: int = Field(default=512, ge=8, multiple_of=4, description="Width of queries and projected tokens.")
+    heads: int = Field(default=8, ge=1, description="Attention heads.")
+    feedforward: int = Field(default=2048, ge=1, description="Width of the feed-forward layers.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout in the layers.")
+    queries: int = Field(default=5, ge=1, description="Learned region queries, where there are no anchors.")
+    positions: bool = Field(default=False, description="Add 2-D sine positions to tokens that carry none (CNNs).")
+    anchors: WindowSettings | None = Field(
+        default=None, description="Windows as reference points: one query each, that starts from its window's tokens."
+    )
+    residual: ResidualSettings | None = Field(
+        default=None, description="Keep the tower's own vectors and add to them, rather than replace them."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderInput:
+    """What a tower gives the decoder.
+
+    Attributes:
+        tokens: (B, N, C); the last gh * gw of them are the grid, row by row.
+        grid_hw: gh and gw.
+        image: (B, D) the tower's own image vectors, of any length; None where it has none.
+        pooled: (B, C) the tokens summed up over the whole image; None likewise.
+    """
+
+    tokens: Tensor
+    grid_hw: tuple[int, int]
+    image: Tensor | None = None
+    pooled: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """What the decoder makes of B images.
+
+    Attributes:
+        image: (B, D) unit rows.
+        regions: (B, Q, D) unit rows.
+        boxes_cxcywh: (B, Q, 4) in [0, 1], shares of the model input's width and height.
+        region_weight_logits: (B, Q); the sigmoid says how likely the query found something.
+    """
+
+    image: Tensor
+    regions: Tensor
+    boxes_cxcywh: Tensor
+    region_weight_logits: Tensor
+
+
+class GroundingDecoder(nn.Module):
+    """See the module."""
+
+    def __init__(
+        self, settings: DecoderSettings, *, token_dim: int, dim: int, grid_hw: tuple[int, int] | None = None
+    ) -> None:
+        """Make a decoder of random weights, from torch's random state.
+
+        Args:
+            settings: sizes and parts.
+            token_dim: C.
+            dim: D.
+            grid_hw: the token grid; needed for anchors.
+
+        Raises:
+            ValueError: the parts do not fit together.
+        """
+        super().__init__()
+        if settings.anchors is not None and grid_hw is None:
+            raise ValueError("anchors need a token grid, and this tower has none")
+        if settings.residual is not None and settings.residual.dim > dim:
+            raise ValueError(f"residual.dim {settings.residual.dim} exceeds the {dim} dimensions of the joint space")
+        self.settings = settings
+        width = settings.width
+        self.project_tokens = nn.Sequential(nn.Linear(token_dim, width, bias=False), nn.LayerNorm(width))
+        if settings.anchors is None:
+            self.query_positions = nn.Parameter(torch.randn(settings.queries, width))
+        else:
+            assert grid_hw is not None
+            cells = window_cells(grid_hw, settings.anchors)
+            self._cells = cells
+            corners = torch.from_numpy(window_boxes(cells, grid_hw, (1, 1)))
+            reference = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1)
+            inside = pool_windows(torch.eye(grid_hw[0] * grid_hw[1]).reshape(-1, *grid_hw, 1), cells)[..., 0].T > 0
+            self.register_buffer("_reference", torch.logit(reference.clamp(_EDGE, 1 - _EDGE)), persistent=False)
+            self.register_buffer("_inside", inside, persistent=False)
+            self.anchor_positions = nn.Linear(2 * width, width)
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, settings.heads, settings.feedforward, settings.dropout) for _ in range(settings.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.box_head = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4)
+        )
+        self.weight_head = nn.Linear(width, 1)
+        if settings.residual is None:
+            self.image_query = nn.Parameter(torch.randn(1, width))
+            self.image_projection = nn.Linear(width, dim, bias=False)
+            self.region_projection = nn.Linear(width, dim, bias=False)
+        else:
+            self.look = nn.Linear(width, width)
+            self.residual = nn.Sequential(
+                nn.LayerNorm(token_dim),
+                nn.Linear(token_dim, settings.residual.hidden),
+                nn.GELU(),
+                nn.Linear(settings.residual.hidden, settings.residual.dim),
+            )
+        if settings.anchors is not None:  # an untrained query is at its anchor
+            nn.init.zeros_(self.box_head[-1].weight)
+            nn.init.zeros_(self.box_head[-1].bias)
+        if settings.residual is not None:
+            nn.init.zeros_(self.look.weight)
+            nn.init.zeros_(self.look.bias)
+
+    @property
+    def queries(self) -> int:
+        """Q, the number of regions."""
+        return self.settings.queries if self.settings.anchors is None else len(self._cells)
+
+    def forward(self, given: DecoderInput, project: Project) -> Grounded:
+        """Ground a batch.
+
+        Args:
+            given: from the tower.
+            project: the tower's `project`, which leads (M, C) averaged tokens to the joint space; unused without a
+                residual.
+        """
+        tokens = self.project_tokens(given.tokens)
+        positions = self._token_positions(given, tokens)
+        start, query_positions = self._start(given, tokens)
+        if self.settings.residual is None:
+            start = torch.cat([start, start.new_zeros(len(start), 1, start.shape[-1])], dim=1)
+            query_positions = torch.cat([query_positions, self.image_query])
+        for layer in self.layers:
+            start = layer(start, query_positions, tokens, positions)
+        decoded = self.norm(start)
+        found = decoded[:, : self.queries]
+        if self.settings.residual is None:
+            image = F.normalize(self.image_projection(decoded[:, -1]).float(), dim=-1)
+            regions = F.normalize(self.region_projection(found).float(), dim=-1)
+        else:
+            image, regions = self._add_residual(given, tokens + positions, found, project)
+        boxes = self.box_head(found).float()
+        if self.settings.anchors is not None:
+            boxes = boxes + self._reference
+        return Grounded(image, regions, boxes.sigmoid(), self.weight_head(found)[..., 0].float())
+
+    def _token_positions(self, given: DecoderInput, tokens: Tensor) -> Tensor:
+        if not self.settings.positions:
+            return tokens.new_zeros(1, 1)
+        grid = sine_positions(grid_centres(given.grid_hw, tokens.device), tokens.shape[-1]).to(tokens.dtype)
+        return F.pad(grid, (0, 0, tokens.shape[1] - len(grid), 0))
+
+    def _start(self, given: DecoderInput, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the (B, Q, W) queries before the first layer and their (Q, W) positions."""
+        if self.settings.anchors is None:
+            zeros = tokens.new_zeros(len(tokens), self.settings.queries, tokens.shape[-1])
+            return zeros, self.query_positions
+        grid_height, grid_width = given.grid_hw
+        grid = tokens[:, tokens.shape[1] - grid_height * grid_width :]
+        own = self._inside.to(tokens.dtype)
+        start = (own / own.sum(1, keepdim=True)) @ grid
+        reference = self._reference.sigmoid()
+        width = tokens.shape[-1]
+        places = torch.cat([sine_positions(reference[:, :2], width), sine_positions(reference[:, 2:], width)], dim=1)
+        return start, self.anchor_positions(places.to(tokens.dtype))
+
+    def _add_residual(
+        self, given: DecoderInput, keys: Tensor, found: Tensor, project: Project
+    ) -> tuple[Tensor, Tensor]:
+        """Return image and region vectors: the tower's own over what is looked at, plus the learned residual."""
+        if given.image is None or given.pooled is None:
+            raise ValueError("a residual needs a tower with its own way to the joint space")
+        grid_tokens = given.grid_hw[0] * given.grid_hw[1]
+        logits = self.look(found) @ keys[:, -grid_tokens:].transpose(1, 2) / found.shape[-1] ** 0.5
+        if self.settings.anchors is not None:
+            logits = logits + _PRIOR * self._inside.to(logits.dtype)
+        seen = logits.float().softmax(dim=-1) @ given.tokens[:, -grid_tokens:].float()
+        own = project(seen.flatten(0, 1)).reshape(*seen.shape[:2], -1)
+        return self._joined(given.image, given.pooled), self._joined(own, seen)
+
+    def _joined(self, own: Tensor, pooled: Tensor) -> Tensor:
+        """Add the residual of pooled (..., C) tokens to the tower's (..., D) vectors; unit rows.
+
+        The changed dimensions keep their share of the vector's length, so that the others keep theirs.
+        """
+        assert self.settings.residual is not None
+        dim, gain = self.settings.residual.dim, self.settings.residual.gain
+        changed, kept = F.normalize(own.float(), dim=-1).split([dim, own.shape[-1] - dim], dim=-1)
+        added = F.normalize(self.residual(pooled).float(), dim=-1)
+        turned = F.normalize(F.normalize(changed, dim=-1) + gain * added, dim=-1)
+        return F.normalize(torch.cat([changed.norm(dim=-1, keepdim=True) * turned, kept], dim=-1), dim=-1)

@@ -1,0 +1,157 @@
+"""Encoders that training made: the file they are kept in, and the way back.
+
+One safetensors file holds what training changed (the decoder, and those networks that were not frozen) and, in its
+header, the spec of the encoder that training started from, so that frozen weights are kept once, where they came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from recognizer.encoder.decoder import DecoderSettings, GroundingDecoder
+from recognizer.encoder.errors import EncoderError, EncoderUnavailable
+from recognizer.encoder.fingerprint import fingerprint
+from recognizer.encoder.towers import EncoderParts, ImageTower
+
+FORMAT = "recognizer-encoder-1"
+_MOST_NAMED = 5
+_PREFIXES = {"decoder": "decoder.", "image": "image.", "text": "text."}
+
+
+@dataclass(frozen=True, slots=True)
+class GroundedFile:
+    """What a file of a trained encoder holds.
+
+    Attributes:
+        base: spec of the encoder training started from.
+        decoder: settings of its decoder; None where only towers were trained.
+        card: how it was trained and what it reached; JSON values.
+        tensors: weights by name: `decoder.…`, `image.…`, `text.…`, and others that only training needs.
+    """
+
+    base: Mapping[str, Any]
+    decoder: DecoderSettings | None
+    card: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content; the same for the same values."""
+        header = {
+            "format": FORMAT,
+            "base": json.dumps(dict(self.base), sort_keys=True),
+            "decoder": self.decoder.model_dump_json() if self.decoder else "null",
+            "card": json.dumps(dict(self.card), sort_keys=True, ensure_ascii=False),
+        }
+        return save({name: tensor.contiguous() for name, tensor in self.tensors.items()}, metadata=header)
+
+    @classmethod
+    def read(cls, path: Path) -> GroundedFile:
+        """Read a file that `to_bytes` made; nothing in it is executed.
+
+        Raises:
+            EncoderUnavailable: it cannot be read.
+            EncoderError: it is another kind of file.
+        """
+        try:
+            with safe_open(path, framework="pt") as opened:
+                header = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+        except (OSError, SafetensorError) as error:
+            raise EncoderUnavailable(f"cannot read the encoder {path}: {error}") from error
+        if header.get("format") != FORMAT:
+            raise EncoderError(f"{path} is no encoder of this project: its format is {header.get('format')!r}")
+        try:
+            settings = json.loads(header["decoder"])
+            decoder = None if settings is None else DecoderSettings.model_validate(settings)
+            return cls(json.loads(header["base"]), decoder, json.loads(header["card"]), tensors)
+        except (KeyError, ValueError, ValidationError) as error:
+            raise EncoderError(f"the header of {path} cannot be read: {error}") from error
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors of `decoder`, `image` or `text` under the names they have in that module."""
+        prefix = _PREFIXES[name]
+        return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
+
+
+def make_decoder(settings: DecoderSettings, tower: ImageTower, device: torch.device) -> GroundingDecoder:
+    """Make a decoder of random weights that fits a tower.
+
+    Raises:
+        EncoderError: it does not.
+    """
+    blank = torch.zeros(1, 3, *tower.preprocessing.size_hw, device=device)
+    try:
+        with torch.inference_mode():
+            given = tower.decoder_input(blank, dense=settings.residual is not None)
+        return GroundingDecoder(
+            settings, token_dim=given.tokens.shape[-1], dim=tower.dim, grid_hw=given.grid_hw
+        ).to(device)
+    except ValueError as error:
+        raise EncoderError(f"this decoder does not fit the image tower: {error}") from error
+
+
+def apply_trained(parts: EncoderParts, trained: GroundedFile, *, name: str, device: torch.device) -> EncoderParts:
+    """Put trained weights into the encoder they started from.
+
+    Args:
+        parts: made from `trained.base`; its networks are changed in place.
+        trained: the weights.
+        name: of the result, for people.
+        device: where the networks are.
+
+    Raises:
+        EncoderError: the weights are of another architecture; the message says what differs.
+    """
+    load_weights(parts.image_tower.network, trained.part("image"), "image tower", partly=True)
+    text = trained.part("text")
+    if text:
+        if parts.text_tower.network is None:
+            raise EncoderError("there are weights for a text tower that cannot be trained")
+        load_weights(parts.text_tower.network, text, "text tower", partly=True)
+    decoder = None
+    if trained.decoder is not None:
+        decoder = make_decoder(trained.decoder, parts.image_tower, device)
+        load_weights(decoder, trained.part("decoder"), "decoder")
+        decoder.eval().requires_grad_(requires_grad=False)
+    described = {
+        "base": parts.fingerprint,
+        "decoder": trained.decoder.model_dump(mode="json") if trained.decoder else None,
+    }
+    return replace(parts, name=name, fingerprint=fingerprint(described, trained.tensors), decoder=decoder)
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str, *, partly: bool = False) -> None:
+    """Copy tensors into a module, converting number formats.
+
+    Args:
+        module: takes them.
+        tensors: by the names they have in the module.
+        what: the module, in words for people.
+        partly: whether the module may have weights that are not given.
+
+    Raises:
+        EncoderError: names or shapes differ; the message says which.
+    """
+    own = module.state_dict()
+    faults = [f"{name} is unknown" for name in sorted(tensors.keys() - own.keys())]
+    if not partly:
+        faults += [f"{name} is missing" for name in sorted(own.keys() - tensors.keys())]
+    faults += [
+        f"{name} has shape {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
+        raise EncoderError(f"these weights are of another {what}: {'; '.join(faults[:_MOST_NAMED])}{more}")
+    module.load_state_dict(dict(tensors), strict=False)
