@@ -1,7 +1,7 @@
 """The errors a user can meet, from the most general to the most particular.
 
 RecognizerError                 anything the command line prints as one sentence, without a traceback
-  settings.SettingsError        an unknown setting, a bad value
+  yaml_settings.SettingsError   an unknown setting, a bad value
   encoder.EncoderError          an encoder that cannot be made; EncoderUnavailable: weights or a package are missing
   images.ImageInputError        an input that names no images
   images.ImageError             one image that could not be read; becomes a row, never ends a run

@@ -1,4 +1,4 @@
-"""Every setting of a run, with its default, unit and bounds. Knows YAML and `a.b=c` overrides; unknown keys are errors.
+"""Every setting of a run, with its default, unit and bounds; unknown keys are errors.
 
 Precedence, last one wins: the defaults here, what the memory carries, the `--config` file, `--set` overrides, flags.
 """
@@ -9,14 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recognizer.errors import RecognizerError
 from recognizer.images.limits import ImageLimits
-
-
-class SettingsError(RecognizerError):
-    """A setting is unknown, has a bad value, or its file cannot be read."""
+from recognizer.yaml_settings import SettingsError as SettingsError
+from recognizer.yaml_settings import load_yaml_settings
 
 
 class _Section(BaseModel):
@@ -105,63 +102,4 @@ def load_settings(
     Raises:
         SettingsError: an unknown key, a bad value, an unreadable file; the message names file or override and remedy.
     """
-    carried = {section: values for section, values in (base or {}).items() if section in Settings.model_fields}
-    merged = _merge(Settings().model_dump(), carried)
-    if config is not None:
-        merged = _merge(merged, _read_yaml(config))
-    for override in overrides:
-        merged = _merge(merged, _parse_override(override))
-    try:
-        return Settings.model_validate(merged)
-    except ValidationError as error:
-        raise SettingsError(_explain(error, config)) from error
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        inner = merged.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"cannot read the config {path}: {error}") from error
-    if not isinstance(loaded, dict | None):
-        raise SettingsError(f"{path} must hold sections such as `score:` and `run:`, not a {type(loaded).__name__}")
-    return loaded or {}
-
-
-def _parse_override(override: str) -> dict[str, Any]:
-    import yaml
-
-    path, separator, value = override.partition("=")
-    if not separator or not path:
-        raise SettingsError(f"--set {override!r} is not of the form section.key=value, such as run.top_k=10")
-    try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set {override!r}: the value is not YAML: {error}") from error
-    for key in reversed(path.split(".")):
-        nested = {key: nested}
-    return dict(nested)
-
-
-def _explain(error: ValidationError, config: Path | None) -> str:
-    where = f" (config {config})" if config else ""
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            section = Settings().model_dump()
-            for part in problem["loc"][:-1]:
-                section = section.get(str(part), {})
-            lines.append(f"unknown setting `{key}`; known here: {', '.join(section)}")
-        else:
-            lines.append(f"setting `{key}` = {problem['input']!r}: {problem['msg']}")
-    return f"bad settings{where}: " + "; ".join(lines)
+    return load_yaml_settings(Settings, config, overrides, base=base)

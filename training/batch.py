@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from recognizer.encoder.decoder import DecoderInput
 from training.augment import Augmented
 from training.rejects import Rejects
 
@@ -20,11 +21,13 @@ class Sample:
         key: names the sample in messages.
         shown: pixels, caption, boxes and descriptions.
         rejects: what was left out on the way to this sample, the bad samples whose place it takes included.
+        given: what a frozen tower makes of it, a batch of one, if that is known; the pixels are then empty.
     """
 
     key: str
     shown: Augmented
     rejects: Rejects
+    given: DecoderInput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Batch:
         descriptions: (N) texts, of every box at least one.
         description_box: (N, 2) int64, the sample and the box in it that each description is of.
         rejects: what was left out while the batch was made.
+        given: what a frozen tower makes of the samples, tokens in float16, if that is known; pixels are then (B, 3, 0,
+            0).
     """
 
     keys: list[str]
@@ -51,6 +56,7 @@ class Batch:
     descriptions: list[str]
     description_box: Tensor
     rejects: Rejects
+    given: DecoderInput | None = None
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -58,13 +64,49 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on a device."""
-        names = ("pixels", "boxes_cxcywh", "box_mask", "description_box")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        return self._apply(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Return the batch with its tensors in pinned memory; called by the data loader."""
-        names = ("pixels", "boxes_cxcywh", "box_mask", "description_box")
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+        return self._apply(Tensor.pin_memory)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the samples from `start` to before `stop` as a batch of their own, without the rejects."""
+        samples = self.description_box[:, 0]
+        first, last = (int((samples < edge).sum()) for edge in (start, stop))
+        return Batch(
+            keys=self.keys[start:stop],
+            pixels=self.pixels[start:stop],
+            captions=self.captions[start:stop],
+            boxes_cxcywh=self.boxes_cxcywh[start:stop],
+            box_mask=self.box_mask[start:stop],
+            descriptions=self.descriptions[first:last],
+            description_box=self.description_box[first:last] - torch.tensor([start, 0], device=samples.device),
+            rejects=Rejects(),
+            given=map_input(self.given, lambda tensor: tensor[start:stop]),
+        )
+
+    def without_images(self) -> Batch:
+        """Return the batch as the losses need it: texts and boxes."""
+        return replace(self, pixels=self.pixels[:, :, :0, :0], given=None)
+
+    def _apply(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            pixels=change(self.pixels),
+            boxes_cxcywh=change(self.boxes_cxcywh),
+            box_mask=change(self.box_mask),
+            description_box=change(self.description_box),
+            given=map_input(self.given, change),
+        )
+
+
+def map_input(given: DecoderInput | None, change: Callable[[Tensor], Tensor]) -> DecoderInput | None:
+    """Apply a function to every tensor of a decoder input."""
+    if given is None:
+        return None
+    image, pooled = (None if value is None else change(value) for value in (given.image, given.pooled))
+    return DecoderInput(change(given.tokens), given.grid_hw, image, pooled)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -92,4 +134,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
         descriptions=descriptions,
         description_box=torch.tensor(owners, dtype=torch.int64).reshape(-1, 2),
         rejects=rejects,
+        given=_stack([sample.given for sample in samples if sample.given is not None]),
     )
+
+
+def _stack(given: Sequence[DecoderInput]) -> DecoderInput | None:
+    if not given:
+        return None
+    tokens, images, pooled = (
+        [getattr(one, name) for one in given if getattr(one, name) is not None]
+        for name in ("tokens", "image", "pooled")
+    )
+    image, whole = (torch.cat(parts) if parts else None for parts in (images, pooled))
+    return DecoderInput(torch.cat(tokens), given[0].grid_hw, image, whole)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch.utils.data import DataLoader, Dataset
 
-from recognizer.images import ImageError, ImageLimits, decode_bytes
+from recognizer.images import DecodedImage, ImageError, ImageLimits, decode_bytes
 from training.augment import AugmentSettings, augment
 from training.batch import Batch, Sample, collate
 from training.manifest import unreadable
@@ -50,13 +50,75 @@ class DataSettings(BaseModel):
     )
 
 
+class Samples(Protocol):
+    """Makes samples, the same ones from the same random state; picklable, and light to copy."""
+
+    def __len__(self) -> int:
+        """Count the samples, good and bad."""
+        ...
+
+    def make(self, row: int, rng: np.random.Generator, rejects: Rejects) -> Sample:
+        """Make a sample.
+
+        Args:
+            row: 0 to length - 1.
+            rng: makes every choice, the caption first.
+            rejects: counts what is left out; becomes the sample's.
+
+        Raises:
+            BadSample: it cannot be used; the reason.
+        """
+        ...
+
+
+class Pictures:
+    """Samples made from the pictures and fields of a source."""
+
+    def __init__(self, source: Source, settings: DataSettings) -> None:
+        """Keep what makes samples."""
+        self._source = source
+        self._settings = settings
+
+    def __len__(self) -> int:
+        """Count the samples, good and bad."""
+        return len(self._source)
+
+    def make(self, row: int, rng: np.random.Generator, rejects: Rejects) -> Sample:
+        """Make a sample; see `Samples.make`."""
+        key, decoded, record = self.read(row, rejects)
+        caption = record.captions[int(rng.integers(len(record.captions)))]
+        shape = self._settings.augment
+        return Sample(key, augment(decoded.image, decoded.displayed_size_hw, record, caption, shape, rng), rejects)
+
+    def read(self, row: int, rejects: Rejects) -> tuple[str, DecodedImage, Record]:
+        """Read a picture and what is used of its record, with its key.
+
+        Raises:
+            BadSample: it cannot be used; the reason.
+        """
+        raw = self._source.read(row)
+        shape = self._settings.augment
+        sharpest = 1 / math.sqrt(shape.crop_scale[0])
+        target_hw = math.ceil(shape.size_hw[0] * sharpest), math.ceil(shape.size_hw[1] * sharpest)
+        try:
+            decoded = decode_bytes(raw.image, limits=self._settings.limits, target_size_hw=target_hw)
+        except ImageError as error:
+            raise BadSample(unreadable(error)) from None
+        return raw.key, decoded, self._best(make_record(raw.fields, decoded.displayed_size_hw, rejects))
+
+    def _best(self, record: Record) -> Record:
+        """Keep the regions of the highest scores, the first among equals."""
+        good = [region for region in record.regions if region.score >= self._settings.min_score]
+        ranked = sorted(good, key=lambda region: -region.score)
+        return Record(record.captions, tuple(ranked[: self._settings.max_boxes]))
+
+
 class TrainingData(Dataset[Sample | Rejects]):
     """Samples by their place in an epoch."""
 
-    def __init__(self, source: Source, settings: DataSettings, *, seed: int) -> None:
+    def __init__(self, samples: Samples, *, seed: int) -> None:
         """Keep what makes samples; `seed` is of every choice."""
-        self._source = source
-        self._settings = settings
+        self._samples = samples
         self._seed = seed
 
     def __getitem__(self, place: Place) -> Sample | Rejects:
@@ -67,30 +129,11 @@ class TrainingData(Dataset[Sample | Rejects]):
             rng = np.random.default_rng([self._seed, epoch, slot, attempt])
             rejects.seen += 1
             try:
-                return self._sample(row if attempt == 0 else int(rng.integers(len(self._source))), rng, rejects)
+                chosen = row if attempt == 0 else int(rng.integers(len(self._samples)))
+                return self._samples.make(chosen, rng, rejects)
             except BadSample as fault:
                 rejects.samples[fault.reason] += 1
         return rejects
-
-    def _sample(self, row: int, rng: np.random.Generator, rejects: Rejects) -> Sample:
-        raw = self._source.read(row)
-        shape = self._settings.augment
-        sharpest = 1 / math.sqrt(shape.crop_scale[0])
-        target_hw = math.ceil(shape.size_hw[0] * sharpest), math.ceil(shape.size_hw[1] * sharpest)
-        try:
-            decoded = decode_bytes(raw.image, limits=self._settings.limits, target_size_hw=target_hw)
-        except ImageError as error:
-            raise BadSample(unreadable(error)) from None
-        record = self._best(make_record(raw.fields, decoded.displayed_size_hw, rejects))
-        caption = record.captions[int(rng.integers(len(record.captions)))]
-        shown = augment(decoded.image, decoded.displayed_size_hw, record, caption, shape, rng)
-        return Sample(raw.key, shown, rejects)
-
-    def _best(self, record: Record) -> Record:
-        """Keep the regions of the highest scores, the first among equals."""
-        good = [region for region in record.regions if region.score >= self._settings.min_score]
-        ranked = sorted(good, key=lambda region: -region.score)
-        return Record(record.captions, tuple(ranked[: self._settings.max_boxes]))
 
 
 class Loader:
@@ -115,6 +158,7 @@ class Loader:
         ranks: int = 1,
         workers: int = 0,
         pin_memory: bool = False,
+        samples: Samples | None = None,
     ) -> None:
         """Start at the first sample of epoch 0.
 
@@ -127,6 +171,7 @@ class Loader:
             ranks: number of processes.
             workers: processes that prepare batches; they change no batch.
             pin_memory: whether tensors lie in pinned memory.
+            samples: makes them of the source's rows; from its pictures where None.
         """
         self.epoch = 0
         self.samples = 0
@@ -134,11 +179,17 @@ class Loader:
         self._source, self._settings, self._seed = source, settings, seed
         self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
         self._workers, self._pin_memory = workers, pin_memory
+        self._samples = samples or Pictures(source, settings)
 
     @property
     def steps_per_epoch(self) -> int:
         """Count the batches of a whole epoch; what does not fill a batch of all ranks waits for another epoch."""
         return max(1, len(self._source) // self._step)
+
+    @property
+    def steps_left(self) -> int:
+        """Count the batches left in the current epoch."""
+        return max(0, (len(self._source) - self.samples) // self._step) if self.samples else self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield what is left of the current epoch.
@@ -149,7 +200,7 @@ class Loader:
         if self.samples == 0:
             self.rejects = Rejects(parts=Counter(self._source.parts))
         batches: DataLoader[Any] = DataLoader(
-            TrainingData(self._source, self._settings, seed=self._seed),
+            TrainingData(self._samples, seed=self._seed),
             batch_sampler=self._places(),
             num_workers=self._workers,
             collate_fn=_collate,
@@ -194,8 +245,7 @@ class Loader:
     def _places(self) -> list[list[Place]]:
         length = len(self._source)
         order = epoch_order(self._source.block_sizes, self._settings.blocks_at_once, seed=self._seed, epoch=self.epoch)
-        steps = (length - self.samples) // self._step if self.samples else self.steps_per_epoch
-        firsts = (self.samples + step * self._step + self._rank * self._batch_size for step in range(steps))
+        firsts = (self.samples + step * self._step + self._rank * self._batch_size for step in range(self.steps_left))
         return [
             [(self.epoch, slot, int(order[slot % length])) for slot in range(first, first + self._batch_size)]
             for first in firsts

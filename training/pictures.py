@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from PIL import Image
 
+from recognizer.demo import DATA
+
 T = TypeVar("T")
 
 FOLDS = 5
@@ -130,6 +132,11 @@ def backgrounds(root: Path) -> list[Path]:
     """
     base = root / _BACKGROUNDS
     return found(sorted(base.rglob("*.jpg")), base)
+
+
+def demo_photographs(_root: Path) -> list[Path]:
+    """List the photographs of the demo, which are in the public domain and ship with the package."""
+    return sorted((DATA / "photos").glob("*.jpg"))
 
 
 def on_white(picture: Picture) -> Image.Image:

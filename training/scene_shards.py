@@ -1,6 +1,7 @@
 """Shards of scenes composed from the fetched pictures.
 
-usage: python -m training.scene_shards PICTURES FOLDER [--count 10000] [--seed 0] [--sets stamps qabcs] [--development]
+usage: python -m training.scene_shards PICTURES FOLDER [--count 10000] [--seed 0] [--size 224] [--plain 0.0]
+                                       [--sets stamps qabcs ...] [--backgrounds scratch] [--development]
 
 PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills. Names of the training folds only; with
 --development, names of the development fold only. The held-out fold is never used.
@@ -17,6 +18,7 @@ from typing import Literal
 
 from recognizer.console import note, progress_bar
 from training.emoji import STYLES, emoji
+from training.furniture import furniture
 from training.grounded_scenes import Composer, GroundedSettings
 from training.pictures import (
     DEVELOPMENT,
@@ -24,6 +26,7 @@ from training.pictures import (
     Picture,
     backgrounds,
     costumes,
+    demo_photographs,
     in_folds,
     qabcs,
     stamps,
@@ -35,7 +38,8 @@ from training.wordnet import WordNet
 
 Purpose = Literal["training", "development"]
 FOLDS_OF: dict[Purpose, tuple[int, ...]] = {"training": TRAINING, "development": (DEVELOPMENT,)}
-SETS = ("stamps", "qabcs", "costumes", *STYLES)
+GROUNDS: dict[str, Callable[[Path], list[Path]]] = {"scratch": backgrounds, "demo": demo_photographs}
+SETS = ("stamps", "qabcs", "costumes", "furniture", *STYLES)
 _JPEG_QUALITY = 90
 
 
@@ -50,7 +54,12 @@ def load_pictures(root: Path, sets: Iterable[str] = SETS) -> list[Picture]:
         FileNotFoundError: a set is not there.
         KeyError: there is no set of that name.
     """
-    listers: dict[str, Callable[[Path], list[Picture]]] = {"stamps": stamps, "qabcs": qabcs, "costumes": costumes}
+    listers: dict[str, Callable[[Path], list[Picture]]] = {
+        "stamps": stamps,
+        "qabcs": qabcs,
+        "costumes": costumes,
+        "furniture": furniture,
+    }
     for style in STYLES:
         listers[style] = lambda root, style=style: emoji(root, style)  # type: ignore[misc]
     return [picture for name in sets for picture in listers[name](root)]
@@ -62,15 +71,17 @@ def make_composer(
     *,
     seed: int,
     purpose: Purpose = "training",
+    grounds: str = "scratch",
     settings: GroundedSettings | None = None,
 ) -> Composer:
     """Make the composer of scenes for one purpose from pictures of all folds.
 
     Args:
-        root: the folder that `fetch_pictures.sh` fills; backgrounds and, if it is there, WordNet come from it.
+        root: the folder that `fetch_pictures.sh` fills; WordNet, if it is there, comes from it.
         pictures: those of the wrong folds are left out, and their names are never said.
         seed: of every choice.
         purpose: decides the folds.
+        grounds: where the backgrounds come from, one of `GROUNDS`.
         settings: sizes and numbers.
 
     Raises:
@@ -82,7 +93,7 @@ def make_composer(
     names = {picture.name for picture in usable}
     reserved = sorted({picture.name for picture in pictures} - names)
     texts = SceneTexts(folds, WordNet.where_fetched(root), reserved=reserved)
-    return Composer(usable, backgrounds(root), texts, seed=seed, settings=settings)
+    return Composer(usable, GROUNDS[grounds](root), texts, seed=seed, settings=settings)
 
 
 def scene_samples(composer: Composer, count: int) -> Iterator[ShardSample]:
@@ -101,16 +112,25 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=224, help="side of a scene in pixels")
+    parser.add_argument("--plain", type=float, default=0.0, help="share of single objects on a plain ground")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--backgrounds", choices=list(GROUNDS), default="scratch")
     parser.add_argument("--development", action="store_true")
     arguments = parser.parse_args()
     purpose: Purpose = "development" if arguments.development else "training"
     composer = make_composer(
-        arguments.pictures, load_pictures(arguments.pictures, arguments.sets), seed=arguments.seed, purpose=purpose
+        arguments.pictures,
+        load_pictures(arguments.pictures, arguments.sets),
+        seed=arguments.seed,
+        purpose=purpose,
+        grounds=arguments.backgrounds,
+        settings=GroundedSettings(size=arguments.size, plain=arguments.plain),
     )
     with progress_bar(arguments.count, "scenes", "composing") as advance:
         paths = write_shards(_counted(scene_samples(composer, arguments.count), advance), arguments.folder)
-    facts = {"purpose": purpose, "seed": arguments.seed, "count": arguments.count, "sets": list(arguments.sets)}
+    chosen = ("seed", "count", "size", "plain", "sets", "backgrounds")
+    facts = {name: getattr(arguments, name) for name in chosen} | {"purpose": purpose}
     (arguments.folder / "scenes.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     note(f"{len(paths)} shards in {arguments.folder}")
 

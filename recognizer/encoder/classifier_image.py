@@ -87,8 +87,9 @@ class ClassifierTower:
         return features.float()
 
     def project(self, pooled: Tensor) -> Tensor:
-        """(N, C) mean features to (N, D): classifier and class space, in fp32."""
-        return self._space.embed_logits(self._model.classifier(pooled))
+        """(N, C) mean features to (N, D): classifier and class space, in fp32 whatever surrounds it."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self._space.embed_logits(self._model.classifier(pooled.float()))
 
 
 def fold_batch_norms(module: nn.Module) -> None:

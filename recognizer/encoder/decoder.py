@@ -26,6 +26,7 @@ from recognizer.encoder.windows import WindowSettings, pool_windows, window_boxe
 
 Project = Callable[[Tensor], Tensor]
 _PRIOR = 4.0  # nats by which a query prefers the tokens of its own window before anything is learned
+_UNTRAINED_WEIGHT = 2.0  # logit of a region's weight before anything is learned
 _EDGE = 1e-3  # share of the input by which reference boxes keep away from 0 and 1, where the logit is infinite
 
 
@@ -150,12 +151,13 @@ class GroundingDecoder(nn.Module):
                 nn.GELU(),
                 nn.Linear(settings.residual.hidden, settings.residual.dim),
             )
-        if settings.anchors is not None:  # an untrained query is at its anchor
-            nn.init.zeros_(self.box_head[-1].weight)
-            nn.init.zeros_(self.box_head[-1].bias)
-        if settings.residual is not None:
             nn.init.zeros_(self.look.weight)
             nn.init.zeros_(self.look.bias)
+        if settings.anchors is not None:  # an untrained query is its window, and counts
+            nn.init.zeros_(self.box_head[-1].weight)
+            nn.init.zeros_(self.box_head[-1].bias)
+            nn.init.zeros_(self.weight_head.weight)
+            nn.init.constant_(self.weight_head.bias, _UNTRAINED_WEIGHT)
 
     @property
     def queries(self) -> int:

@@ -94,22 +94,7 @@ class Encoder:
             EncoderError: If the arguments do not fit together.
             EncoderUnavailable: If a file is missing and cannot be fetched.
         """
-        if model == STARTER:
-            if windows is not None:
-                raise EncoderError("the starter encoder takes no windows, only starter settings")
-            settings = starter or StarterSettings()
-            if pretrained is not None:
-                settings = replace(settings, pretrained=pretrained)
-            spec = {"kind": STARTER, "settings": settings.to_json()}
-        elif starter is not None:
-            raise EncoderError(f"starter settings do not apply to {model}")
-        elif model.endswith(TRAINED_SUFFIX):
-            if pretrained is not None or windows is not None:
-                raise EncoderError(f"{model} brings its own weights and regions; leave pretrained and windows out")
-            spec = {"kind": "trained", "file": str(Path(model).resolve())}
-        else:
-            chosen = (windows or WindowSettings()).to_json()
-            spec = {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": chosen}
+        spec = make_spec(model, pretrained, starter=starter, windows=windows)
         return cls.from_spec(spec, device=device, precision=precision)
 
     @classmethod
@@ -230,6 +215,35 @@ class Encoder:
             return np.float32(1)
         lengths: NDArray[np.float32] = (vectors.float().norm(dim=-1) / full).clamp(max=1).cpu().numpy()
         return lengths
+
+
+def make_spec(
+    model: str,
+    pretrained: str | None = None,
+    *,
+    starter: StarterSettings | None = None,
+    windows: WindowSettings | None = None,
+) -> dict[str, Any]:
+    """Return the spec of the encoder that `Encoder.load` makes of the same arguments.
+
+    Raises:
+        EncoderError: If they do not fit together.
+    """
+    if model == STARTER:
+        if windows is not None:
+            raise EncoderError("the starter encoder takes no windows, only starter settings")
+        settings = starter or StarterSettings()
+        if pretrained is not None:
+            settings = replace(settings, pretrained=pretrained)
+        return {"kind": STARTER, "settings": settings.to_json()}
+    if starter is not None:
+        raise EncoderError(f"starter settings do not apply to {model}")
+    if model.endswith(TRAINED_SUFFIX):
+        if pretrained is not None or windows is not None:
+            raise EncoderError(f"{model} brings its own weights and regions; leave pretrained and windows out")
+        return {"kind": "trained", "file": str(Path(model).resolve())}
+    chosen = (windows or WindowSettings()).to_json()
+    return {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": chosen}
 
 
 def load_parts(spec: Mapping[str, Any], *, device: torch.device, precision: Precision) -> EncoderParts:

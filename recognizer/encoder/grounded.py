@@ -47,12 +47,12 @@ class GroundedFile:
     def to_bytes(self) -> bytes:
         """Return the file's content; the same for the same values."""
         header = {
-            "format": FORMAT,
-            "base": json.dumps(dict(self.base), sort_keys=True),
-            "decoder": self.decoder.model_dump_json() if self.decoder else "null",
-            "card": json.dumps(dict(self.card), sort_keys=True, ensure_ascii=False),
+            "base": dict(self.base),
+            "decoder": self.decoder.model_dump(mode="json") if self.decoder else None,
+            "card": dict(self.card),
         }
-        return save({name: tensor.contiguous() for name, tensor in self.tensors.items()}, metadata=header)
+        tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        return save(tensors, metadata={FORMAT: json.dumps(header, sort_keys=True)})  # several keys come in any order
 
     @classmethod
     def read(cls, path: Path) -> GroundedFile:
@@ -68,12 +68,12 @@ class GroundedFile:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}
         except (OSError, SafetensorError) as error:
             raise EncoderUnavailable(f"cannot read the encoder {path}: {error}") from error
-        if header.get("format") != FORMAT:
-            raise EncoderError(f"{path} is no encoder of this project: its format is {header.get('format')!r}")
+        if FORMAT not in header:
+            raise EncoderError(f"{path} is no encoder of this project: {FORMAT} is not in its header")
         try:
-            settings = json.loads(header["decoder"])
-            decoder = None if settings is None else DecoderSettings.model_validate(settings)
-            return cls(json.loads(header["base"]), decoder, json.loads(header["card"]), tensors)
+            values = json.loads(header[FORMAT])
+            decoder = None if values["decoder"] is None else DecoderSettings.model_validate(values["decoder"])
+            return cls(values["base"], decoder, values["card"], tensors)
         except (KeyError, ValueError, ValidationError) as error:
             raise EncoderError(f"the header of {path} cannot be read: {error}") from error
 

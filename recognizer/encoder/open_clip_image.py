@@ -62,14 +62,15 @@ class ViTTower:
     def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
         """Dense tokens in the joint space with the image vector, or all tokens after the final norm, class token first.
 
-        The latter are GRAIN's, for which the pooling of the tower itself is not used.
+        The latter are GRAIN's, for which the pooling of the tower itself is not used. With an attention pooler, whose
+        norm comes after it, they are the tokens that the pooler sees.
         """
         if dense:
             return joint_space_input(self.forward(pixels))
         output = self._visual.forward_intermediates(
             pixels.to(self._dtype),
             indices=[-1],
-            normalize_intermediates=True,
+            normalize_intermediates=self._visual.attn_pool is None,
             intermediates_only=True,
             output_fmt="NLC",
             output_extra_tokens=True,

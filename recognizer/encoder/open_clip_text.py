@@ -32,7 +32,7 @@ class CausalTextTower:
         self._pool_type = model.text_pool_type if hasattr(model, "text_pool_type") else model.pool_type
         self._eos_id = model.text_eos_id if hasattr(model, "text_eos_id") else model.eos_id
         self.context_length = int(self._model.positional_embedding.shape[0])
-        self.network: nn.Module = model
+        self.network: nn.Module = text_half(model)
         self.dim = _text_dim(self._model)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -78,7 +78,7 @@ class FullContextTextTower:
         self._model = model
         self._tokenizer = tokenizer
         self.context_length = int(tokenizer.context_length)
-        self.network: nn.Module = model
+        self.network: nn.Module = text_half(model)
         self.pad_id = 0
         self.dim = dim
 
@@ -96,6 +96,22 @@ class FullContextTextTower:
         """(N, context) token ids to (N, D) vectors."""
         encoded: Tensor = self._model.encode_text(tokens)
         return encoded.float()
+
+
+class TextHalf(nn.Module):
+    """The text weights of a CLIP, which holds those of both towers."""
+
+    def __init__(self, model: Network) -> None:
+        """Share the weights of `model`."""
+        super().__init__()
+        for name in ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection"):
+            setattr(self, name, getattr(model, name))
+
+
+def text_half(model: Network) -> nn.Module:
+    """What of an open_clip model, or of its text transformer, encodes texts."""
+    half: nn.Module = model.text if hasattr(model, "text") else TextHalf(model) if hasattr(model, "visual") else model
+    return half
 
 
 def build_text_tower(model: Network, tokenizer: Tokenizer, dim: int) -> CausalTextTower | FullContextTextTower:

@@ -1,104 +1,217 @@
-"""Zero-shot figures on names that were never looked at while anything was chosen.
+"""Zero-shot figures on names that were never looked at while anything was chosen, for several encoders side by side.
 
-usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--model starter] [--pretrained TAG] [--set
-score.name=0.3]
+usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--encoders conse grounded] [--set score.name=0.3]
 
-PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills. Two sets, names only, all 403 names as
-candidates: stamps (photographic cut-outs of the fold's names on white): top-1 and top-5; clutter (200 scenes of 2 to 4
-of them on photographs, seed 0): the share of the scenes' objects that are among the first 10 names. Each is given for
-the whole image alone and with regions, with bootstrap intervals over images or scenes; the stamps once more without the
-names that share their head word (the last one) with a name of another fold.
+PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills. Encoders are `conse` and `grounded` (the
+starter before and after training) or files that training wrote. Sets, by names alone:
+
+- stamps: photographic cut-outs of the fold's names on white, once more without the names that share their head word
+  (the last one) with a name of another fold
+- emoji: drawings of the fold's names, in four styles
+- clutter: 200 scenes of 2 to 4 of the stamps on photographs (seed 0): the share of the scenes' objects that are among
+  the first 10 of the 403 names, and the mean overlap of an object's box with that of the region that names it, over the
+  objects recalled
+- demo: the photographs that ship with the package, of things that no picture package was chosen for
+
+"all names" ranks among the names of all folds, "fold's names" among those of the fold. Each figure has a 95 % bootstrap
+interval over images or scenes; the last column is the paired difference of the last column before it and the first.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from memory import Category, Memory, best_columns
+from memory import Category, Memory, best_columns, read_labels
 from recognizer import Encoder, Recognizer
-from recognizer.console import table
+from recognizer.console import note, table
+from recognizer.demo import DATA
+from recognizer.encoder import ImageFeatures
 from recognizer.metrics import truth_ranks
 from recognizer.score import Scorer
 from recognizer.settings import load_settings
+from training.emoji import STYLES, emoji
 from training.pictures import Picture, backgrounds, fold, on_white, stamps
 from training.scenes import Scene, compose
 
 BATCH = 32
 SCENES = 200
+DEMO = {
+    "astronaut": "astronaut",
+    "bricks": "brick wall",
+    "cameraman": "photographer",
+    "cat": "tabby cat",
+    "clock": "wall clock",
+    "coffee": "cup of coffee",
+    "coins": "ancient coins",
+    "deep-field": "galaxies",
+    "grass": "lawn",
+    "gravel": "gravel",
+    "retina": "human retina",
+    "rocket": "rocket launch",
+}
+WAYS = ("whole image", "with regions")
+
+Hits = NDArray[np.float64]
+Measured = dict[tuple[str, str], Hits]
+"""By set and figure: a row per image or scene, NaN where there is nothing to count."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures, each of one thing, and the names to choose from."""
+
+    label: str
+    images: Sequence[Image.Image]
+    truth: Sequence[str]
+    names: Sequence[str]
+    known_heads: frozenset[str] = frozenset()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--fold", type=int, default=0, help="0 is held out; choose on 1")
-    parser.add_argument("--model", default="starter")
-    parser.add_argument("--pretrained")
+    parser.add_argument("--encoders", nargs="+", default=["conse", "grounded"])
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
 
+    sets = list(image_sets(arguments.pictures, arguments.fold))
     everything = stamps(arguments.pictures)
     shown = [picture for picture in everything if fold(picture.name) == arguments.fold]
     scenes = compose(shown, backgrounds(arguments.pictures), SCENES, seed=0)
-    encoder = Encoder.load(arguments.model, arguments.pretrained, precision=arguments.precision)
-    with tempfile.TemporaryDirectory() as folder:
-        names = dict.fromkeys(picture.name for picture in everything)
-        Memory.build([Category(n) for n in names], folder, encoder=encoder, templates=encoder.default_templates)
-        recognizer = Recognizer(encoder, Memory.open(folder), settings=load_settings(overrides=arguments.overrides))
-        score = recognizer.settings.score
-        scorers = {
-            "whole image": Scorer(recognizer.memory.vectors, score.only("name")),
-            "with regions": Scorer(recognizer.memory.vectors, score),
-        }
-        rows = [*measure_stamps(recognizer, scorers, shown, everything), *measure_clutter(recognizer, scorers, scenes)]
-    print(f"{encoder.card.name}, fold {arguments.fold}, {len(names)} names, {encoder.precision}")
-    print(table(["set", "figure", *scorers], rows))
+    columns: dict[str, Measured] = {}
+    for name in arguments.encoders:
+        note(f"measuring {name}")
+        encoder = load(name, arguments.precision)
+        measured: dict[str, Measured] = {way: {} for way in WAYS}
+        for image_set in sets:
+            measure_set(encoder, image_set, arguments.overrides, measured)
+        measure_clutter(encoder, scenes, sets[0].names, arguments.overrides, measured)
+        columns |= {f"{name}, {way}": found for way, found in measured.items()}
+    print(f"fold {arguments.fold}")
+    print(report(columns))
 
 
-def measure_stamps(
-    recognizer: Recognizer, scorers: dict[str, Scorer], shown: Sequence[Picture], everything: Sequence[Picture]
-) -> list[list[str]]:
+def load(name: str, precision: str) -> Encoder:
+    if name.endswith(".safetensors"):
+        return Encoder.load(name, precision=precision)
+    return Encoder.load("starter", name, precision=precision)
+
+
+def image_sets(root: Path, fold_number: int) -> Iterator[ImageSet]:
+    yield of_pictures("stamps", stamps(root), fold_number)
+    for style in STYLES:
+        yield of_pictures(f"emoji, {style}", emoji(root, style), fold_number)
+    names = [category.name for category in read_labels(DATA / "labels.json")]
+    images = [Image.open(DATA / "photos" / f"{photograph}.jpg").convert("RGB") for photograph in DEMO]
+    yield ImageSet("demo", images, list(DEMO.values()), names)
+
+
+def of_pictures(label: str, everything: Sequence[Picture], fold_number: int) -> ImageSet:
+    shown = [picture for picture in everything if fold(picture.name) == fold_number]
+    heads = frozenset(head_word(picture.name) for picture in everything if fold(picture.name) != fold_number)
+    names = list(dict.fromkeys(picture.name for picture in everything))
+    return ImageSet(label, [on_white(picture) for picture in shown], [p.name for p in shown], names, heads)
+
+
+def measure_set(encoder: Encoder, images: ImageSet, overrides: Sequence[str], measured: dict[str, Measured]) -> None:
+    recognizer, scorers = prepare(encoder, images.names, overrides)
     row_of = {category.name: row for row, category in enumerate(recognizer.memory.vectors.categories)}
-    truth = np.array([row_of[picture.name] for picture in shown])
-    ranks = {name: [] for name in scorers}
-    for start in range(0, len(shown), BATCH):
-        features = recognizer.encoder.encode_images([on_white(picture) for picture in shown[start : start + BATCH]])
-        for name, scorer in scorers.items():
-            ranks[name].append(truth_ranks(scorer.score(features), truth[start : start + BATCH]))
-    heads = {head_word(picture.name) for picture in everything if fold(picture.name) != fold(shown[0].name)}
-    alone = np.array([head_word(picture.name) not in heads for picture in shown])
-    lines = []
-    for label, keep in (("stamps", np.ones(len(shown), bool)), ("stamps, head word of no other fold", alone)):
-        for limit in (1, 5):
-            hits = [np.concatenate(ranks[name])[keep] <= limit for name in scorers]
-            lines.append([f"{label} ({keep.sum()})", f"top-{limit}", *(with_interval(hit[:, None]) for hit in hits)])
-    return lines
+    truth = np.array([row_of[name] for name in images.truth])
+    own = np.unique(truth)
+    apart = np.array([head_word(name) not in images.known_heads for name in images.truth])
+    for way, scorer in scorers.items():
+        scores = np.concatenate([scorer.score(features) for features in encoded(encoder, images.images)])
+        ranks = truth_ranks(scores, truth)
+        among_own = truth_ranks(scores[:, own], np.searchsorted(own, truth))
+        figures = {"all names, top-1": ranks <= 1, "all names, top-5": ranks <= 5}
+        if len(own) < len(row_of):
+            figures["fold's names, top-1"] = among_own <= 1
+        for figure, hits in figures.items():
+            measured[way][f"{images.label} ({len(truth)})", figure] = hits[:, None].astype(float)
+            if images.label == "stamps":
+                label = f"stamps, head word of no other fold ({apart.sum()})"
+                measured[way][label, figure] = hits[apart, None].astype(float)
 
 
-def measure_clutter(recognizer: Recognizer, scorers: dict[str, Scorer], scenes: Sequence[Scene]) -> list[list[str]]:
+def measure_clutter(
+    encoder: Encoder,
+    scenes: Sequence[Scene],
+    names: Sequence[str],
+    overrides: Sequence[str],
+    measured: dict[str, Measured],
+) -> None:
+    recognizer, scorers = prepare(encoder, names, overrides)
     row_of = {category.name: row for row, category in enumerate(recognizer.memory.vectors.categories)}
-    found = {name: [] for name in scorers}
-    for start in range(0, len(scenes), BATCH):
-        batch = scenes[start : start + BATCH]
-        features = recognizer.encoder.encode_images([scene.image for scene in batch])
-        for name, scorer in scorers.items():
-            for scene, best in zip(batch, best_columns(scorer.score(features), 10), strict=True):
-                found[name].append([row_of[wanted] in best for wanted in scene.names])
     width = max(len(scene.names) for scene in scenes)
-    padded = [np.array([h + [np.nan] * (width - len(h)) for h in hits], float) for hits in found.values()]
-    return [[f"clutter ({len(scenes)} scenes)", "recall@10", *(with_interval(hits) for hits in padded)]]
+    features = list(encoded(encoder, [scene.image for scene in scenes]))
+    label = f"clutter ({len(scenes)} scenes)"
+    for way, scorer in scorers.items():
+        best = [row for part in features for row in best_columns(scorer.score(part), 10)]
+        recalled = np.full((len(scenes), width), np.nan)
+        overlaps = np.full((len(scenes), width), np.nan)
+        for number, scene in enumerate(scenes):
+            own = features[number // BATCH].take(number % BATCH)
+            for place, (name, box) in enumerate(zip(scene.names, scene.boxes_xyxy, strict=True)):
+                recalled[number, place] = row_of[name] in best[number]
+                if recalled[number, place]:
+                    overlaps[number, place] = named_box_overlap(recognizer, own, row_of[name], box)
+        measured[way][label, "recall@10"] = recalled
+        if way == WAYS[1]:
+            measured[way][label, "box overlap (IoU)"] = overlaps
 
 
-def with_interval(hits: np.ndarray) -> str:
+def named_box_overlap(recognizer: Recognizer, image: ImageFeatures, row: int, box_xyxy: Sequence[int]) -> float:
+    """IoU of a box with that of the region nearest to a name."""
+    usable = image.region_weight[0] >= recognizer.settings.score.region_threshold
+    similarity = image.regions[0] @ recognizer.memory.vectors.names[row]
+    region = int(np.where(usable | ~usable.any(), similarity, -2).argmax())
+    a, b = image.boxes_xyxy[0, region], np.array(box_xyxy)
+    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
+    shared = sides.prod()
+    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
+
+
+def prepare(
+    encoder: Encoder, names: Sequence[str], overrides: Sequence[str]
+) -> tuple[Recognizer, dict[str, Scorer]]:
+    folder = tempfile.mkdtemp()
+    Memory.build([Category(name) for name in names], folder, encoder=encoder, templates=encoder.default_templates)
+    recognizer = Recognizer(encoder, Memory.open(folder), settings=load_settings(overrides=overrides))
+    score, vectors = recognizer.settings.score, recognizer.memory.vectors
+    return recognizer, dict(zip(WAYS, (Scorer(vectors, score.only("name")), Scorer(vectors, score)), strict=True))
+
+
+def encoded(encoder: Encoder, images: Sequence[Image.Image]) -> Iterator[ImageFeatures]:
+    for start in range(0, len(images), BATCH):
+        yield encoder.encode_images(images[start : start + BATCH])
+
+
+def report(columns: dict[str, Measured]) -> str:
+    first, *_, last = columns.values()
+    keys = {key: None for found in columns.values() for key in found}
+    rows = []
+    for label, figure in keys:
+        cells = [with_interval(found[label, figure]) if (label, figure) in found else "" for found in columns.values()]
+        paired = (label, figure) in first and (label, figure) in last and "IoU" not in figure
+        rows.append([label, figure, *cells, with_interval(last[label, figure] - first[label, figure]) if paired else ""])
+    return table(["set", "figure", *columns, "last - first"], rows)
+
+
+def with_interval(hits: Hits) -> str:
     """Mean over all hits that are no NaN; rows are resampled for the 95 % interval."""
     picks = np.random.default_rng(0).integers(len(hits), size=(2000, len(hits)))
-    low, high = np.quantile(np.nanmean(hits[picks].astype(float), axis=(1, 2)), (0.025, 0.975))
-    return f"{np.nanmean(hits.astype(float)):.3f} [{low:.3f}, {high:.3f}]"
+    low, high = np.quantile(np.nanmean(hits[picks], axis=(1, 2)), (0.025, 0.975))
+    return f"{np.nanmean(hits):.3f} [{low:.3f}, {high:.3f}]"
 
 
 def head_word(name: str) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from training.augment import AugmentSettings
 from training.batch import collate
-from training.data import DataSettings, Loader, TrainingData, epoch_order
+from training.data import DataSettings, Loader, Pictures, TrainingData, epoch_order
 from training.manifest import Manifest
 from training.rejects import Rejects
 from training.source import DataError
@@ -186,7 +186,8 @@ def test_data_without_a_good_sample_stops_at_once(folder):
 
 
 def test_a_batch_keeps_each_description_at_its_box(source):
-    data = TrainingData(source, SETTINGS.model_copy(update={"augment": AugmentSettings(size_hw=(30, 40))}), seed=0)
+    wide = SETTINGS.model_copy(update={"augment": AugmentSettings(size_hw=(30, 40))})
+    data = TrainingData(Pictures(source, wide), seed=0)
     samples = [data[0, slot, slot] for slot in range(6)]
     batch = collate(samples)
     assert batch.pixels.shape == (6, 3, 30, 40)
@@ -206,7 +207,7 @@ def test_a_batch_keeps_each_description_at_its_box(source):
 
 
 def test_a_batch_without_boxes_has_an_empty_place_for_one(source):
-    batch = collate([TrainingData(source, SETTINGS, seed=0)[0, 0, 4]])
+    batch = collate([TrainingData(Pictures(source, SETTINGS), seed=0)[0, 0, 4]])
     assert batch.boxes_cxcywh.shape == (1, 1, 4)
     assert not batch.box_mask.any()
     assert batch.description_box.shape == (0, 2)
@@ -218,7 +219,7 @@ def test_only_the_boxes_of_the_highest_scores_are_used(folder):
     ]
     source = manifest(folder, [{"image": "0.png", "caption": "x", "regions": regions}], "scores.jsonl")
     settings = DataSettings(augment=AugmentSettings(size_hw=(30, 40)), max_boxes=3, min_score=0.4)
-    assert TrainingData(source, settings, seed=0)[0, 0, 0].shown.descriptions == (("b1",), ("b3",), ("b2",))
+    assert TrainingData(Pictures(source, settings), seed=0)[0, 0, 0].shown.descriptions == (("b1",), ("b3",), ("b2",))
     assert loader(source, settings, batch_size=2).steps_per_epoch == 1
 
 
@@ -242,4 +243,4 @@ def test_an_order_holds_every_row_once_and_keeps_blocks_together(sizes, at_once,
 
 def test_a_rejects_object_stands_for_a_slot_that_cannot_be_filled(folder):
     source = manifest(folder, ["{\n"], "one.jsonl")
-    assert isinstance(TrainingData(source, SETTINGS, seed=0)[0, 0, 0], Rejects)
+    assert isinstance(TrainingData(Pictures(source, SETTINGS), seed=0)[0, 0, 0], Rejects)

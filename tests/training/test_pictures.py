@@ -1,17 +1,20 @@
 import hashlib
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from training.emoji import STYLES, emoji
+from training.furniture import furniture
 from training.pictures import (
     TRAINING,
     Picture,
     backgrounds,
     costumes,
+    demo_photographs,
     fold,
     in_folds,
     on_white,
@@ -109,6 +112,37 @@ def emoji_set(root, names):
     icons = {name: {"body": body} for names_ in names.values() for name in names_}
     (base / "icons.json").write_text(json.dumps({"icons": icons, "width": 32, "height": 32}))
     (base / "metadata.json").write_text(json.dumps({"categories": names}))
+
+
+CATALOGUE = r"""id=test
+name#1=Bedside table
+icon#1=/some/table.png
+name#2 = Tr\u00e4ger
+icon#2 = /some/beam.png
+name#3=Young woman
+icon#3=/some/woman.png
+name#4=Left without a picture
+"""
+
+
+def test_furniture_is_unpacked_once_and_mannequins_left_out(tmp_path):
+    folder = tmp_path / "sweethome3d-furniture/usr/share/sweethome3d/furniture"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "One.sh3f", "w") as library:
+        library.writestr("PluginFurnitureCatalog.properties", CATALOGUE.encode("latin-1"))
+        library.writestr("PluginFurnitureCatalog_de.properties", "name#1=Nachttisch")
+        for name in ("table", "beam", "woman"):
+            library.writestr(f"some/{name}.png", f"picture of a {name}")
+    pictures = furniture(tmp_path)
+    assert [picture.name for picture in pictures] == ["bedside table", "träger"]
+    assert [picture.path.read_text() for picture in pictures] == ["picture of a table", "picture of a beam"]
+    pictures[0].path.write_text("kept")
+    assert furniture(tmp_path)[0].path.read_text() == "kept"
+
+
+def test_the_demo_has_photographs_for_grounds(tmp_path):
+    grounds = demo_photographs(tmp_path)
+    assert {"cat.jpg", "gravel.jpg"} < {path.name for path in grounds}
 
 
 def test_emoji_are_rendered_once_and_those_of_no_use_left_out(tmp_path):

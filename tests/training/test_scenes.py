@@ -99,6 +99,28 @@ def test_a_scene_depends_on_its_number_alone(made_up):
         assert image.tobytes() == scenes[number][0].tobytes()
 
 
+def test_plain_scenes_show_one_large_object_on_a_light_ground(made_up):
+    composer = plain_composer(made_up, plain=1.0)
+    whites = 0
+    for number in range(30):
+        image, record = composer(number)
+        (region,) = record.regions
+        x0, y0, x1, y1 = region.box_xyxy
+        assert max(x1 - x0, y1 - y0) > 0.4 * 160
+        corners = {image.getpixel(at) for at in ((0, 0), (159, 0), (0, 159), (159, 159))}
+        ground = max(corners, key=sum)
+        assert min(ground) >= 160
+        whites += ground == (255, 255, 255)
+    assert 5 < whites < 25
+
+
+def test_a_share_of_the_scenes_is_plain(made_up):
+    composer = plain_composer(made_up, plain=0.5, objects=(3, 3), visible_share=0.01, longest_side=(0.1, 0.15))
+    counts = [len(composer(number)[1].regions) for number in range(40)]
+    assert 10 < counts.count(1) < 30
+    assert set(counts) == {1, 3}
+
+
 def test_every_number_of_objects_is_composed(made_up):
     composer = plain_composer(made_up, visible_share=0.01, longest_side=(0.1, 0.15), objects=(1, 3))
     assert {len(composer(number)[1].regions) for number in range(40)} == {1, 2, 3}

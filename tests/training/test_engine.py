@@ -1,0 +1,206 @@
+import math
+import os
+import socket
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from tests.training.runs import CPU, first_batch, gradients, largest_difference, make_config, make_loader, make_model
+from training.checkpoint import Checkpoints
+from training.ema import Ema
+from training.engine import Engine
+from training.errors import TrainingError
+from training.optimizer import learning_rate, make_optimizer
+from training.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+KINDS = ["infonce", "sigmoid"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text_share", [0.0, 0.5])
+def test_parts_give_the_gradient_of_the_whole_batch(tiny_model, pictures, kind, text_share):
+    changes = {"loss": {"kind": kind, "queries_per_box": 2}, "text_tower": {"lr_share": text_share}}
+    whole = make_config(tiny_model, pictures, batch_size=8, **changes)
+    parts = make_config(tiny_model, pictures, batch_size=2, accumulate=4, **changes)
+    batch = first_batch(whole)
+    assert batch.keys == first_batch(parts).keys
+    terms, expected = gradients(whole, batch)
+    again, found = gradients(parts, batch)
+    assert again == pytest.approx(terms, rel=1e-5)
+    assert set(terms) == {"image_text", "region_description", "box_l1", "box_giou", "region_weight", "loss"}
+    assert largest_difference(found, expected) < 1e-6
+    moving = [name for name, value in expected.items() if value.abs().max() > 1e-5]
+    assert {name.split(".")[0] for name in moving} >= {"decoder", "image", "log_scale"}
+    assert any(name.startswith("text.") for name in moving) == (text_share > 0)
+
+
+def test_parts_draw_the_same_dropout_in_both_passes(tiny_model, pictures):
+    config = make_config(tiny_model, pictures, batch_size=2, accumulate=4, decoder={"dropout": 0.5})
+    batch = first_batch(config)
+    model = make_model(config).train()
+    engine = Engine(model, config, CPU, steps_per_epoch=10)
+    seen = []
+
+    def note_regions(_module, _given, outputs):
+        seen.append(outputs.regions.embeddings.detach())
+
+    model.register_forward_hook(note_regions)
+    engine.backward(batch)
+    assert len(seen) == 8
+    for once, again in zip(seen[:4], seen[4:], strict=True):
+        assert torch.equal(once, again)
+    assert not torch.equal(seen[0], make_model(config).eval()(batch.part(0, 2)).regions.embeddings)
+
+
+def test_a_batch_without_boxes_teaches_the_images(tiny_model, pictures):
+    config = make_config(tiny_model, pictures, accumulate=2)
+    batch = first_batch(config)
+    batch.box_mask[:] = False
+    bare = batch.part(0, len(batch))
+    object.__setattr__(bare, "descriptions", [])
+    object.__setattr__(bare, "description_box", torch.zeros(0, 2, dtype=torch.int64))
+    terms, found = gradients(config, bare)
+    assert terms["box_l1"] == terms["box_giou"] == terms["region_description"] == terms["region_weight"] == 0
+    assert all(bool(value.isfinite().all()) for value in found.values())
+    assert found["image.conv1.weight"].abs().max() > 0
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def work_as_one_of_two_ranks(place, folder, model, pictures, port):
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(place), "LOCAL_RANK": str(place), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    train(make_config(model, pictures, batch_size=2, accumulate=2, ema=0.5), folder / "run", device="cpu")
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=place, world_size=2)
+    for kind in KINDS:
+        config = make_config(model, pictures, batch_size=2, accumulate=2, loss={"kind": kind})
+        terms, found = gradients(config, first_batch(config, rank=place, ranks=2))
+        torch.save((terms, found), folder / f"{kind}-{place}.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
+    os._exit(0)  # torch's threads now and then abort a process that ends by tearing down the interpreter
+
+
+def test_two_ranks_are_one_process_with_the_whole_batch(tiny_model, pictures, tmp_path):
+    given = (tmp_path, tiny_model, pictures, free_port())
+    multiprocessing.spawn(work_as_one_of_two_ranks, given, nprocs=2)
+    for kind in KINDS:
+        config = make_config(tiny_model, pictures, batch_size=8, loss={"kind": kind})
+        terms, expected = gradients(config, first_batch(config))
+        for place in range(2):
+            again, found = torch.load(tmp_path / f"{kind}-{place}.pt", weights_only=True)
+            assert again == pytest.approx(terms, rel=1e-5)
+            assert largest_difference(found, expected) < 1e-6
+    train(make_config(tiny_model, pictures, batch_size=8, ema=0.5), tmp_path / "alone", device="cpu")
+    two, one = (Checkpoints(tmp_path / name / "checkpoints", keep=1).newest() for name in ("run", "alone"))
+    assert two.state["steps"] == one.state["steps"] == 4
+    assert two.has("rank-1")
+    assert not one.has("rank-1")
+    for name in ("weights", "ema"):
+        assert largest_difference(two.tensors(name), one.tensors(name)) < 2e-4
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(tiny_model, pictures):
+    config = make_config(tiny_model, pictures)
+    model = make_model(config)
+    batch = first_batch(config)
+    with torch.no_grad():
+        model.log_scale.fill_(math.nan)
+    with pytest.raises(
+        TrainingError, match=r"not finite after step 0: image_text nan, .*box_l1 0\.\d+.*" + batch.keys[0]
+    ):
+        Engine(model, config, CPU, steps_per_epoch=10).step(batch)
+
+
+def test_the_learning_rate_warms_up_and_follows_a_cosine(tiny_model, pictures):
+    optimizer = {"lr": 1.0, "start_lr": 0.1, "min_lr": 0.2}
+    config = make_config(tiny_model, pictures, optimizer=optimizer, schedule={"epochs": 5, "warmup_epochs": 0.5})
+    rates = [learning_rate(step, config, 4) for step in range(21)]
+    assert rates[:3] == pytest.approx([0.1, 0.55, 1.0])
+    assert rates[11] == pytest.approx(0.6)
+    assert rates[20] == pytest.approx(0.2)
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    steps = config.model_copy(update={"schedule": config.schedule.model_copy(update={"warmup_steps": 4})})
+    assert learning_rate(2, steps, 4) == pytest.approx(0.55)
+
+
+def test_weights_are_decayed_and_shares_kept_apart(tiny_model, pictures):
+    config = make_config(tiny_model, pictures, image_tower={"lr_share": 0.1}, optimizer={"weight_decay": 0.3})
+    model = make_model(config)
+    name_of = {id(parameter): name for name, parameter in model.trained.items()}
+    groups = {
+        name_of[id(parameter)]: (group["lr_share"], group["weight_decay"])
+        for group in make_optimizer(model, config).param_groups
+        for parameter in group["params"]
+    }
+    assert groups.keys() == model.trained.keys()
+    assert groups["decoder.layers.0.self_attention.in_proj_weight"] == (1, 0.3)
+    assert groups["image.conv1.weight"] == (0.1, 0.3)
+    assert groups["text.token_embedding.weight"] == (0.5, 0.3)
+    bare = ["decoder.norm.weight", "decoder.box_head.0.bias", "log_scale"]
+    assert [groups[name] for name in bare] == [(1, 0)] * 3
+    assert groups["image.ln_post.weight"] == (0.1, 0)
+
+
+def test_the_average_follows_its_formula_and_gives_the_weights_back():
+    weights = {"a": torch.tensor([1.0, 2.0])}
+    ema = Ema(weights, 0.75)
+    for value in (5.0, -3.0):
+        weights["a"].fill_(value)
+        ema.update()
+    expected = 0.75 * (0.75 * torch.tensor([1.0, 2.0]) + 0.25 * 5) + 0.25 * -3
+    assert torch.allclose(ema.average["a"], expected)
+    with ema.in_place():
+        assert torch.allclose(weights["a"], expected)
+    assert weights["a"].tolist() == [-3, -3]
+
+
+def test_a_handful_of_samples_is_learned_by_heart(tiny_model, pictures):
+    changes = {"optimizer": {"lr": 3e-3, "weight_decay": 0.0}, "schedule": {"epochs": 1}}
+    config = make_config(tiny_model, pictures, batch_size=8, **changes)
+    batch = first_batch(config)
+    model = make_model(config).train()
+    engine = Engine(model, config, CPU, steps_per_epoch=100)
+    steps = [engine.step(batch).terms for _ in range(100)]
+    for name, share in {"loss": 0.4, "image_text": 0.3, "region_description": 0.3, "box_l1": 0.5}.items():
+        assert steps[-1][name] < share * steps[0][name], name
+
+
+def test_the_scale_is_held_to_one_hundred(tiny_model, pictures):
+    config = make_config(tiny_model, pictures, loss={"logit_scale": 100.0}, optimizer={"lr": 0.5, "clip_norm": None})
+    model = make_model(config)
+    engine = Engine(model, config, CPU, steps_per_epoch=10)
+    loader = make_loader(config)
+    assert max(engine.step(batch).logit_scale for batch in loader) <= 100 + 1e-4
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_half_precision_stays_near_full_and_keeps_boxes_in_float32(tiny_model, pictures, amp):
+    full = make_config(tiny_model, pictures)
+    batch = first_batch(full)
+    half = make_config(tiny_model, pictures, amp=amp)
+    model = make_model(half)
+    engine = Engine(model, half, CPU, steps_per_epoch=10)
+    kinds = set()
+
+    def note_kinds(_module, _given, outputs):
+        kinds.update(tensor.dtype for tensor in outputs.tensors())
+
+    model.register_forward_hook(note_kinds)
+    terms = engine.step(batch).terms
+    assert terms == pytest.approx(gradients(full, batch)[0], rel=0.05)
+    assert kinds == {torch.float32}
+    assert all(parameter.dtype == torch.float32 for parameter in model.trained.values())
+
+
+def test_checkpointed_activations_change_no_gradient(tiny_model, pictures):
+    plain, saving = (make_config(tiny_model, pictures, activation_checkpointing=on) for on in (False, True))
+    batch = first_batch(plain)
+    assert largest_difference(gradients(plain, batch)[1], gradients(saving, batch)[1]) < 1e-6

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from recognizer.encoder import Encoder
+from tests.training.runs import CPU, SIZE, first_batch, make_config, make_loader, make_model, write_model
+from training.engine import Engine
+from training.errors import TrainingError
+from training.model import GroundedModel
+from training.objective import repeat_descriptions
+from training.text_reader import FrozenReader, LearningReader
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FROZEN = {"image_tower": {"lr_share": 0}, "text_tower": {"lr_share": 0}}
+
+
+def take_steps(config, count=3):
+    model = make_model(config).train()
+    before = {name: value.clone() for name, value in everything(model).items()}
+    engine = Engine(model, config, CPU, steps_per_epoch=10)
+    for _, batch in zip(range(count), make_loader(config), strict=False):
+        engine.step(batch)
+    return model, before
+
+
+def everything(model):
+    """All weights and statistics of the towers, learning or not."""
+    towers = {"image": model._parts.image_tower.network, "text": model._parts.text_tower.network}
+    return {f"{part}.{name}": value for part, tower in towers.items() for name, value in tower.state_dict().items()}
+
+
+@pytest.mark.parametrize(("image", "text"), [(0, 0), (1, 0), (0, 1)])
+def test_frozen_towers_stay_as_they_are_to_the_last_bit(tiny_model, pictures, image, text):
+    config = make_config(tiny_model, pictures, image_tower={"lr_share": image}, text_tower={"lr_share": text})
+    model, before = take_steps(config)
+    changed = {name for name, value in everything(model).items() if not torch.equal(value, before[name])}
+    learning = {name for name, share in (("image", image), ("text", text)) if share}
+    assert {name.split(".")[0] for name in changed} == learning
+    assert {name.split(".")[0] for name in model.trained} == {"decoder", "log_scale"} | learning
+
+
+def test_statistics_of_batch_norms_stay(tmp_path, pictures):
+    vision = {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}
+    model = write_model(tmp_path / "resnet", vision_cfg=vision)
+    config = make_config(model, pictures, text_tower={"lr_share": 0})
+    model, before = take_steps(config)
+    after = everything(model)
+    statistics = [name for name in before if "running" in name or "num_batches" in name]
+    assert len(statistics) > 9
+    assert all(torch.equal(before[name], after[name]) for name in statistics)
+    assert not torch.equal(before["image.conv1.weight"], after["image.conv1.weight"])
+    assert not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def test_the_saved_encoder_gives_the_vectors_of_the_live_one(tiny_model, pictures, tmp_path):
+    model, _ = take_steps(make_config(tiny_model, pictures))
+    model.eval()
+    live, file = model.encoder(), tmp_path / "trained.safetensors"
+    file.write_bytes(model.to_file({"steps": 3}).to_bytes())
+    loaded = Encoder.load(str(file), device="cpu", precision="fp32")
+    shown = [Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8))]
+    ours, theirs = live.encode_images(shown), loaded.encode_images(shown)
+    np.testing.assert_allclose(theirs.image, ours.image, atol=2e-3)  # the file is in float16
+    np.testing.assert_allclose(theirs.regions, ours.regions, atol=2e-3)
+    np.testing.assert_allclose(theirs.boxes_xyxy, ours.boxes_xyxy, atol=0.2)
+    texts = ["a red square", "blue"]
+    np.testing.assert_allclose(loaded.encode_texts(texts), live.encode_texts(texts), atol=2e-3)
+    base = Encoder.load(tiny_model, device="cpu", precision="fp32")
+    assert np.abs(base.encode_texts(texts) - live.encode_texts(texts)).max() > 1e-2
+    assert len({live.card.fingerprint, base.card.fingerprint}) == 2
+
+
+def test_the_baseline_is_the_towers_own_image_vector(tiny_model, pictures):
+    config = make_config(tiny_model, pictures, decoder=None)
+    batch = first_batch(config)
+    outputs = make_model(config).eval()(batch)
+    base = Encoder.load(tiny_model, device="cpu", precision="fp32")
+    images = [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in batch.pixels]
+    np.testing.assert_allclose(outputs.images.detach().numpy(), base.encode_images(images).image, atol=1e-5)
+    assert outputs.regions is None
+    model, before = take_steps(config)
+    assert not torch.equal(before["image.proj"], everything(model)["image.proj"])
+    assert model.to_file({}).decoder is None
+
+
+def test_training_goes_on_from_a_trained_encoder_with_its_decoder(tiny_model, pictures, tmp_path):
+    first, _ = take_steps(make_config(tiny_model, pictures))
+    file = tmp_path / "trained.safetensors"
+    file.write_bytes(first.to_file({}).to_bytes())
+    again = make_model(make_config(str(file), pictures))
+    name = "decoder.box_head.0.weight"
+    torch.testing.assert_close(again.trained[name], first.trained[name], atol=1e-3, rtol=1e-3)
+    other = make_model(make_config(str(file), pictures, decoder={"layers": 2}))
+    assert not torch.allclose(other.trained[name], first.trained[name], atol=1e-3)
+
+
+def test_what_the_encoder_does_not_allow_is_said(tiny_model, pictures):
+    augment = {"samples": {"augment": {"size_hw": [64, 64], "fit": "squash"}}}
+    with pytest.raises(TrainingError, match=r"takes images of 32 x 32 pixels, .* \[64, 64\]; set it to \[32, 32\]"):
+        make_model(make_config(tiny_model, pictures, data=augment))
+
+
+class CountingTower:
+    """Stands for a text tower; a text's vector is made of its length and first letter."""
+
+    context_length, pad_id, dim, network = 16, 0, 3, None
+
+    def __init__(self):
+        self.encoded = []
+
+    def tokenize(self, texts):
+        self.encoded += texts
+        return [[1 + ord(text[0]) % 7] * len(text) for text in texts]
+
+    def forward(self, tokens):
+        first, length = tokens[:, 0].float(), (tokens > 0).sum(1).float()
+        return torch.stack([first, length, torch.ones_like(first)], 1)
+
+
+@pytest.mark.parametrize("reader", [FrozenReader, LearningReader])
+def test_texts_come_back_in_their_order_each_encoded_once(reader):
+    tower = CountingTower()
+    texts = ["bb", "a long one", "a", "bb", "c" * 9, "a"]
+    found = reader(tower, CPU).read(texts)
+    expected = nn.functional.normalize(
+        tower.forward(torch.tensor([[1 + ord(t[0]) % 7] * len(t) + [0] * (16 - len(t)) for t in texts])), dim=-1
+    )
+    torch.testing.assert_close(found, expected)
+    assert sorted(tower.encoded) == sorted(set(texts))
+    assert reader(tower, CPU).read([]).shape == (0, 3)
+
+
+def test_a_frozen_tower_is_asked_again_only_for_what_was_dropped():
+    tower = CountingTower()
+    reader = FrozenReader(tower, CPU, most=2)
+    for text in ("a", "b", "a", "c", "a", "b"):
+        reader.read([text])
+    assert tower.encoded == ["a", "b", "c", "b"]
+
+
+def test_copies_of_a_box_are_described_like_it(tiny_model, pictures):
+    batch = first_batch(make_config(tiny_model, pictures))
+    count = len(batch.descriptions)
+    described = repeat_descriptions(torch.arange(count)[:, None].float(), batch, 3)
+    assert described.embeddings[:, 0].tolist() == [row for row in range(count) for _ in range(3)]
+    for place, (image, slot) in enumerate(described.description_box.tolist()):
+        assert (image, slot // 3) == tuple(batch.description_box[place // 3].tolist())
+        assert slot % 3 == place % 3
+
+
+def test_the_model_has_no_part_of_a_frozen_encoder(tiny_model, pictures):
+    model = make_model(make_config(tiny_model, pictures, **FROZEN))
+    assert isinstance(model, GroundedModel)
+    assert {name.split(".")[0] for name in model.state_dict()} == {"decoder", "log_scale"}

@@ -1,0 +1,198 @@
+"""One optimiser step: forward, loss, backward over all ranks and parts of the batch, update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.batch import Batch
+from training.config import TrainConfig
+from training.distributed import all_reduce_sum, world_size
+from training.ema import Ema
+from training.errors import TrainingError
+from training.losses import Terms, total_loss
+from training.model import GroundedModel
+from training.objective import compute_terms
+from training.optimizer import learning_rate, make_optimizer
+from training.outputs import Outputs
+from training.random_state import RandomState
+
+_AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_KEYS_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step reports, for the batch of all ranks.
+
+    Attributes:
+        terms: the terms of the loss, and their weighted sum as `loss`.
+        lr: learning rate.
+        grad_norm: before clipping; not finite where fp16 overflowed and the step was left out.
+        logit_scale: after the step.
+    """
+
+    terms: dict[str, float]
+    lr: float
+    grad_norm: float
+    logit_scale: float
+
+
+class Engine:
+    """Takes steps.
+
+    Attributes:
+        steps: taken so far.
+        optimizer: AdamW over what learns.
+        scaler: of the gradients; does nothing but for fp16.
+        ema: None where there is none.
+    """
+
+    def __init__(
+        self, model: GroundedModel, config: TrainConfig, device: torch.device, *, steps_per_epoch: int
+    ) -> None:
+        """Start before the first step; `steps_per_epoch` is for the learning rate."""
+        self.steps = 0
+        self.optimizer = make_optimizer(model, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+        self.ema = None if config.ema is None else Ema(model.trained, config.ema)
+        self._model, self._config, self._device = model, config, device
+        self._steps_per_epoch = steps_per_epoch
+        self._weights = config.loss_weights()
+
+    def step(self, batch: Batch) -> Step:
+        """Learn from a batch, `accumulate` parts of `batch_size` samples on this rank.
+
+        Raises:
+            TrainingError: loss or gradient is not finite; the message gives the terms and the samples.
+        """
+        lr = learning_rate(self.steps, self._config, self._steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["lr_share"]
+        terms = self.backward(batch)
+        self.scaler.unscale_(self.optimizer)
+        norm = self._clip()
+        if not norm < float("inf") and not self.scaler.is_enabled():
+            raise TrainingError(f"the gradient is not finite after step {self.steps}: {_described(terms, batch)}")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._model.limit_scale()
+        if self.ema is not None:
+            self.ema.update()
+        self.steps += 1
+        return Step(terms, lr, norm, self._model.log_scale.detach().exp().item())
+
+    def backward(self, batch: Batch) -> dict[str, float]:
+        """Give every weight its gradient of the whole batch, averaged over the ranks (times the scaler's scale).
+
+        Returns:
+            The terms and their weighted sum, `loss`, of the batch of all ranks.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        self.optimizer.zero_grad()
+        terms = self._backward_whole(batch) if self._config.accumulate == 1 else self._backward_in_parts(batch)
+        self._average_gradients()
+        return terms
+
+    def _backward_whole(self, batch: Batch) -> dict[str, float]:
+        batch = batch.to(self._device)
+        loss, terms = self._loss(self._forward(batch), batch)
+        torch.autograd.backward(self.scaler.scale(loss))
+        return terms
+
+    def _backward_in_parts(self, batch: Batch) -> dict[str, float]:
+        """Do the same with the memory of one part, for twice its forward passes (Gao et al. 2021, GradCache).
+
+        The loss is computed once, over the outputs of all parts, and its gradient by these outputs is led back through
+        the parts one after the other, each with the random numbers it had the first time.
+        """
+        size = self._config.batch_size
+        parts = [batch.part(start, start + size) for start in range(0, len(batch), size)]
+        states, outputs = [], []
+        for part in parts:
+            states.append(RandomState.now(self._device))
+            with torch.no_grad():
+                outputs.append(self._forward(part.to(self._device)))
+        counts = [[len(tensor) for tensor in part.tensors()] for part in outputs]
+        joined = Outputs.concatenate(outputs).map(lambda tensor: tensor.detach().requires_grad_())
+        loss, terms = self._loss(joined, batch.without_images().to(self._device))
+        torch.autograd.backward(self.scaler.scale(loss))
+        columns = [
+            torch.split(_gradient(tensor), list(lengths))
+            for tensor, lengths in zip(joined.tensors(), zip(*counts, strict=True), strict=True)
+        ]
+        for part, state, gradients in zip(parts, states, zip(*columns, strict=True), strict=True):
+            state.restore(self._device)
+            again = self._forward(part.to(self._device)).tensors()
+            learning = [(one, gradient) for one, gradient in zip(again, gradients, strict=True) if one.requires_grad]
+            torch.autograd.backward([one for one, _ in learning], [gradient for _, gradient in learning])
+        return terms
+
+    def _forward(self, batch: Batch) -> Outputs:
+        with self._autocast():
+            outputs: Outputs = self._model(batch)
+            return outputs
+
+    def _loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        terms = compute_terms(
+            outputs,
+            batch,
+            self._config.loss,
+            wanted=frozenset(self._weights),
+            log_scale=self._model.log_scale,
+            bias=self._model.bias,
+        )
+        loss = total_loss(terms, self._weights)
+        shown = _over_ranks(terms | {"loss": loss})
+        if not abs(shown["loss"]) < float("inf"):
+            raise TrainingError(f"the loss is not finite after step {self.steps}: {_described(shown, batch)}")
+        return loss, shown
+
+    def _average_gradients(self) -> None:
+        """Average over the ranks, in one transfer; a weight that took no part on a rank has gradient 0 there."""
+        parameters = list(self._model.trained.values())
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        if world_size() == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        mean = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
+        for gradient, part in zip(
+            gradients, torch.split(mean, [gradient.numel() for gradient in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
+
+    def _clip(self) -> float:
+        limit = self._config.optimizer.clip_norm
+        parameters = list(self._model.trained.values())
+        norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+        return float(norm)
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        amp = self._config.amp
+        with torch.autocast(self._device.type, dtype=_AMP_TYPES.get(amp), enabled=amp != "off"):
+            yield
+
+
+def _gradient(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+
+def _over_ranks(terms: Terms) -> dict[str, float]:
+    """Return the mean over the ranks, which is the term of the whole batch, as numbers."""
+    values = torch.stack([term.detach().double() for term in terms.values()])
+    return dict(zip(terms, (all_reduce_sum(values) / world_size()).tolist(), strict=True))
+
+
+def _described(terms: dict[str, float], batch: Batch) -> str:
+    named = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+    more = f" and {len(batch) - _KEYS_SHOWN} more" if len(batch) > _KEYS_SHOWN else ""
+    return f"{named}; samples of this process: {', '.join(batch.keys[:_KEYS_SHOWN])}{more}"

@@ -1,0 +1,183 @@
+"""What a run needs to go on exactly where it was: written to checkpoints and put back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from recognizer.console import note
+from training.checkpoint import Checkpoint, Checkpoints
+from training.config import TrainConfig
+from training.data import Loader
+from training.distributed import rank, world_size
+from training.engine import Engine
+from training.errors import CheckpointError
+from training.model import GroundedModel
+from training.processes import gather_bytes, wait_for_all
+from training.random_state import RandomState
+from training.rejects import Rejects
+
+FORMAT = "recognizer-training-1"
+_MAY_CHANGE = ("schedule.epochs", "evaluation", "log_every", "save_every_steps", "keep_checkpoints", "data.workers")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MOST_NAMED = 5
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run has to show for itself so far.
+
+    Attributes:
+        seconds: of all its parts, evaluation included.
+        metrics: `development` by epoch and `held_out`; JSON values.
+    """
+
+    seconds: float = 0.0
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """The parts of a run that change while it goes on; all ranks make the same calls."""
+
+    config: TrainConfig
+    model: GroundedModel
+    engine: Engine
+    loader: Loader
+    progress: Progress
+    device: torch.device
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Write a checkpoint; every rank's random state and data position are in it."""
+        place = {"loader": json.dumps(self.loader.state_dict())}
+        ranks = gather_bytes(save(RandomState.now(self.device).tensors(), metadata=place), self.device)
+        if rank() == 0:
+            tensors: dict[str, Mapping[str, Tensor]] = {
+                "weights": self.model.trained,
+                "optimizer": self._moments(),
+            }
+            if self.engine.ema is not None:
+                tensors["ema"] = self.engine.ema.average
+            positions = []
+            for number, content in enumerate(ranks):
+                tensors[f"rank-{number}"] = load(content)
+                positions.append(json.loads(_metadata(content)["loader"]))
+            state = {
+                "format": FORMAT,
+                "config": self.config.model_dump(mode="json"),
+                "base": self.model.base_fingerprint,
+                "steps": self.engine.steps,
+                "seconds": self.progress.seconds,
+                "metrics": self.progress.metrics,
+                "scaler": self.engine.scaler.state_dict(),
+                "loader": positions,
+            }
+            checkpoints.save(self.engine.steps, tensors, state)
+        wait_for_all()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put everything back.
+
+        Raises:
+            CheckpointError: it is of another config, encoder or architecture; the message says what differs.
+            training.source.DataError: it is of other data.
+        """
+        state = checkpoint.state
+        self._check(checkpoint)
+        _copy(self.model.trained, checkpoint.tensors("weights"), f"weights of {checkpoint.folder}")
+        if self.engine.ema is not None:
+            _copy(self.engine.ema.average, checkpoint.tensors("ema"), f"averages of {checkpoint.folder}")
+        self._restore_moments(checkpoint.tensors("optimizer"))
+        self.engine.steps = int(state["steps"])
+        self.engine.scaler.load_state_dict(state["scaler"])
+        self.progress.seconds, self.progress.metrics = float(state["seconds"]), dict(state["metrics"])
+        positions = state["loader"]
+        known = rank() < len(positions)
+        self.loader.load_state_dict(positions[rank()] if known else positions[0] | {"rejects": Rejects().to_json()})
+        if len(positions) == world_size():
+            RandomState.from_tensors(checkpoint.tensors(f"rank-{rank()}")).restore(self.device)
+        elif rank() == 0:
+            note(f"the run had {len(positions)} processes and now has {world_size()}: it goes on, not bit for bit")
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        state, where = checkpoint.state, checkpoint.folder
+        if state.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{where} has format {state.get('format')!r}, not {FORMAT!r}; choose another --output"
+            )
+        changed = differences(state["config"], self.config.model_dump(mode="json"))
+        if changed:
+            raise CheckpointError(
+                f"{where} is of a run with another config: {'; '.join(changed)}. Go on with the same config, or "
+                f"choose another --output"
+            )
+        if state["base"] != self.model.base_fingerprint:
+            raise CheckpointError(
+                f"{where} started from the encoder {state['base'][:12]}, and the config now names "
+                f"{self.model.base_fingerprint[:12]}; its files have changed"
+            )
+
+    def _moments(self) -> dict[str, Tensor]:
+        state = self.engine.optimizer.state
+        return {
+            f"{name}/{key}": state[parameter][key]
+            for name, parameter in self.model.trained.items()
+            if parameter in state
+            for key in (*_MOMENTS, "step")
+        }
+
+    def _restore_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.model.trained.items():
+            if f"{name}/step" in tensors:
+                moments = {key: torch.zeros_like(parameter) for key in _MOMENTS}
+                for key, value in moments.items():
+                    value.detach().copy_(tensors[f"{name}/{key}"])
+                self.engine.optimizer.state[parameter] = {"step": tensors[f"{name}/step"], **moments}
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Name the settings that differ, with both values; those that may change in a run are passed over."""
+    found = []
+    for key in sorted(then.keys() | now.keys()):
+        name, old, new = f"{prefix}{key}", then.get(key), now.get(key)
+        if name in _MAY_CHANGE or old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{name}.")
+        else:
+            found.append(f"{name} was {old} and is {new}")
+    return found
+
+
+@torch.no_grad()
+def _copy(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:
+    """Copy tensors by name.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message says which.
+    """
+    faults = [f"{name} is missing" for name in own.keys() - given.keys()]
+    faults += [f"{name} is unknown" for name in given.keys() - own.keys()]
+    faults += [
+        f"{name} has shape {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own.keys() & given.keys()
+        if given[name].shape != own[name].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
+        raise CheckpointError(f"the {what} fit another architecture: {'; '.join(sorted(faults)[:_MOST_NAMED])}{more}")
+    for name, value in own.items():
+        value.copy_(given[name])
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Read the metadata of safetensors bytes: a JSON header behind its length in 8 bytes."""
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return metadata

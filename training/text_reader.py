@@ -1,0 +1,76 @@
+"""Texts to vectors in training: every distinct text of a batch once, with gradient or from a cache."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from recognizer.encoder.text_batches import bucket_length, encode_in_buckets
+from recognizer.encoder.towers import TextTower
+
+_MOST_CACHED = 100_000  # vectors of a frozen tower: 200 MB of 512 dimensions
+
+
+class TextReader(Protocol):
+    """Encodes texts."""
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """Return (N, D) float32 unit rows, in the order of the texts."""
+        ...
+
+
+class FrozenReader:
+    """A tower that does not learn: its vectors are kept from step to step, those used last."""
+
+    def __init__(self, tower: TextTower, device: torch.device, *, most: int = _MOST_CACHED) -> None:
+        """Take the tower, where it is, and how many vectors are kept."""
+        self._tower, self._device, self._most = tower, device, most
+        self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """Return (N, D) float32 unit rows without gradient; a row depends on its own text alone."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            with torch.autocast(self._device.type, enabled=False):
+                self._known.update(zip(new, encode_in_buckets(self._tower, new, device=self._device), strict=True))
+        rows = np.empty((len(texts), self._tower.dim), dtype=np.float32)
+        for place, text in enumerate(texts):
+            rows[place] = self._known[text]
+            self._known.move_to_end(text)
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return torch.from_numpy(rows).to(self._device, non_blocking=True)
+
+
+class LearningReader:
+    """A tower that learns: texts of one padded length share a forward pass with gradient."""
+
+    def __init__(self, tower: TextTower, device: torch.device) -> None:
+        """Take the tower and where it is."""
+        self._tower, self._device = tower, device
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """Return (N, D) float32 unit rows with gradient."""
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        if not row_of:
+            return torch.zeros(0, self._tower.dim, device=self._device)
+        sequences = self._tower.tokenize(list(row_of))
+        rows_of_length: dict[int, list[int]] = defaultdict(list)
+        for row, sequence in enumerate(sequences):
+            rows_of_length[bucket_length(len(sequence), self._tower.context_length)].append(row)
+        encoded = []
+        for length, rows in sorted(rows_of_length.items()):
+            tokens = torch.full((len(rows), length), self._tower.pad_id, dtype=torch.int64)
+            for place, row in enumerate(rows):
+                tokens[place, : len(sequences[row])] = torch.tensor(sequences[row])
+            encoded.append(self._tower.forward(tokens.to(self._device)))
+        order = torch.tensor([row for _, rows in sorted(rows_of_length.items()) for row in rows])
+        wanted = torch.argsort(order)[torch.tensor([row_of[text] for text in texts])]
+        return functional.normalize(torch.cat(encoded).float(), dim=-1)[wanted.to(self._device)]
