@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +42,9 @@ class DataSettings(BaseModel):
     augment: AugmentSettings = AugmentSettings()
     limits: ImageLimits = ImageLimits()
     max_boxes: int = Field(default=8, ge=1, description="Boxes used of one image: those of the highest score.")
+    max_descriptions: int = Field(
+        default=8, ge=1, description="Descriptions used of one box; of more, some are drawn anew in every epoch."
+    )
     min_score: float = Field(default=0.0, ge=0, le=1, description="Smallest score of a box that is used.")
     max_bad_share: float = Field(default=0.01, ge=0, le=1, description="Share of bad samples above which a run stops.")
     blocks_at_once: int = Field(
@@ -88,7 +92,9 @@ class Pictures:
         key, decoded, record = self.read(row, rejects)
         caption = record.captions[int(rng.integers(len(record.captions)))]
         shape = self._settings.augment
-        return Sample(key, augment(decoded.image, decoded.displayed_size_hw, record, caption, shape, rng), rejects)
+        shown = augment(decoded.image, decoded.displayed_size_hw, record, caption, shape, rng)
+        texts = draw_descriptions(shown.descriptions, self._settings.max_descriptions, rng)
+        return Sample(key, replace(shown, descriptions=texts), rejects)
 
     def read(self, row: int, rejects: Rejects) -> tuple[str, DecodedImage, Record]:
         """Read a picture and what is used of its record, with its key.
@@ -259,6 +265,18 @@ class Loader:
         allowed = self._settings.max_bad_share
         if self.rejects.bad > allowed * max(self.rejects.seen, from_count):
             raise DataError(f"more than {allowed:.2%} of the samples are bad: {self.rejects.report()}")
+
+
+def draw_descriptions(
+    descriptions: Sequence[Sequence[str]], most: int, rng: np.random.Generator
+) -> tuple[tuple[str, ...], ...]:
+    """Draw up to `most` of each box's descriptions; the order stays."""
+    return tuple(
+        tuple(said)
+        if len(said) <= most
+        else tuple(said[place] for place in sorted(rng.choice(len(said), most, replace=False).tolist()))
+        for said in descriptions
+    )
 
 
 def epoch_order(block_sizes: Sequence[int], blocks_at_once: int, *, seed: int, epoch: int) -> NDArray[np.int64]:

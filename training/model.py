@@ -73,8 +73,12 @@ class GroundedModel(nn.Module):
         if config.activation_checkpointing:
             for switch in _checkpointing_modules(self.image) + _checkpointing_modules(self.text):
                 switch.grad_checkpointing = True  # type: ignore[assignment]
-        reader: type[FrozenReader] | type[LearningReader] = LearningReader if self._learns_text else FrozenReader
-        self._reader: TextReader = reader(parts.text_tower, device)
+        self._reader: TextReader
+        if self._learns_text:
+            self._reader = LearningReader(parts.text_tower, device)
+        else:
+            identity = f"{parts.fingerprint} {config.tower_precision()}"
+            self._reader = FrozenReader(parts.text_tower, device, identity=identity)
 
     @property
     def trained(self) -> Mapping[str, nn.Parameter]:

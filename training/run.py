@@ -184,7 +184,7 @@ class Run:
             with progress_bar(len(source), "img", "cache tokens") as advance:
                 fill_cache(own, source, data.samples, self._look, workers=data.workers, progress=advance)
         wait_for_all()
-        return TokenCache(own)
+        return TokenCache(own, data.samples.max_descriptions)
 
     def _look(self, pixels: torch.Tensor) -> DecoderInput:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._config.amp == "bf16"):

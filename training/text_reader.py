@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -27,12 +27,24 @@ class TextReader(Protocol):
 
 
 class FrozenReader:
-    """A tower that does not learn: its vectors are kept from step to step, those used last."""
+    """A tower that does not learn: its vectors are kept from step to step, those used last.
 
-    def __init__(self, tower: TextTower, device: torch.device, *, most: int = _MOST_CACHED) -> None:
-        """Take the tower, where it is, and how many vectors are kept."""
+    They are kept for the process, so that several runs from one encoder, with other seeds or losses, encode once.
+    """
+
+    _known_of: ClassVar[dict[str, OrderedDict[str, NDArray[np.float32]]]] = {}
+
+    def __init__(self, tower: TextTower, device: torch.device, *, identity: str, most: int = _MOST_CACHED) -> None:
+        """Take the tower.
+
+        Args:
+            tower: what encodes.
+            device: where it is.
+            identity: the same for towers that give the same vectors.
+            most: how many vectors are kept.
+        """
         self._tower, self._device, self._most = tower, device, most
-        self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._known = self._known_of.setdefault(identity, OrderedDict())
 
     def read(self, texts: Sequence[str]) -> Tensor:
         """Return (N, D) float32 unit rows without gradient; a row depends on its own text alone."""

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from recognizer.encoder.decoder import DecoderInput
 from training.augment import Augmented, augment
 from training.batch import Sample
-from training.data import DataSettings, Pictures
+from training.data import DataSettings, Pictures, draw_descriptions
 from training.errors import TrainingError
 from training.rejects import BadSample, Rejects
 from training.source import Source
@@ -43,9 +43,9 @@ _NO_PIXELS = np.zeros((3, 0, 0), dtype=np.uint8)
 class TokenCache:
     """The samples of a cache, as `training.data.Samples`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open a whole cache."""
-        self._folder = folder
+    def __init__(self, folder: Path, max_descriptions: int) -> None:
+        """Open a whole cache; of each box at most so many descriptions are used at a time."""
+        self._folder, self._max_descriptions = folder, max_descriptions
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         self._grid_hw = int(meta["grid_hw"][0]), int(meta["grid_hw"][1])
         self._arrays = {
@@ -54,9 +54,9 @@ class TokenCache:
             if (folder / f"{name}.npy").is_file()
         }
 
-    def __reduce__(self) -> tuple[type[TokenCache], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[TokenCache], tuple[Path, int]]:
         """Let another process map the files anew rather than receive their content."""
-        return TokenCache, (self._folder,)
+        return TokenCache, (self._folder, self._max_descriptions)
 
     def __len__(self) -> int:
         """Count the samples, good and bad."""
@@ -70,7 +70,7 @@ class TokenCache:
             raise BadSample(line["bad"])
         caption = line["captions"][int(rng.integers(len(line["captions"])))]
         boxes_cxcywh = np.array(line["boxes_cxcywh"], dtype=np.float32).reshape(-1, 4)
-        descriptions = tuple(tuple(texts) for texts in line["descriptions"])
+        descriptions = draw_descriptions(line["descriptions"], self._max_descriptions, rng)
         given = DecoderInput(
             self._row("tokens", row), self._grid_hw, self._maybe("image", row), self._maybe("pooled", row)
         )
@@ -105,7 +105,7 @@ def cache_key(tower: str, paths: Sequence[Path], settings: DataSettings, *, dens
         "tower": tower,
         "dense": dense,
         "files": [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
-        "settings": settings.model_dump(mode="json", exclude={"max_bad_share", "blocks_at_once"}),
+        "settings": settings.model_dump(mode="json", exclude={"max_bad_share", "blocks_at_once", "max_descriptions"}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -60,13 +60,14 @@ class ClassifierTower:
     @property
     def network(self) -> nn.Module:
         """The classifier, its batch norms folded."""
-        return self._model
+        network: nn.Module = self._model
+        return network
 
     def forward(self, pixels: Tensor) -> TowerOutput:
         """One vector per image and its (B, gh, gw, C) feature map."""
         given = self.decoder_input(pixels, dense=True)
         assert given.image is not None
-        return TowerOutput(given.image, given.tokens.unflatten(1, given.grid_hw))
+        return TowerOutput(given.image, given.tokens.reshape(len(pixels), *given.grid_hw, -1))
 
     def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
         """The feature map, which leads to the joint space in either case, and the mean features of the whole image."""

@@ -97,6 +97,9 @@ class Grounded:
 class GroundingDecoder(nn.Module):
     """See the module."""
 
+    _reference: Tensor  # (Q, 4) logits of the anchors, cxcywh
+    _inside: Tensor  # (Q, gh * gw) bool: the cell is in the query's window
+
     def __init__(
         self, settings: DecoderSettings, *, token_dim: int, dim: int, grid_hw: tuple[int, int] | None = None
     ) -> None:
@@ -135,9 +138,8 @@ class GroundingDecoder(nn.Module):
             DecoderLayer(width, settings.heads, settings.feedforward, settings.dropout) for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.box_head = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4)
-        )
+        last = nn.Linear(width, 4)
+        self.box_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), last)
         self.weight_head = nn.Linear(width, 1)
         if settings.residual is None:
             self.image_query = nn.Parameter(torch.randn(1, width))
@@ -154,8 +156,8 @@ class GroundingDecoder(nn.Module):
             nn.init.zeros_(self.look.weight)
             nn.init.zeros_(self.look.bias)
         if settings.anchors is not None:  # an untrained query is its window, and counts
-            nn.init.zeros_(self.box_head[-1].weight)
-            nn.init.zeros_(self.box_head[-1].bias)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
             nn.init.zeros_(self.weight_head.weight)
             nn.init.constant_(self.weight_head.bias, _UNTRAINED_WEIGHT)
 
@@ -233,7 +235,8 @@ class GroundingDecoder(nn.Module):
         """
         assert self.settings.residual is not None
         dim, gain = self.settings.residual.dim, self.settings.residual.gain
-        changed, kept = F.normalize(own.float(), dim=-1).split([dim, own.shape[-1] - dim], dim=-1)
+        unit = F.normalize(own.float(), dim=-1)
+        changed, kept = unit[..., :dim], unit[..., dim:]
         added = F.normalize(self.residual(pooled).float(), dim=-1)
         turned = F.normalize(F.normalize(changed, dim=-1) + gain * added, dim=-1)
         return F.normalize(torch.cat([changed.norm(dim=-1, keepdim=True) * turned, kept], dim=-1), dim=-1)

@@ -65,7 +65,7 @@ class GroundedFile:
         try:
             with safe_open(path, framework="pt") as opened:
                 header = opened.metadata() or {}
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
         except (OSError, SafetensorError) as error:
             raise EncoderUnavailable(f"cannot read the encoder {path}: {error}") from error
         if FORMAT not in header:
@@ -93,9 +93,9 @@ def make_decoder(settings: DecoderSettings, tower: ImageTower, device: torch.dev
     try:
         with torch.inference_mode():
             given = tower.decoder_input(blank, dense=settings.residual is not None)
-        return GroundingDecoder(
-            settings, token_dim=given.tokens.shape[-1], dim=tower.dim, grid_hw=given.grid_hw
-        ).to(device)
+        return GroundingDecoder(settings, token_dim=given.tokens.shape[-1], dim=tower.dim, grid_hw=given.grid_hw).to(
+            device
+        )
     except ValueError as error:
         raise EncoderError(f"this decoder does not fit the image tower: {error}") from error
 

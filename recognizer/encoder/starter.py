@@ -36,8 +36,8 @@ _INPUT_MULTIPLE = 32
 class StarterSettings:
     """What can be chosen about the starter encoder without training it.
 
-    All but `certain_length`, `templates` and `windows`, which say how `conse` finds regions, change the vectors of texts or whole images, and with them
-    the fingerprint.
+    `certain_length` and `windows` say how `conse` finds regions. They and `templates` leave the fingerprint alone; all
+    else changes the vectors of texts or whole images.
 
     Attributes:
         input_size: Side of the square model input in pixels, a multiple of 32; its feature map makes the regions.

@@ -70,7 +70,12 @@ def main() -> None:
 def report(found: dict[str, list[dict[str, Measured]]]) -> str:
     keys = {(way, *key): None for runs in found.values() for way, measured in runs[0].items() for key in measured}
     rows = [
-        [label, figure, way, *(spread([float(np.nanmean(run[way][label, figure])) for run in runs]) for runs in found.values())]
+        [
+            label,
+            figure,
+            way,
+            *(spread([float(np.nanmean(run[way][label, figure])) for run in runs]) for runs in found.values()),
+        ]
         for way, label, figure in keys
     ]
     return table(["set", "figure", "scored by", *found], rows)

@@ -181,9 +181,7 @@ def named_box_overlap(recognizer: Recognizer, image: ImageFeatures, row: int, bo
     return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
 
 
-def prepare(
-    encoder: Encoder, names: Sequence[str], overrides: Sequence[str]
-) -> tuple[Recognizer, dict[str, Scorer]]:
+def prepare(encoder: Encoder, names: Sequence[str], overrides: Sequence[str]) -> tuple[Recognizer, dict[str, Scorer]]:
     folder = tempfile.mkdtemp()
     Memory.build([Category(name) for name in names], folder, encoder=encoder, templates=encoder.default_templates)
     recognizer = Recognizer(encoder, Memory.open(folder), settings=load_settings(overrides=overrides))
@@ -203,7 +201,9 @@ def report(columns: dict[str, Measured]) -> str:
     for label, figure in keys:
         cells = [with_interval(found[label, figure]) if (label, figure) in found else "" for found in columns.values()]
         paired = (label, figure) in first and (label, figure) in last and "IoU" not in figure
-        rows.append([label, figure, *cells, with_interval(last[label, figure] - first[label, figure]) if paired else ""])
+        rows.append(
+            [label, figure, *cells, with_interval(last[label, figure] - first[label, figure]) if paired else ""]
+        )
     return table(["set", "figure", *columns, "last - first"], rows)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from training.augment import AugmentSettings
 from training.batch import collate
-from training.data import DataSettings, Loader, Pictures, TrainingData, epoch_order
+from training.data import DataSettings, Loader, Pictures, TrainingData, draw_descriptions, epoch_order
 from training.manifest import Manifest
 from training.rejects import Rejects
 from training.source import DataError
@@ -221,6 +221,13 @@ def test_only_the_boxes_of_the_highest_scores_are_used(folder):
     settings = DataSettings(augment=AugmentSettings(size_hw=(30, 40)), max_boxes=3, min_score=0.4)
     assert TrainingData(Pictures(source, settings), seed=0)[0, 0, 0].shown.descriptions == (("b1",), ("b3",), ("b2",))
     assert loader(source, settings, batch_size=2).steps_per_epoch == 1
+
+
+def test_of_many_descriptions_some_are_drawn_in_their_order():
+    said = (("a", "b", "c", "d"), ("e",), ("f", "g"))
+    drawn = [draw_descriptions(said, 2, np.random.default_rng(seed)) for seed in range(60)]
+    assert {one[0] for one in drawn} == {("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")}
+    assert {one[1:] for one in drawn} == {(("e",), ("f", "g"))}
 
 
 def test_shard_faults_are_in_the_counts_of_every_epoch(source, monkeypatch):

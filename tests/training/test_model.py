@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -119,7 +121,7 @@ class CountingTower:
         return torch.stack([first, length, torch.ones_like(first)], 1)
 
 
-@pytest.mark.parametrize("reader", [FrozenReader, LearningReader])
+@pytest.mark.parametrize("reader", [partial(FrozenReader, identity="order"), LearningReader])
 def test_texts_come_back_in_their_order_each_encoded_once(reader):
     tower = CountingTower()
     texts = ["bb", "a long one", "a", "bb", "c" * 9, "a"]
@@ -134,10 +136,18 @@ def test_texts_come_back_in_their_order_each_encoded_once(reader):
 
 def test_a_frozen_tower_is_asked_again_only_for_what_was_dropped():
     tower = CountingTower()
-    reader = FrozenReader(tower, CPU, most=2)
+    reader = FrozenReader(tower, CPU, identity="dropped", most=2)
     for text in ("a", "b", "a", "c", "a", "b"):
         reader.read([text])
     assert tower.encoded == ["a", "b", "c", "b"]
+
+
+def test_another_run_from_the_same_encoder_knows_its_texts():
+    first, second, other = CountingTower(), CountingTower(), CountingTower()
+    found = FrozenReader(first, CPU, identity="one").read(["a", "bb"])
+    assert torch.equal(FrozenReader(second, CPU, identity="one").read(["bb", "a"]), found.flip(0))
+    FrozenReader(other, CPU, identity="another").read(["a"])
+    assert (second.encoded, other.encoded) == ([], ["a"])
 
 
 def test_copies_of_a_box_are_described_like_it(tiny_model, pictures):

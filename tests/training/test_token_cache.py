@@ -34,7 +34,7 @@ def test_cached_batches_are_the_direct_ones(tiny_model, broken, tmp_path, decode
     model = make_model(config).eval()
     source = open_sources(config.data.train)
     fill_cache(tmp_path / "key", source, config.data.samples, model.decoder_input, workers=2)
-    cached = make_loader(config, samples=TokenCache(tmp_path / "key"))
+    cached = make_loader(config, samples=TokenCache(tmp_path / "key", 8))
     direct = make_loader(config)
     for _ in range(2):
         for given, shown in zip(cached, direct, strict=True):
@@ -61,7 +61,7 @@ def test_a_batch_of_tokens_is_cut_into_parts(tiny_model, pictures, tmp_path):
     config = frozen(tiny_model, pictures, decoder=RESIDUAL)
     model = make_model(config).eval()
     fill_cache(tmp_path / "key", open_sources(config.data.train), config.data.samples, model.decoder_input)
-    batch = next(iter(make_loader(config, samples=TokenCache(tmp_path / "key"))))
+    batch = next(iter(make_loader(config, samples=TokenCache(tmp_path / "key", 8))))
     whole, parts = model(batch), [model(batch.part(0, 3)), model(batch.part(3, 4))]
     torch.testing.assert_close(torch.cat([part.images for part in parts]), whole.images)
     assert map_input(None, torch.clone) is None
@@ -71,7 +71,7 @@ def test_another_process_maps_the_files_anew(tiny_model, pictures, tmp_path):
     config = frozen(tiny_model, pictures)
     source = open_sources(config.data.train)
     fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).decoder_input)
-    cache = TokenCache(tmp_path / "key")
+    cache = TokenCache(tmp_path / "key", 8)
     pickled = pickle.dumps(cache)
     assert len(pickled) < 500
     assert len(pickle.loads(pickled)) == len(cache) == 16
@@ -104,7 +104,7 @@ def test_an_interrupted_cache_is_no_cache(tiny_model, pictures, tmp_path):
     assert not (tmp_path / "key").exists()
     fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).decoder_input)
     fill_cache(tmp_path / "key", source, config.data.samples, fail)  # it is there
-    assert len(TokenCache(tmp_path / "key")) == 16
+    assert len(TokenCache(tmp_path / "key", 8)) == 16
 
 
 def test_data_without_a_good_sample_makes_no_cache(tiny_model, tmp_path):

@@ -184,7 +184,9 @@ def test_layer_equals_torchs_own_without_positions():
         "norm3": "norm_feedforward",
     }
     own = layer.state_dict()
-    theirs.load_state_dict({key: own[names[key.split(".")[0]] + "." + key.split(".", 1)[1]] for key in theirs.state_dict()})
+    theirs.load_state_dict(
+        {key: own[names[key.split(".")[0]] + "." + key.split(".", 1)[1]] for key in theirs.state_dict()}
+    )
     queries, tokens, nothing = torch.randn(2, 3, 16), torch.randn(2, 5, 16), torch.zeros(1, 1)
     assert torch.allclose(layer(queries, nothing, tokens, nothing), theirs(queries, tokens), atol=1e-5)
 
