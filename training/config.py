@@ -136,7 +136,10 @@ class TrainConfig(_Section):
         default="off", description="Number format of the forward pass; weights, boxes, losses stay float32."
     )
     ema: float | None = Field(
-        default=None, gt=0, lt=1, description="Decay per step of the averaged weights that are the result; null: none."
+        default=None,
+        gt=0,
+        lt=1,
+        description="Largest decay per step of the averaged weights that are the result; null: none.",
     )
     activation_checkpointing: bool = Field(
         default=False, description="Compute the trained towers' activations twice rather than keep them."

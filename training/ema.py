@@ -10,7 +10,9 @@ from torch import Tensor
 
 
 class Ema:
-    """An exponential moving average: after every step, average = decay * average + (1 - decay) * weights.
+    """An exponential moving average: after every step, average = d * average + (1 - d) * weights.
+
+    After t steps d is min(decay, (1 + t) / (10 + t)), so that a short run is not an average of its random start.
 
     Attributes:
         average: by the names of the weights, float32; starts as a copy of them.
@@ -22,10 +24,11 @@ class Ema:
         self._weights, self._decay = weights, decay
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take the weights of a finished step in."""
+    def update(self, steps: int) -> None:
+        """Take the weights in that `steps` finished steps have made."""
+        decay = min(self._decay, (1 + steps) / (10 + steps))
         for name, value in self._weights.items():
-            self.average[name].lerp_(value, 1 - self._decay)
+            self.average[name].lerp_(value, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -81,9 +81,9 @@ class Engine:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._model.limit_scale()
-        if self.ema is not None:
-            self.ema.update()
         self.steps += 1
+        if self.ema is not None:
+            self.ema.update(self.steps)
         return Step(terms, lr, norm, self._model.log_scale.detach().exp().item())
 
     def backward(self, batch: Batch) -> dict[str, float]:

@@ -152,10 +152,11 @@ def test_weights_are_decayed_and_shares_kept_apart(tiny_model, pictures):
 def test_the_average_follows_its_formula_and_gives_the_weights_back():
     weights = {"a": torch.tensor([1.0, 2.0])}
     ema = Ema(weights, 0.75)
-    for value in (5.0, -3.0):
+    for value, steps in ((5.0, 1), (-3.0, 100)):
         weights["a"].fill_(value)
-        ema.update()
-    expected = 0.75 * (0.75 * torch.tensor([1.0, 2.0]) + 0.25 * 5) + 0.25 * -3
+        ema.update(steps)
+    after_one = 2 / 11 * torch.tensor([1.0, 2.0]) + 9 / 11 * 5  # the first averages follow quickly
+    expected = 0.75 * after_one + 0.25 * -3
     assert torch.allclose(ema.average["a"], expected)
     with ema.in_place():
         assert torch.allclose(weights["a"], expected)
