@@ -38,16 +38,7 @@ def giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
     Returns:
         (...) float32 (float64 from float64) in [-1, 1].
     """
-    ax0, ay0, ax1, ay1 = at_least_float32(boxes_xyxy).unbind(-1)
-    bx0, by0, bx1, by1 = at_least_float32(others_xyxy).unbind(-1)
-    ax1, ay1 = torch.maximum(ax0, ax1), torch.maximum(ay0, ay1)
-    bx1, by1 = torch.maximum(bx0, bx1), torch.maximum(by0, by1)
-    shared_width = (torch.minimum(ax1, bx1) - torch.maximum(ax0, bx0)).clamp(min=0)
-    shared_height = (torch.minimum(ay1, by1) - torch.maximum(ay0, by0)).clamp(min=0)
-    hull_width = torch.maximum(ax1, bx1) - torch.minimum(ax0, bx0)
-    hull_height = torch.maximum(ay1, by1) - torch.minimum(ay0, by0)
-    intersection, hull = shared_width * shared_height, hull_width * hull_height
-    union = (ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - intersection
+    intersection, union, hull = _areas(boxes_xyxy, others_xyxy)
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 
@@ -59,9 +50,30 @@ def pairwise_giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
     return giou(boxes_xyxy[..., :, None, :], others_xyxy[..., None, :, :])
 
 
+def pairwise_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Compute intersection over union of every box with every other one: shapes as `pairwise_giou`, in [0, 1]."""
+    intersection, union, _ = _areas(boxes_xyxy[..., :, None, :], others_xyxy[..., None, :, :])
+    return _ratio(intersection, union)
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """Return the values in float32 where they are of a smaller float type, unchanged where they are not."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _areas(boxes_xyxy: Tensor, others_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return intersection, union and the area of the smallest box around both; sides turned inside out count as 0."""
+    ax0, ay0, ax1, ay1 = at_least_float32(boxes_xyxy).unbind(-1)
+    bx0, by0, bx1, by1 = at_least_float32(others_xyxy).unbind(-1)
+    ax1, ay1 = torch.maximum(ax0, ax1), torch.maximum(ay0, ay1)
+    bx1, by1 = torch.maximum(bx0, bx1), torch.maximum(by0, by1)
+    shared_width = (torch.minimum(ax1, bx1) - torch.maximum(ax0, bx0)).clamp(min=0)
+    shared_height = (torch.minimum(ay1, by1) - torch.maximum(ay0, by0)).clamp(min=0)
+    hull_width = torch.maximum(ax1, bx1) - torch.minimum(ax0, bx0)
+    hull_height = torch.maximum(ay1, by1) - torch.minimum(ay0, by0)
+    intersection = shared_width * shared_height
+    union = (ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - intersection
+    return intersection, union, hull_width * hull_height
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

@@ -66,6 +66,9 @@ class LossConfig(_Section):
     logit_bias: float = Field(default=-10.0, description="At the start, for sigmoid; learned.")
     l1_cost: float = Field(default=5.0, ge=0, description="Weight of the L1 distance in the matching.")
     giou_cost: float = Field(default=2.0, ge=0, description="Weight of the GIoU in the matching.")
+    region_target: Literal["matched", "overlap"] = Field(
+        default="matched", description="What a region's weight learns: to be matched, or its best IoU with a box."
+    )
     queries_per_box: int = Field(default=1, ge=1, description="Queries that learn from each box, if there are enough.")
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.boxes import at_least_float32, cxcywh_to_xyxy, giou
+from training.boxes import at_least_float32, cxcywh_to_xyxy, giou, pairwise_iou
 from training.distributed import RankRows, all_reduce_sum, world_size
 from training.matcher import Matches
 
@@ -218,6 +218,31 @@ def region_weight_loss(region_weight_logits: Tensor, matches: Matches) -> Terms:
     counted = found.any(1, keepdim=True).expand_as(found)
     logits = at_least_float32(region_weight_logits)
     losses = functional.binary_cross_entropy_with_logits(logits, found.to(logits.dtype), reduction="none")
+    return {"region_weight": _share(torch.where(counted, losses, 0).sum(), all_reduce_sum(counted.sum()))}
+
+
+def region_overlap_loss(
+    region_weight_logits: Tensor, predicted_boxes_cxcywh: Tensor, target_boxes_cxcywh: Tensor, target_mask: Tensor
+) -> Terms:
+    """Compute the binary cross-entropy of the weights with each query's best IoU with a box, which they then predict.
+
+    Where several queries learn from one box, "matched" is a matter of chance among queries that are equally good, and
+    says less than how well a query's box fits. Averaged over the queries of images with boxes.
+
+    Args:
+        region_weight_logits: (b, Q); the sigmoid is the region's weight.
+        predicted_boxes_cxcywh: (b, Q, 4); they get no gradient.
+        target_boxes_cxcywh: (b, M, 4) in the same frame.
+        target_mask: (b, M) bool, true for the boxes that are there.
+
+    Returns:
+        `region_weight`.
+    """
+    predicted, target = cxcywh_to_xyxy(predicted_boxes_cxcywh.detach()), cxcywh_to_xyxy(target_boxes_cxcywh)
+    overlaps = torch.where(target_mask[:, None], pairwise_iou(predicted, target), 0)
+    counted = target_mask.any(1, keepdim=True).expand_as(region_weight_logits)
+    logits = at_least_float32(region_weight_logits)
+    losses = functional.binary_cross_entropy_with_logits(logits, overlaps.amax(2).to(logits.dtype), reduction="none")
     return {"region_weight": _share(torch.where(counted, losses, 0).sum(), all_reduce_sum(counted.sum()))}
 
 

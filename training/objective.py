@@ -16,9 +16,10 @@ from training.losses import (
     image_text_sigmoid,
     region_description_contrastive,
     region_description_sigmoid,
+    region_overlap_loss,
     region_weight_loss,
 )
-from training.matcher import match
+from training.matcher import Matches, match
 from training.outputs import Outputs, Regions
 
 
@@ -73,23 +74,29 @@ def _region_terms(
     if wanted & {"box_l1", "box_giou"}:
         terms |= box_loss(regions.boxes_cxcywh, boxes_cxcywh, box_mask, matches)
     if "region_weight" in wanted:
-        terms |= region_weight_loss(regions.weight_logits, matches)
-    if "region_description" in wanted:
-        described = repeat_descriptions(embeddings, batch, copies)
-        if bias is None:
-            terms |= region_description_contrastive(regions.embeddings, matches, described, log_scale)
+        if config.region_target == "overlap":
+            terms |= region_overlap_loss(
+                regions.weight_logits, regions.boxes_cxcywh, batch.boxes_cxcywh, batch.box_mask
+            )
         else:
-            terms |= region_description_sigmoid(regions.embeddings, matches, described, log_scale, bias)
+            terms |= region_weight_loss(regions.weight_logits, matches)
+    if "region_description" in wanted:
+        own = first_copies(matches, copies)
+        ids = hash_texts(batch.descriptions).to(embeddings.device)
+        described = Descriptions(embeddings, ids, batch.description_box)
+        if bias is None:
+            terms |= region_description_contrastive(regions.embeddings, own, described, log_scale)
+        else:
+            terms |= region_description_sigmoid(regions.embeddings, own, described, log_scale, bias)
     return terms
 
 
-def repeat_descriptions(embeddings: Tensor, batch: Batch, copies: int) -> Descriptions:
-    """Return the descriptions of a batch in which every box is there several times, its copies side by side."""
-    ids = hash_texts(batch.descriptions).to(embeddings.device)
-    copy = torch.arange(copies, device=embeddings.device).repeat(len(ids))
-    image, slot = batch.description_box.repeat_interleave(copies, dim=0).unbind(1)
-    return Descriptions(
-        embeddings.repeat_interleave(copies, dim=0),
-        ids.repeat_interleave(copies),
-        torch.stack([image, slot * copies + copy], dim=1),
-    )
+def first_copies(matches: Matches, copies: int) -> Matches:
+    """Return the matches of a batch in which every box was there several times, side by side, for the first of each.
+
+    One query for each box is enough to learn words from: all queries become vectors in the same way, while boxes and
+    weights are each query's own.
+    """
+    of_query = matches.box_of_query
+    first = (of_query >= 0) & (of_query % copies == 0)
+    return Matches(matches.query_of_box[:, ::copies], torch.where(first, of_query // copies, -1))

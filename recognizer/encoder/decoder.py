@@ -86,7 +86,8 @@ class Grounded:
         image: (B, D) unit rows.
         regions: (B, Q, D) unit rows.
         boxes_cxcywh: (B, Q, 4) in [0, 1], shares of the model input's width and height.
-        region_weight_logits: (B, Q); the sigmoid says how likely the query found something.
+        region_weight_logits: (B, Q); the sigmoid says how likely the query found something, or how well its box fits
+            it, as it was trained.
     """
 
     image: Tensor

@@ -2,10 +2,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.ops import box_convert, clip_boxes_to_image, generalized_box_iou
+from torchvision.ops import box_convert, box_iou, clip_boxes_to_image, generalized_box_iou
 
 from tests.reference import giou_of_two
-from training.boxes import at_least_float32, clip_xyxy, cxcywh_to_xyxy, giou, pairwise_giou, xyxy_to_cxcywh
+from training.boxes import (
+    at_least_float32,
+    clip_xyxy,
+    cxcywh_to_xyxy,
+    giou,
+    pairwise_giou,
+    pairwise_iou,
+    xyxy_to_cxcywh,
+)
 
 numbers = st.floats(-4, 4, width=32)
 any_box = st.tuples(numbers, numbers, numbers, numbers)
@@ -33,9 +41,12 @@ def test_clipping_keeps_what_is_inside():
     assert torch.equal(clipped, clip_boxes_to_image(xyxy, (10, 20)))
 
 
-def test_giou_is_that_of_torchvision():
+def test_giou_and_iou_are_those_of_torchvision():
     one, other = boxes_xyxy(7), boxes_xyxy(5, seed=1)
     torch.testing.assert_close(pairwise_giou(one, other), generalized_box_iou(one, other))
+    torch.testing.assert_close(pairwise_iou(one, other), box_iou(one, other))
+    empty = torch.zeros(2, 4)
+    assert pairwise_iou(empty, empty).abs().sum() == 0
 
 
 def test_pairwise_and_elementwise_agree_in_value_and_gradient():

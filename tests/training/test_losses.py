@@ -18,6 +18,7 @@ from training.losses import (
     image_text_sigmoid,
     region_description_contrastive,
     region_description_sigmoid,
+    region_overlap_loss,
     region_weight_loss,
     total_loss,
 )
@@ -378,6 +379,45 @@ class TestRegionWeight:
         assert gradient[2].abs().sum() == 0
         empty = pairs_of([[-1], [-1]], 4)
         assert float(region_weight_loss(self.logits[:2], empty)["region_weight"]) == 0
+
+
+class TestRegionOverlap:
+    logits = 3 * unit(3, 4, seed=2)
+    mask = torch.tensor([[True, True], [True, False], [False, False]])
+
+    def boxes(self):
+        generator = torch.Generator().manual_seed(5)
+        predicted = 0.2 + 0.4 * torch.rand(3, 4, 4, generator=generator)
+        return predicted, 0.2 + 0.4 * torch.rand(3, 2, 4, generator=generator)
+
+    def test_the_target_is_the_best_overlap_with_a_box_that_is_there(self):
+        predicted, target = self.boxes()
+        losses = []
+        for image, slots in ((0, (0, 1)), (1, (0,))):
+            for query in range(4):
+                one = reference.corners(predicted[image, query])
+                best = max(slow_iou(one, reference.corners(target[image, slot])) for slot in slots)
+                chance = 1 / (1 + math.exp(-float(self.logits[image, query])))
+                losses.append(-best * math.log(chance) - (1 - best) * math.log(1 - chance))
+        term = region_overlap_loss(self.logits, predicted, target, self.mask)["region_weight"]
+        assert float(term) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+    def test_boxes_get_no_gradient_and_images_without_boxes_say_nothing(self):
+        predicted, target = self.boxes()
+        predicted.requires_grad_()
+        logits = self.logits.clone().requires_grad_()
+        region_overlap_loss(logits, predicted, target, self.mask)["region_weight"].backward()
+        assert predicted.grad is None
+        assert logits.grad[2].abs().sum() == 0
+        assert logits.grad[:2].abs().min() > 0
+        none = torch.zeros(3, 2, dtype=torch.bool)
+        assert float(region_overlap_loss(self.logits, predicted, target, none)["region_weight"].detach()) == 0
+
+
+def slow_iou(a, b):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0, width) * max(0, height)
+    return float(shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared))
 
 
 def weights_of_boxes():

@@ -10,8 +10,9 @@ from recognizer.encoder import Encoder
 from tests.training.runs import CPU, SIZE, first_batch, make_config, make_loader, make_model, write_model
 from training.engine import Engine
 from training.errors import TrainingError
+from training.matcher import match
 from training.model import GroundedModel
-from training.objective import repeat_descriptions
+from training.objective import first_copies
 from training.text_reader import FrozenReader, LearningReader
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -150,14 +151,20 @@ def test_another_run_from_the_same_encoder_knows_its_texts():
     assert (second.encoded, other.encoded) == ([], ["a"])
 
 
-def test_copies_of_a_box_are_described_like_it(tiny_model, pictures):
-    batch = first_batch(make_config(tiny_model, pictures))
-    count = len(batch.descriptions)
-    described = repeat_descriptions(torch.arange(count)[:, None].float(), batch, 3)
-    assert described.embeddings[:, 0].tolist() == [row for row in range(count) for _ in range(3)]
-    for place, (image, slot) in enumerate(described.description_box.tolist()):
-        assert (image, slot // 3) == tuple(batch.description_box[place // 3].tolist())
-        assert slot % 3 == place % 3
+def test_of_the_copies_of_a_box_the_first_is_described():
+    torch.manual_seed(0)
+    predicted, boxes = torch.rand(4, 12, 4), torch.rand(4, 3, 4)
+    mask = torch.tensor([[True, True, True], [True, False, True], [False, False, False], [True, True, False]])
+    repeated = match(predicted, boxes.repeat_interleave(3, 1), mask.repeat_interleave(3, 1))
+    found = first_copies(repeated, 3)
+    assert torch.equal(found.matched, mask)
+    for image in range(4):
+        for box in range(3):
+            query = int(found.query_of_box[image, box])
+            if mask[image, box]:
+                assert repeated.query_of_box[image, 3 * box] == query
+                assert found.box_of_query[image, query] == box
+    assert (found.box_of_query >= 0).sum() == mask.sum()
 
 
 def test_the_model_has_no_part_of_a_frozen_encoder(tiny_model, pictures):
