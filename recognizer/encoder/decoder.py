@@ -56,6 +56,9 @@ class DecoderSettings(BaseModel):
     anchors: WindowSettings | None = Field(
         default=None, description="Windows as reference points: one query each, that starts from its window's tokens."
     )
+    counts_from: float = Field(
+        default=0.5, gt=0, lt=1, description="Region weight, as trained, that an encoder gives out as 0.5."
+    )
     residual: ResidualSettings | None = Field(
         default=None, description="Keep the tower's own vectors and add to them, rather than replace them."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -193,10 +194,11 @@ class Encoder:
         )
 
     def _decode(self, decoder: GroundingDecoder, normalized: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
-        tower = self._image_tower
+        tower, counts_from = self._image_tower, decoder.settings.counts_from
         given = tower.decoder_input(normalized, dense=decoder.settings.residual is not None)
         with autocast(self.device, enabled=self.precision == "bf16"):
             grounded = decoder(given, tower.project)
+        weight = (grounded.region_weight_logits - math.log(counts_from / (1 - counts_from))).sigmoid()
         height, width = self.input_size_hw
         shares = cxcywh_to_xyxy(grounded.boxes_cxcywh).clamp(0, 1).cpu().numpy()
         boxes = shares * np.array([width, height, width, height], dtype=np.float32)
@@ -205,7 +207,7 @@ class Encoder:
             image=grounded.image.cpu().numpy(),
             regions=grounded.regions.cpu().numpy(),
             boxes_xyxy=np.stack([frame.to_displayed(own) for frame, own in zip(frames, boxes, strict=True)]),
-            region_weight=visible * grounded.region_weight_logits.sigmoid().cpu().numpy(),
+            region_weight=visible * weight.cpu().numpy(),
         )
 
     def _certainty(self, vectors: Tensor) -> NDArray[np.float32] | np.float32:

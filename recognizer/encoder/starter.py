@@ -23,7 +23,7 @@ from recognizer.encoder.weights import starter_image_weights, starter_text_folde
 from recognizer.encoder.windows import WindowSettings
 
 STARTER = "starter"
-CONSE = "conse"
+CONSE, GROUNDED = "conse", "grounded"
 GROUNDED_FILE = Path(__file__).parent / "starter_grounded.safetensors"
 CLASSES_FILE = Path(__file__).parent / "starter_classes.safetensors"
 # Of the softmax over categories: the least negative log-likelihood on the development fold of the stamps.
@@ -61,7 +61,7 @@ class StarterSettings:
     certain_length: float = 0.8
     templates: tuple[str, ...] = ("a photo of a {}.",)
     windows: WindowSettings = field(default_factory=lambda: WindowSettings(divisions=10, sizes=(3, 5)))
-    pretrained: str = CONSE
+    pretrained: str = GROUNDED
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -69,7 +69,7 @@ class StarterSettings:
         Raises:
             EncoderError: If one is out of its range.
         """
-        if self.pretrained not in ("grounded", CONSE):
+        if self.pretrained not in (GROUNDED, CONSE):
             raise EncoderError(f"pretrained {self.pretrained!r} is no starter encoder; use grounded or conse")
         for size in (self.input_size, self.whole_size):
             if size < _INPUT_MULTIPLE or size % _INPUT_MULTIPLE:

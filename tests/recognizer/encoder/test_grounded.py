@@ -73,6 +73,19 @@ def test_the_way_through_the_file_changes_nothing(checkpoints, tmp_path):
     assert back.to_bytes() == trained.to_bytes()
 
 
+def test_the_weight_from_which_a_region_counts_is_given_out_as_half(checkpoints, tmp_path):
+    weights = []
+    for number, counts_from in enumerate((0.5, 0.25)):
+        settings = GRAIN.model_copy(update={"counts_from": counts_from})
+        path = tmp_path / f"{number}.safetensors"
+        path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
+        encoder = Encoder.load(str(path), device="cpu", precision="fp32")
+        square = Image.new("RGB", (56, 56), "red")
+        weights.append(encoder.encode_images([square]).region_weight.astype(float))
+    trained, given_out = weights
+    assert np.allclose(given_out, trained / (trained + (1 - trained) / 3), atol=1e-5)  # odds times 3
+
+
 def test_a_memory_finds_its_trained_encoder_again(checkpoints, tmp_path):
     path = tmp_path / "trained.safetensors"
     path.write_bytes(trained_file(checkpoints, "tiny-vit", GRAIN).to_bytes())

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable, StarterSettings, WindowSettings, weights
 from recognizer.encoder.class_space import ClassSpace
 from recognizer.encoder.classifier_image import fold_batch_norms
-from recognizer.encoder.starter import CLASSES_FILE, _load_classifier
+from recognizer.encoder.grounded import GroundedFile
+from recognizer.encoder.starter import CLASSES_FILE, GROUNDED_FILE, _load_classifier
 from training.starter_classes import class_vectors
 
 TEXTS = ["tench", "A photo of a CAT, which has whiskers.", "", "naïve café 🦩", "word " * 300]
@@ -80,11 +81,12 @@ def test_an_object_is_named_and_found(starter, photos):
         with Image.open(photos / f"{picture}.jpg") as photograph:
             features = starter.encode_images([photograph])
         assert names[int((features.image @ vectors.T).argmax())] == name
-        assert features.regions.shape == (1, 100, 1384)
+        assert features.regions.shape == (1, 51, 1384)
 
 
 def test_settings_reach_the_encoder(pictures):
-    settings = StarterSettings(input_size=96, whole_size=96, windows=WindowSettings(divisions=3, sizes=(1,)))
+    windows = WindowSettings(divisions=3, sizes=(1,))
+    settings = StarterSettings(input_size=96, whole_size=96, windows=windows, pretrained="conse")
     encoder = Encoder.load(starter=settings, device="cpu", precision="fp32")
     features = encoder.encode_images([pictures[3]])
     assert encoder.input_size_hw == (96, 96)
@@ -99,11 +101,35 @@ def test_settings_reach_the_encoder(pictures):
 
 
 def test_windows_and_templates_leave_the_fingerprint_alone(starter):
+    conse = Encoder.load("starter", "conse", device="cpu", precision="fp32")
     settings = {"certain_length": 0.0, "templates": ("a {}",), "windows": WindowSettings(sizes=(7,))}
-    other = Encoder.load(starter=StarterSettings(**settings))
-    assert other.card.fingerprint == starter.card.fingerprint
+    other = Encoder.load(starter=StarterSettings(**settings, pretrained="conse"))
+    assert other.card.fingerprint == conse.card.fingerprint
     assert other.encode_images([Image.new("RGB", (9, 9))]).region_weight.min() == 1
+    assert Encoder.load(starter=StarterSettings(**settings)).card.fingerprint == starter.card.fingerprint
     assert Encoder.load(starter=StarterSettings(temperature=0.7)).card.fingerprint != starter.card.fingerprint
+    assert conse.card.fingerprint != starter.card.fingerprint
+
+
+def test_the_trained_starter_adds_to_the_untrained_one(starter, photos):
+    conse = Encoder.load("starter", "conse", device="cpu", precision="fp32")
+    assert starter.encode_texts(["a cat"]).tolist() == conse.encode_texts(["a cat"]).tolist()
+    with Image.open(photos / "cat.jpg") as photograph:
+        trained, untrained = starter.encode_images([photograph]), conse.encode_images([photograph])
+    np.testing.assert_allclose(trained.image[:, 384:], untrained.image[:, 384:], atol=1e-5)
+    assert 0.5 < float(trained.image[0] @ untrained.image[0]) < 0.99
+    assert len(np.unique(trained.region_weight)) > 25
+    with Image.open(photos / "coffee.jpg") as photograph:
+        other = starter.encode_images([photograph])
+    assert np.abs(other.boxes_xyxy / 600 - trained.boxes_xyxy / 451).max() > 0.05  # boxes follow what is seen
+
+
+def test_the_shipped_weights_say_how_they_were_made_and_are_small():
+    trained = GroundedFile.read(GROUNDED_FILE)
+    assert trained.base["settings"]["pretrained"] == "conse"
+    assert {"config", "steps", "seconds", "hardware", "metrics", "data"} <= trained.card.keys()
+    assert {str(tensor.dtype) for tensor in trained.tensors.values()} == {"torch.float16"}
+    assert GROUNDED_FILE.stat().st_size + CLASSES_FILE.stat().st_size < 30e6
 
 
 @pytest.mark.parametrize(
