@@ -65,10 +65,16 @@ def build(
     model: Annotated[
         str | None,
         typer.Option(
-            help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR; default: the memory's, or starter."
+            help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR, or a .safetensors file of `train`; "
+            "default: the memory's, or starter."
         ),
     ] = None,
-    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or checkpoint file.")] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            help="open_clip tag or checkpoint file; for starter: grounded (trained, the default) or conse (untrained)."
+        ),
+    ] = None,
     templates: Annotated[Path | None, typer.Option(help="One template per line, {} or {c} for the name.")] = None,
     format: Annotated[
         str, typer.Option(help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco, folder.")

@@ -1,1 +1,1 @@
-"""Teaching the encoder: grounded scenes, composed from picture packages, on which it is trained and measured."""
+"""Teaching the encoder: data, matching, losses and the loop, and scenes composed from picture packages to train on."""

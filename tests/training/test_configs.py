@@ -28,7 +28,14 @@ def test_every_config_loads_builds_and_takes_two_steps(path, tiny_model, tmp_pat
         smaller += ["decoder.layers=1"] if config.decoder else []
     if config.data.cache is not None:
         smaller += [f"data.cache={tmp_path / 'cache'}"]
-    quick = ["batch_size=2", "schedule.epochs=1", "data.workers=0", "evaluation.development=[]", "evaluation.held_out=[]", f"data.train=[{data}]"]
+    quick = [
+        "batch_size=2",
+        "schedule.epochs=1",
+        "data.workers=0",
+        "evaluation.development=[]",
+        "evaluation.held_out=[]",
+        f"data.train=[{data}]",
+    ]
     result = train_from_file(path, [*smaller, *quick], output=tmp_path / "run", device="cpu")
     assert result.steps == 2
     loaded = Encoder.load(str(result.encoder), device="cpu", precision="fp32")
