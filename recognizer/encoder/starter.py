@@ -96,7 +96,7 @@ class StarterSettings:
         unknown = set(values) - {known.name for known in fields(cls)}
         if unknown:
             raise EncoderError(f"unknown starter settings {sorted(unknown)}")
-        chosen = dict(values)
+        chosen = {"pretrained": CONSE, **values}  # specs older than the trained starter do not say it
         if "templates" in chosen:
             chosen["templates"] = tuple(chosen["templates"])
         if "windows" in chosen:

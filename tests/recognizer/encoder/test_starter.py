@@ -124,6 +124,13 @@ def test_the_trained_starter_adds_to_the_untrained_one(starter, photos):
     assert np.abs(other.boxes_xyxy / 600 - trained.boxes_xyxy / 451).max() > 0.05  # boxes follow what is seen
 
 
+def test_a_spec_from_before_there_was_a_trained_starter_means_the_untrained_one():
+    settings = StarterSettings().to_json()
+    assert StarterSettings.from_json(settings).pretrained == "grounded"
+    del settings["pretrained"]
+    assert StarterSettings.from_json(settings).pretrained == "conse"
+
+
 def test_the_shipped_weights_say_how_they_were_made_and_are_small():
     trained = GroundedFile.read(GROUNDED_FILE)
     assert trained.base["settings"]["pretrained"] == "conse"
