@@ -69,12 +69,7 @@ def build(
             "default: the memory's, or starter."
         ),
     ] = None,
-    pretrained: Annotated[
-        str | None,
-        typer.Option(
-            help="open_clip tag or checkpoint file; for starter: grounded (trained, the default) or conse (untrained)."
-        ),
-    ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or file; starter: grounded or conse.")] = None,
     templates: Annotated[Path | None, typer.Option(help="One template per line, {} or {c} for the name.")] = None,
     format: Annotated[
         str, typer.Option(help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco, folder.")
