@@ -86,14 +86,26 @@ def nearest_rows(queries, vectors, k):
 
 def giou_of_two(a, b):
     """Generalised IoU of two xyxy boxes with sides of at least 0; a ratio of two zero areas is 0."""
+    union = box_area(a) + box_area(b) - shared_area(a, b)
+    hull = box_area((min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])))
+    return iou_of_two(a, b) - ((hull - union) / hull if hull > 0 else 0.0)
 
-    def area(x0, y0, x1, y1):
-        return max(x1 - x0, 0.0) * max(y1 - y0, 0.0)
 
-    shared = area(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
-    hull = area(min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
-    union = area(*a) + area(*b) - shared
-    return (shared / union if union > 0 else 0.0) - ((hull - union) / hull if hull > 0 else 0.0)
+def iou_of_two(a, b):
+    """IoU of two xyxy boxes with sides of at least 0; a ratio of two zero areas is 0."""
+    union = box_area(a) + box_area(b) - shared_area(a, b)
+    return shared_area(a, b) / union if union > 0 else 0.0
+
+
+def shared_area(a, b):
+    """Area that two xyxy boxes share."""
+    return box_area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+
+
+def box_area(box_xyxy):
+    """Area of an xyxy box, 0 where it is turned inside out."""
+    x0, y0, x1, y1 = box_xyxy
+    return max(x1 - x0, 0.0) * max(y1 - y0, 0.0)
 
 
 def corners(box_cxcywh):

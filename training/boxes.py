@@ -1,4 +1,4 @@
-"""Boxes as tensors: formats, clipping and generalised IoU. Knows no images, no queries and no losses.
+"""Boxes as tensors: IoU and generalised IoU. Knows no images, no queries and no losses.
 
 Formats, always the last dimension: `xyxy` is (x0, y0, x1, y1), `cxcywh` is (centre x, centre y, width, height). The
 frame is the caller's: nothing here depends on whether a unit is a pixel or a share of the image.
@@ -10,19 +10,6 @@ import torch
 from torch import Tensor
 
 from recognizer.encoder.boxes import cxcywh_to_xyxy as cxcywh_to_xyxy
-
-
-def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
-    """Convert (..., 4) boxes from corners to centre and size, same dtype and frame."""
-    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
-    return torch.cat([(low + high) / 2, high - low], dim=-1)
-
-
-def clip_xyxy(boxes_xyxy: Tensor, *, width: float, height: float) -> Tensor:
-    """Move the corners of (..., 4) boxes into [0, width] x [0, height]; a box outside is left with no area."""
-    x0, y0, x1, y1 = boxes_xyxy.unbind(-1)
-    inside = [x0.clamp(0, width), y0.clamp(0, height), x1.clamp(0, width), y1.clamp(0, height)]
-    return torch.stack(inside, dim=-1)
 
 
 def giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:

@@ -155,13 +155,17 @@ class Engine:
         return loss, shown
 
     def _average_gradients(self) -> None:
-        """Average over the ranks, in one transfer; a weight that took no part on a rank has gradient 0 there."""
-        parameters = list(self._model.trained.values())
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        """Average over the ranks, in one transfer; a weight that took no part on a rank has gradient 0 there.
+
+        One that took part on none keeps no gradient, so that AdamW does not decay what the loss never sees.
+        """
         if world_size() == 1:
             return
+        parameters = list(self._model.trained.values())
+        took_part = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=self._device)
+        for parameter, ranks in zip(parameters, all_reduce_sum(took_part).tolist(), strict=True):
+            if ranks and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         mean = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
         for gradient, part in zip(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,26 @@ from training.losses import (
 )
 from training.matcher import Matches, match
 from training.outputs import Outputs, Regions
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The kind of the contrastive terms: InfoNCE, or sigmoid losses where there is a bias."""
+
+    log_scale: Tensor
+    bias: Tensor | None
+
+    def of_captions(self, images: Tensor, captions: Tensor, ids: Tensor) -> Terms:
+        """Contrast images with captions."""
+        if self.bias is None:
+            return image_text_contrastive(images, captions, ids, self.log_scale)
+        return image_text_sigmoid(images, captions, ids, self.log_scale, self.bias)
+
+    def of_regions(self, regions: Tensor, matches: Matches, descriptions: Descriptions) -> Terms:
+        """Contrast matched regions with descriptions."""
+        if self.bias is None:
+            return region_description_contrastive(regions, matches, descriptions, self.log_scale)
+        return region_description_sigmoid(regions, matches, descriptions, self.log_scale, self.bias)
 
 
 def compute_terms(
@@ -43,14 +65,12 @@ def compute_terms(
         bias: scalar, for the sigmoid losses.
     """
     terms: Terms = {}
+    contrast = Contrast(log_scale, bias)
     if "image_text" in wanted:
         ids = hash_texts(batch.captions).to(outputs.images.device)
-        if bias is None:
-            terms |= image_text_contrastive(outputs.images, outputs.captions, ids, log_scale)
-        else:
-            terms |= image_text_sigmoid(outputs.images, outputs.captions, ids, log_scale, bias)
+        terms |= contrast.of_captions(outputs.images, outputs.captions, ids)
     if outputs.regions is not None and wanted - {"image_text"}:
-        found = _region_terms(outputs.regions, outputs.descriptions, batch, config, wanted, log_scale, bias)
+        found = _region_terms(outputs.regions, outputs.descriptions, batch, config, wanted, contrast)
         terms |= {name: term for name, term in found.items() if name in wanted}
     return terms
 
@@ -61,8 +81,7 @@ def _region_terms(
     batch: Batch,
     config: LossConfig,
     wanted: frozenset[str],
-    log_scale: Tensor,
-    bias: Tensor | None,
+    contrast: Contrast,
 ) -> Terms:
     copies = config.queries_per_box
     boxes_cxcywh = batch.boxes_cxcywh.repeat_interleave(copies, dim=1)
@@ -83,11 +102,7 @@ def _region_terms(
     if "region_description" in wanted:
         own = first_copies(matches, copies)
         ids = hash_texts(batch.descriptions).to(embeddings.device)
-        described = Descriptions(embeddings, ids, batch.description_box)
-        if bias is None:
-            terms |= region_description_contrastive(regions.embeddings, own, described, log_scale)
-        else:
-            terms |= region_description_sigmoid(regions.embeddings, own, described, log_scale, bias)
+        terms |= contrast.of_regions(regions.embeddings, own, Descriptions(embeddings, ids, batch.description_box))
     return terms
 
 

@@ -110,7 +110,10 @@ def gradients(config, batch, *, train=True):
     engine = Engine(model, config, CPU, steps_per_epoch=10)
     torch.manual_seed(1)
     terms = engine.backward(batch)
-    return terms, {name: parameter.grad.clone() for name, parameter in model.trained.items()}
+    return terms, {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        for name, parameter in model.trained.items()
+    }
 
 
 def largest_difference(some, others):

@@ -67,6 +67,16 @@ def test_a_batch_without_boxes_teaches_the_images(tiny_model, pictures):
     assert found["image.conv1.weight"].abs().max() > 0
 
 
+def test_weights_that_the_loss_never_sees_are_not_decayed(tiny_model, pictures):
+    config = make_config(tiny_model, pictures, optimizer={"weight_decay": 0.5, "lr": 0.1, "start_lr": 0.1})
+    model = make_model(config).train()
+    before = {name: value.detach().clone() for name, value in model.trained.items()}
+    Engine(model, config, CPU, steps_per_epoch=10).step(first_batch(config))
+    still = {name for name, value in model.trained.items() if torch.equal(value, before[name])}
+    assert "image.proj" in still  # GRAIN's image vector comes from the decoder
+    assert "image.conv1.weight" not in still
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -396,7 +396,7 @@ class TestRegionOverlap:
         for image, slots in ((0, (0, 1)), (1, (0,))):
             for query in range(4):
                 one = reference.corners(predicted[image, query])
-                best = max(slow_iou(one, reference.corners(target[image, slot])) for slot in slots)
+                best = max(reference.iou_of_two(one, reference.corners(target[image, slot])) for slot in slots)
                 chance = 1 / (1 + math.exp(-float(self.logits[image, query])))
                 losses.append(-best * math.log(chance) - (1 - best) * math.log(1 - chance))
         term = region_overlap_loss(self.logits, predicted, target, self.mask)["region_weight"]
@@ -412,12 +412,6 @@ class TestRegionOverlap:
         assert logits.grad[:2].abs().min() > 0
         none = torch.zeros(3, 2, dtype=torch.bool)
         assert float(region_overlap_loss(self.logits, predicted, target, none)["region_weight"].detach()) == 0
-
-
-def slow_iou(a, b):
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0, width) * max(0, height)
-    return float(shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared))
 
 
 def weights_of_boxes():
