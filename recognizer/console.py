@@ -51,8 +51,9 @@ def user_errors() -> tuple[type[BaseException], ...]:
     """Return the errors whose message is meant for the user and needs no traceback."""
     from memory import MemoryStoreError
     from recognizer.errors import RecognizerError
+    from rerank.errors import RerankError
 
-    return MemoryStoreError, RecognizerError, OSError, ValueError
+    return MemoryStoreError, RecognizerError, RerankError, OSError, ValueError
 
 
 def _cell(value: str, widest: int) -> str:

@@ -8,6 +8,8 @@ RecognizerError                 anything the command line prints as one sentence
   results.ResultsError          an output that cannot be written, a run that cannot be resumed
   labelled.LabelledSetError     labelled images that fit no category
   building.TemplateError        a template file without placeholders
+  reranking.RerankNotConfigured reranking without an MLLM
+  rerank_file.ResultsUnreadable a file to rerank that holds no results
 """
 
 from __future__ import annotations

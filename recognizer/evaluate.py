@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,14 @@ from recognizer.labelled import Matched
 from recognizer.metrics import Accuracy, confusions, measure, truth_ranks
 from recognizer.pipeline import encode_files, in_batches
 from recognizer.recognizer import Recognizer, reference_features
+from recognizer.rerank_evaluation import RerankEvaluation, evaluate_reranking
+from recognizer.rerank_stage import RowBatch
+from recognizer.reranking import RankedImage
+from recognizer.results import BatchTiming
 from recognizer.score import Scorer
+
+if TYPE_CHECKING:
+    from rerank.reranker import MllmReranker
 
 NAMES = "names"
 CONTROL = "+ shuffled descriptions (control)"
@@ -45,8 +53,9 @@ class Evaluation:
         images: how many images were ranked.
         failed: how many could not be decoded, by error code.
         unmatched: labels that are no category, with the number of their images.
-        per_class: recall of each category under the last row, in the memory's order.
-        confusions: the most frequent (truth, prediction, count) under the last row.
+        per_class: recall of each category under the last row before reranking, in the memory's order.
+        confusions: the most frequent (truth, prediction, count) under that row.
+        rerank: what an MLLM added to the order of `run`; None where none was asked.
     """
 
     rows: Mapping[str, Accuracy]
@@ -55,16 +64,23 @@ class Evaluation:
     unmatched: Mapping[str, int]
     per_class: Sequence[ClassRecall]
     confusions: Sequence[tuple[str, str, int]]
+    rerank: RerankEvaluation | None = None
 
 
 def evaluate(
-    recognizer: Recognizer, labelled: Matched, *, progress: Callable[[int], None] | None = None, seed: int = 0
+    recognizer: Recognizer,
+    labelled: Matched,
+    *,
+    reranker: MllmReranker | None = None,
+    progress: Callable[[int], None] | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Rank the true category of every image under each way of scoring.
 
     Args:
         recognizer: encoder, memory and settings.
         labelled: images with the rows of their categories.
+        reranker: an MLLM that orders the candidates that `run` would find.
         progress: called with the number of images done since the last call.
         seed: of the shuffling and of the bootstrap.
 
@@ -73,6 +89,8 @@ def evaluate(
     """
     scorers = make_scorers(recognizer, seed=seed)
     ranks: dict[str, list[NDArray[np.int64]]] = {name: [] for name in scorers}
+    retrieved: list[RowBatch] = []
+    retrieved_ranks: list[NDArray[np.int64]] = []
     predicted: list[int] = []
     truth: list[int] = []
     failed: dict[str, int] = {}
@@ -94,20 +112,42 @@ def evaluate(
                 scores = scorer.score(batch.features, exclude=batch.hashes)
                 ranks[name].append(truth_ranks(scores, rows))
             predicted.extend(scores.argmax(1).tolist())
+            if reranker is not None:
+                items = [batch.items[position] for position in batch.positions]
+                found = recognizer.rows(batch.features, [item.key for item in items], exclude=batch.hashes)
+                images = [RankedImage(item, digest) for item, digest in zip(items, batch.hashes, strict=True)]
+                retrieved.append(RowBatch(done, list(found), images, BatchTiming(decode_s=0, encode_s=0, score_s=0)))
+                scores = recognizer.scorer.score(batch.features, exclude=batch.hashes)
+                retrieved_ranks.append(truth_ranks(scores, rows))
         done += len(batch.items)
         if progress:
             progress(len(batch.items))
     if not truth:
         raise ValueError(f"none of the {done} images could be decoded: {failed}")
     ranked = {name: np.concatenate(parts) for name, parts in ranks.items()}
-    names = [category.name for category in recognizer.memory.vectors.categories]
+    categories = recognizer.memory.vectors.categories
+    names = [category.name for category in categories]
+    measured = {name: measure(values, np.array(truth), seed=seed) for name, values in ranked.items()}
+    reranked = None
+    if reranker is not None:
+        reranked = evaluate_reranking(
+            retrieved,
+            truth,
+            np.concatenate(retrieved_ranks),
+            categories=categories,
+            reranker=reranker,
+            settings=recognizer.settings,
+            seed=seed,
+        )
+        measured |= reranked.rows
     return Evaluation(
-        rows={name: measure(values, np.array(truth), seed=seed) for name, values in ranked.items()},
+        rows=measured,
         images=len(truth),
         failed=failed,
         unmatched=labelled.unmatched,
         per_class=_per_class(names, np.array(truth), ranked[name]),
         confusions=confusions([names[row] for row in truth], [names[row] for row in predicted]),
+        rerank=reranked,
     )
 
 

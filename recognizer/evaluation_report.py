@@ -11,7 +11,10 @@ from pathlib import Path
 from recognizer.console import table
 from recognizer.evaluate import Evaluation
 from recognizer.metrics import Interval
+from recognizer.rerank_evaluation import RerankEvaluation
 from recognizer.results.tables import neutralise
+
+MOST_CHANGES = 10
 
 
 def print_lines(evaluation: Evaluation) -> Iterator[str]:
@@ -22,12 +25,24 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
     ]
     yield table(["score", "top-1", "top-5", "mean per-class recall", "median rank"], rows)
     yield f"\n{evaluation.images} images; 95 % bootstrap intervals in brackets"
+    if evaluation.rerank is not None:
+        yield from _rerank_lines(evaluation.rerank)
     if evaluation.confusions:
         yield "\n" + table(["truth", "taken for", "images"], [[t, p, str(n)] for t, p, n in evaluation.confusions])
     for code, number in evaluation.failed.items():
         yield f"{number} images could not be decoded ({code})"
     for label, number in evaluation.unmatched.items():
         yield f"{number} images left out: {label!r} is no category of the memory"
+
+
+def _rerank_lines(rerank: RerankEvaluation) -> Iterator[str]:
+    share = "nothing to gain" if rerank.ceiling_share is None else f"{rerank.ceiling_share:.0%} of the oracle's gain"
+    yield f"rerank: {share}; {rerank.cost.summary()}"
+    if rerank.changes:
+        changed = [
+            [c.category, str(c.images), f"{c.before:.2f}", f"{c.after:.2f}"] for c in rerank.changes[:MOST_CHANGES]
+        ]
+        yield "\n" + table(["category", "images", "top-1 before", "after rerank"], changed)
 
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
@@ -47,6 +62,12 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
         "unmatched": dict(evaluation.unmatched),
         "confusions": [{"truth": t, "predicted": p, "images": n} for t, p, n in evaluation.confusions],
     }
+    if evaluation.rerank is not None:
+        content["rerank"] = {
+            "ceiling_share": evaluation.rerank.ceiling_share,
+            "changes": [asdict(change) for change in evaluation.rerank.changes],
+            "cost": evaluation.rerank.cost.to_dict(),
+        }
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 

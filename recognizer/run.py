@@ -7,14 +7,20 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from memory import Memory
 from recognizer.encoder.precision import choose_device, choose_precision
 from recognizer.images import ImageItem, Listing
 from recognizer.pipeline import EncodedBatch, encode_files
 from recognizer.recognizer import Recognizer
+from recognizer.rerank_stage import RowBatch, rerank_beside
+from recognizer.reranking import RankedImage
 from recognizer.results import Batch, BatchTiming, ErrorRow, Row, RowSink, RunSetup
 from recognizer.settings import Settings
+
+if TYPE_CHECKING:
+    from rerank.reranker import MllmReranker
 
 
 def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: str, precision: str) -> RunSetup:
@@ -33,7 +39,8 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
         command=sys.argv,
         model={"name": memory.encoder.name, "fingerprint": memory.encoder.fingerprint},
         memory={"path": str(info.directory), "version": memory.version, "categories": info.categories},
-        settings=settings.model_dump(mode="json", exclude={"run": {"workers", "batch_size"}})
+        settings=settings.model_dump(mode="json", exclude={"run": {"workers", "batch_size"}, "rerank": True})
+        | {"rerank": settings.rerank.decisive()}
         | {"precision": choose_precision(precision, resolved), "device": resolved.type}
         | {"input_root": os.fsdecode(listing.root)},
         device=str(resolved),
@@ -41,14 +48,27 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
     )
 
 
-def recognize_into(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink) -> Iterator[list[Row]]:
+def recognize_into(
+    recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink, *, reranker: MllmReranker | None = None
+) -> Iterator[list[Row]]:
     """Recognise every image that the sink still wants, write its rows, and yield them, batch by batch.
 
     Args:
         recognizer: encoder, memory and settings.
         items: all images of the run.
         sink: an opened output; not finished here.
+        reranker: puts the candidates in their final order while later batches are encoded; None: retrieval's stays.
     """
+    batches = _recognised(recognizer, items, sink)
+    if reranker is not None:
+        settings = recognizer.settings
+        batches = rerank_beside(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
+    for batch in batches:
+        sink.write(batch.number, batch.rows, timing=batch.timing)
+        yield batch.rows
+
+
+def _recognised(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink) -> Iterator[RowBatch]:
     asked: deque[Batch] = deque()
 
     def batches() -> Iterator[Sequence[ImageItem]]:
@@ -62,8 +82,12 @@ def recognize_into(recognizer: Recognizer, items: Sequence[ImageItem], sink: Row
         started = time.perf_counter()
         rows = batch_rows(recognizer, batch)
         timing = BatchTiming(decode_s=batch.decode_s, encode_s=batch.encode_s, score_s=time.perf_counter() - started)
-        sink.write(asked.popleft().number, rows, timing=timing)
-        yield rows
+        hashes = dict(zip(batch.positions, batch.hashes, strict=True))
+        images = [
+            RankedImage(item, hashes[position]) if position in hashes else None
+            for position, item in enumerate(batch.items)
+        ]
+        yield RowBatch(asked.popleft().number, rows, images, timing)
 
 
 def batch_rows(recognizer: Recognizer, batch: EncodedBatch) -> list[Row]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recognizer.images.limits import ImageLimits
+from recognizer.rerank_settings import RerankSettings
 from recognizer.yaml_settings import SettingsError as SettingsError
 from recognizer.yaml_settings import load_yaml_settings
 
@@ -87,6 +88,7 @@ class Settings(_Section):
     score: ScoreSettings = ScoreSettings()
     run: RunSettings = RunSettings()
     images: ImageLimits = ImageLimits()
+    rerank: RerankSettings = RerankSettings()
 
 
 def load_settings(
@@ -95,11 +97,14 @@ def load_settings(
     """Merge defaults, a base mapping, a YAML file and `a.b=c` overrides into validated settings.
 
     Args:
-        config: a YAML file with the sections `score`, `run` and `images`, or None.
+        config: a YAML file with the sections `score`, `run`, `images` and `rerank`, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
         base: settings that a memory carries, the weakest after the defaults; sections of other parts are passed over.
 
     Raises:
         SettingsError: an unknown key, a bad value, an unreadable file; the message names file or override and remedy.
     """
-    return load_yaml_settings(Settings, config, overrides, base=base)
+    carried = dict(base or {})
+    if isinstance(carried.get("rerank"), str):  # `rerank: always` of a fine-grained memory
+        carried["rerank"] = {"when": carried["rerank"]}
+    return load_yaml_settings(Settings, config, overrides, base=carried)

@@ -18,11 +18,13 @@ class BatchTiming:
         decode_s: reading and decoding, summed over the workers.
         encode_s: the encoder's forward pass.
         score_s: scoring against the memory.
+        rerank_s: reranking, from the batch's turn to its end.
     """
 
     decode_s: float
     encode_s: float
     score_s: float
+    rerank_s: float = 0.0
 
 
 class TimingLog:

@@ -1,0 +1,38 @@
+"""The Typer application that the commands join, and how errors are shown."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from recognizer.console import note, user_errors
+
+app = typer.Typer(
+    name="recognizer",
+    help="Open-vocabulary recognition with evidence: a label file and a folder of images in, ranked categories and the "
+    "regions that speak for them out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+    },
+)
+
+
+def main() -> None:
+    """Run the command line; errors meant for the user are one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        note("interrupted; the same command goes on from here")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as error:
+        if not isinstance(error, user_errors()):
+            raise
+        note(f"error: {error}")
+        sys.exit(2)

@@ -1,0 +1,169 @@
+"""Commands that make, edit and check a memory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recognizer.cli.app import app
+from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionOption
+from recognizer.console import note, table, text_progress
+
+if TYPE_CHECKING:
+    from memory import BuildReport
+
+
+@app.command()
+def build(
+    labels: Annotated[
+        Path, typer.Argument(help="Label file (text, CSV, TSV, JSON, JSONL, COCO) or folder of folders.")
+    ],
+    memory: MemoryOption,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR, or a .safetensors file of `train`; "
+            "default: the memory's, or starter."
+        ),
+    ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or file; starter: grounded or conse.")] = None,
+    templates: Annotated[Path | None, typer.Option(help="One template per line, {} or {c} for the name.")] = None,
+    format: Annotated[
+        str, typer.Option(help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco, folder.")
+    ] = "auto",
+    key: Annotated[str, typer.Option(help="name, or name,group where equal names are told apart by group.")] = "name",
+    exemplars: Annotated[
+        Path | None, typer.Option(help="Few-shot images: DIR/NAME/IMAGE, or a CSV of path,label.")
+    ] = None,
+    index: Annotated[Index | None, typer.Option(help="exact, or hnsw; default: the memory's, or exact.")] = None,
+    fine_grained: Annotated[
+        bool, typer.Option("--fine-grained", help="Store `rerank: always` with the memory.")
+    ] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Make a memory hold the categories of a label file, and only those; texts it knows are not encoded again."""
+    from memory import read_labels
+    from recognizer.building import build_memory, published_manifest, read_templates
+
+    categories = read_labels(labels, format=format, key=key)
+    wordings = read_templates(templates) if templates else None
+    from recognizer.encoder import Encoder
+
+    before = published_manifest(memory)
+    if model is None and pretrained is None and before is not None:
+        encoder = Encoder.from_spec(before.encoder.spec, device=device, precision=precision)
+        wordings = wordings or before.templates
+    else:
+        encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
+    kept = Index(before.index.kind) if before is not None else Index.exact
+    with text_progress() as progress:
+        report = build_memory(
+            categories,
+            memory,
+            encoder=encoder,
+            templates=wordings,
+            exemplars=exemplars,
+            index=(index or kept).value,
+            fine_grained=fine_grained,
+            progress=progress,
+            warn=note,
+        )
+    _print_report(report, memory)
+
+
+@app.command()
+def add(
+    labels: Annotated[Path, typer.Argument(help="Label file with the categories to add.")],
+    memory: MemoryOption,
+    format: Annotated[str, typer.Option(help="As for build.")] = "auto",
+    key: Annotated[str, typer.Option(help="As for build.")] = "name",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Add categories to a memory; only their own texts are encoded."""
+    from memory import Memory, read_labels
+
+    categories = read_labels(labels, format=format, key=key)
+    opened = Memory.open(memory)
+    from recognizer.encoder import Encoder
+
+    encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
+    with text_progress() as progress:
+        report = opened.add(categories, encoder=encoder, progress=progress)
+    _print_report(report, memory)
+
+
+@app.command()
+def remove(
+    names: Annotated[list[str], typer.Argument(help="Names as they are in the memory, or ids.")],
+    memory: MemoryOption,
+) -> None:
+    """Remove categories with their descriptions and exemplars."""
+    from memory import Memory
+
+    removed = Memory.open(memory).remove(names)
+    print(f"removed {len(removed)} categories from {memory}")
+
+
+@app.command()
+def info(
+    memory: MemoryOption, as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False
+) -> None:
+    """Show what a memory holds."""
+    from memory import Memory
+
+    opened = Memory.open(memory)
+    found = asdict(opened.info()) | {"settings": opened.settings}
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2, default=str))
+        return
+    found["encoder"] = (
+        f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
+    )
+    found["templates"] = " | ".join(opened.templates)
+    print(table(["what", "value"], [[key, str(value)] for key, value in found.items()], widest=100))
+
+
+@app.command()
+def verify(memory: MemoryOption) -> None:
+    """Check a memory: files, counts, dimensions, unit norms, orphan rows, fingerprint, index."""
+    from memory import Memory
+
+    findings = Memory.open(memory).verify()
+    print(
+        table(["", "finding"], [["ok" if finding.ok else "BAD", finding.message] for finding in findings], widest=120)
+    )
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    memory: MemoryOption,
+    output: Annotated[str, typer.Option(help="A file, or - for stdout.")] = "-",
+    vectors: Annotated[bool, typer.Option("--vectors", help="With vectors, base64 float32.")] = False,
+) -> None:
+    """Write a memory as JSON lines, sorted; `build` reads them."""
+    from memory import Memory
+
+    opened = Memory.open(memory)
+    if output == "-":
+        opened.export(sys.stdout, vectors=vectors)
+        return
+    with Path(output).open("w", encoding="utf-8", newline="\n") as stream:
+        opened.export(stream, vectors=vectors)
+
+
+def _print_report(report: BuildReport, memory: Path) -> None:
+    recall = f"; recall@10 of the approximate search {report.ann_recall:.3f}" if report.ann_recall is not None else ""
+    texts = f"{report.texts_encoded} encoded, {report.texts_reused} reused, {report.texts_truncated} truncated"
+    print(
+        f"{memory}: {report.categories} categories, {report.descriptions} descriptions; texts: {texts}; "
+        f"{report.seconds:.1f} s{recall}"
+    )

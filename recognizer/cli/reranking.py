@@ -1,0 +1,38 @@
+"""What the commands that rerank share: their flags as settings, and an MLLM that is opened and closed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from recognizer.cli.options import Rerank
+from recognizer.console import note
+
+if TYPE_CHECKING:
+    from recognizer.settings import Settings
+    from rerank.reranker import MllmReranker
+
+
+def rerank_overrides(when: Rerank | None, model: str | None) -> list[str]:
+    """Write the flags as overrides; a model without `--rerank` is used where the settings say so."""
+    flags = {"when": when.value if when else None, "model": model}
+    return [f"rerank.{name}={json.dumps(value)}" for name, value in flags.items() if value is not None]
+
+
+@contextmanager
+def opened_reranker(settings: Settings) -> Iterator[MllmReranker | None]:
+    """Open the MLLM of the settings, None where reranking is off; say in the end what was asked and what it cost."""
+    if settings.rerank.when == "off":
+        yield None
+        return
+    from recognizer.reranking import open_reranker
+
+    note(f"opening {settings.rerank.model} ...")
+    reranker = open_reranker(settings.rerank, warn=note)
+    try:
+        yield reranker
+    finally:
+        reranker.close()
+        note(f"rerank: {reranker.counts.summary()}")

@@ -1,0 +1,111 @@
+"""From a name or an address to a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rerank.mllm import Mllm, MllmUnavailable
+
+Backend = Literal["auto", "transformers", "vllm", "openai"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """How a backend is set up; each takes what concerns it.
+
+    Attributes:
+        revision: commit of a hub model.
+        served_model: name of the model at a server; None: the first it lists.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` (transformers).
+        dtype: `auto` (as stored), `float32`, `bfloat16`, `float16`.
+        batch_size: requests per forward pass (transformers).
+        tensor_parallel_size: GPUs that share the model (vllm).
+        max_num_seqs: requests in flight in the engine (vllm).
+        max_model_len: tokens of prompt and answer (vllm); None: the model's own.
+        enforce_eager: no compilation and no CUDA graphs (vllm): a quicker start, slower answers.
+        image_size: longest side in pixels of the images that will be sent (vllm reserves memory by it).
+        concurrency: requests in flight (openai).
+        timeout_s: per attempt (openai).
+        retries: after the first attempt (openai).
+        jpeg_quality: of the images sent (openai); None: PNG, lossless.
+        api_key_env: environment variable that holds the key (openai).
+    """
+
+    revision: str | None = None
+    served_model: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 8
+    tensor_parallel_size: int = 1
+    max_num_seqs: int = 64
+    max_model_len: int | None = None
+    enforce_eager: bool = False
+    image_size: int = 768
+    concurrency: int = 16
+    timeout_s: float = 60.0
+    retries: int = 2
+    jpeg_quality: int | None = 95
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+def choose_backend(model: str, backend: Backend) -> tuple[Backend, str]:
+    """Tell which backend serves a model: the one given, a prefix such as `vllm:NAME`, a URL, else transformers.
+
+    Returns:
+        The backend, never `auto`, and the model without the prefix.
+    """
+    prefix, separator, rest = model.partition(":")
+    if separator and prefix in ("transformers", "vllm", "openai"):
+        named: Backend = "transformers" if prefix == "transformers" else "vllm" if prefix == "vllm" else "openai"
+        return named, rest
+    if backend != "auto":
+        return backend, model
+    return ("openai" if model.startswith(("http://", "https://")) else "transformers"), model
+
+
+def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto") -> Mllm:
+    """Open a multimodal LLM.
+
+    Args:
+        model: a hub name, a local directory, or the base URL of an OpenAI-compatible server, such as
+            `http://127.0.0.1:8000/v1`; a prefix `transformers:`, `vllm:` or `openai:` chooses the backend.
+        options: how.
+        backend: chosen by `model` where `auto`.
+
+    Raises:
+        MllmUnavailable: package, weights or server are missing; the message says what to do.
+    """
+    chosen, name = choose_backend(model, backend)
+    if not name:
+        raise MllmUnavailable(f"the model {model!r} has no name after its prefix")
+    if chosen == "openai":
+        from rerank.backends.openai_server import OpenAIServer
+
+        return OpenAIServer(
+            base_url=name,
+            model=options.served_model,
+            api_key_env=options.api_key_env,
+            concurrency=options.concurrency,
+            timeout_s=options.timeout_s,
+            retries=options.retries,
+            jpeg_quality=options.jpeg_quality,
+        )
+    if chosen == "vllm":
+        from rerank.backends.vllm_local import VllmLocal
+
+        return VllmLocal(
+            name,
+            revision=options.revision,
+            dtype=options.dtype,
+            tensor_parallel_size=options.tensor_parallel_size,
+            max_num_seqs=options.max_num_seqs,
+            max_model_len=options.max_model_len,
+            enforce_eager=options.enforce_eager,
+            image_size=options.image_size,
+        )
+    from rerank.backends.transformers_local import TransformersLocal
+
+    return TransformersLocal(
+        name, revision=options.revision, device=options.device, dtype=options.dtype, batch_size=options.batch_size
+    )

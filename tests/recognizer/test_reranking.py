@@ -1,0 +1,262 @@
+import dataclasses
+import hashlib
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from recognizer.errors import RecognizerError
+from recognizer.evaluate import evaluate
+from recognizer.images import ImageLimits, list_images
+from recognizer.labelled import Matched
+from recognizer.rerank_evaluation import class_changes
+from recognizer.rerank_settings import RerankSettings
+from recognizer.rerank_stage import MOST_WAITING, RowBatch, rerank_beside
+from recognizer.reranking import (
+    RankedImage,
+    RerankNotConfigured,
+    apply_ranking,
+    candidates_of,
+    margin,
+    require_model,
+    rerank_rows,
+)
+from recognizer.results import BatchTiming, CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
+from recognizer.settings import ScoreSettings, SettingsError, load_settings
+from rerank.base import CONFIDENT, Ranking
+from rerank.mllm import Failure
+from rerank.reranker import MllmReranker
+from tests.rerank.scripted import ScriptedMllm, choice, options, preferring
+
+ALWAYS = RerankSettings(when="always", model="scripted")
+SCORE = ScoreSettings()
+
+
+def piece(term, text, contribution, region=None):
+    return EvidenceRow(
+        term=term, description=text, region=region, box_xyxy=None, value=0.1, weight=1.0, contribution=contribution
+    )
+
+
+def candidate(name, confidence, *pieces, group=""):
+    return CandidateRow(category=name, group=group, score=confidence, confidence=confidence, evidence=pieces)
+
+
+def row(*candidates, path="a.jpg", unknown=None):
+    best = candidates[0]
+    return ResultRow(
+        path=path,
+        label=best.category,
+        confidence=best.confidence,
+        calibrated=unknown is not None,
+        unknown=unknown,
+        candidates=candidates,
+    )
+
+
+CAT_DOG_OWL = row(candidate("cat", 0.4), candidate("dog", 0.3), candidate("owl", 0.1))
+
+
+def test_options_carry_what_the_evidence_says_strongest_first_and_once():
+    shown = candidates_of(
+        row(
+            candidate(
+                "cat",
+                0.4,
+                piece("name", "cat", 0.9),
+                piece("description", "whiskers", 0.01),
+                piece("description", "tail", 0.02),
+                piece("region", "whiskers", 0.03, region=2),
+                piece("region_name", "cat", 0.5, region=1),
+                piece("exemplar", "photo.jpg", 0.4),
+            ),
+            candidate("crane", 0.2, piece("description", "crane", 0.1), group="bird"),
+        )
+    )
+    assert shown[0].descriptions == ("whiskers", "tail")
+    assert (shown[1].descriptions, shown[1].group, shown[1].confidence) == ((), "bird", 0.2)
+
+
+def test_the_candidates_share_what_they_had_together():
+    ranked = apply_ranking(CAT_DOG_OWL, Ranking((1, 0, 2), (0.25, 0.7, 0.05), answer=(0.2, 0.7, 0.1)), "m", score=SCORE)
+    assert [c.category for c in ranked.candidates] == ["dog", "cat", "owl"]
+    assert [c.confidence for c in ranked.candidates] == pytest.approx([0.56, 0.2, 0.04])
+    assert [c.score for c in ranked.candidates] == [0.3, 0.4, 0.1]  # retrieval's, as the evidence adds up to them
+    assert (ranked.label, ranked.confidence) == ("dog", pytest.approx(0.56))
+    assert ranked.rerank == {"status": "ok", "model": "m", "order": [1, 0, 2], "probabilities": [0.7, 0.2, 0.1]}
+
+
+def test_a_failure_leaves_the_row_and_says_why():
+    ranked = apply_ranking(CAT_DOG_OWL, Ranking((0, 1, 2), (0.5, 0.4, 0.1), "timeout"), "m", score=SCORE)
+    assert dataclasses.replace(ranked, rerank=None) == CAT_DOG_OWL
+    assert ranked.rerank == {"status": "timeout", "model": "m", "order": [0, 1, 2]}
+
+
+def test_cached_and_asked_rows_are_the_same_bytes():
+    rows = [
+        apply_ranking(CAT_DOG_OWL, Ranking((1, 0, 2), (0.25, 0.7, 0.05), status), "m", score=SCORE)
+        for status in ("ok", "cached")
+    ]
+    assert encode_row(rows[0]) == encode_row(rows[1])
+
+
+def test_unknown_is_decided_anew():
+    score = ScoreSettings(calibrated=True, unknown_threshold=0.5)
+    before = row(candidate("cat", 0.45), candidate("dog", 0.4), unknown=True)
+    sure = apply_ranking(before, Ranking((1, 0), (0.02, 0.98)), "m", score=score)
+    assert sure.unknown is False
+    kept = apply_ranking(before, Ranking((0, 1), (0.5, 0.5), "timeout"), "m", score=score)
+    assert kept.unknown is True
+
+
+def test_margin_is_of_the_two_best():
+    assert margin(CAT_DOG_OWL.candidates) == pytest.approx(0.1)
+    assert margin(CAT_DOG_OWL.candidates[:1]) == 1
+
+
+@pytest.fixture
+def images(photos):
+    listing = list_images([photos])
+    return [RankedImage(item, hashlib.sha256(item.key_bytes).hexdigest()) for item in listing]
+
+
+def rerank(rows, images, reranker, settings=ALWAYS):
+    return rerank_rows(rows, images, reranker, settings, score=SCORE, limits=ImageLimits())
+
+
+def test_auto_asks_only_where_the_margin_is_small(images):
+    sure = row(candidate("cat", 0.9), candidate("dog", 0.05), path="b.jpg")
+    mllm = preferring(["dog", "cat"])
+    reranker = MllmReranker(mllm, weight=5)
+    auto = RerankSettings(when="auto", model="m", margin=0.2)
+    found = rerank([CAT_DOG_OWL, sure], images[:2], reranker, auto)
+    assert [r.label for r in found] == ["dog", "cat"]
+    assert found[1].rerank == {"status": CONFIDENT, "model": "scripted", "order": [0, 1]}
+    assert (reranker.counts.asked, reranker.counts.skipped) == (1, 1)
+
+
+def test_error_rows_stay_and_a_vanished_file_keeps_its_order(images):
+    error = ErrorRow(path="x", code="E_TRUNCATED", reason="cut")
+    gone = RankedImage(dataclasses.replace(images[0].item, path=b"/nowhere/cat.jpg"), "0")
+    found = rerank([error, CAT_DOG_OWL], [None, gone], MllmReranker(preferring(["dog"])))
+    assert found[0] is error
+    assert found[1].label == "cat"
+    assert found[1].rerank["status"].startswith("unreadable: image: E_")
+
+
+def test_each_image_is_asked_about_with_its_own_pixels(images):
+    """The answer depends on the pixels, so an answer given to the wrong image would show."""
+
+    def choose_one(request):
+        shade = int(np.asarray(request.image).mean())
+        return choice([10 if name == f"shade {shade}" else 1 for _, name in options(request.text)])
+
+    from recognizer.images import decode_image
+
+    shades = [int(np.asarray(decode_image(i.item.path, target_size_hw=(768, 768)).image).mean()) for i in images]
+    names = [f"shade {shade}" for shade in dict.fromkeys(shades)]
+    rows = [row(*(candidate(name, 1 / len(names)) for name in names), path=i.item.key) for i in images]
+    found = rerank(rows, images, MllmReranker(ScriptedMllm(choose_one)))
+    assert [r.label for r in found] == [f"shade {shade}" for shade in shades]
+
+
+def batches(count, images):
+    timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
+    return (RowBatch(n, [dataclasses.replace(CAT_DOG_OWL, path=str(n))], [images[0]], timing) for n in range(count))
+
+
+def test_batches_come_back_in_order_while_later_ones_are_made(images):
+    made = []
+    held = threading.Event()
+
+    def slow(request):
+        held.wait(5)
+        return choice([1, 2, 1])
+
+    def source():
+        for batch in batches(6, images):
+            made.append(batch.number)
+            if batch.number == 5:
+                held.set()  # the last one is made before the first one is answered
+            yield batch
+
+    done = rerank_beside(source(), MllmReranker(ScriptedMllm(slow)), ALWAYS, score=SCORE, limits=ImageLimits())
+    assert [batch.number for batch in done] == list(range(6))
+    assert made == list(range(6))
+
+
+def test_a_slow_mllm_holds_encoding_back_only_after_many_batches(images):
+    reranker = MllmReranker(ScriptedMllm(lambda r: time.sleep(0.001) or choice([1, 2, 1])), rotations=1)
+    done = list(rerank_beside(batches(MOST_WAITING + 5, images), reranker, ALWAYS, score=SCORE, limits=ImageLimits()))
+    assert [batch.number for batch in done] == list(range(MOST_WAITING + 5))
+
+
+def test_a_dead_mllm_loses_no_row(images):
+    reranker = MllmReranker(ScriptedMllm(lambda r: Failure("unreachable")), give_up_after=2)
+    many = [dataclasses.replace(image, sha256=str(n)) for n, image in enumerate(images * 4)]
+    rows = [dataclasses.replace(CAT_DOG_OWL, path=str(n)) for n in range(len(many))]
+    found = rerank(rows, many, reranker)
+    assert [r.path for r in found] == [r.path for r in rows]
+    assert {r.label for r in found} == {"cat"}
+    assert found[-1].rerank["status"] == "skipped: gave up"
+
+
+def test_without_an_mllm_one_sentence_with_an_example_comes_first():
+    with pytest.raises(RerankNotConfigured, match=r"--rerank-model http://127\.0\.0\.1:8000/v1"):
+        require_model(RerankSettings(when="auto"), 5)
+    require_model(RerankSettings(), 5)
+    with pytest.raises(RecognizerError, match="at most 400"):
+        require_model(ALWAYS, 401)
+
+
+def test_a_fine_grained_memory_says_always_and_what_is_given_goes_before():
+    assert load_settings(base={"rerank": "always"}).rerank.when == "always"
+    given = load_settings(base={"rerank": "always"}, overrides=["rerank.margin=0.5"])
+    assert (given.rerank.when, given.rerank.margin) == ("always", 0.5)
+    assert load_settings(base={"rerank": "always"}, overrides=["rerank.when=off"]).rerank.when == "off"
+    with pytest.raises(SettingsError, match="rerank"):
+        load_settings(overrides=["rerank.colour=red"])
+
+
+def test_only_what_decides_the_answer_is_part_of_a_run():
+    a = RerankSettings(when="always", model="m")
+    assert a.decisive() == RerankSettings(when="always", model="m", concurrency=3, timeout_s=1).decisive()
+    assert a.decisive() != RerankSettings(when="always", model="m", rotations=2).decisive()
+    assert RerankSettings(model="m", rotations=2).decisive() == {"when": "off"}
+
+
+def test_eval_adds_reranking_and_its_ceiling(demo_recognizer, photos):
+    listing = list_images([photos])
+    categories = [category.name for category in demo_recognizer.memory.vectors.categories]
+    truth = [n % len(categories) for n in range(len(listing))]
+    answers = {item.path: categories[row] for item, row in zip(listing, truth, strict=True)}
+    settings = demo_recognizer.settings.model_copy(update={"rerank": ALWAYS})
+    demo = type(demo_recognizer)(demo_recognizer.encoder, demo_recognizer.memory, settings=settings)
+    by_shade = {}
+    from recognizer.images import decode_image
+
+    for path, name in answers.items():
+        by_shade[np.asarray(decode_image(path, target_size_hw=(768, 768)).image).tobytes()] = name
+    assert len(by_shade) == len(listing)
+
+    def choose_one(request):
+        name = by_shade[np.asarray(request.image).tobytes()]
+        return choice([1000 if shown == name else 1 for _, shown in options(request.text)])
+
+    reranker = MllmReranker(ScriptedMllm(choose_one), weight=5)
+    found = evaluate(demo, Matched(listing, truth, {}), reranker=reranker)
+    assert list(found.rows)[-2:] == ["+ rerank", "oracle rerank"]
+    assert found.rows["+ rerank"] == found.rows["oracle rerank"]  # this MLLM knows
+    assert found.rerank.ceiling_share == 1
+    assert found.rerank.cost.requests == 5 * len(listing)
+    ignorant = MllmReranker(ScriptedMllm(lambda r: choice([1] * len(r.symbols))))
+    none = evaluate(demo, Matched(listing, truth, {}), reranker=ignorant)
+    assert none.rerank.ceiling_share == pytest.approx(0)
+    assert not none.rerank.changes
+
+
+def test_class_changes_by_hand():
+    truth = np.array([0, 0, 1, 2])
+    found = class_changes(["a", "b", "c"], truth, np.array([1, 3, 2, 1]), np.array([1, 1, 2, 2]))
+    assert [(c.category, c.images, c.before, c.after) for c in found] == [("a", 2, 0.5, 1.0), ("c", 1, 1.0, 0.0)]

@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rerank.choice import (
+    combine_rotations,
+    finalists,
+    fuse,
+    groups,
+    join_rounds,
+    normalised,
+    rotated,
+    rotation_starts,
+)
+from rerank.mllm import Choice
+from tests.rerank.scripted import choice
+
+
+@given(st.integers(1, 20))
+def test_over_all_rotations_each_option_stands_once_in_each_place(count):
+    places = [rotated(count, start) for start in rotation_starts(count)]
+    for place in range(count):
+        assert sorted(row[place] for row in places) == list(range(count))
+
+
+@given(st.integers(1, 20), st.integers(1, 25))
+def test_fewer_rotations_are_distinct_and_begin_with_the_order_given(count, wanted):
+    starts = rotation_starts(count, wanted)
+    assert starts[0] == 0
+    assert len(set(starts)) == len(starts) == min(count, wanted)
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=2, max_size=8), st.floats(-5, 5), st.integers(0, 7))
+def test_a_favour_for_a_place_cancels_over_all_rotations(strength, favour, place):
+    count = len(strength)
+    starts = rotation_starts(count)
+    answers = []
+    for start in starts:
+        weights = [strength[option] for option in rotated(count, start)]
+        weights[place % count] *= math.exp(favour)
+        answers.append(choice(weights))
+    expected = normalised(np.log(np.array(strength)))
+    assert combine_rotations(starts, answers, count) == pytest.approx(expected, abs=1e-9)
+
+
+def test_beginning_with_another_option_changes_nothing():
+    strength = [3.0, 1.0, 0.5]
+    turned = strength[1:] + strength[:1]
+
+    def combined(options):
+        starts = rotation_starts(3)
+        answers = [choice([options[i] * (5 if p == 0 else 1) for p, i in enumerate(rotated(3, s))]) for s in starts]
+        return combine_rotations(starts, answers, 3)
+
+    assert combined(turned) == pytest.approx(np.roll(combined(strength), -1))
+
+
+def test_without_log_probabilities_the_rotations_vote():
+    # Option 1 is chosen twice, in places 1 and 0; option 0 once.
+    answers = [Choice(None, 1), Choice(None, 0), Choice((-0.1, -3.0, -3.0), 1)]
+    found = np.exp(combine_rotations([0, 1, 2], answers, 3))
+    assert found == pytest.approx(np.array([1.5, 2.5, 0.5]) / 4.5)
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-3, 1), st.floats(1e-3, 1)), min_size=1, max_size=20),
+    st.floats(0, 4),
+)
+def test_fusion_is_the_product_of_powers(pairs, weight):
+    answer, confidence = (np.array(column) for column in zip(*pairs, strict=True))
+    slow = [a**weight * c for a, c in zip(answer, confidence, strict=True)]
+    expected = [value / sum(slow) for value in slow]
+    assert fuse(normalised(np.log(answer)), confidence, weight) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_weight_of_zero_leaves_retrieval_and_a_zero_confidence_stays_finite():
+    assert fuse(np.log([0.1, 0.9]), [0.6, 0.4], 0) == pytest.approx([0.6, 0.4])
+    assert np.isfinite(fuse(np.log([0.1, 0.9]), [0.0, 0.0], 1)).all()
+
+
+@given(st.integers(1, 400))
+def test_groups_hold_every_option_once_within_the_limit(count):
+    dealt = groups(count)
+    assert sorted(option for group in dealt for option in group) == list(range(count))
+    assert max(map(len, dealt)) <= 20
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+    assert len(dealt) == math.ceil(count / 20)
+
+
+def test_more_than_two_rounds_are_refused():
+    with pytest.raises(ValueError, match="at most 400"):
+        groups(401)
+
+
+@given(st.integers(21, 120), st.integers(0, 2**32 - 1))
+def test_two_rounds_find_the_distribution_that_all_at_once_would(count, seed):
+    strength = np.random.default_rng(seed).uniform(0.1, 10, count)
+    dealt = groups(count)
+    answers = [normalised(np.log(strength[group])) for group in dealt]
+    final = finalists(dealt, answers)
+    assert len(final) <= 20
+    assert int(strength.argmax()) in final
+    joined = join_rounds(dealt, answers, final, normalised(np.log(strength[final])))
+    assert joined == pytest.approx(normalised(np.log(strength)), abs=1e-9)
