@@ -8,6 +8,7 @@ RecognizerError                 anything the command line prints as one sentence
   results.ResultsError          an output that cannot be written, a run that cannot be resumed
   labelled.LabelledSetError     labelled images that fit no category
   building.TemplateError        a template file without placeholders
+  ranking_data.RankingDataError no question can be made of labelled images
   reranking.RerankNotConfigured reranking without an MLLM
   rerank_file.ResultsUnreadable a file to rerank that holds no results
 """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from memory import Memory
+from recognizer.carried_settings import carried_settings
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.evidence import explain
 from recognizer.results.row import CandidateRow, ResultRow
@@ -39,7 +40,7 @@ class Recognizer:
         memory.require_encoder(encoder.card)
         self.encoder = encoder
         self.memory = memory
-        self.settings = settings or load_settings(base=memory.settings)
+        self.settings = settings or load_settings(base=carried_settings(memory))
         reference = reference_features(encoder) if self.settings.score.center else None
         self.scorer = Scorer(memory.vectors, self.settings.score, reference=reference)
         index = self.settings.run.index

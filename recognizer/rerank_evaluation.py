@@ -83,9 +83,9 @@ def evaluate_reranking(
         for row in batch.rows:
             if isinstance(row, ResultRow):
                 category = categories[truth[number]]
-                place = _place(row, category)
-                after.append(int(before[number]) if place is None else place + 1)
-                oracle.append(int(before[number]) if place is None else 1)
+                place = place_of(row, category)
+                after.append(int(before[number]) if place < 0 else place + 1)
+                oracle.append(int(before[number]) if place < 0 else 1)
                 number += 1
         if progress:
             progress(len(batch.rows))
@@ -114,9 +114,8 @@ def class_changes(names: Sequence[str], truth: Ranks, before: Ranks, after: Rank
     return sorted((c for c in changes if c.before != c.after), key=lambda c: -abs(c.after - c.before) * c.images)
 
 
-def _place(row: ResultRow, category: Category) -> int | None:
-    """Return where a category stands among a row's candidates, counted from 0."""
-    for place, candidate in enumerate(row.candidates):
-        if (candidate.category, candidate.group) == (category.name, category.group):
-            return place
-    return None
+def place_of(row: ResultRow, category: Category) -> int:
+    """Return where a category stands among a row's candidates, counted from 0; -1 where it does not."""
+    names = [(candidate.category, candidate.group) for candidate in row.candidates]
+    truth = (category.name, category.group)
+    return names.index(truth) if truth in names else -1

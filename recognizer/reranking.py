@@ -18,7 +18,7 @@ from rerank.mllm import MOST_OPTIONS, Mllm
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from rerank.reranker import MllmReranker
+    from rerank.reranker import MllmReranker, Question
 
 
 class RerankNotConfigured(RecognizerError):
@@ -126,8 +126,6 @@ def rerank_rows(
         score: the threshold of `unknown`.
         limits: of decoding.
     """
-    from rerank.reranker import Question
-
     ask: dict[int, Question] = {}
     done: list[Row] = list(rows)
     for place, (row, image) in enumerate(zip(rows, images, strict=True)):
@@ -137,12 +135,26 @@ def rerank_rows(
             reranker.counts.add_skipped(1)
             done[place] = replace(row, rerank=_record(reranker.mllm.name, CONFIDENT, range(len(row.candidates))))
         else:
-            ask[place] = Question(image.sha256, _loader(image.item, settings, limits), candidates_of(row))
+            ask[place] = question_of(row, image, settings, limits)
     for place, ranking in zip(ask, reranker.rank_many(list(ask.values())), strict=True):
         row = rows[place]
         if isinstance(row, ResultRow):
             done[place] = apply_ranking(row, ranking, reranker.mllm.name, score=score)
     return done
+
+
+def question_of(row: ResultRow, image: RankedImage, settings: RerankSettings, limits: ImageLimits) -> Question:
+    """Make of a row the question whether its candidates stand in the right order."""
+    from rerank.reranker import Question
+
+    def load() -> Image:
+        try:
+            size = (settings.image_size, settings.image_size)
+            return decode_image(image.item.path, limits=limits, target_size_hw=size).image
+        except ImageError as error:
+            raise OSError(f"{error.code}: {error.reason}") from error
+
+    return Question(image.sha256, load, candidates_of(row))
 
 
 def margin(candidates: Sequence[CandidateRow]) -> float:
@@ -209,14 +221,3 @@ def apply_ranking(row: ResultRow, ranking: Ranking, model: str, *, score: ScoreS
 def _record(model: str, status: str, order: Sequence[int]) -> dict[str, object]:
     """Say in the row what reranking did; `order` holds retrieval's ranks, counted from 0."""
     return {"status": status, "model": model, "order": list(order)}
-
-
-def _loader(item: ImageItem, settings: RerankSettings, limits: ImageLimits) -> Callable[[], Image]:
-    def load() -> Image:
-        try:
-            size = (settings.image_size, settings.image_size)
-            return decode_image(item.path, limits=limits, target_size_hw=size).image
-        except ImageError as error:
-            raise OSError(f"{error.code}: {error.reason}") from error
-
-    return load

@@ -89,6 +89,9 @@ class Settings(_Section):
     run: RunSettings = RunSettings()
     images: ImageLimits = ImageLimits()
     rerank: RerankSettings = RerankSettings()
+    calibration: dict[str, Any] | None = Field(
+        default=None, exclude=True, description="what `calibrate` fitted the score on; for people, changes nothing"
+    )
 
 
 def load_settings(
@@ -99,12 +102,10 @@ def load_settings(
     Args:
         config: a YAML file with the sections `score`, `run`, `images` and `rerank`, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
-        base: settings that a memory carries, the weakest after the defaults; sections of other parts are passed over.
+        base: settings that a memory carries (see `carried_settings`), the weakest after the defaults; sections of
+            other parts are passed over.
 
     Raises:
         SettingsError: an unknown key, a bad value, an unreadable file; the message names file or override and remedy.
     """
-    carried = dict(base or {})
-    if isinstance(carried.get("rerank"), str):  # `rerank: always` of a fine-grained memory
-        carried["rerank"] = {"when": carried["rerank"]}
-    return load_yaml_settings(Settings, config, overrides, base=carried)
+    return load_yaml_settings(Settings, config, overrides, base=base)

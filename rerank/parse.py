@@ -134,11 +134,14 @@ def parse_list(reply: str, names: Sequence[str]) -> Parsed | Unreadable:
     too_long = len(text) > MOST_CHARACTERS
     text = text[:MOST_CHARACTERS]
     rows = _rows(names)
-    reading = _Reading(names, rows)
-    brackets = ""
-    if not _read_strict(text, reading):
-        folded = _fold(text)
-        brackets = _read_loose(folded, reading)
+    reading, brackets = _Reading(names, rows), ""
+    _read_strict(text, reading)
+    if not reading.order or reading.unknown:
+        # Numbers or articles inside the quotes hide names from the grammar.
+        folded, loose = _fold(text), _Reading(names, rows)
+        reason = _read_loose(folded, loose)
+        if len(loose.order) > len(reading.order):
+            reading, brackets = loose, reason
         if not reading.order:
             if not folded.strip():
                 return Unreadable("empty reply")
@@ -171,23 +174,22 @@ def _fold(text: str) -> str:
         if c.isspace() or unicodedata.category(c)[0] != "C"
     )
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold()).translate(_DASHES)
-    return re.sub(r"\s*+(?<=\n)\s*+|\s++", lambda space: "\n" if "\n" in space[0] else " ", plain)
+    return re.sub(r"\s+", lambda space: "\n" if "\n" in space[0] else " ", plain)
 
 
 def _fold_line(text: str) -> str:
     return " ".join(_fold(text).split())
 
 
-def _read_strict(text: str, reading: _Reading) -> bool:
-    """Read the best well-formed list; leave a text without one, or with several of a single name, to the search."""
+def _read_strict(text: str, reading: _Reading) -> None:
+    """Read the best well-formed list, if there is one; several of a single name each are left to the search."""
     lists = [[_unescape(item) for item in re.findall(_STRING, found[1])] for found in _LIST.finditer(text)]
     known = [len({_fold_line(item) for item in items} & reading.rows.keys()) for items in lists]
     most = max(known, default=0)
     if not most or (most == 1 and len(lists) > 1):
-        return False
+        return
     for item in lists[_last(known, most)]:
         reading.take(_fold_line(item), item)
-    return True
 
 
 def _unescape(quoted: str) -> str:
@@ -284,11 +286,11 @@ def _take_cut(rest: str, reading: _Reading) -> bool:
     piece = _CUT.match(rest)
     if not piece or len(piece[1]) < 2:
         return False
-    left = [key for key, rows in reading.rows.items() if any(row not in reading.order for row in rows)]
-    begun = [key for key in left if key.startswith(piece[1])]
+    begun = {row for key, rows in reading.rows.items() if key.startswith(piece[1]) for row in rows}
+    begun.difference_update(reading.order)
     if len(begun) != 1:
         return False
-    reading.take(begun[0])
+    reading.order.extend(begun)
     reading.cut = 1
     return True
 

@@ -18,7 +18,7 @@ from recognizer.cli.options import (
     SetOption,
 )
 from recognizer.cli.reranking import opened_reranker, rerank_overrides
-from recognizer.console import progress_bar
+from recognizer.console import note, progress_bar
 
 
 @app.command("eval")
@@ -38,6 +38,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy on labelled images, each part of the score switched on in turn."""
     from memory import Memory
+    from recognizer.carried_settings import carried_settings
     from recognizer.evaluate import evaluate as run_evaluation
     from recognizer.evaluation_report import print_lines, write_json, write_per_class
     from recognizer.labelled import match_labels, read_labelled
@@ -48,7 +49,7 @@ def evaluate(
     opened = Memory.open(memory)
     labelled = match_labels(read_labelled(folder), opened.vectors.categories)
     given = [*(overrides or []), *rerank_overrides(rerank, rerank_model)]
-    settings = load_settings(config, given, base=opened.settings)
+    settings = load_settings(config, given, base=carried_settings(opened, warn=note))
     require_model(settings.rerank, settings.run.top_k)
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
@@ -59,6 +60,57 @@ def evaluate(
         write_json(evaluation, json_file)
     if per_class:
         write_per_class(evaluation, per_class)
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="FOLDER/LABEL/IMAGE, or a CSV with the columns path and label.")],
+    memory: MemoryOption,
+    output: Annotated[
+        Path | None, typer.Option(help="Settings file; default: in the memory, where `run` finds it.")
+    ] = None,
+    figures: Annotated[Path, typer.Option(help="Folder for the figures and the diagrams.")] = Path("calibration"),
+    rerank_model: RerankModelOption = None,
+    seed: Annotated[int, typer.Option(help="Of the halves and of the categories taken out.")] = 0,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Fit weights, temperature and the threshold of `unknown` on one half of labelled images, report on the other.
+
+    With --rerank-model also the weight of its answers and the margin below which `--rerank auto` asks.
+    """
+    from dataclasses import replace
+
+    from memory import Memory
+    from recognizer.calibration.calibrate import calibrate as run_calibration
+    from recognizer.calibration.calibrate import write
+    from recognizer.calibration.report import print_lines
+    from recognizer.labelled import read_labelled
+    from recognizer.recognizer import Recognizer
+    from recognizer.settings import load_settings
+
+    labelled = read_labelled(folder)
+    opened = Memory.open(memory)
+    given = [*(overrides or []), *rerank_overrides(Rerank.always if rerank_model else Rerank.off, rerank_model)]
+    settings = load_settings(config, given, base=opened.settings)
+    with opened_reranker(settings) as reranker:
+        recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
+        with progress_bar(len(labelled.items), "img", "calibrate") as advance:
+            calibration = run_calibration(recognizer, labelled, seed=seed, progress=advance)
+        if reranker is not None:
+            from recognizer.calibration.asking import fit_reranking
+
+            fitted = Recognizer(
+                recognizer.encoder, opened, settings=settings.model_copy(update={"score": calibration.score})
+            )
+            with progress_bar(len(labelled.items), "img", "ask") as advance:
+                rerank = fit_reranking(fitted, calibration, reranker, progress=advance)
+            calibration = replace(calibration, rerank=rerank)
+    print("\n".join(print_lines(calibration)))
+    written = write(calibration, recognizer, settings=output, figures=figures)
+    print(f"\nsettings: {written}\nfigures:  {figures.resolve()}")
 
 
 @app.command()

@@ -32,6 +32,13 @@ class Rerank(StrEnum):
     always = "always"
 
 
+class AnswerMode(StrEnum):
+    """How an MLLM answers."""
+
+    list = "list"
+    choice = "choice"
+
+
 MemoryOption = Annotated[Path, typer.Option("--memory", help="The memory's directory.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16.")]

@@ -45,6 +45,7 @@ def run(
 ) -> None:
     """Recognise a folder of images; an interrupted run goes on where it stopped."""
     from memory import Memory
+    from recognizer.carried_settings import carried_settings
     from recognizer.images import ImageInputError, list_images
     from recognizer.reranking import require_model
     from recognizer.results import check_output, open_results
@@ -55,7 +56,7 @@ def run(
     flags = {"top_k": top_k, "batch_size": batch_size, "workers": workers}
     given = [f"run.{name}={value}" for name, value in flags.items() if value is not None]
     given += rerank_overrides(rerank, rerank_model)
-    settings = load_settings(config, [*(overrides or []), *given], base=opened.settings)
+    settings = load_settings(config, [*(overrides or []), *given], base=carried_settings(opened, warn=note))
     require_model(settings.rerank, settings.run.top_k)
     if rerank_model and settings.rerank.when == "off":
         note("the MLLM is not asked, as rerank is off; add --rerank auto or --rerank always")
@@ -156,12 +157,13 @@ def why(
 ) -> None:
     """Compare the winner with the runner-up, term by term, and draw the winner's evidence."""
     from memory import Memory
+    from recognizer.carried_settings import carried_settings
     from recognizer.explanation import explain_image
     from recognizer.recognizer import Recognizer
     from recognizer.settings import load_settings
 
     opened = Memory.open(memory)
-    settings = load_settings(config, overrides or [], base=opened.settings)
+    settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note))
     explanation = explain_image(Recognizer.open(opened, settings=settings, device=device, precision=precision), image)
     for heading, rows in explanation.tables():
         print(table(heading, rows) + "\n")

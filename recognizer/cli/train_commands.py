@@ -1,4 +1,4 @@
-"""Commands around training."""
+"""Commands around training: the encoder, and the data to teach an MLLM to rank."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from recognizer.cli.app import app
-from recognizer.cli.options import DeviceOption, SetOption
+from recognizer.cli.options import AnswerMode, DeviceOption, MemoryOption, PrecisionOption, SetOption
+from recognizer.console import progress_bar, table
 
 
 @app.command()
@@ -29,3 +30,46 @@ def train(
         if result.metrics:
             print(result.table())
         print(f"{result.steps} steps; encoder: {result.encoder}")
+
+
+@app.command("rank-data")
+def rank_data(
+    folder: Annotated[Path, typer.Argument(help="FOLDER/LABEL/IMAGE, or a CSV with the columns path and label.")],
+    memory: MemoryOption,
+    output: Annotated[Path, typer.Option(help="Folder for the files.")],
+    k: Annotated[int, typer.Option(help="Options of a question.")] = 5,
+    neighbours: Annotated[int, typer.Option(help="Nearest categories that windows of k slide over.")] = 20,
+    held_out: Annotated[float, typer.Option(help="Share of the categories kept for the held-out part.")] = 0.2,
+    mode: Annotated[
+        AnswerMode, typer.Option(help="list: a sorted list answers; choice: one letter.")
+    ] = AnswerMode.list,
+    seed: Annotated[int, typer.Option(help="Of the parts and of the shuffling.")] = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Write questions with answers for fine-tuning an MLLM to rank: RAR's format, ms-swift, LLaMA-Factory, TRL."""
+    from memory import Memory
+    from recognizer.labelled import match_labels, read_labelled
+    from recognizer.ranking_data import write_ranking_data
+    from recognizer.recognizer import Recognizer
+
+    opened = Memory.open(memory)
+    labelled = match_labels(read_labelled(folder), opened.vectors.categories)
+    recognizer = Recognizer.open(opened, device=device, precision=precision)
+    with progress_bar(len(labelled.items), "img", "rank-data") as advance:
+        report = write_ranking_data(
+            recognizer,
+            labelled,
+            output,
+            k=k,
+            neighbours=neighbours,
+            held_out=held_out,
+            mode=mode.value,
+            seed=seed,
+            progress=advance,
+        )
+    rows = [[part, str(report.categories[part]), str(report.groups[part])] for part in report.groups]
+    print(table(["part", "categories", "questions"], rows))
+    for reason, number in {**report.skipped_images, **report.skipped_groups}.items():
+        print(f"{number} left out: {reason}")
+    print(f"files: {output.resolve()}")

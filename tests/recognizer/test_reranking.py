@@ -6,6 +6,9 @@ import time
 import numpy as np
 import pytest
 
+from memory import Category, Memory
+from recognizer.building import build_memory
+from recognizer.carried_settings import carried_settings
 from recognizer.errors import RecognizerError
 from recognizer.evaluate import evaluate
 from recognizer.images import ImageLimits, list_images
@@ -210,11 +213,14 @@ def test_without_an_mllm_one_sentence_with_an_example_comes_first():
         require_model(ALWAYS, 401)
 
 
-def test_a_fine_grained_memory_says_always_and_what_is_given_goes_before():
-    assert load_settings(base={"rerank": "always"}).rerank.when == "always"
-    given = load_settings(base={"rerank": "always"}, overrides=["rerank.margin=0.5"])
+def test_a_fine_grained_memory_says_always_and_what_is_given_goes_before(starter, tmp_path):
+    names = [Category("cat"), Category("dog")]
+    build_memory(names, tmp_path / "memory", encoder=starter, fine_grained=True)
+    carried = carried_settings(Memory.open(tmp_path / "memory"))
+    assert load_settings(base=carried).rerank.when == "always"
+    given = load_settings(base=carried, overrides=["rerank.margin=0.5"])
     assert (given.rerank.when, given.rerank.margin) == ("always", 0.5)
-    assert load_settings(base={"rerank": "always"}, overrides=["rerank.when=off"]).rerank.when == "off"
+    assert load_settings(base=carried, overrides=["rerank.when=off"]).rerank.when == "off"
     with pytest.raises(SettingsError, match="rerank"):
         load_settings(overrides=["rerank.colour=red"])
 

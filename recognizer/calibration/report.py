@@ -1,0 +1,150 @@
+"""A calibration as lines of text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from recognizer.calibration.assessment import Assessment
+from recognizer.calibration.calibrate import Calibration
+from recognizer.calibration.figures import Reliability
+from recognizer.calibration.rerank import RerankFit
+from recognizer.calibration.terms import TERMS
+from recognizer.console import table
+from recognizer.metrics import Interval
+from recognizer.results.atomic_file import replacing
+
+
+def print_lines(calibration: Calibration) -> Iterator[str]:
+    """Yield the figures before and after, the fitted settings and what they rest on, as text."""
+    before, after = calibration.before, calibration.after
+    rows = [
+        ["top-1", _show(before.top1), _show(after.top1)],
+        ["mean -log p of the truth", _show(before.loss), _show(after.loss)],
+        ["expected calibration error", f"{before.calibration_error:.3f}", f"{after.calibration_error:.3f}"],
+        ["  if calibrated perfectly", f"{before.chance_error:.3f}", f"{after.chance_error:.3f}"],
+        ["area under coverage curve", _show(before.coverage_area), _show(after.coverage_area)],
+        ["AUROC of unknown", _show(before.unknown_auroc), _show(after.unknown_auroc)],
+        ["known kept / unknown found", _rule(before), _rule(after)],
+    ]
+    yield table(["", "before", "after"], rows)
+    fit, report = calibration.fit, calibration.report
+    yield (
+        f"\nfitted on {len(fit.items)} images ({fit.unknown} of them unknown, {len(fit.taken_out)} categories taken "
+        f"out), reported on {len(report.items)} others ({report.unknown} unknown, {len(report.taken_out)} other "
+        "categories taken out); 95 % bootstrap intervals in brackets"
+    )
+    score = calibration.score
+    weights = ", ".join(f"{term} {weight:g}" for term, weight in zip(TERMS, score.weights(), strict=True))
+    yield f"weights: {weights}; temperature {score.temperature:g}"
+    if score.unknown_threshold is None:
+        yield "no threshold of unknown: no image to fit on was unknown"
+    else:
+        yield f"unknown below confidence {score.unknown_threshold:.3g}, best for the mean of kept and found"
+    if calibration.rerank is not None:
+        yield from _rerank_lines(calibration.rerank)
+    if calibration.copies:
+        yield f"{calibration.copies} images are copies of others; copies stay in one half"
+    for code, number in calibration.failed.items():
+        yield f"{number} images could not be decoded ({code})"
+    for label, number in calibration.unmatched.items():
+        yield f"{number} images count as unknown: {label!r} is no category of the memory"
+
+
+def figures(assessment: Assessment) -> dict[str, float | None]:
+    """Return the figures by name; None where one cannot be had, such as the AUROC without unknown images."""
+    found = {
+        "top1": assessment.top1.value,
+        "loss": assessment.loss.value,
+        "calibration_error": assessment.calibration_error,
+        "chance_error": assessment.chance_error,
+        "coverage_area": assessment.coverage_area.value,
+        "unknown_auroc": assessment.unknown_auroc.value,
+    }
+    if assessment.unknown is not None:
+        found["known_kept"] = assessment.unknown.known_kept
+        found["unknown_found"] = assessment.unknown.unknown_found
+    return {name: _number(value) for name, value in found.items()}
+
+
+def write_json(calibration: Calibration, path: Path) -> None:
+    """Write settings, figures with their intervals, bins and both curves.
+
+    Raises:
+        OutputUnusable: the disk refuses.
+    """
+    content = {
+        "score": calibration.score.model_dump(),
+        "rerank": None if calibration.rerank is None else asdict(calibration.rerank),
+        "images": {
+            "fit": len(calibration.fit.items),
+            "fit_unknown": calibration.fit.unknown,
+            "report": len(calibration.report.items),
+            "report_unknown": calibration.report.unknown,
+            "copies": calibration.copies,
+            "failed": dict(calibration.failed),
+            "unmatched": dict(calibration.unmatched),
+        },
+        "before": _detailed(calibration.before),
+        "after": _detailed(calibration.after),
+    }
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _detailed(assessment: Assessment) -> dict[str, object]:
+    content: dict[str, object] = dict(figures(assessment))
+    for name in ("top1", "loss", "coverage_area", "unknown_auroc"):
+        interval: Interval = getattr(assessment, name)
+        content[f"{name}_interval"] = [_number(interval.low), _number(interval.high)]
+    content["reliability"] = _bins(assessment.reliability)
+    content["coverage"] = {
+        "confidence": assessment.coverage.confidence.tolist(),
+        "coverage": assessment.coverage.coverage.tolist(),
+        "accuracy": assessment.coverage.accuracy.tolist(),
+    }
+    return content
+
+
+def _bins(bins: Reliability) -> list[dict[str, float]]:
+    return [
+        {"confidence": confidence, "accuracy": accuracy, "images": images}
+        for confidence, accuracy, images in zip(
+            bins.confidence.tolist(), bins.accuracy.tolist(), bins.counts.tolist(), strict=True
+        )
+    ]
+
+
+def _rerank_lines(fit: RerankFit) -> Iterator[str]:
+    yield (
+        f"rerank: weight {fit.weight:.3g}, margin {fit.margin.margin:.3g}, which asked about "
+        f"{fit.margin.asked_share:.0%} of the images to fit on for {fit.margin.gain_share:.0%} of the gain"
+    )
+    if fit.outcome is not None:
+        outcome = fit.outcome
+        yield (
+            f"rerank on {outcome.images} others: top-1 {outcome.top1_before:.3f} without, {outcome.top1_always:.3f} "
+            f"asking always, {outcome.top1_auto:.3f} asking about {outcome.asked_share:.0%}"
+        )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _show(interval: Interval) -> str:
+    if not math.isfinite(interval.value):
+        return "-"
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _rule(assessment: Assessment) -> str:
+    rule = assessment.unknown
+    return "-" if rule is None else f"{_share(rule.known_kept)} / {_share(rule.unknown_found)}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"

@@ -1,0 +1,135 @@
+"""When to ask the reranker and how much to believe it: the margin and the weight, from its answers to known images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq  # type: ignore[import-untyped]
+
+from recognizer.calibration.terms import Doubles, Rows
+from recognizer.calibration.unknown import halfway
+from recognizer.errors import RecognizerError
+
+LARGEST_WEIGHT = 10.0
+"""An MLLM that is never wrong would ask for no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarginFit:
+    """Which images are worth asking about.
+
+    Attributes:
+        margin: ask where the confidence of the best less that of the second is below it.
+        asked_share: share of the images that are asked then.
+        gain_share: share of the gain of asking about all images that is kept; may exceed 1. 0 where there is no gain.
+    """
+
+    margin: float
+    asked_share: float
+    gain_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RerankOutcome:
+    """What a fitted weight and margin are worth on images that they were not fitted on.
+
+    Attributes:
+        images: how many the MLLM answered for.
+        top1_before: accuracy without asking.
+        top1_always: accuracy when every image is asked about.
+        top1_auto: accuracy when those below the margin are.
+        asked_share: share of the images below the margin.
+        gain_share: share of the gain of asking always that is kept; 0 where there is none.
+    """
+
+    images: int
+    top1_before: float
+    top1_always: float
+    top1_auto: float
+    asked_share: float
+    gain_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RerankFit:
+    """What `rerank` takes from a calibration.
+
+    Attributes:
+        weight: of the MLLM's answer.
+        margin: when to ask for it.
+        outcome: what both are worth on the other half; None where that was not looked at.
+    """
+
+    weight: float
+    margin: MarginFit
+    outcome: RerankOutcome | None = None
+
+
+def fit_weight(log_answers: Doubles, confidences: Doubles, truth_position: Rows) -> float:
+    """Find the weight lambda of the MLLM's answer in softmax(lambda * log_answer + log confidence).
+
+    The mean negative log-likelihood of the truth is convex in lambda, so its slope has one root at most.
+
+    Args:
+        log_answers: (N, k) the MLLM's log-probabilities.
+        confidences: (N, k) retrieval's probabilities.
+        truth_position: (N,) where the truth is among the k, or -1; those images are passed over.
+
+    Returns:
+        0 where the answers say nothing that retrieval does not, at most `LARGEST_WEIGHT`.
+
+    Raises:
+        RecognizerError: no image has its truth among the k.
+    """
+    there = truth_position >= 0
+    if not there.any():
+        raise RecognizerError(
+            f"none of the {len(there)} images has its true category among the candidates, so that the weight of the "
+            "reranker cannot be fitted. Raise run.top_k or label more images."
+        )
+    tiny = np.finfo(np.float64).tiny
+    answers = np.maximum(log_answers[there], np.log(tiny))
+    prior = np.log(np.maximum(confidences[there], tiny))
+    told = answers[np.arange(len(answers)), truth_position[there]]
+
+    def slope(weight: float) -> float:
+        logits = weight * answers + prior
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        expected = (shares * answers).sum(1) / shares.sum(1)
+        return float((expected - told).mean())
+
+    if slope(0.0) >= 0:
+        return 0.0
+    if slope(LARGEST_WEIGHT) <= 0:
+        return LARGEST_WEIGHT
+    return float(brentq(slope, 0.0, LARGEST_WEIGHT, xtol=1e-9))
+
+
+def fit_margin(
+    margins: Doubles, right_before: NDArray[np.bool_], right_after: NDArray[np.bool_], share: float = 0.95
+) -> MarginFit:
+    """Find the smallest margin below which asking keeps most of the gain of asking always.
+
+    Args:
+        margins: (N,) in [0, 1], confidence of the best candidate less that of the second.
+        right_before: (N,) whether retrieval's best is the truth.
+        right_after: (N,) whether the best after asking is.
+        share: of the gain to keep, in (0, 1].
+
+    Returns:
+        A margin halfway between the two neighbouring ones that it parts; 1 where all must be asked, 0 where asking all
+        gains nothing.
+    """
+    change = right_after.astype(np.int64) - right_before.astype(np.int64)
+    total = int(change.sum())
+    if total <= 0:
+        return MarginFit(0.0, 0.0, 0.0)
+    values, place = np.unique(margins, return_inverse=True)
+    gain = np.cumsum(np.bincount(place, weights=change))
+    last = int((gain >= share * total - 1e-9).argmax())
+    # The largest margin there can be is 1; an image that has it is never asked about.
+    margin = halfway(float(values[last]), float(values[last + 1])) if last + 1 < len(values) else 1.0
+    asked = margins < margin
+    return MarginFit(margin, float(asked.mean()), float(change[asked].sum() / total))

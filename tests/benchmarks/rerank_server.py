@@ -1,0 +1,118 @@
+"""The OpenAI-compatible backend against a scripted server: throughput, and 200 injected faults.
+
+usage: python tests/benchmarks/rerank_server.py [--latency 0.05] [--concurrency 16] [--requests 160] [--rounds 5]
+
+The server runs in a process of its own, as a real one does. Ideal is concurrency / latency; the table gives the best
+and the middle of the rounds, for other work on the machine slows single rounds. Then every request meets a fault, at
+each attempt or at the first one only; rows lost are requests without an answer and without a failure, wrong images are
+answers that belong to another request's image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import sys
+import time
+from collections import Counter
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from recognizer.console import table
+from rerank.backends.openai_server import OpenAIServer
+from rerank.base import Candidate
+from rerank.mllm import SYMBOLS, Choice, ChoiceRequest
+from rerank.prompt import choice_text
+from tests.rerank.fake_server import FAULTS, Behaviour, Body, FakeServer, image_of, picture, seen_number
+
+FAULTY = 200
+TIMEOUT_S = 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds before each reply")
+    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--requests", type=int, default=160)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    near, far = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(far, arguments.latency))
+    process.start()
+    print(throughput(near.recv(), arguments.latency, arguments.concurrency, arguments.requests, arguments.rounds))
+    near.send(None)
+    process.join()
+    print(faults(arguments.concurrency))
+
+
+def serve(pipe: Connection, latency_s: float) -> None:
+    with FakeServer(Behaviour(latency_s=latency_s)) as server:
+        pipe.send(server.url)
+        pipe.recv()
+
+
+def question(number: int) -> ChoiceRequest:
+    """Ask about the picture of a number; its name stands in place number % 5 of the options."""
+    others = [f"thing {(number + 7 * step) % 256}" for step in range(1, 5)]
+    place = number % 5
+    names = [*others[:place], f"thing {number}", *others[place:]]
+    return ChoiceRequest(picture(number), choice_text([Candidate(name) for name in names]), SYMBOLS[:5])
+
+
+def throughput(url: str, latency_s: float, concurrency: int, count: int, rounds: int) -> str:
+    mllm = OpenAIServer(base_url=url, concurrency=concurrency)
+    mllm.choose([question(number) for number in range(concurrency + 1)])  # finds the dialect, opens connections
+    requests = [question(number % 256) for number in range(count)]
+    rates, work = [], []
+    for _ in range(rounds):
+        start, used = time.perf_counter(), time.process_time()
+        answers = mllm.choose(requests)
+        rates.append(count / (time.perf_counter() - start))
+        work.append((time.process_time() - used) / count * 1e3)
+        if any(not isinstance(a, Choice) or a.chosen != n % 256 % 5 for n, a in enumerate(answers)):
+            raise SystemExit("a wrong answer")
+    mllm.close()
+    ideal = concurrency / latency_s
+    rows = [
+        [name, f"{rate:.0f}", f"{ideal:.0f}", f"{rate / ideal:.2f}", f"{min(work):.2f}"]
+        for name, rate in (("best", max(rates)), ("median", statistics.median(rates)))
+    ]
+    title = f"{count} requests, {latency_s * 1e3:.0f} ms each, {concurrency} in flight"
+    return f"{title}\n{table(['round', 'requests/s', 'ideal', 'ratio', 'CPU ms/request'], rows)}\n"
+
+
+def faults(concurrency: int) -> str:
+    asked: Counter[int] = Counter()
+    kinds = [kind for kind in FAULTS if kind not in ("cut", "nan")]
+
+    def fault(_: int, body: Body) -> str | None:
+        number = seen_number(image_of(body))
+        asked[number] += 1
+        lasting = number // len(kinds) % 2 == 0
+        return kinds[number % len(kinds)] if number < FAULTY and (lasting or asked[number] == 1) else None
+
+    with FakeServer(Behaviour(fault=fault)) as server:
+        mllm = OpenAIServer(base_url=server.url, concurrency=concurrency, timeout_s=TIMEOUT_S, backoff_s=0.05)
+        mllm.choose([question(255)])
+        start = time.perf_counter()
+        answers = mllm.choose([question(number) for number in range(FAULTY)])
+        seconds = time.perf_counter() - start
+        mllm.close()
+    rows = []
+    for place, kind in enumerate(kinds):
+        mine = [(number, answers[number]) for number in range(place, FAULTY, len(kinds))]
+        right = sum(isinstance(answer, Choice) and answer.chosen == number % 5 for number, answer in mine)
+        wrong = sum(isinstance(answer, Choice) for _, answer in mine) - right
+        statuses = Counter(answer.status.partition(":")[0] for _, answer in mine if not isinstance(answer, Choice))
+        said = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        rows.append([kind, str(len(mine)), str(right), str(wrong), said])
+    lost = FAULTY - len(answers)
+    header = table(["fault", "requests", "answered", "wrong image", "failures"], rows)
+    return f"{header}\n{FAULTY} faults in {seconds:.1f} s (time-out {TIMEOUT_S} s): {lost} rows lost"
+
+
+if __name__ == "__main__":
+    main()

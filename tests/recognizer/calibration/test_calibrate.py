@@ -1,0 +1,254 @@
+"""The whole calibration on a made-up sample, and the parts that touch images on the photographs of the demo."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from memory import Category, Memory
+from recognizer import Recognizer
+from recognizer.building import build_memory
+from recognizer.calibration import calibrate as calibrate_module
+from recognizer.calibration.calibrate import calibrate, write
+from recognizer.calibration.report import print_lines
+from recognizer.calibration.rerank import MarginFit, RerankFit, RerankOutcome
+from recognizer.calibration.sample import Sample, measure_sample
+from recognizer.calibration.settings_file import SETTINGS_FILE, read_calibration
+from recognizer.calibration.terms import TERMS, UNKNOWN
+from recognizer.errors import RecognizerError
+from recognizer.images import ImageItem
+from recognizer.labelled import LabelledImages, read_labelled
+from recognizer.settings import load_settings
+from recognizer.yaml_settings import SettingsError
+from tests.recognizer.calibration.tables import drawn_table
+from tests.recognizer.worlds import unit
+
+RIGHT = (0.1, 0.1, 0.1, 0.7, 0.0)
+
+
+@pytest.fixture
+def memory_copy(demo_memory, tmp_path):
+    return Memory.open(shutil.copytree(demo_memory, tmp_path / "memory"))
+
+
+@pytest.fixture
+def recognizer(starter, memory_copy):
+    """The demo's memory under a temperature that makes everything far too sure."""
+    return Recognizer(starter, memory_copy, settings=load_settings(overrides=["score.temperature=0.02"]))
+
+
+@pytest.fixture
+def sample(monkeypatch, recognizer):
+    """600 images whose labels are drawn from the softmax of RIGHT at temperature 0.1; 20 are of no category."""
+    rng = np.random.default_rng(0)
+    categories = len(recognizer.memory.vectors.categories)
+    table = drawn_table(rng, 600, categories, RIGHT, 0.1, spread=0.35)
+    table.truth[:20] = UNKNOWN
+    hashes = [f"file {number}" for number in range(598)] + ["file 0", "file 30"]
+    items = [ImageItem(str(number).encode(), str(number).encode()) for number in range(600)]
+    made = Sample(items, table.truth.copy(), table, unit(rng, 600, 64), hashes, {"E_EMPTY": 2}, {"dragon": 20})
+    monkeypatch.setattr(calibrate_module, "measure_sample", lambda *_, **__: made)
+    return made
+
+
+@pytest.fixture
+def calibration(recognizer, sample):
+    return calibrate(recognizer, LabelledImages([], []))
+
+
+def test_calibration_finds_what_drew_the_labels_and_holds_on_the_other_half(calibration):
+    score, before, after = calibration.score, calibration.before, calibration.after
+    np.testing.assert_allclose(score.weights(), RIGHT, atol=0.07)
+    assert score.temperature == pytest.approx(0.1, rel=0.15)
+    assert score.calibrated
+    assert before.calibration_error > 0.2
+    assert after.calibration_error < after.chance_error + 0.03
+    assert after.top1.value > before.top1.value
+    assert after.loss.value < before.loss.value
+    assert after.coverage_area.value > before.coverage_area.value
+    assert after.unknown_auroc.value > 0.55
+    assert after.unknown.balanced_accuracy > 0.5
+    assert after.top1.low <= after.top1.value <= after.top1.high
+    assert before.unknown is None
+
+
+def test_halves_share_no_copies_and_their_unknown_images_are_counted(calibration, sample):
+    fit, report = calibration.fit, calibration.report
+    keys = [{item.key_bytes for item in half.items} for half in (fit, report)]
+    assert keys[0] | keys[1] == {item.key_bytes for item in sample.items}
+    assert not keys[0] & keys[1]
+    assert {b"0", b"598"} <= keys[0] or {b"0", b"598"} <= keys[1]
+    assert {b"30", b"599"} <= keys[0] or {b"30", b"599"} <= keys[1]
+    assert calibration.copies == 2
+    for half in (fit, report):
+        assert [int(item.key_bytes) for item in half.items] == sorted(int(item.key_bytes) for item in half.items)
+        assert half.rows.tolist() == sample.rows[[int(item.key_bytes) for item in half.items]].tolist()
+        assert half.unknown == np.isin(half.rows, [UNKNOWN, *half.taken_out]).sum()
+    assert not set(fit.taken_out) & set(report.taken_out)
+    assert fit.unknown + report.unknown > 20
+
+
+def test_weights_and_temperature_do_not_know_which_categories_are_taken_out(calibration, recognizer, monkeypatch):
+    monkeypatch.setattr(
+        calibrate_module, "split_halves", lambda *_, **__: replace(halves, fit_out=np.array([], np.int64))
+    )
+    from recognizer.calibration.split import copy_groups, split_halves
+
+    made = calibrate_module.measure_sample()
+    halves = split_halves(copy_groups(made.hashes, made.vectors), made.rows, seed=0)
+    again = calibrate(recognizer, LabelledImages([], []))
+    assert again.score.weights() == calibration.score.weights()
+    assert again.score.temperature == calibration.score.temperature
+    assert again.score.unknown_threshold != calibration.score.unknown_threshold
+
+
+def test_run_picks_up_what_was_written(calibration, recognizer, tmp_path):
+    full = replace(calibration, rerank=RerankFit(1.5, MarginFit(0.25, 0.4, 0.97)))
+    path = write(full, recognizer, figures=tmp_path / "figures")
+    assert path == recognizer.memory.directory / SETTINGS_FILE
+    memory = Memory.open(recognizer.memory.directory)
+    assert all(finding.ok for finding in memory.verify())
+    warnings = []
+    base = read_calibration(memory, warn=warnings.append)
+    settings = load_settings(base=base)
+    assert settings.score == calibration.score
+    assert (settings.rerank.margin, settings.rerank.weight) == (0.25, 1.5)
+    assert not warnings
+    row = Recognizer(recognizer.encoder, memory, settings=settings).recognize([Image.new("RGB", (64, 64))])[0]
+    assert row.calibrated
+    assert row.unknown is not None
+
+    content = json.loads((tmp_path / "figures" / "calibration.json").read_text())
+    assert content["after"]["calibration_error"] == calibration.after.calibration_error
+    assert content["before"]["top1_interval"][0] <= content["before"]["top1"]
+    assert sum(one["images"] for one in content["after"]["reliability"]) == int((calibration.report.rows >= 0).sum())
+    for name in ("reliability.png", "coverage.png"):
+        with Image.open(tmp_path / "figures" / name) as diagram:
+            assert diagram.width > 600
+            assert len(diagram.convert("RGB").getcolors(maxcolors=1 << 20)) > 20
+
+
+def test_file_fitted_on_another_memory_is_passed_over_with_a_sentence(calibration, recognizer, starter, tmp_path):
+    path = write(calibration, recognizer, settings=tmp_path / "elsewhere.yaml", figures=tmp_path)
+    memory = Memory.open(recognizer.memory.directory)
+    assert read_calibration(memory) is None  # nothing in the memory's own directory
+    assert read_calibration(memory, path) is not None
+    content = yaml.safe_load(path.read_text())
+    for key, value, said in (("encoder", "0" * 64, "another encoder"), ("categories", 3, "a memory of 3 categories")):
+        other = content | {"calibration": content["calibration"] | {key: value}}
+        (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+        warnings = []
+        assert read_calibration(memory, tmp_path / "other.yaml", warn=warnings.append) is None
+        assert said in warnings[0]
+    memory.add([Category("something new")], encoder=starter)
+    warnings = []
+    assert read_calibration(memory, path, warn=warnings.append) is None
+    assert "version 1 of the memory" in warnings[0]
+    assert "recognizer calibrate" in warnings[0]
+
+
+@pytest.mark.parametrize(("text", "said"), [("score: {}", "no section"), ("[1", "cannot read"), ("", "no section")])
+def test_file_of_another_shape_is_refused(memory_copy, tmp_path, text, said):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        read_calibration(memory_copy, tmp_path / "c.yaml")
+
+
+def test_reading_the_file_loads_no_scipy_and_no_matplotlib():
+    code = (
+        "import sys, recognizer.calibration.settings_file as s; "
+        "sys.exit(any(name in sys.modules for name in ('scipy.optimize', 'matplotlib', 'torch')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_report_says_what_was_found_and_what_was_left_out(calibration):
+    outcome = RerankOutcome(100, 0.5, 0.75, 0.625, 0.42, 0.5)
+    rerank = RerankFit(1.5, MarginFit(0.25, 0.4, 0.97), outcome)
+    text = "\n".join(print_lines(replace(calibration, rerank=rerank)))
+    assert f"{calibration.before.calibration_error:.3f}" in text
+    assert f"{calibration.score.temperature:g}" in text
+    assert "2 images could not be decoded (E_EMPTY)" in text
+    assert "20 images count as unknown: 'dragon'" in text
+    assert "2 images are copies" in text
+    assert "40% of the images to fit on for 97% of the gain" in text
+    assert "0.500 without, 0.750 asking always, 0.625 asking about 42%" in text
+
+
+def test_without_unknown_images_there_is_no_threshold(recognizer, sample, monkeypatch):
+    from recognizer.calibration.split import split_halves
+
+    nobody = np.array([], np.int64)
+    monkeypatch.setattr(
+        calibrate_module,
+        "split_halves",
+        lambda groups, rows, seed: replace(split_halves(groups, rows, seed=seed), fit_out=nobody, report_out=nobody),
+    )
+    sample.rows[:20] = sample.table.truth[:20] = 0
+    calibration = calibrate(recognizer, LabelledImages([], []))
+    assert calibration.score.unknown_threshold is None
+    assert np.isnan(calibration.after.unknown_auroc.value)
+    assert "no threshold of unknown" in "\n".join(print_lines(calibration))
+    json.dumps(read_figures(calibration), allow_nan=False)
+
+
+def read_figures(calibration):
+    from recognizer.calibration.report import figures
+
+    return [figures(calibration.before), figures(calibration.after)]
+
+
+def test_images_are_measured_as_a_run_scores_them(demo_recognizer, photos, tmp_path):
+    for label, name in (("tabby cat", "cat"), ("Cup_of_Coffee", "coffee"), ("dragon", "rocket")):
+        (tmp_path / label).mkdir()
+        shutil.copy(photos / f"{name}.jpg", tmp_path / label / "1.jpg")
+    (tmp_path / "dragon" / "0.jpg").write_bytes(b"x")
+    done = []
+    sample = measure_sample(demo_recognizer, read_labelled(tmp_path), progress=done.append)
+    names = [category.name for category in demo_recognizer.memory.vectors.categories]
+    labels = {item.key_bytes.decode(): row for item, row in zip(sample.items, sample.rows, strict=True)}
+    assert labels == {
+        "Cup_of_Coffee/1.jpg": names.index("cup of coffee"),
+        "dragon/1.jpg": UNKNOWN,
+        "tabby cat/1.jpg": names.index("tabby cat"),
+    }
+    assert sample.failed == {"E_NOT_IMAGE": 1}
+    assert sample.unmatched == {"dragon": 2}
+    assert sum(done) == 4
+    images = [Image.open(tmp_path / item.key_bytes.decode()).convert("RGB") for item in sample.items]
+    features = demo_recognizer.encoder.encode_images(images)
+    weights = np.array(demo_recognizer.settings.score.weights())
+    np.testing.assert_allclose(sample.table.values @ weights, demo_recognizer.scorer.score(features), atol=1e-3)
+    assert sample.table.true_categories().tolist() == sample.rows.tolist()
+
+
+def test_exemplar_that_is_the_image_itself_does_not_answer_for_it(starter, photos, tmp_path):
+    for label in ("cat", "coffee", "rocket"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        shutil.copy(photos / f"{label}.jpg", tmp_path / "set" / label / "1.jpg")
+    categories = [Category(name) for name in ("cat", "coffee", "rocket")]
+    build_memory(categories, tmp_path / "m", encoder=starter, exemplars=tmp_path / "set")
+    sample = measure_sample(Recognizer(starter, Memory.open(tmp_path / "m")), read_labelled(tmp_path / "set"))
+    exemplar = sample.table.values[:, :, TERMS.index("exemplar")]
+    assert exemplar[range(3), sample.rows].tolist() == [0, 0, 0]
+    assert (exemplar != 0).any()
+
+
+def test_a_handful_of_images_is_refused(demo_recognizer, photos, tmp_path):
+    (tmp_path / "tabby cat").mkdir()
+    shutil.copy(photos / "cat.jpg", tmp_path / "tabby cat" / "1.jpg")
+    with pytest.raises(RecognizerError, match="at least 20"):
+        calibrate(demo_recognizer, read_labelled(tmp_path))
+
+
+def test_nothing_decodable_is_refused(demo_recognizer, tmp_path):
+    (tmp_path / "tabby cat").mkdir()
+    (tmp_path / "tabby cat" / "1.jpg").write_bytes(b"")
+    with pytest.raises(RecognizerError, match="E_EMPTY"):
+        calibrate(demo_recognizer, read_labelled(tmp_path))

@@ -1,0 +1,220 @@
+"""Every backend on the tiny model: it sees the picture, wherever the options stand, and all of them agree.
+
+vLLM has its own torch, so it runs in its own environment: RECOGNIZER_VLLM_PYTHON names that environment's python.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rerank.backends import BackendOptions, open_mllm
+from rerank.backends.opening import choose_backend
+from rerank.backends.transformers_local import TransformersLocal
+from rerank.mllm import MllmUnavailable
+from rerank.reranker import MllmReranker
+from tests.rerank.seeing import answers, make_cases, right_share, turned
+from tests.rerank.tiny_mllm.pictures import MODEL
+
+ROOT = Path(__file__).parents[2]
+VLLM = os.environ.get("RECOGNIZER_VLLM_PYTHON")
+needs_vllm = pytest.mark.skipif(not VLLM, reason="RECOGNIZER_VLLM_PYTHON names no environment with vLLM")
+ENVIRONMENT = {
+    **os.environ,
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONPATH": str(ROOT),
+}
+CHANCE = 1 / 5
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return make_cases(60, swapped=False)
+
+
+@pytest.fixture(scope="module")
+def swapped():
+    return make_cases(60, swapped=True)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    mllm = TransformersLocal(str(MODEL), device="cpu", dtype="float32", batch_size=16)
+    yield mllm
+    mllm.close()
+
+
+@pytest.fixture(scope="module")
+def by_transformers(tiny, cases, swapped):
+    choose, write = MllmReranker(tiny), MllmReranker(tiny, mode="list")
+    return {
+        "right": answers(choose, cases),
+        "swapped": answers(choose, swapped),
+        "turned": answers(choose, turned(cases, 2)),
+        "listed": answers(write, cases[:10]),
+    }
+
+
+@pytest.fixture(scope="module")
+def by_vllm():
+    command = [VLLM, "-m", "tests.rerank.seeing", str(MODEL)]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")]
+    assert lines, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(lines[0].removeprefix("ANSWERS "))
+
+
+@pytest.fixture(scope="module")
+def server():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # What `vllm serve` starts; that command itself looks for a package named vllm, and the CPU wheel has another name.
+    command = [VLLM, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--served-model-name", "tiny"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32"]
+    command += ["--max-model-len", "1024", "--max-num-seqs", "32"]
+    with open(os.devnull, "w") as silence:
+        process = subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stdout=silence, stderr=silence)
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            assert process.poll() is None, "vllm serve ended"
+            try:
+                with urllib.request.urlopen(f"{url}/models", timeout=5):
+                    break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def by_server(server, cases, swapped):
+    mllm = open_mllm(server, BackendOptions(jpeg_quality=None))
+    assert mllm.name.startswith("tiny")
+    choose, write = MllmReranker(mllm), MllmReranker(mllm, mode="list")
+    found = {
+        "right": answers(choose, cases),
+        "swapped": answers(choose, swapped),
+        "turned": answers(choose, turned(cases, 2)),
+        "listed": answers(write, cases[:10]),
+        "counts": choose.counts.to_dict(),
+    }
+    mllm.close()
+    return found
+
+
+def check_it_sees(found, cases, swapped):
+    assert {answer["status"] for answer in found["right"]} == {"ok"}
+    assert right_share(cases, found["right"]) >= 0.95
+    # Retrieval never has the truth first, so chance is at most one in five; 60 cases stray by 0.05.
+    assert right_share(swapped, found["swapped"]) <= CHANCE + 0.15
+    straight = np.log([answer["answer"] for answer in found["right"]])
+    rolled = np.log([np.roll(answer["answer"], 2) for answer in found["turned"]])
+    assert np.abs(np.exp(straight) - np.exp(rolled)).max() < 1e-3
+    assert [cases[n].candidates[answer["order"][0]].name for n, answer in enumerate(found["right"])] == [
+        turned(cases, 2)[n].candidates[answer["order"][0]].name for n, answer in enumerate(found["turned"])
+    ]
+
+
+def check_same(found, expected):
+    for key in ("right", "swapped"):
+        one, other = (np.array([answer["answer"] for answer in each[key]]) for each in (found, expected))
+        # Below one in a thousand the logarithm magnifies rounding that no ranking depends on.
+        likely = np.maximum(one, other) > 1e-3
+        assert np.abs(np.log(one[likely]) - np.log(other[likely])).max() < 0.02
+    assert [answer["order"][0] for answer in found["right"]] == [answer["order"][0] for answer in expected["right"]]
+
+
+def test_transformers_sees(by_transformers, cases, swapped):
+    check_it_sees(by_transformers, cases, swapped)
+
+
+def test_one_pass_in_a_batch_is_one_alone(tiny, cases):
+    alone = MllmReranker(TransformersLocal(str(MODEL), device="cpu", dtype="float32", batch_size=1))
+    together = answers(MllmReranker(tiny), cases[:4])
+    for one, other in zip(answers(alone, cases[:4]), together, strict=True):
+        assert one["answer"] == pytest.approx(other["answer"], abs=1e-4)
+
+
+def test_transformers_counts_its_tokens(tiny, cases):
+    reranker = MllmReranker(tiny, rotations=2)
+    answers(reranker, cases[:3])
+    assert (reranker.counts.requests, reranker.counts.generated_tokens) == (6, 6)
+    assert reranker.counts.prompt_tokens > 6 * 40
+
+
+def test_lists_are_written_and_read(by_transformers):
+    assert all(sorted(answer["order"]) == list(range(5)) for answer in by_transformers["listed"])
+
+
+@needs_vllm
+def test_vllm_sees_and_agrees(by_vllm, by_transformers, cases, swapped):
+    check_it_sees(by_vllm, cases, swapped)
+    check_same(by_vllm, by_transformers)
+    assert by_vllm["counts"]["generated_tokens"] == by_vllm["counts"]["requests"] == 3 * 60 * 5
+
+
+@needs_vllm
+def test_a_server_sees_and_agrees(by_server, by_transformers, cases, swapped):
+    check_it_sees(by_server, cases, swapped)
+    check_same(by_server, by_transformers)
+
+
+@needs_vllm
+def test_lists_are_the_same_everywhere(by_vllm, by_server, by_transformers):
+    for found in (by_vllm, by_server):
+        same = [a["order"] == b["order"] for a, b in zip(found["listed"], by_transformers["listed"], strict=True)]
+        assert sum(same) >= 9  # greedy decoding; a tie may fall otherwise
+
+
+@pytest.mark.parametrize(
+    ("model", "backend", "expected"),
+    [
+        ("http://127.0.0.1:8000/v1", "auto", ("openai", "http://127.0.0.1:8000/v1")),
+        ("openai:https://x/v1", "auto", ("openai", "https://x/v1")),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "auto", ("transformers", "Qwen/Qwen2.5-VL-7B-Instruct")),
+        ("vllm:Qwen/Qwen2.5-VL-7B-Instruct", "auto", ("vllm", "Qwen/Qwen2.5-VL-7B-Instruct")),
+        ("models/qwen", "vllm", ("vllm", "models/qwen")),
+        ("C:/models", "auto", ("transformers", "C:/models")),
+    ],
+)
+def test_the_name_tells_the_backend(model, backend, expected):
+    assert choose_backend(model, backend) == expected
+
+
+def test_what_cannot_be_loaded_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MllmUnavailable, match=r"cannot load .*give a hub name"):
+        open_mllm(str(tmp_path), BackendOptions())
+    with pytest.raises(MllmUnavailable, match="no name after its prefix"):
+        open_mllm("vllm:", BackendOptions())
+
+
+def test_vllm_that_is_not_installed_says_what_to_do():
+    with pytest.raises(MllmUnavailable, match="vllm serve MODEL"):
+        open_mllm(f"vllm:{MODEL}", BackendOptions())
+
+
+def test_another_dtype_or_folder_is_another_identity(tiny, tmp_path):
+    copied = tmp_path / "model"
+    shutil.copytree(MODEL, copied, copy_function=shutil.copyfile)  # a file written later is another one
+    other = TransformersLocal(str(copied), device="cpu", dtype="float32")
+    assert other.identity != tiny.identity
+    again = TransformersLocal(str(MODEL), device="cpu", dtype="float32")
+    assert again.identity == tiny.identity
+    assert TransformersLocal(str(MODEL), device="cpu", dtype="bfloat16").identity != tiny.identity

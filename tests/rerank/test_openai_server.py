@@ -1,0 +1,588 @@
+import logging
+import math
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rerank.backends import image_data
+from rerank.backends.dialects import JSON_SCHEMA, LLAMA_CPP, PLAIN, VLLM
+from rerank.backends.openai_server import OpenAIServer
+from rerank.base import Candidate
+from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply
+from rerank.prompt import choice_text, list_text
+from tests.rerank.fake_server import (
+    FAULTS,
+    Behaviour,
+    FakeServer,
+    completion,
+    image_of,
+    image_url,
+    listed,
+    picture,
+    seen_number,
+    text_of,
+)
+
+KEY = "canary-key-7f3e9a"
+# Long enough for a good answer on a busy machine, for only some faults have to wait that long.
+SHORT_S = 1.0
+
+
+def open_server(server, **options):
+    quick = {"model": "fake", "timeout_s": 5.0, "backoff_s": 0.01}
+    return OpenAIServer(base_url=server.url, **(quick | options))
+
+
+@pytest.fixture
+def opened():
+    """Opens clients and closes them at the end."""
+    clients = []
+
+    def make(server, **options):
+        clients.append(open_server(server, **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def question(number, *, place=0, count=5, image=None):
+    """Ask about the picture of a number, whose name stands in the given place of the options."""
+    others = [f"thing {(number + 7 * step) % 256}" for step in range(1, count)]
+    names = [*others[:place], f"thing {number}", *others[place:]]
+    text = choice_text([Candidate(name) for name in names])
+    return ChoiceRequest(picture(number) if image is None else image, text, SYMBOLS[:count])
+
+
+def settled(mllm):
+    """Ask one clean question, which finds the dialect."""
+    (answer,) = mllm.choose([question(255, place=1)])
+    assert isinstance(answer, Choice)
+    assert answer.chosen == 1
+    return mllm
+
+
+def constraints(body):
+    return [key for key in ("structured_outputs", "grammar", "response_format") if key in body]
+
+
+DIALECTS = [
+    # what the server obeys, the dialect found, chat requests up to the first answer
+    ({"structured_outputs"}, VLLM, 3),
+    ({"grammar"}, LLAMA_CPP, 4),
+    ({"response_format"}, JSON_SCHEMA, 5),
+    (set(), PLAIN, 4),
+    ({"structured_outputs", "grammar", "response_format"}, VLLM, 3),
+]
+
+
+@pytest.mark.parametrize(("obeys", "dialect", "requests"), DIALECTS)
+def test_each_dialect_is_probed_once_and_remembered(opened, obeys, dialect, requests):
+    with FakeServer(Behaviour(obeys=obeys)) as server:
+        mllm = settled(opened(server))
+        assert mllm.dialect is dialect
+        assert len(server.chats) == requests
+        answers = mllm.choose([question(number, place=number % 5) for number in range(20)])
+        assert [answer.chosen for answer in answers] == [number % 5 for number in range(20)]
+        assert len(server.chats) == requests + 20
+        assert {tuple(constraints(body)) for body in server.chats[requests:]} == {
+            tuple(constraints(server.chats[requests - 1] if obeys else {}))
+        }
+        assert mllm.ignored == 0
+
+
+@pytest.mark.parametrize("obeys", [obeys for obeys, *_ in DIALECTS])
+def test_log_probabilities_are_the_servers_renormalised(opened, obeys):
+    with FakeServer(Behaviour(obeys=obeys)) as server:
+        for answer in settled(opened(server)).choose([question(3, place=2), question(3, place=4)]):
+            expected = [math.log((0.9 if place == answer.chosen else 0.0225) / 0.99) for place in range(5)]
+            assert answer.log_probs == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_server_without_log_probabilities_lets_the_rotations_vote(opened):
+    with FakeServer(Behaviour(logprobs=False)) as server:
+        (answer,) = settled(opened(server)).choose([question(9, place=3)])
+        assert answer.log_probs is None
+        assert answer.chosen == 3
+
+
+@pytest.mark.parametrize("obeys", [{"structured_outputs"}, {"response_format"}, set()])
+def test_a_server_that_refuses_logprobs_is_asked_without(opened, obeys):
+    with FakeServer(Behaviour(obeys=obeys, rejects={"logprobs"})) as server:
+        mllm = settled(opened(server))
+        (answer,) = mllm.choose([question(9, place=3)])
+        assert (answer.log_probs, answer.chosen) == (None, 3)
+        assert ["logprobs" in body for body in server.chats] == [True] + [False] * (len(server.chats) - 1)
+
+
+def test_a_server_that_refuses_unknown_fields_gets_the_next_dialect(opened):
+    with FakeServer(Behaviour(obeys={"response_format"}, rejects={"structured_outputs", "grammar"})) as server:
+        mllm = settled(opened(server))
+        assert mllm.dialect is JSON_SCHEMA
+        assert len(server.chats) == 5
+        assert constraints(server.chats[-1]) == ["response_format"]
+
+
+@pytest.mark.parametrize("written", ["{}.", " {})", "**{}**", '{{"answer": "{}"}}', "The answer is {}"])
+def test_unconstrained_prose_is_read(opened, written):
+    with FakeServer(Behaviour(obeys=set(), writes=written.format)) as server:
+        mllm = settled(opened(server))
+        assert mllm.dialect is PLAIN
+        answers = mllm.choose([question(number, place=number) for number in range(5)])
+        assert [answer.chosen for answer in answers] == list(range(5))
+
+
+def test_the_probe_proves_obedience_and_does_not_trust_a_right_answer(opened):
+    """A server that answers `E` anyway, whatever it is asked for."""
+    last = Behaviour(obeys=set(), believes=lambda body: {"E": -0.1})
+    with FakeServer(last) as server:
+        mllm = opened(server)
+        (answer,) = mllm.choose([question(1, place=4)])
+        assert mllm.dialect is PLAIN
+        assert answer.chosen == 4
+        assert [constraints(body) for body in server.chats[1:]] == [
+            ["structured_outputs"],
+            ["grammar"],
+            ["response_format"],
+        ]
+
+
+def test_a_server_that_forgets_the_constraint_later_is_noticed(opened):
+    with FakeServer(Behaviour(writes="The answer is {}".format)) as server:
+        mllm = settled(opened(server))
+        assert mllm.dialect is VLLM
+        server.behaviour.obeys = set()
+        (answer,) = mllm.choose([question(1)])
+        assert answer.status.startswith("unreadable: 'The' is none of the options")
+        assert mllm.ignored == 1
+        server.behaviour.obeys = {"structured_outputs"}
+        assert mllm.choose([question(1)])[0].chosen == 0
+        assert mllm.ignored == 1
+
+
+@pytest.mark.parametrize(("obeys", "spread"), [("structured_outputs", 19), ("grammar", 13)])
+def test_symbols_that_are_not_listed_share_the_smallest(opened, obeys, spread):
+    """Beliefs so small that six other tokens stand before them: vLLM masks these, llama.cpp lists 14 options of 20."""
+    small = {symbol: -20.0 - place for place, symbol in enumerate(SYMBOLS)}
+    loud = Behaviour(believes=lambda body: dict.fromkeys("UVWXYZ", -1.9) | small, obeys={obeys})
+    with FakeServer(loud) as server:
+        (answer,) = opened(server).choose([question(1, count=20)])
+        assert answer.chosen == 0
+        assert answer.log_probs[0] - answer.log_probs[19] == pytest.approx(spread)
+
+
+def test_the_request_is_one_user_message_with_the_image_first(opened):
+    with FakeServer() as server:
+        request = question(77)
+        opened(server).choose([request])
+        for body in server.chats:
+            (message,) = body["messages"]
+            assert message["role"] == "user"
+            assert [part["type"] for part in message["content"]] == ["image_url", "text"]
+            assert image_url(body).startswith("data:image/jpeg;base64,")
+            assert text_of(body) == request.text
+            assert body["temperature"] == 0
+            assert body["top_logprobs"] == 20
+        assert server.chats[-1]["max_tokens"] == 1
+        assert server.chats[-1]["structured_outputs"] == {"choice": ["A", "B", "C", "D", "E"]}
+
+
+def test_png_keeps_every_pixel(opened):
+    noise = picture(1).resize((8, 8))
+    noise.putdata([(random.Random(place).randrange(256), place, 255 - place) for place in range(64)])
+    with FakeServer() as server:
+        opened(server, jpeg_quality=None).write([ListRequest(noise, "what?", 5)])
+        assert image_url(server.chats[0]).startswith("data:image/png;base64,")
+        assert image_of(server.chats[0]).tobytes() == noise.tobytes()
+
+
+def test_rotations_share_one_encoding(opened, monkeypatch):
+    encoded = []
+    original = image_data.data_url
+    monkeypatch.setattr(
+        image_data, "data_url", lambda image, quality: encoded.append(image) or original(image, quality)
+    )
+    with FakeServer() as server:
+        first, second = picture(1), picture(2)
+        requests = [
+            question(number, place=place, image=image)
+            for place in range(5)
+            for number, image in ((1, first), (2, second))
+        ]
+        answers = opened(server).choose(requests)
+        assert [answer.chosen for answer in answers] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+        assert sorted(map(id, encoded)) == sorted((id(first), id(second)))
+
+
+def test_an_image_that_cannot_be_encoded_fails_alone(opened):
+    class Broken:
+        mode = "RGB"
+
+        def save(self, *_, **__):
+            raise OSError("image file is truncated")
+
+    with FakeServer() as server:
+        good, bad = question(5, place=1), question(5, image=Broken())
+        answers = settled(opened(server)).choose([bad, good, bad])
+        assert answers == [Failure("unreadable: the image cannot be encoded"), answers[1], answers[0]]
+        assert answers[1].chosen == 1
+
+
+def test_lists_are_written(opened):
+    with FakeServer() as server:
+        candidates = [Candidate("thing 4"), Candidate("thing 8")]
+        (reply,) = opened(server).write([ListRequest(picture(8), list_text(candidates), 50)])
+        assert reply == Reply("['thing 8', 'thing 4']", reply.usage)
+        assert (reply.usage.prompt_tokens, reply.usage.generated_tokens) == (100, 1)
+        assert server.chats[0]["max_tokens"] == 50
+        assert "logprobs" not in server.chats[0]
+        assert not constraints(server.chats[0])
+
+
+def test_tokens_are_counted(opened):
+    with FakeServer() as server:
+        (answer,) = settled(opened(server)).choose([question(1)])
+        assert (answer.usage.prompt_tokens, answer.usage.generated_tokens) == (100, 1)
+
+
+def test_nothing_asked_nothing_sent(opened):
+    with FakeServer() as server:
+        mllm = opened(server)
+        assert mllm.choose([]) == mllm.write([]) == []
+        assert server.paths == []
+
+
+# Faults
+
+STATUSES = {
+    "timeout": "timeout",
+    "429": "unreachable",
+    "500": "unreachable",
+    "reset": "unreachable",
+    "cut": "unreachable",
+    "half json": "unreadable: broken JSON: ",
+    "empty choices": "unreadable: empty choices",
+    "html": "unreadable: a web page, not JSON: ",
+    "wrong token": "unreadable: 'Z' is none of the options",
+    "huge": "unreadable: more than 100000 bytes",
+    "drip": "timeout",
+    "nan": "unreadable: log-probability 'nan'",
+}
+RETRIED = {"429", "500", "reset", "cut"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_has_its_status_and_ends_in_time(opened, fault):
+    with FakeServer() as server:
+        mllm = settled(opened(server, timeout_s=SHORT_S, most_reply_bytes=100_000))
+        before = len(server.chats)
+        server.behaviour.fault = lambda number, body: fault
+        start = time.monotonic()
+        (answer,) = mllm.choose([question(1)])
+        assert time.monotonic() - start < 4 * SHORT_S
+        assert answer.status.startswith(STATUSES[fault])
+        assert answer.status.isprintable()
+        assert len(answer.status) < 130
+        assert not answer.hopeless
+        assert len(server.chats) - before == (3 if fault in RETRIED else 1)
+        server.behaviour.fault = lambda number, body: None
+        assert mllm.choose([question(1, place=2)])[0].chosen == 2
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in ("wrong token", "nan")])
+def test_a_fault_at_the_first_request_leaves_the_dialect_open(opened, fault):
+    with FakeServer(Behaviour(fault=lambda number, body: fault)) as server:
+        mllm = opened(server, timeout_s=SHORT_S, most_reply_bytes=100_000)
+        (answer,) = mllm.choose([question(1)])
+        assert answer.status.startswith(STATUSES[fault])
+        assert mllm.dialect is None
+        server.behaviour.fault = lambda number, body: None
+        assert mllm.choose([question(1, place=2)])[0].chosen == 2
+        assert mllm.dialect is VLLM
+
+
+def test_lists_fail_as_choices_do(opened):
+    with FakeServer(Behaviour(fault=lambda number, body: "500")) as server:
+        (answer,) = opened(server).write([ListRequest(picture(1), "what?", 5)])
+        assert answer == Failure("unreachable")
+        assert len(server.chats) == 3
+
+
+@pytest.mark.parametrize("retry_after", [None, "0", "Sun, 06 Nov 1994 08:49:37 GMT", "nonsense"])
+def test_429_twice_then_an_answer(opened, retry_after):
+    with FakeServer(Behaviour(retry_after=retry_after)) as server:
+        mllm = settled(opened(server))
+        before = len(server.chats)
+        server.behaviour.fault = lambda number, body: "429" if number < before + 2 else None
+        (answer,) = mllm.choose([question(1, place=3)])
+        assert answer.chosen == 3
+        assert len(server.chats) == before + 3
+
+
+def test_retry_after_is_honoured(opened):
+    with FakeServer(Behaviour(retry_after="0.3")) as server:
+        mllm = settled(opened(server))
+        before = len(server.chats)
+        server.behaviour.fault = lambda number, body: "429" if number == before else None
+        start = time.monotonic()
+        assert mllm.choose([question(1)])[0].chosen == 0
+        assert 0.3 <= time.monotonic() - start < 1.5
+
+
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for(opened):
+    with FakeServer(Behaviour(retry_after="3600")) as server:
+        mllm = settled(opened(server, timeout_s=SHORT_S))
+        before = len(server.chats)
+        server.behaviour.fault = lambda number, body: "429"
+        start = time.monotonic()
+        assert mllm.choose([question(1)]) == [Failure("unreachable")]
+        assert time.monotonic() - start < SHORT_S
+        assert len(server.chats) == before + 1
+
+
+def test_the_deadline_holds_over_all_attempts(opened):
+    with FakeServer() as server:
+        mllm = settled(opened(server, retries=1000, deadline_s=1.0))
+        server.behaviour.fault = lambda number, body: "500"
+        start = time.monotonic()
+        (answer,) = mllm.choose([question(1)])
+        assert answer.status in ("unreachable", "timeout")  # whether it ends in a wait or in an attempt
+        assert time.monotonic() - start < 2
+
+
+def test_200_mixed_faults_lose_nothing_and_mix_nothing_up(opened):
+    """Ten kinds, half of them lasting: each request gets the answer of its own image, or the status of its fault."""
+    kinds = [fault for fault in FAULTS if fault not in ("cut", "nan")]
+    asked = Counter()
+
+    def fault(_, body):
+        number = seen_number(image_of(body))
+        asked[number] += 1
+        lasting = number // 10 % 2 == 0
+        return kinds[number % 10] if number < 200 and (lasting or asked[number] == 1) else None
+
+    with FakeServer(Behaviour(fault=fault)) as server:
+        mllm = settled(opened(server, timeout_s=SHORT_S, most_reply_bytes=100_000))
+        start = time.monotonic()
+        answers = mllm.choose([question(number, place=number % 5) for number in range(200)])
+        assert time.monotonic() - start < 15
+        assert len(answers) == 200
+        for number, answer in enumerate(answers):
+            kind = kinds[number % 10]
+            if number // 10 % 2 == 1 and kind in RETRIED:
+                assert answer.chosen == number % 5
+                assert asked[number] == 2
+            else:
+                assert isinstance(answer, Failure)
+                assert answer.status.startswith(STATUSES[kind])
+                assert asked[number] == (3 if kind in RETRIED else 1)
+
+
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_a_hopeless_refusal_is_one_request(opened, code, caplog):
+    with FakeServer(Behaviour(fault=lambda number, body: str(code))) as server:
+        mllm = opened(server)
+        assert mllm.choose([question(number) for number in range(50)]) == [Failure("refused", hopeless=True)] * 50
+        assert mllm.write([ListRequest(picture(1), "what?", 5)]) == [Failure("refused", hopeless=True)]
+        assert len(server.chats) == 1
+        assert len(caplog.records) == 1
+        assert f"HTTP {code}" in caplog.text
+
+
+def test_a_plain_refusal_is_not_hopeless(opened):
+    with FakeServer() as server:
+        mllm = settled(opened(server))
+        before = len(server.chats)
+        server.behaviour.fault = lambda number, body: "400"
+        assert mllm.choose([question(1)]) == [Failure("refused")]
+        assert len(server.chats) == before + 1
+
+
+def test_a_dead_server_does_not_keep_everybody_waiting_in_turn(opened):
+    """300 requests, a server that never answers: three probes, not three hundred."""
+    with FakeServer(Behaviour(fault=lambda number, body: "timeout")) as server:
+        mllm = opened(server, timeout_s=SHORT_S)
+        start = time.monotonic()
+        assert mllm.choose([question(number % 256) for number in range(300)]) == [Failure("timeout")] * 300
+        assert time.monotonic() - start < 6 * SHORT_S
+        assert len(server.chats) == 3
+
+
+def test_nobody_listens(opened):
+    with FakeServer() as server:
+        pass
+    mllm = opened(server)
+    assert mllm.choose([question(1)] * 3) == [Failure("unreachable")] * 3
+    assert mllm.write([ListRequest(picture(1), "what?", 5)]) == [Failure("unreachable")]
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("fault", [None, "401", "500", "html", *FAULTS])
+def test_the_key_is_sent_and_shown_nowhere(opened, monkeypatch, caplog, fault):
+    monkeypatch.setenv("CANARY", KEY)
+    caplog.set_level(logging.DEBUG)
+    with FakeServer(Behaviour(key=KEY)) as server:
+        mllm = settled(opened(server, api_key_env="CANARY", timeout_s=SHORT_S, most_reply_bytes=100_000))
+        server.behaviour.fault = lambda number, body: fault
+        answers = [*mllm.choose([question(1)]), *mllm.write([ListRequest(picture(1), "what?", 5)])]
+        assert KEY not in repr([mllm, mllm.name, mllm.identity, answers])
+    assert KEY not in caplog.text
+
+
+def test_a_reply_that_quotes_the_key_is_redacted(opened, monkeypatch):
+    monkeypatch.setenv("CANARY", KEY)
+    with FakeServer(Behaviour(lists=lambda body: f"your key is {KEY}")) as server:
+        mllm = opened(server, api_key_env="CANARY")
+        (reply,) = mllm.write([ListRequest(picture(1), "what?", 5)])
+        assert reply.text == "your key is ***"
+
+
+def test_without_a_key_a_placeholder_is_sent(opened, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with FakeServer(Behaviour(key="none")) as server:
+        settled(opened(server))
+
+
+# Opening and closing
+
+
+def test_the_first_model_listed_is_taken(opened):
+    with FakeServer() as server:
+        mllm = opened(server, model=None)
+        assert mllm.name == f"fake at {server.url}"
+        assert mllm.identity == f"{server.url} fake jpeg 95"
+        assert repr(mllm) == f"OpenAIServer(fake at {server.url})"
+        settled(mllm)
+        assert {body["model"] for body in server.chats} == {"fake"}
+
+
+def test_the_identity_tells_servers_models_and_encodings_apart(opened):
+    with FakeServer() as server:
+        options = [{}, {"model": "other"}, {"jpeg_quality": 80}, {"jpeg_quality": None}]
+        assert len({opened(server, **one).identity for one in options}) == 4
+        assert opened(server).identity == opened(server).identity
+        assert server.paths == []
+
+
+def test_no_model_listed():
+    with FakeServer(Behaviour(models=[])) as server, pytest.raises(MllmUnavailable, match="lists no model"):
+        open_server(server, model=None)
+
+
+def test_models_are_not_listed_without_the_key(monkeypatch):
+    monkeypatch.delenv("MINE", raising=False)
+    with (
+        FakeServer(Behaviour(key=KEY)) as server,
+        pytest.raises(MllmUnavailable, match=r"HTTP 401 \(is the key in MINE right"),
+    ):
+        open_server(server, model=None, api_key_env="MINE")
+
+
+def test_no_server_at_all():
+    with FakeServer() as server:
+        pass
+    with pytest.raises(MllmUnavailable, match="does not answer"):
+        open_server(server, model=None)
+
+
+@pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(MllmUnavailable, match="is no address"):
+        OpenAIServer(base_url=address)
+
+
+@pytest.mark.parametrize("address", [f"http://me:{KEY}@host/v1", f"http://host/v1?key={KEY}", f"http://host/#{KEY}"])
+def test_secrets_in_the_address_are_refused_and_not_repeated(address):
+    with pytest.raises(MllmUnavailable, match="environment") as caught:
+        OpenAIServer(base_url=address)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [{"concurrency": 0}, {"timeout_s": 0}, {"retries": -1}, {"jpeg_quality": 101}, {"most_reply_bytes": 0}]
+)
+def test_numbers_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        OpenAIServer(base_url="http://host/v1", **options)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MllmUnavailable, match="pip install"):
+        OpenAIServer(base_url="http://host/v1")
+
+
+def test_closing_ends_the_thread_and_what_is_in_flight():
+    with FakeServer() as server:
+        before = threading.active_count()
+        mllm = settled(open_server(server))
+        server.behaviour.latency_s = 30
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(mllm.choose, [question(1)])
+            while not server.in_flight:
+                time.sleep(0.01)
+            mllm.close()
+            with pytest.raises(RuntimeError, match="closed while"):
+                asked.result(timeout=5)
+        mllm.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            mllm.choose([question(1)])
+        assert threading.active_count() == before
+
+
+# Concurrency
+
+
+def test_several_threads_share_the_limit_and_get_their_own_answers(opened):
+    with FakeServer(Behaviour(latency_s=0.02)) as server:
+        mllm = opened(server, concurrency=4)
+        groups = [[question(8 * thread + number, place=thread % 5) for number in range(8)] for thread in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            for thread, answers in enumerate(pool.map(mllm.choose, groups)):
+                assert [answer.chosen for answer in answers] == [thread % 5] * 8
+        assert len(server.chats) == 64 + 2  # one probe, whoever came first
+        assert server.most_in_flight == 4
+
+
+def test_the_first_request_is_alone(opened):
+    with FakeServer(Behaviour(latency_s=0.3)) as server:
+        mllm = opened(server)
+        alone = []
+        server.behaviour.fault = lambda number, body: alone.append(server.in_flight)
+        mllm.choose([question(number) for number in range(16)])
+        assert alone[:3] == [1, 1, 1]
+        assert max(alone) > 8
+
+
+def test_throughput_is_near_what_latency_allows(opened):
+    """A latency long against the work per request, so that a busy machine passes; the benchmark has 50 ms."""
+    with FakeServer(Behaviour(latency_s=0.4)) as server:
+        mllm = settled(opened(server, concurrency=16))
+        requests = [question(number) for number in range(160)]
+        rate = 0.0
+        for _ in range(3):
+            start = time.perf_counter()
+            answers = mllm.choose(requests)
+            rate = max(rate, len(answers) / (time.perf_counter() - start))
+            if rate >= 0.8 * 16 / 0.4:
+                break
+        assert [answer.chosen for answer in answers] == [0] * 160
+        assert server.most_in_flight == 16
+        assert rate >= 0.8 * 16 / 0.4
+
+
+def test_log_probabilities_of_variants_are_added(opened):
+    tokens = [listed("A", math.log(0.3)), listed(" A", math.log(0.3)), listed("B", math.log(0.2))]
+    with FakeServer() as server:
+        mllm = settled(opened(server))
+        server._answer = lambda body: (200, completion("A", [tokens[0] | {"top_logprobs": tokens}]))
+        (answer,) = mllm.choose([question(1, count=2)])
+        assert [math.exp(value) for value in answer.log_probs] == pytest.approx([0.75, 0.25])
