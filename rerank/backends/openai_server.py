@@ -177,25 +177,25 @@ class OpenAIServer:
         self._loop.close(self._client.close)
 
     async def _choice(self, request: ChoiceRequest, images: SharedImages, asked_at: float) -> Choice | Failure:
-        async with self._slots:
-            try:
-                url = await _encoded(request, images)
+        try:
+            url = await _encoded(request, images)  # before its turn: no slot waits for it
+            async with self._slots:
                 if self.dialect is None:
                     async with self._probing:
                         if self.dialect is None:
                             return await self._probe(url, request, asked_at)
                 return await self._constrained(self.dialect, url, request)
-            except (FailedRequest, UnreadableError) as error:
-                return _failure(error)
+        except (FailedRequest, UnreadableError) as error:
+            return _failure(error)
 
     async def _reply(self, request: ListRequest, images: SharedImages) -> Reply | Failure:
-        async with self._slots:
-            try:
-                url = await _encoded(request, images)
+        try:
+            url = await _encoded(request, images)
+            async with self._slots:
                 answer = await self._ask(url, request.text, request.max_tokens, {})
-            except (FailedRequest, UnreadableError) as error:
-                return _failure(error)
-            return Reply(answer.text, answer.usage)
+        except (FailedRequest, UnreadableError) as error:
+            return _failure(error)
+        return Reply(answer.text, answer.usage)
 
     async def _constrained(self, dialect: Dialect, url: str, request: ChoiceRequest) -> Choice:
         fields = dialect.fields(request.symbols) | self._logprob_fields()

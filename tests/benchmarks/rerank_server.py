@@ -1,6 +1,6 @@
 """The OpenAI-compatible backend against a scripted server: throughput, and 200 injected faults.
 
-usage: python tests/benchmarks/rerank_server.py [--latency 0.05] [--concurrency 16] [--requests 160] [--rounds 5]
+usage: python tests/benchmarks/rerank_server.py [--latency 0.05] [--concurrency 16] [--requests 640] [--rounds 5]
 
 The server runs in a process of its own, as a real one does. Ideal is concurrency / latency; the table gives the best
 and the middle of the rounds, for other work on the machine slows single rounds. Then every request meets a fault, at
@@ -19,6 +19,8 @@ from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from PIL import Image
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from recognizer.console import table
@@ -36,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds before each reply")
     parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--requests", type=int, default=160)
+    parser.add_argument("--requests", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     near, far = multiprocessing.get_context("spawn").Pipe()
@@ -54,25 +56,31 @@ def serve(pipe: Connection, latency_s: float) -> None:
         pipe.recv()
 
 
-def question(number: int) -> ChoiceRequest:
-    """Ask about the picture of a number; its name stands in place number % 5 of the options."""
+def question(number: int, place: int | None = None, image: Image.Image | None = None) -> ChoiceRequest:
+    """Ask about the picture of a number; its name stands in that place of the options, by default number % 5."""
     others = [f"thing {(number + 7 * step) % 256}" for step in range(1, 5)]
-    place = number % 5
+    place = number % 5 if place is None else place
     names = [*others[:place], f"thing {number}", *others[place:]]
-    return ChoiceRequest(picture(number), choice_text([Candidate(name) for name in names]), SYMBOLS[:5])
+    return ChoiceRequest(image or picture(number), choice_text([Candidate(name) for name in names]), SYMBOLS[:5])
+
+
+def rotations(number: int) -> list[ChoiceRequest]:
+    """Ask about a picture in all five places, as the reranker does: the requests share the image."""
+    image = picture(number)
+    return [question(number, place, image) for place in range(5)]
 
 
 def throughput(url: str, latency_s: float, concurrency: int, count: int, rounds: int) -> str:
     mllm = OpenAIServer(base_url=url, concurrency=concurrency)
     mllm.choose([question(number) for number in range(concurrency + 1)])  # finds the dialect, opens connections
-    requests = [question(number % 256) for number in range(count)]
+    requests = [request for number in range(-(-count // 5)) for request in rotations(number % 256)][:count]
     rates, work = [], []
     for _ in range(rounds):
         start, used = time.perf_counter(), time.process_time()
         answers = mllm.choose(requests)
         rates.append(count / (time.perf_counter() - start))
         work.append((time.process_time() - used) / count * 1e3)
-        if any(not isinstance(a, Choice) or a.chosen != n % 256 % 5 for n, a in enumerate(answers)):
+        if any(not isinstance(a, Choice) or a.chosen != n % 5 for n, a in enumerate(answers)):
             raise SystemExit("a wrong answer")
     mllm.close()
     ideal = concurrency / latency_s

@@ -1,0 +1,273 @@
+"""Reranking by the command line: the real starter encoder, the tiny model that sees, and servers that fail."""
+
+import json
+import random
+import re
+
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from memory import Memory
+from recognizer.cli import app
+from tests.rerank.fake_server import FAULTS, Behaviour, FakeServer, image_of, seen_number, text_of
+from tests.rerank.fake_server import picture as grey_picture
+from tests.rerank.scripted import options
+from tests.rerank.tiny_mllm.pictures import FILES, MODEL, NAMES, PHOTOS, augmented
+
+LOOKALIKES = ("dog", "planet", "tea", "wall", "moon", "money", "hay", "eyeball", "missile", "watch")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def call(*arguments):
+    """Run a command in this process; returns (exit code, stdout, stderr)."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A memory of twenty names of which the tiny model knows ten, and five changed photographs of each of the ten."""
+    root = tmp_path_factory.mktemp("rerank")
+    (root / "labels.txt").write_text("\n".join([*NAMES, *LOOKALIKES]))
+    assert call("build", root / "labels.txt", "--memory", root / "memory", "--precision", "fp32")[0] == 0
+    rng = random.Random(3)
+    for name in NAMES:
+        folder = root / "images" / name
+        folder.mkdir(parents=True)
+        with Image.open(PHOTOS / FILES[name]) as photo:
+            for number in range(5):
+                augmented(photo.convert("RGB"), rng).save(folder / f"{number}.png")
+    return root
+
+
+def run(world, output, *more, images="images"):
+    memory = ("--memory", world / "memory", "--precision", "fp32")
+    return call("run", world / images, *memory, "--output", output, "--set", "run.batch_size=8", *more)
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def right(rows):
+    return sum(row["path"].split("/")[0] == row["label"] for row in rows) / len(rows)
+
+
+TINY = ("--rerank-model", MODEL, "--set", "rerank.dtype=float32", "--set", "rerank.weight=3")
+
+
+def test_the_mllm_puts_right_what_retrieval_got_wrong_and_the_second_run_asks_nothing(world, tmp_path):
+    plain, first, second = (tmp_path / f"{name}.jsonl" for name in ("plain", "first", "second"))
+    assert run(world, plain)[0] == 0
+    code, out, err = run(world, first, "--rerank", "always", *TINY)
+    assert (code, out) == (0, "")
+    assert "rerank: 50 images asked, 0 cached, 0 skipped, 0 failed; 250 requests, " in err
+    assert re.search(r"\d+\.\d s, \d+ prompt and 250 generated tokens", err)
+    before, after = rows_of(plain), rows_of(first)
+    names = [{candidate["category"] for candidate in row["candidates"]} for row in before]
+    reachable = sum(row["path"].split("/")[0] in found for row, found in zip(before, names, strict=True)) / 50
+    assert right(before) < reachable - 0.1  # there is something to put right
+    assert right(after) >= reachable - 0.05
+    for old, new in zip(before, after, strict=True):
+        assert {c["category"] for c in new["candidates"]} == {c["category"] for c in old["candidates"]}
+        assert new["rerank"]["status"] == "ok"
+        assert [old["candidates"][place]["category"] for place in new["rerank"]["order"]] == [
+            c["category"] for c in new["candidates"]
+        ]
+        assert sum(c["confidence"] for c in new["candidates"]) == pytest.approx(
+            sum(c["confidence"] for c in old["candidates"]), abs=1e-4
+        )
+    _, _, err = run(world, second, "--rerank", "always", *TINY)
+    assert "0 images asked, 50 cached" in err
+    assert "0 requests" in err
+    assert second.read_bytes() == first.read_bytes()
+
+
+def test_auto_asks_where_retrieval_is_unsure(world, tmp_path):
+    output = tmp_path / "auto.jsonl"
+    _, _, err = run(world, output, "--rerank", "auto", *TINY, "--set", "rerank.margin=0.05")
+    rows = rows_of(output)
+    skipped = [row for row in rows if row["rerank"]["status"] == "skipped: confident"]
+    assert 0 < len(skipped) < 50
+    assert all(r["candidates"][0]["confidence"] - r["candidates"][1]["confidence"] >= 0.05 for r in skipped)
+    assert f"{50 - len(skipped)} images asked, 0 cached, {len(skipped)} skipped" in err
+
+
+def test_results_are_reranked_without_encoding(world, tmp_path, monkeypatch):
+    plain, direct, later = (tmp_path / f"{name}.jsonl" for name in ("plain", "direct", "later"))
+    run(world, plain)
+    run(world, direct, "--rerank", "always", *TINY)
+    monkeypatch.setattr("recognizer.encoder.Encoder.from_spec", lambda *a, **k: pytest.fail("encoded again"))
+    code, _, err = call("rerank", plain, "--output", later, *TINY)
+    assert code == 0
+    assert "0 images asked, 50 cached" in err  # the same questions as those of the run
+    for one, other in zip(rows_of(direct), rows_of(later), strict=True):
+        assert one["label"] == other["label"]
+        assert one["rerank"] == other["rerank"]
+        assert one["confidence"] == pytest.approx(other["confidence"], rel=1e-4)
+    code, _, err = call("rerank", later, "--output", tmp_path / "again.jsonl", *TINY)
+    assert "50 rows have an MLLM's answer already" in err
+    assert [r["label"] for r in rows_of(tmp_path / "again.jsonl")] == [r["label"] for r in rows_of(later)]
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [("plain.csv", "reads results in JSON lines"), ("other.jsonl", "holds no results"), ("lone.jsonl", "no run.json")],
+)
+def test_what_cannot_be_reranked_is_said_first(world, tmp_path, results, message):
+    run(world, tmp_path / "plain.jsonl", images="images/cat")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "lone.jsonl").write_bytes((tmp_path / "plain.jsonl").read_bytes())
+    (tmp_path / "sub" / "other.jsonl").write_text('{"a": 1}\n')
+    (tmp_path / "sub" / "plain.csv").write_text("a,b\n")
+    with pytest.raises(Exception, match=message):
+        call("rerank", tmp_path / "sub" / results, "--output", tmp_path / "x.jsonl", *TINY)
+
+
+@pytest.mark.parametrize("command", ["run", "rerank", "eval"])
+def test_without_an_mllm_one_sentence_comes_before_any_work(world, tmp_path, command, monkeypatch):
+    run(world, tmp_path / "plain.jsonl", images="images/cat")
+    monkeypatch.setattr("recognizer.encoder.Encoder.from_spec", lambda *a, **k: pytest.fail("work has begun"))
+    output = tmp_path / "x.jsonl"
+    arguments = {
+        "run": ("run", world / "images", "--memory", world / "memory", "--output", output, "--rerank", "auto"),
+        "rerank": ("rerank", tmp_path / "plain.jsonl", "--output", output),
+        "eval": ("eval", world / "images", "--memory", world / "memory", "--rerank", "always"),
+    }[command]
+    with pytest.raises(Exception, match="no multimodal LLM is named; give --rerank-model, such as"):
+        call(*arguments)
+    assert not output.exists()
+
+
+def test_a_fine_grained_memory_asks_unless_it_is_told_not_to(world, tmp_path):
+    call("build", world / "labels.txt", "--memory", tmp_path / "fine", "--fine-grained", "--precision", "fp32")
+    assert Memory.open(tmp_path / "fine").settings["rerank"] == "always"
+    here = ("run", world / "images" / "cat", "--memory", tmp_path / "fine", "--precision", "fp32")
+    with pytest.raises(Exception, match="rerank is 'always' and no multimodal LLM"):
+        call(*here, "--output", tmp_path / "a.jsonl")
+    assert call(*here, "--output", tmp_path / "a.jsonl", "--rerank", "off")[0] == 0
+    assert "5 images asked" in call(*here, "--output", tmp_path / "b.jsonl", *TINY)[2]
+
+
+@pytest.fixture(scope="module")
+def numbered(world):
+    """Forty pictures that a fake server tells apart, in a memory of names one of which is the picture's."""
+    root = world / "numbered"
+    root.mkdir()
+    for number in range(40):
+        grey_picture(number).save(root / f"{number:03}.png")
+    (world / "numbers.txt").write_text("\n".join(f"thing {number}" for number in range(40)))
+    call("build", world / "numbers.txt", "--memory", world / "numbers", "--precision", "fp32")
+    return root
+
+
+def run_numbered(world, numbered, output, server, *more):
+    place = ("--memory", world / "numbers", "--output", output, "--top-k", 5, "--precision", "fp32")
+    patience = ("--set", "rerank.timeout_s=0.5", "--set", "rerank.retries=0", "--set", "rerank.jpeg_quality=null")
+    return call("run", numbered, *place, "--rerank", "always", "--rerank-model", server.url, *patience, *more)
+
+
+def test_200_faults_lose_no_row_and_no_image_gets_anothers_answer(world, numbered, tmp_path):
+    rng = random.Random(1)
+    kinds = [rng.choice(FAULTS) for _ in range(400)]
+
+    def fault(number, body):
+        return kinds[number % 400] if number >= 3 else None  # the first three find the dialect
+
+    def believes(body):
+        """Be sure of the picture's own name; of none where it is not among the options."""
+        own = f"thing {seen_number(image_of(body))}"
+        return {symbol: -0.01 if name == own else -9.0 for symbol, name in options(text_of(body))}
+
+    output = tmp_path / "faults.jsonl"
+    with FakeServer(Behaviour(fault=fault, believes=believes)) as server:
+        code, _, _ = run_numbered(
+            world, numbered, output, server, "--set", "rerank.give_up_after=1000", "--set", "rerank.weight=3"
+        )
+        assert len(server.chats) >= 200
+    assert code == 0
+    rows = rows_of(output)
+    assert [row["path"] for row in rows] == [f"{number:03}.png" for number in range(40)]
+    statuses = {row["rerank"]["status"].split(":")[0] for row in rows}
+    assert statuses <= {"ok", "timeout", "unreachable", "refused", "unreadable"}
+    for number, row in enumerate(rows):
+        shown = [candidate["category"] for candidate in row["candidates"]]
+        if row["rerank"]["status"] == "ok" and f"thing {number}" in shown:
+            assert shown[0] == f"thing {number}"
+
+
+def test_a_server_that_dies_is_left_alone_and_every_row_is_there(world, numbered, tmp_path):
+    output = tmp_path / "dead.jsonl"
+    with FakeServer(Behaviour(fault=lambda number, body: "500" if number > 30 else None)) as server:
+        code, _, err = run_numbered(world, numbered, output, server, "--set", "rerank.give_up_after=2")
+        asked = len(server.chats)
+    rows = rows_of(output)
+    assert (code, len(rows)) == (0, 40)
+    assert rows[-1]["rerank"]["status"] == "skipped: gave up"
+    assert err.count("left alone for the rest of the run") == 1
+    assert asked < 200
+
+
+def test_calibrate_fits_weight_and_margin_and_run_takes_them_up(world, tmp_path):
+    memory = tmp_path / "memory"
+    call("build", world / "labels.txt", "--memory", memory, "--precision", "fp32")
+    figures = tmp_path / "figures"
+    place = ("--memory", memory, "--precision", "fp32")
+    code, out, _ = call(
+        "calibrate", world / "images", *place, "--figures", figures, "--rerank-model", MODEL, *TINY[2:4]
+    )
+    assert code == 0
+    assert "expected calibration error" in out
+    assert re.search(r"rerank: weight \d", out)
+    for name in ("reliability.png", "coverage.png"):
+        with Image.open(figures / name) as diagram:
+            assert min(diagram.size) > 300
+    fitted = yaml.safe_load((memory / "calibration.yaml").read_text())
+    assert fitted["score"]["calibrated"] is True
+    assert fitted["rerank"]["weight"] > 0
+    assert call("verify", "--memory", memory)[0] == 0
+    output = tmp_path / "run.jsonl"
+    code, _, err = call("run", world / "images", *place, "--output", output, "--rerank", "auto", *TINY[:4])
+    assert code == 0
+    assert all(row["calibrated"] for row in rows_of(output))
+    skipped = sum(row["rerank"]["status"] == "skipped: confident" for row in rows_of(output))
+    assert f"{skipped} skipped" in err
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["settings"]["rerank"]["weight"] == fitted["rerank"]["weight"]
+    assert info["settings"]["score"]["temperature"] == fitted["score"]["temperature"]
+    elsewhere = tmp_path / "elsewhere.yaml"
+    call("calibrate", world / "images", *place, "--figures", figures, "--output", elsewhere)
+    code, _, _ = call("run", world / "images", *place, "--output", tmp_path / "b.jsonl", "--config", elsewhere)
+    assert code == 0
+
+
+def test_eval_prints_rerank_and_its_ceiling(world, tmp_path):
+    table = tmp_path / "eval.json"
+    memory = ("--memory", world / "memory", "--precision", "fp32")
+    code, out, _ = call("eval", world / "images", *memory, "--rerank", "always", *TINY, "--json", table)
+    assert code == 0
+    assert re.search(r"rerank: \d+% of the oracle's gain; 50 images asked", out)
+    assert "after rerank" in out
+    found = json.loads(table.read_text())
+    assert (
+        found["rows"]["oracle rerank"]["top1"] >= found["rows"]["+ rerank"]["top1"] > found["rows"]["+ regions"]["top1"]
+    )
+    assert found["rerank"]["cost"]["requests"] == 250
+    assert found["rerank"]["ceiling_share"] > 0.8
+
+
+def test_rank_data_writes_all_formats(world, tmp_path):
+    memory = ("--memory", world / "memory", "--precision", "fp32")
+    code, out, _ = call("rank-data", world / "images", *memory, "--output", tmp_path / "data", "--neighbours", 10)
+    assert code == 0
+    assert "held_out" in out
+    written = {path.name for path in (tmp_path / "data").iterdir()}
+    assert {"train.rar.json", "train.messages.jsonl", "train.trl.jsonl", "dataset_info.json"} <= written
