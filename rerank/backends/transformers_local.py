@@ -40,7 +40,7 @@ class TransformersLocal:
         revision: commit of a hub model.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:N`.
         dtype: `auto` (as stored), `float32`, `bfloat16`, `float16`.
-        batch_size: requests per forward pass; halved for good where the device runs out of memory.
+        batch_size: requests per forward pass; halved for good where memory runs out.
 
     Raises:
         MllmUnavailable: the model cannot be loaded, or is no multimodal LLM with a chat template.
@@ -111,24 +111,26 @@ class TransformersLocal:
         return ids
 
     def _in_batches(
-        self, requests: Sequence[Request], answer: Callable[[Sequence[Request]], list[Found]]
-    ) -> list[Found]:
+        self, requests: Sequence[Request], answer: Callable[[Sequence[Request]], list[Found | Failure]]
+    ) -> list[Found | Failure]:
+        """Answer in batches of alike lengths; where memory runs out they are halved, and a request alone fails."""
         import torch
 
         order = sorted(range(len(requests)), key=lambda place: len(requests[place].text))
-        found: dict[int, Found] = {}
+        found: dict[int, Found | Failure] = {}
         start = 0
         with self._lock, torch.inference_mode():
             while start < len(order):
                 places = order[start : start + self.parallel]
                 try:
                     answers = answer([requests[place] for place in places])
-                except torch.cuda.OutOfMemoryError:
-                    if self.parallel == 1:
-                        raise
-                    torch.cuda.empty_cache()
-                    self.parallel = max(1, self.parallel // 2)
-                    continue
+                except torch.OutOfMemoryError:
+                    if self._device.type == "cuda":
+                        torch.cuda.empty_cache()
+                    if self.parallel > 1:
+                        self.parallel //= 2
+                        continue
+                    answers = [Failure("refused: out of memory")]
                 found |= zip(places, answers, strict=True)
                 start += len(places)
         return [found[place] for place in range(len(requests))]

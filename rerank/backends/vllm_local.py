@@ -52,6 +52,7 @@ class VllmLocal:
         """Start the engine."""
         try:
             from vllm import LLM
+            from vllm.exceptions import VLLMError
         except ImportError as error:
             raise MllmUnavailable(
                 "vLLM is not installed here; install recognizer[vllm], or run `vllm serve MODEL` elsewhere and give "
@@ -69,7 +70,7 @@ class VllmLocal:
                 trust_remote_code=False,
                 limit_mm_per_prompt={"image": {"count": 1, "width": image_size, "height": image_size}},
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, VLLMError) as error:
             raise MllmUnavailable(f"vLLM cannot load {model!r}: {str(error).splitlines()[0]}") from error
         tokenizer = self._engine.get_tokenizer()
         self._ids = symbol_ids(lambda text: tokenizer.encode(text, add_special_tokens=False), SYMBOLS)
@@ -103,16 +104,15 @@ class VllmLocal:
         from vllm import SamplingParams
 
         parameters = [SamplingParams(temperature=0, max_tokens=request.max_tokens) for request in requests]
-        return [
-            Reply(output.outputs[0].text, _usage(output)) if output.outputs else Failure("unreadable: no answer")
-            for output in self._chat(requests, parameters)
-        ]
+        return [_read_reply(output) for output in self._chat(requests, parameters)]
 
     def close(self) -> None:
         """Stop the engine."""
         self._engine.llm_engine.engine_core.shutdown()
 
-    def _chat(self, requests: Sequence[ChoiceRequest] | Sequence[ListRequest], parameters: Sequence[Any]) -> list[Any]:
+    def _chat(
+        self, requests: Sequence[ChoiceRequest] | Sequence[ListRequest], parameters: Sequence[Any]
+    ) -> list[Any | Failure]:
         messages = [
             [
                 {
@@ -126,15 +126,41 @@ class VllmLocal:
             for request in requests
         ]
         with self._lock:
-            outputs: list[Any] = self._engine.chat(messages, list(parameters), use_tqdm=False)
+            return self._answers(messages, list(parameters))
+
+    def _answers(self, messages: list[Any], parameters: list[Any]) -> list[Any | Failure]:
+        """Ask the engine; one request that it refuses (too long, say) takes no other with it."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            outputs: list[Any | Failure] = self._engine.chat(messages, parameters, use_tqdm=False)
+        except EngineDeadError:
+            return [Failure("unreachable", hopeless=True)] * len(messages)
+        except (ValueError, VLLMClientError):
+            if len(messages) == 1:
+                return [Failure("refused")]
+            return [
+                answer
+                for message, parameter in zip(messages, parameters, strict=True)
+                for answer in self._answers([message], [parameter])
+            ]
         return outputs
 
     def _read_choice(self, request: ChoiceRequest, output: Any) -> Choice | Failure:  # noqa: ANN401  vLLM has no types
+        if isinstance(output, Failure):
+            return output
         if not output.outputs or not output.outputs[0].logprobs:
             return Failure("unreadable: no answer")
         at_first = output.outputs[0].logprobs[0]
         over = over_symbols(lambda token: float(at_first[token].logprob), self._ids, request.symbols)
         return Choice(over, max(range(len(over)), key=over.__getitem__), _usage(output))
+
+
+def _read_reply(output: Any) -> Reply | Failure:  # noqa: ANN401
+    if isinstance(output, Failure):
+        return output
+    return Reply(output.outputs[0].text, _usage(output)) if output.outputs else Failure("unreadable: no answer")
 
 
 def _usage(output: Any) -> Usage:  # noqa: ANN401

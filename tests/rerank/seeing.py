@@ -8,7 +8,7 @@ As a script it answers them with vLLM's engine, in that package's own environmen
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -87,6 +87,12 @@ def turned(cases: list[Case], by: int) -> list[Case]:
     return [Case(case.image, case.truth, case.candidates[by:] + case.candidates[:by], case.shown) for case in cases]
 
 
+def too_long(case: Case) -> Case:
+    """Return the case with descriptions that no context of 1,024 tokens holds."""
+    words = tuple(" ".join(f"{n}{letter}" for n in range(60)) for letter in "xyz")
+    return replace(case, candidates=tuple(replace(candidate, descriptions=words) for candidate in case.candidates))
+
+
 if __name__ == "__main__":
     import json
     import sys
@@ -104,6 +110,7 @@ if __name__ == "__main__":
         "turned": answers(choose, turned(right, 2)),
         "listed": answers(write, right[:10]),
         "counts": choose.counts.to_dict(),
+        "too long": answers(choose, [right[0], too_long(right[1]), right[2]]),
     }
     mllm.close()
     print("ANSWERS " + json.dumps(found), flush=True)  # noqa: T201

@@ -11,17 +11,20 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rerank.backends import BackendOptions, open_mllm
 from rerank.backends.opening import choose_backend
 from rerank.backends.transformers_local import TransformersLocal
+from rerank.base import Candidate
 from rerank.mllm import MllmUnavailable
 from rerank.reranker import MllmReranker
-from tests.rerank.seeing import answers, make_cases, right_share, turned
+from tests.rerank.seeing import answers, make_cases, right_share, too_long, turned
 from tests.rerank.tiny_mllm.pictures import MODEL
 
 ROOT = Path(__file__).parents[2]
@@ -113,12 +116,15 @@ def by_server(server, cases, swapped):
         "turned": answers(choose, turned(cases, 2)),
         "listed": answers(write, cases[:10]),
         "counts": choose.counts.to_dict(),
+        "too long": answers(choose, [cases[0], too_long(cases[1]), cases[2]]),
     }
     mllm.close()
     return found
 
 
 def check_it_sees(found, cases, swapped):
+    for key in ("right", "swapped", "turned", "listed"):
+        assert all(sorted(answer["order"]) == list(range(5)) for answer in found[key])
     assert {answer["status"] for answer in found["right"]} == {"ok"}
     assert right_share(cases, found["right"]) >= 0.95
     # Retrieval never has the truth first, so chance is at most one in five; 60 cases stray by 0.05.
@@ -162,17 +168,41 @@ def test_lists_are_written_and_read(by_transformers):
     assert all(sorted(answer["order"]) == list(range(5)) for answer in by_transformers["listed"])
 
 
+def test_where_memory_runs_out_batches_are_halved_and_one_alone_fails(cases, monkeypatch):
+    mllm = TransformersLocal(str(MODEL), device="cpu", dtype="float32", batch_size=16)
+    sizes, plain = [], mllm._choose_batch
+
+    def small_machine(requests):
+        sizes.append(len(requests))
+        if len(requests) > 3 or any("zz" in request.text for request in requests):
+            raise torch.OutOfMemoryError("no room")
+        return plain(requests)
+
+    monkeypatch.setattr(mllm, "_choose_batch", small_machine)
+    found = answers(MllmReranker(mllm, rotations=4), cases[:4])
+    assert sizes[:3] == [16, 8, 4]
+    assert max(sizes[3:]) == 2
+    assert right_share(cases[:4], found) == 1
+    huge = replace(cases[0], candidates=(Candidate("zz"), Candidate("cat")))
+    assert [answer["status"] for answer in answers(MllmReranker(mllm), [huge, cases[1]])] == [
+        "refused: out of memory",
+        "ok",
+    ]
+
+
 @needs_vllm
 def test_vllm_sees_and_agrees(by_vllm, by_transformers, cases, swapped):
     check_it_sees(by_vllm, cases, swapped)
     check_same(by_vllm, by_transformers)
     assert by_vllm["counts"]["generated_tokens"] == by_vllm["counts"]["requests"] == 3 * 60 * 5
+    assert [answer["status"] for answer in by_vllm["too long"]] == ["ok", "refused", "ok"]
 
 
 @needs_vllm
 def test_a_server_sees_and_agrees(by_server, by_transformers, cases, swapped):
     check_it_sees(by_server, cases, swapped)
     check_same(by_server, by_transformers)
+    assert [answer["status"] for answer in by_server["too long"]] == ["ok", "refused", "ok"]
 
 
 @needs_vllm
