@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -132,9 +133,19 @@ class GroundedModel(nn.Module):
         return Encoder(parts, device=self._device, precision="fp32")
 
     def to_file(self, card: Mapping[str, Any]) -> GroundedFile:
-        """Return what was trained, in float16, as the file of an encoder."""
+        """Return what was trained, in float16, as the file of an encoder.
+
+        Training that went on from such a file takes over its base, and the towers that it had trained and this run
+        kept frozen, so that the new file needs the old one no more.
+        """
         settings = None if self.decoder is None else self.decoder.settings
-        return GroundedFile(self._parts.spec, settings, card, self._weights(torch.float16))
+        base: Mapping[str, Any] = self._parts.spec
+        towers: dict[str, Tensor] = {}
+        while base["kind"] == "trained":
+            earlier = GroundedFile.read(Path(base["file"]))
+            base = earlier.base
+            towers = {n: t for n, t in earlier.tensors.items() if n.startswith(("image.", "text."))} | towers
+        return GroundedFile(base, settings, card, towers | self._weights(torch.float16))
 
     def _weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
         return {name: value.detach().to(dtype) for name, value in self._trained.items() if name not in _HEADS}

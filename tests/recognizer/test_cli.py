@@ -6,20 +6,12 @@ import sys
 import time
 
 import pytest
-from typer.testing import CliRunner
 
-from recognizer.cli import app, main
+from recognizer.cli import main
 from tests.benchmarks import kill_run
+from tests.recognizer.commands import call
 
 LABELS = '{"tabby cat": ["striped fur", "whiskers"], "cup of coffee": ["a saucer"], "rocket launch": [], "=cmd()": []}'
-
-
-def call(*arguments):
-    """Run a command in this process; returns (exit code, stdout, stderr)."""
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture(scope="module")

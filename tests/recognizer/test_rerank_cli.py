@@ -7,10 +7,9 @@ import re
 import pytest
 import yaml
 from PIL import Image
-from typer.testing import CliRunner
 
 from memory import Memory
-from recognizer.cli import app
+from tests.recognizer.commands import call
 from tests.rerank.fake_server import FAULTS, Behaviour, FakeServer, image_of, seen_number, text_of
 from tests.rerank.fake_server import picture as grey_picture
 from tests.rerank.scripted import options
@@ -22,14 +21,6 @@ LOOKALIKES = ("dog", "planet", "tea", "wall", "moon", "money", "hay", "eyeball",
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def call(*arguments):
-    """Run a command in this process; returns (exit code, stdout, stderr)."""
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from rerank.base import Candidate
+from rerank.mllm import Mllm
 from rerank.reranker import MllmReranker, Question
 from tests.rerank.tiny_mllm.pictures import FILES, NAMES, PHOTOS, augmented
 
 OPTIONS = 5
+CASES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +95,9 @@ def too_long(case: Case) -> Case:
     return replace(case, candidates=tuple(replace(candidate, descriptions=words) for candidate in case.candidates))
 
 
-if __name__ == "__main__":
-    import json
-    import sys
-
-    from rerank.backends.vllm_local import VllmLocal
-
-    right, swapped = make_cases(60, swapped=False), make_cases(60, swapped=True)
-    mllm = VllmLocal(
-        sys.argv[1], dtype="float32", max_num_seqs=32, max_model_len=1024, enforce_eager=True, image_size=256
-    )
+def all_answers(mllm: Mllm) -> dict[str, object]:
+    """Ask a backend about right pictures, swapped ones, turned options, as lists, and about one that is too long."""
+    right, swapped = make_cases(CASES, swapped=False), make_cases(CASES, swapped=True)
     choose, write = MllmReranker(mllm), MllmReranker(mllm, mode="list")
     found = {
         "right": answers(choose, right),
@@ -110,7 +105,19 @@ if __name__ == "__main__":
         "turned": answers(choose, turned(right, 2)),
         "listed": answers(write, right[:10]),
         "counts": choose.counts.to_dict(),
-        "too long": answers(choose, [right[0], too_long(right[1]), right[2]]),
     }
+    return found | {"too long": answers(choose, [right[0], too_long(right[1]), right[2]])}
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    from rerank.backends.vllm_local import VllmLocal
+
+    mllm = VllmLocal(
+        sys.argv[1], dtype="float32", max_num_seqs=32, max_model_len=1024, enforce_eager=True, image_size=256
+    )
+    found = all_answers(mllm)
     mllm.close()
     print("ANSWERS " + json.dumps(found), flush=True)  # noqa: T201

@@ -24,7 +24,7 @@ from rerank.backends.transformers_local import TransformersLocal
 from rerank.base import Candidate
 from rerank.mllm import MllmUnavailable
 from rerank.reranker import MllmReranker
-from tests.rerank.seeing import answers, make_cases, right_share, too_long, turned
+from tests.rerank.seeing import CASES, all_answers, answers, make_cases, right_share, turned
 from tests.rerank.tiny_mllm.pictures import MODEL
 
 ROOT = Path(__file__).parents[2]
@@ -43,12 +43,12 @@ CHANCE = 1 / 5
 
 @pytest.fixture(scope="module")
 def cases():
-    return make_cases(60, swapped=False)
+    return make_cases(CASES, swapped=False)
 
 
 @pytest.fixture(scope="module")
 def swapped():
-    return make_cases(60, swapped=True)
+    return make_cases(CASES, swapped=True)
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,8 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def by_transformers(tiny, cases, swapped):
-    choose, write = MllmReranker(tiny), MllmReranker(tiny, mode="list")
-    return {
-        "right": answers(choose, cases),
-        "swapped": answers(choose, swapped),
-        "turned": answers(choose, turned(cases, 2)),
-        "listed": answers(write, cases[:10]),
-    }
+def by_transformers(tiny):
+    return all_answers(tiny)
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +100,10 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def by_server(server, cases, swapped):
+def by_server(server):
     mllm = open_mllm(server, BackendOptions(jpeg_quality=None))
     assert mllm.name.startswith("tiny")
-    choose, write = MllmReranker(mllm), MllmReranker(mllm, mode="list")
-    found = {
-        "right": answers(choose, cases),
-        "swapped": answers(choose, swapped),
-        "turned": answers(choose, turned(cases, 2)),
-        "listed": answers(write, cases[:10]),
-        "counts": choose.counts.to_dict(),
-        "too long": answers(choose, [cases[0], too_long(cases[1]), cases[2]]),
-    }
+    found = all_answers(mllm)
     mllm.close()
     return found
 
@@ -194,7 +180,7 @@ def test_where_memory_runs_out_batches_are_halved_and_one_alone_fails(cases, mon
 def test_vllm_sees_and_agrees(by_vllm, by_transformers, cases, swapped):
     check_it_sees(by_vllm, cases, swapped)
     check_same(by_vllm, by_transformers)
-    assert by_vllm["counts"]["generated_tokens"] == by_vllm["counts"]["requests"] == 3 * 60 * 5
+    assert by_vllm["counts"]["generated_tokens"] == by_vllm["counts"]["requests"] == 3 * CASES * 5
     assert [answer["status"] for answer in by_vllm["too long"]] == ["ok", "refused", "ok"]
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from recognizer.cli import app
@@ -138,6 +139,21 @@ def test_the_command_trains_measures_and_resumes(tiny_model, pictures, tmp_path)
     assert "12 steps" in longer.stdout
     assert "going on from" in longer.stderr
     assert "epoch 3" in longer.stdout
+
+
+def test_training_on_from_a_file_needs_that_file_no_more(tiny_model, pictures, tmp_path):
+    first = train(make_config(tiny_model, pictures, schedule={"epochs": 1}), tmp_path / "first")
+    frozen = {"image_tower": {"lr_share": 0.0}, "schedule": {"epochs": 1}}
+    second = train(make_config(str(first.encoder), pictures, **frozen), tmp_path / "second")
+    photo = [Image.open(pictures.parent / "0.png")]
+    image = GroundedFile.read(first.encoder).part("image")
+    first.encoder.unlink()
+    alone = Encoder.load(str(second.encoder), device="cpu", precision="fp32")
+    assert alone.encode_images(photo).regions.shape[-1] == 32
+    kept = GroundedFile.read(second.encoder)
+    assert kept.base["kind"] == "open_clip"
+    assert image.keys() == kept.part("image").keys()
+    assert all(torch.equal(image[name], tensor) for name, tensor in kept.part("image").items())
 
 
 def test_another_config_is_refused_and_what_differs_is_named(tiny_model, pictures, tmp_path):
