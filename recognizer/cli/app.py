@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -19,6 +20,24 @@ app = typer.Typer(
         "help_option_names": ["-h", "--help"],
     },
 )
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, where it is asked for."""
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("recognizer"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options before a command; the application's own help text is shown."""
 
 
 def main() -> None:

@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import random
 import shutil
@@ -46,6 +47,10 @@ def test_help_is_quick_and_loads_no_torch():
     assert done.returncode == 0, done.stderr
     assert "build" in done.stdout
     assert time.perf_counter() - started < 3
+
+
+def test_version():
+    assert call("--version")[:2] == (0, f"{importlib.metadata.version('recognizer')}\n")
 
 
 def test_importing_memory_loads_neither_torch_nor_the_database():
