@@ -73,6 +73,7 @@ def evaluate(
     *,
     reranker: MllmReranker | None = None,
     progress: Callable[[int], None] | None = None,
+    rerank_progress: Callable[[int], None] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Rank the true category of every image under each way of scoring.
@@ -82,6 +83,7 @@ def evaluate(
         labelled: images with the rows of their categories.
         reranker: an MLLM that orders the candidates that `run` would find.
         progress: called with the number of images done since the last call.
+        rerank_progress: the same for reranking, which comes after.
         seed: of the shuffling and of the bootstrap.
 
     Raises:
@@ -137,6 +139,7 @@ def evaluate(
             categories=categories,
             reranker=reranker,
             settings=recognizer.settings,
+            progress=rerank_progress,
             seed=seed,
         )
         measured |= reranked.rows

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memory import Memory, MemoryStoreError
+from recognizer.carried_settings import carried_settings
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
@@ -69,7 +70,26 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
     info = read_run_info(find_run_files(path, "jsonl").info)
     if info is None or info.output != path.name:
         raise ResultsUnreadable(f"no run.json beside {path} says what made it; run again with --output {path}")
+    if info.state != "finished":
+        raise ResultsUnreadable(f"the run that writes {path} is not finished; let it end, or take it up again, first")
     return EarlierResults(rows, info, root or Path(info.input_root))
+
+
+def carried_by(earlier: EarlierResults, *, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Return the settings that the results were made under, with what was fitted for their memory since.
+
+    Args:
+        earlier: the results.
+        warn: called with a sentence where a calibration is there and does not belong to the memory.
+    """
+    base = {name: earlier.info.settings[name] for name in ("score", "images") if name in earlier.info.settings}
+    try:
+        memory = Memory.open(str(earlier.info.memory["path"]))
+    except MemoryStoreError:  # moved, or gone; the results stand on their own
+        return base
+    if memory.version == earlier.info.memory.get("version"):
+        base["rerank"] = {k: v for k, v in carried_settings(memory, warn=warn).get("rerank", {}).items() if k != "when"}
+    return base
 
 
 def rerank_setup(earlier: EarlierResults, settings: Settings, source: Path) -> RunSetup:
@@ -111,17 +131,11 @@ def is_ranked(row: Row) -> bool:
 
 
 def ranked_image(row: Row, root: Path) -> RankedImage | None:
-    """Find the image of a row; None where the row is not to be reranked.
+    """Name the image of a row; None where the row is not to be reranked.
 
     A file that is gone is found out when it is asked about; its row then says so.
     """
     if not isinstance(row, ResultRow) or is_ranked(row):
         return None
     key = key_from_display(row.path)
-    item = ImageItem(key, os.path.join(os.fsencode(root), key))
-    try:
-        with open(item.path, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        digest = f"unreadable {row.path}"
-    return RankedImage(item, digest)
+    return RankedImage(ImageItem(key, os.path.join(os.fsencode(root), key)))

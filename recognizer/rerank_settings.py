@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 # These decide how fast and how patiently an MLLM is asked, not what it answers.
 PATIENCE = frozenset(
@@ -48,10 +48,11 @@ class RerankSettings(BaseModel):
     )
     weight: float = Field(default=1.0, ge=0, description="lambda in softmax(lambda log p_mllm + log p_retrieval)")
     margin: float = Field(default=0.3, ge=0, le=1, description="auto asks where confidence 1 - confidence 2 is below")
-    descriptions: int = Field(default=3, ge=0, description="shown per option, those with the most evidence first")
+    descriptions: int = Field(default=3, ge=0, description="shown per option, those of its evidence, strongest first")
     image_size: int = Field(default=768, ge=28, description="longest side in pixels of what the MLLM sees")
     give_up_after: int = Field(default=5, ge=1, description="failed images in a row after which it is left alone")
     cache: str | None = Field(default=None, description="file of the answers; null: in the user's cache; off: none")
+    fitted_for: str | None = Field(default=None, description="model that weight and margin were fitted for")
     device: str = Field(default="auto", description="transformers: auto, cpu, cuda, cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="auto: as stored")
     batch_size: int = Field(default=8, ge=1, description="transformers: requests per forward pass")
@@ -65,15 +66,16 @@ class RerankSettings(BaseModel):
     jpeg_quality: int | None = Field(default=95, ge=1, le=100, description="openai: of the images; null: PNG")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable with the key")
 
-    @model_validator(mode="before")
+    @field_validator("when", "cache", mode="before")
     @classmethod
-    def _word_alone(cls, value: Any) -> Any:  # noqa: ANN401  pydantic hands over whatever was given
-        """Read `rerank: always`, as a fine-grained memory carries it, as its `when`."""
-        if value is False:  # YAML reads a bare `off` as false
-            return {"when": "off"}
-        if isinstance(value, dict) and value.get("when") is False:
-            return {**value, "when": "off"}
-        return {"when": value} if isinstance(value, str) else value
+    def _bare_off(cls, value: object) -> object:
+        """YAML reads a bare `off` as false."""
+        return "off" if value is False else value
+
+    @property
+    def fitted(self) -> bool:
+        """Whether weight and margin were fitted for this model, asked in this way."""
+        return self.model is not None and self.fitted_for == self.model and self.mode == "choice"
 
     def decisive(self) -> dict[str, Any]:
         """Return what decides the rows of a run, as JSON values; nothing but `when` where it is off."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +32,11 @@ class RankedImage:
 
     Attributes:
         item: where it lies.
-        sha256: of its file.
+        sha256: of its file; None: read when it is asked about.
     """
 
     item: ImageItem
-    sha256: str
+    sha256: str | None = None
 
 
 def require_model(settings: RerankSettings, top_k: int) -> None:
@@ -44,6 +45,7 @@ def require_model(settings: RerankSettings, top_k: int) -> None:
     Raises:
         RerankNotConfigured: one sentence with an example.
         RecognizerError: `run.top_k` is too large.
+        MllmUnavailable: the model's name or address can be none.
     """
     if settings.when == "off":
         return
@@ -55,6 +57,9 @@ def require_model(settings: RerankSettings, top_k: int) -> None:
         )
     if top_k > MOST_OPTIONS**2:
         raise RecognizerError(f"run.top_k={top_k} is too many to rerank; give at most {MOST_OPTIONS**2}")
+    from rerank.backends.opening import check_name
+
+    check_name(settings.model, settings.backend)
 
 
 def open_reranker(
@@ -74,23 +79,8 @@ def open_reranker(
     from rerank.cache import AnswerCache, default_cache_path
     from rerank.reranker import MllmReranker
 
-    options = BackendOptions(
-        revision=settings.revision,
-        served_model=settings.served_model,
-        device=settings.device,
-        dtype=settings.dtype,
-        batch_size=settings.batch_size,
-        tensor_parallel_size=settings.tensor_parallel_size,
-        max_num_seqs=settings.max_num_seqs,
-        max_model_len=settings.max_model_len,
-        enforce_eager=settings.enforce_eager,
-        image_size=settings.image_size,
-        concurrency=settings.concurrency,
-        timeout_s=settings.timeout_s,
-        retries=settings.retries,
-        jpeg_quality=settings.jpeg_quality,
-        api_key_env=settings.api_key_env,
-    )
+    names = {option.name for option in fields(BackendOptions)} - {"one_token"}
+    options = BackendOptions(one_token=settings.mode == "choice", **settings.model_dump(include=names))
     cache = None
     if settings.cache != "off":
         cache = AnswerCache(Path(settings.cache) if settings.cache else default_cache_path(), warn=warn)
@@ -139,7 +129,7 @@ def rerank_rows(
     for place, ranking in zip(ask, reranker.rank_many(list(ask.values())), strict=True):
         row = rows[place]
         if isinstance(row, ResultRow):
-            done[place] = apply_ranking(row, ranking, reranker.mllm.name, score=score)
+            done[place] = apply_ranking(row, ranking, reranker.mllm.name, score=score, fitted=settings.fitted)
     return done
 
 
@@ -154,7 +144,16 @@ def question_of(row: ResultRow, image: RankedImage, settings: RerankSettings, li
         except ImageError as error:
             raise OSError(f"{error.code}: {error.reason}") from error
 
-    return Question(image.sha256, load, candidates_of(row))
+    return Question(image.sha256 or file_sha256(image.item), load, candidates_of(row))
+
+
+def file_sha256(item: ImageItem) -> str:
+    """Hash a file; one that cannot be read has a name of its own, for its question will fail and be kept nowhere."""
+    try:
+        with open(item.path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return f"unreadable {item.key}"
 
 
 def margin(candidates: Sequence[CandidateRow]) -> float:
@@ -185,12 +184,22 @@ def _described(candidate: CandidateRow) -> list[EvidenceRow]:
     return sorted(pieces, key=lambda piece: -piece.contribution)
 
 
-def apply_ranking(row: ResultRow, ranking: Ranking, model: str, *, score: ScoreSettings) -> ResultRow:
+def apply_ranking(
+    row: ResultRow, ranking: Ranking, model: str, *, score: ScoreSettings, fitted: bool = True
+) -> ResultRow:
     """Return the row with its candidates in the ranking's order.
 
     The scores stay retrieval's, as their evidence adds up to them. A confidence stays a probability over all categories
     of the memory: the candidates share what they had together as the ranking says. Whether the answer came from the
     cache does not show: a row says what was found, so resumed runs give the same bytes.
+
+    Args:
+        row: retrieval's.
+        ranking: of its candidates.
+        model: who ranked them.
+        score: the threshold of `unknown`.
+        fitted: whether the fusion was fitted for this model; if not, its confidences are no calibrated ones, and
+            whether the image is unknown stays retrieval's judgement.
     """
     status = OK if ranking.status in ANSWERED else ranking.status
     if status != OK:
@@ -203,15 +212,16 @@ def apply_ranking(row: ResultRow, ranking: Ranking, model: str, *, score: ScoreS
     if ranking.answer is not None:
         record["probabilities"] = [float(f"{ranking.answer[place]:.6g}") for place in ranking.order]
     if ranking.reasons:
-        record["mended"] = list(ranking.reasons)
+        record["reasons"] = list(ranking.reasons)
     best = candidates[0] if candidates else None
     unknown = row.unknown
-    if unknown is not None and best is not None and score.unknown_threshold is not None:
+    if fitted and unknown is not None and best is not None and score.unknown_threshold is not None:
         unknown = best.confidence < score.unknown_threshold
     return replace(
         row,
         label=best.category if best else None,
         confidence=best.confidence if best else None,
+        calibrated=row.calibrated and fitted,
         unknown=unknown,
         candidates=candidates,
         rerank=record,

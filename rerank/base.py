@@ -17,6 +17,7 @@ OK = "ok"
 CACHED = "cached"
 CONFIDENT = "skipped: confident"
 GAVE_UP = "skipped: gave up"
+ALONE = "skipped: one candidate"
 ANSWERED = (OK, CACHED)
 
 
@@ -50,9 +51,9 @@ class Ranking:
         order: positions in the list that was given, best first; a permutation of range(len(probabilities)).
         probabilities: of the candidates in the order given (not in `order`), non-negative, summing to 1.
         status: `ok` or `cached`; else why the order given was kept: `skipped: confident`, `skipped: gave up`,
-            `timeout`, `unreachable`, `refused`, `unreadable: REASON`.
+            `skipped: one candidate`, `timeout`, `unreachable`, `refused`, `unreadable: REASON`.
         answer: the MLLM's own probabilities, before retrieval's were fused in; None where it did not answer.
-        reasons: what was mended in a written list, such as names it left out.
+        reasons: what was less than perfect: rotations that failed, names that a written list left out.
 
     Raises:
         ValueError: `order` is no permutation, or the probabilities are none.

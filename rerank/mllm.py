@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # More options than that need two rounds: servers commonly return at most 20 log-probabilities.
 MOST_OPTIONS = 20
 SYMBOLS = tuple("ABCDEFGHIJKLMNOPQRST")
+# A symbol that a mask or rounding makes impossible counts as this improbable.
+LOWEST_LOG_PROB = -100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,12 @@ class Failure:
     Attributes:
         status: `timeout`, `unreachable`, `refused` or `unreadable: REASON`; REASON is one short printable line.
         hopeless: nothing that is asked later can succeed (a wrong key, an unknown model): leave the MLLM alone.
+        hint: what may help, for the one warning when the MLLM is left alone.
     """
 
     status: str
     hopeless: bool = False
+    hint: str = ""
 
 
 class Mllm(Protocol):

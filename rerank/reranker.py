@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.base import CACHED, GAVE_UP, OK, Candidate, Ranking, check_distinct, kept
+from rerank.base import ALONE, CACHED, GAVE_UP, OK, Candidate, Ranking, check_distinct, kept
 from rerank.cache import Answer, AnswerCache, answer_key
 from rerank.choice import fuse
 from rerank.counts import RerankCounts
+from rerank.errors import RerankError
 from rerank.mllm import Failure, Mllm
 from rerank.prompt import PROMPT_VERSION
-from rerank.rounds import Asked, Method, ask_by_choice, ask_by_list
+from rerank.rounds import Answered, Asked, Method, ask_by_choice, ask_by_list
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,8 +95,9 @@ class MllmReranker:
         Raises:
             ValueError: two candidates are the same.
         """
-        digest = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
-        return self.rank_many([Question(digest, lambda: image, candidates)])[0]
+        rgb = image.convert("RGB")  # as it is asked about: bytes of other modes may mean several pictures
+        digest = hashlib.sha256(f"{rgb.size} ".encode() + rgb.tobytes()).hexdigest()
+        return self.rank_many([Question(digest, lambda: rgb, candidates)])[0]
 
     def rank_many(self, questions: Sequence[Question]) -> list[Ranking]:
         """Order the candidates of many images; each has its own answer or its own failure.
@@ -114,12 +116,13 @@ class MllmReranker:
         open_keys: dict[str, int] = {}
         for number, (question, key) in enumerate(zip(questions, keys, strict=True)):
             if len(question.candidates) < 2:
-                rankings[number] = kept(question.candidates, OK)
+                rankings[number] = kept(question.candidates, ALONE)
+                self.counts.add_skipped(1)
             elif key in known:
                 rankings[number] = self._ranking(question, known[key], CACHED)
                 self.counts.add_cached()
-            else:
-                open_keys.setdefault(key, number)
+            elif open_keys.setdefault(key, number) != number:
+                self.counts.add_cached()  # a copy of an image that is asked about
         for chunk in self._chunks([(questions[number], key) for key, number in open_keys.items()]):
             for (_, key), answer in zip(chunk, self._ask(chunk), strict=True):
                 for number, question in enumerate(questions):
@@ -155,7 +158,7 @@ class MllmReranker:
         if self._mode == "list":
             return _ranking_of_list(question.candidates, by_value(log_answer), status, answer.reasons)
         fused = fuse(log_answer, [candidate.confidence for candidate in question.candidates], self._weight)
-        return Ranking(by_value(fused), tuple(fused.tolist()), status, shown)
+        return Ranking(by_value(fused), tuple(fused.tolist()), status, shown, answer.reasons)
 
     def _chunks(self, asked: Sequence[tuple[Question, str]]) -> Iterator[list[tuple[Question, str]]]:
         """Slice what is to be asked, so that a dead MLLM is noticed before everything was tried on it."""
@@ -185,10 +188,7 @@ class MllmReranker:
             if not isinstance(image, Failure)
         ]
         with self.counts.busy():
-            found = METHODS[self._mode](
-                self.mllm, ask, rotations=self._rotations, descriptions=self._descriptions, counts=self.counts
-            )
-        answered = dict(zip(loaded, found, strict=True))
+            answered = dict(zip(loaded, self._outcomes(ask), strict=True))
         answers: list[Answer | Failure] = []
         for number, ((_, key), image) in enumerate(zip(chunk, images, strict=True)):
             outcome = image if isinstance(image, Failure) else answered[number]
@@ -200,8 +200,21 @@ class MllmReranker:
                 continue
             if self._cache is not None and outcome.complete:
                 self._cache.put(key, outcome.answer)
-            answers.append(outcome.answer)
+            answers.append(outcome.noted())
         return answers
+
+    def _outcomes(self, ask: Sequence[Asked]) -> list[Answered | Failure]:
+        """Ask the MLLM; whatever its backend raises, it costs the image that caused it and no other."""
+        try:
+            return METHODS[self._mode](
+                self.mllm, ask, rotations=self._rotations, descriptions=self._descriptions, counts=self.counts
+            )
+        except RerankError:
+            raise
+        except Exception as error:  # noqa: BLE001 - libraries raise anything, and no image may end a run
+            if len(ask) > 1:
+                return [outcome for one in ask for outcome in self._outcomes([one])]
+            return [Failure(f"unreadable: {type(error).__name__}", hint=" ".join(str(error).split())[:200])]
 
     def _load(self, question: Question) -> Image | Failure:
         try:
@@ -222,9 +235,10 @@ class MllmReranker:
                 return
             self._gave_up = True
         if self._warn is not None:
+            last = f"{failure.status}; {failure.hint}" if failure.hint else failure.status
             self._warn(
                 f"{self.mllm.name} is left alone for the rest of the run after {self._failed_in_a_row} failed images "
-                f"in a row (the last: {failure.status}); retrieval's order is kept for the others"
+                f"in a row (the last: {last}); retrieval's order is kept for the others"
             )
 
 

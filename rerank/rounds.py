@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from rerank.choice import (
     rotation_starts,
 )
 from rerank.counts import RerankCounts
-from rerank.mllm import SYMBOLS, ChoiceRequest, Failure, ListRequest, Mllm
+from rerank.mllm import LOWEST_LOG_PROB, SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, Mllm
 from rerank.parse import Unreadable, parse_list
 from rerank.prompt import NAME_CHARACTERS, choice_text, list_text, shown
 
@@ -42,10 +43,24 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, and whether all requests for it succeeded: an incomplete one is used and not kept."""
+    """An answer, and how many of the requests for it failed: an incomplete one is used and not kept."""
 
     answer: Answer
-    complete: bool = True
+    failed: int = 0
+    requests: int = 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether all requests succeeded."""
+        return not self.failed
+
+    def noted(self) -> Answer:
+        """Return the answer; an incomplete one says so among its reasons."""
+        if self.complete:
+            return self.answer
+        return replace(
+            self.answer, reasons=(*self.answer.reasons, f"{self.failed} of {self.requests} rotations failed")
+        )
 
 
 class Method(Protocol):
@@ -63,7 +78,8 @@ class _Round:
     """Log-probabilities over the options of one group, or why there are none."""
 
     log_probs: Floats | Failure
-    complete: bool = True
+    failed: int = 0
+    requests: int = 0
 
 
 def ask_by_choice(
@@ -109,7 +125,8 @@ def _joined(
         return failure
     answers = [each.log_probs for each in rounds if not isinstance(each.log_probs, Failure)]
     log_probs = answers[0] if final is None else join_rounds(in_groups, answers[:-1], final, answers[-1])
-    return Answered(Answer(tuple(log_probs.tolist())), complete=all(each.complete for each in rounds))
+    failed, requests = sum(each.failed for each in rounds), sum(each.requests for each in rounds)
+    return Answered(Answer(tuple(log_probs.tolist())), failed, requests)
 
 
 def _ask_rotations(
@@ -134,7 +151,7 @@ def _ask_rotations(
     found = iter(mllm.choose(requests) if requests else [])
     rounds = []
     for (_, options), begun in zip(parts, starts, strict=True):
-        given = {start: next(found) for start in begun}
+        given = {start: _finite(next(found)) for start in begun}
         answers = {start: answer for start, answer in given.items() if not isinstance(answer, Failure)}
         failures = [answer for answer in given.values() if isinstance(answer, Failure)]
         for answer in given.values():
@@ -143,8 +160,17 @@ def _ask_rotations(
             rounds.append(_Round(max(failures, key=lambda failure: failure.hopeless)))
             continue
         log_probs = combine_rotations(list(answers), list(answers.values()), len(options))
-        rounds.append(_Round(log_probs, complete=not failures))
+        rounds.append(_Round(log_probs, len(failures), len(begun)))
     return rounds
+
+
+def _finite(answer: Choice | Failure) -> Choice | Failure:
+    """Hold log-probabilities to what can be added and compared; refuse what is no number."""
+    if isinstance(answer, Failure) or answer.log_probs is None:
+        return answer
+    if any(math.isnan(value) or value > 1e-3 for value in answer.log_probs):
+        return Failure("unreadable: log-probabilities are no numbers below 0")
+    return replace(answer, log_probs=tuple(max(value, LOWEST_LOG_PROB) for value in answer.log_probs))
 
 
 def ask_by_list(

@@ -23,7 +23,7 @@ from rerank.reranker import MllmReranker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answers:
+class AskedImages:
     """What retrieval and an MLLM say about N images that it answered for.
 
     Attributes:
@@ -68,10 +68,10 @@ def fit_reranking(
     report = ask(recognizer, calibration.report, reranker, progress)
     weight = fit_weight(fit.log_answers, fit.confidences, fit.truth)
     chosen = fit_margin(fit.margins, fit.right(0.0), fit.right(weight))
-    return RerankFit(weight, chosen, outcome(report, weight, chosen))
+    return RerankFit(weight, chosen, outcome(report, weight, chosen), recognizer.settings.rerank.model)
 
 
-def outcome(answers: Answers, weight: float, chosen: MarginFit) -> RerankOutcome:
+def outcome(answers: AskedImages, weight: float, chosen: MarginFit) -> RerankOutcome:
     """Return top-1 accuracy without asking, asking always, and asking below the margin."""
     before, always = answers.right(0.0), answers.right(weight)
     asked = answers.margins < chosen.margin
@@ -89,7 +89,7 @@ def outcome(answers: Answers, weight: float, chosen: MarginFit) -> RerankOutcome
 
 def ask(
     recognizer: Recognizer, half: Half, reranker: MllmReranker, progress: Callable[[int], None] | None = None
-) -> Answers:
+) -> AskedImages:
     """Retrieve the top k of every image and ask the MLLM about each.
 
     Raises:
@@ -126,7 +126,7 @@ def ask(
             f"the MLLM answered for none of {len(half.items)} images ({', '.join(sorted(statuses))}), so that its "
             "weight cannot be fitted; calibrate needs rerank.mode=choice and an MLLM that answers"
         )
-    return Answers(
+    return AskedImages(
         log_answers=np.log(np.maximum([answer for answer, _, _ in kept], np.finfo(np.float64).tiny)),
         confidences=np.array([[candidate.confidence for candidate in candidates_of(row)] for _, row, _ in kept]),
         truth=np.array([place for _, _, place in kept], np.int64),

@@ -60,11 +60,13 @@ class RerankFit:
         weight: of the MLLM's answer.
         margin: when to ask for it.
         outcome: what both are worth on the other half; None where that was not looked at.
+        model: that was asked, as the settings name it.
     """
 
     weight: float
     margin: MarginFit
     outcome: RerankOutcome | None = None
+    model: str | None = None
 
 
 def fit_weight(log_answers: Doubles, confidences: Doubles, truth_position: Rows) -> float:

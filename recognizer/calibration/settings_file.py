@@ -37,7 +37,11 @@ def write_settings(calibration: Calibration, memory: Memory, path: Path) -> None
     """
     content: dict[str, Any] = {"calibration": _basis(calibration, memory), "score": calibration.score.model_dump()}
     if calibration.rerank is not None:
-        content["rerank"] = {"margin": calibration.rerank.margin.margin, "weight": calibration.rerank.weight}
+        content["rerank"] = {
+            "margin": calibration.rerank.margin.margin,
+            "weight": calibration.rerank.weight,
+            "fitted_for": calibration.rerank.model,
+        }
     text = _COMMENT + yaml.safe_dump(content, sort_keys=False)
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")

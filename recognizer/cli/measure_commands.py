@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -53,8 +54,13 @@ def evaluate(
     require_model(settings.rerank, settings.run.top_k)
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
-        with progress_bar(len(labelled.items), "img", "evaluate") as advance:
-            evaluation = run_evaluation(recognizer, labelled, reranker=reranker, progress=advance)
+        with (
+            progress_bar(len(labelled.items), "img", "evaluate") as advance,
+            progress_bar(len(labelled.items), "img", "rerank") if reranker else nullcontext() as ask_advance,
+        ):
+            evaluation = run_evaluation(
+                recognizer, labelled, reranker=reranker, progress=advance, rerank_progress=ask_advance
+            )
     print("\n".join(print_lines(evaluation)))
     if json_file:
         write_json(evaluation, json_file)
@@ -87,14 +93,19 @@ def calibrate(
     from recognizer.calibration.calibrate import calibrate as run_calibration
     from recognizer.calibration.calibrate import write
     from recognizer.calibration.report import print_lines
+    from recognizer.errors import RecognizerError
     from recognizer.labelled import read_labelled
     from recognizer.recognizer import Recognizer
+    from recognizer.reranking import require_model
     from recognizer.settings import load_settings
 
     labelled = read_labelled(folder)
     opened = Memory.open(memory)
     given = [*(overrides or []), *rerank_overrides(Rerank.always if rerank_model else Rerank.off, rerank_model)]
     settings = load_settings(config, given, base=opened.settings)
+    require_model(settings.rerank, settings.run.top_k)
+    if rerank_model and settings.rerank.mode != "choice":
+        raise RecognizerError("a written list has no probabilities to fit; calibrate with rerank.mode=choice")
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
         with progress_bar(len(labelled.items), "img", "calibrate") as advance:
@@ -105,9 +116,12 @@ def calibrate(
             fitted = Recognizer(
                 recognizer.encoder, opened, settings=settings.model_copy(update={"score": calibration.score})
             )
-            with progress_bar(len(labelled.items), "img", "ask") as advance:
-                rerank = fit_reranking(fitted, calibration, reranker, progress=advance)
-            calibration = replace(calibration, rerank=rerank)
+            try:
+                with progress_bar(len(labelled.items), "img", "ask") as advance:
+                    rerank = fit_reranking(fitted, calibration, reranker, progress=advance)
+                calibration = replace(calibration, rerank=rerank)
+            except RecognizerError as error:
+                note(f"the reranking is not fitted, the score is: {error}")
     print("\n".join(print_lines(calibration)))
     written = write(calibration, recognizer, settings=output, figures=figures)
     print(f"\nsettings: {written}\nfigures:  {figures.resolve()}")

@@ -29,6 +29,12 @@ def opened_reranker(settings: Settings) -> Iterator[MllmReranker | None]:
         return
     from recognizer.reranking import open_reranker
 
+    fitted_for = settings.rerank.fitted_for
+    if fitted_for is not None and not settings.rerank.fitted:
+        note(
+            f"weight and margin of the reranking were fitted for {fitted_for} in mode choice, and this is "
+            f"{settings.rerank.model} in mode {settings.rerank.mode}; run `recognizer calibrate --rerank-model` for it"
+        )
     note(f"opening {settings.rerank.model} ...")
     reranker = open_reranker(settings.rerank, warn=note)
     try:

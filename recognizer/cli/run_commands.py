@@ -102,7 +102,10 @@ def run(
 def rerank_results(
     results: Annotated[Path, typer.Argument(help="Results of `run`, in JSON lines.")],
     output: Annotated[str, typer.Option(help="Results file to write, or - for stdout.")],
-    rerank: Annotated[Rerank, typer.Option(help="auto (where retrieval is unsure) or always.")] = Rerank.always,
+    rerank: Annotated[
+        Rerank | None,
+        typer.Option(help="auto (where retrieval is unsure) or always, the default."),
+    ] = None,
     rerank_model: RerankModelOption = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder that the paths are relative to, if it was moved since the run.")
@@ -113,14 +116,21 @@ def rerank_results(
     overrides: SetOption = None,
 ) -> None:
     """Let a multimodal LLM order the candidates of earlier results; nothing is encoded again."""
-    from recognizer.rerank_file import is_ranked, read_results, rerank_into, rerank_setup
+    from recognizer.errors import RecognizerError
+    from recognizer.rerank_file import carried_by, is_ranked, read_results, rerank_into, rerank_setup
     from recognizer.reranking import require_model
     from recognizer.results import check_output, open_results
     from recognizer.settings import load_settings
 
     check_output(output, format.value if format else None)
-    settings = load_settings(config, [*(overrides or []), *rerank_overrides(rerank, rerank_model)])
     earlier = read_results(results, images)
+    base = carried_by(earlier, warn=note)
+    settings = load_settings(config, [*(overrides or []), *rerank_overrides(rerank, rerank_model)], base=base)
+    if settings.rerank.when == "off":
+        if rerank is Rerank.off:
+            raise RecognizerError("there is nothing to do with --rerank off; say auto or always")
+        always = settings.rerank.model_copy(update={"when": "always"})
+        settings = settings.model_copy(update={"rerank": always})
     require_model(settings.rerank, max((len(row.candidates) for row in earlier.results), default=0))
     kept = sum(map(is_ranked, earlier.rows))
     if kept:

@@ -250,6 +250,8 @@ def _earlier_run(files: RunFiles, info: RunInfo) -> RunInfo | None:
         return None
     if not files.output.exists() and not files.journal.exists():
         return None
+    if earlier.state == "running" and not (files.journal.exists() and files.journal.stat().st_size):
+        return None  # it ended before its first row, so there is nothing to continue under other settings
     require_same_settings(earlier, info, files.output)
     if _is_converted(files, earlier) and earlier.keys_sha256 != info.keys_sha256:
         raise ResumeRefused(

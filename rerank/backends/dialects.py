@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from rerank.mllm import MOST_OPTIONS, SYMBOLS, Usage
+from rerank.mllm import LOWEST_LOG_PROB, MOST_OPTIONS, SYMBOLS, Usage
 
 # An excerpt of a reply in a reason: enough to recognise it, too short to carry a page into a results file.
 EXCERPT_CHARACTERS = 40
@@ -24,10 +24,11 @@ EXCERPT_CHARACTERS = 40
 # them after the constraint, so they hold every symbol exactly; llama.cpp before, so improbable ones may be left out.
 TOP_LOGPROBS = MOST_OPTIONS
 # vLLM's floor for a token that is masked out; below it a difference means nothing.
-LOWEST_LOG_PROB = -9999.0
 HOPELESS_CODES = (401, 403, 404)
 # Conflict and time-out at the server's side pass, as an overload does.
 PASSING_CODES = (408, 409, 429)
+# Of a probe: they speak of the moment. Another 5xx may be how a server fails over a field it does not know.
+BUSY_CODES = (*PASSING_CODES, 503, 504)
 LONGEST_RETRY_AFTER_S = 30.0
 
 
@@ -274,10 +275,11 @@ def _bare(token: Mapping[str, Any]) -> str:
 
 
 def _log_prob(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value > 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf <= value <= 1:
         raise UnreadableError(f"log-probability {excerpt(str(value))}")
-    # Rounding makes tiny positive values; a masked token may come as minus infinity.
-    return min(max(float(value), LOWEST_LOG_PROB), 0.0)
+    # Rounding makes tiny positive values; a masked token may come as minus infinity. An integer may be too long for a
+    # float, so it is bounded first.
+    return float(min(max(value, LOWEST_LOG_PROB), 0.0))
 
 
 def _log_sum_exp(values: Sequence[float]) -> float:

@@ -19,10 +19,12 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from rerank.backends.address import checked_address
 from rerank.backends.dialects import (
+    BUSY_CODES,
     CONSTRAINED,
     PLAIN,
     TOP_LOGPROBS,
@@ -69,6 +71,7 @@ class OpenAIServer:
         *,
         base_url: str,
         model: str | None = None,
+        revision: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
         concurrency: int = 16,
         timeout_s: float = 60.0,
@@ -83,6 +86,7 @@ class OpenAIServer:
         Args:
             base_url: such as `http://127.0.0.1:8000/v1`.
             model: as the server calls it; None for the first one it lists.
+            revision: of what it serves, as you know it; tells cached answers apart.
             api_key_env: environment variable that holds the key; local servers commonly need none.
             concurrency: most requests in flight.
             timeout_s: for one attempt in all, from connecting to the last byte.
@@ -112,9 +116,11 @@ class OpenAIServer:
             raise MllmUnavailable(
                 f"asking a server needs a package that is missing ({error.name}); pip install 'openai>=3'"
             ) from None
-        self._base_url = _checked_address(base_url)
+        self._base_url = checked_address(base_url)
         self._api_key_env = api_key_env
         self._key = os.environ.get(api_key_env) or "none"
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise MllmUnavailable(f"the key in {api_key_env} has characters that no HTTP header can carry")
         self._timeout_s, self._retries, self._backoff_s = timeout_s, retries, backoff_s
         self._deadline_s = (retries + 1) * timeout_s if deadline_s is None else deadline_s
         self._jpeg_quality, self._most_reply_bytes = jpeg_quality, most_reply_bytes
@@ -147,7 +153,7 @@ class OpenAIServer:
         self.parallel = concurrency
         self.name = f"{self._model} at {self._base_url}"
         quality = "png" if jpeg_quality is None else f"jpeg {jpeg_quality}"
-        self.identity = f"{self._base_url} {self._model} {quality}"
+        self.identity = f"{self._base_url} {self._model}{f'@{revision}' if revision else ''} {quality}"
 
     def __repr__(self) -> str:
         """Name the model and the address; never the key."""
@@ -186,7 +192,7 @@ class OpenAIServer:
                             return await self._probe(url, request, asked_at)
                 return await self._constrained(self.dialect, url, request)
         except (FailedRequest, UnreadableError) as error:
-            return _failure(error)
+            return self._failure(error)
 
     async def _reply(self, request: ListRequest, images: SharedImages) -> Reply | Failure:
         try:
@@ -194,7 +200,7 @@ class OpenAIServer:
             async with self._slots:
                 answer = await self._ask(url, request.text, request.max_tokens, {})
         except (FailedRequest, UnreadableError) as error:
-            return _failure(error)
+            return self._failure(error)
         return Reply(answer.text, answer.usage)
 
     async def _constrained(self, dialect: Dialect, url: str, request: ChoiceRequest) -> Choice:
@@ -203,7 +209,10 @@ class OpenAIServer:
         try:
             return _read_choice(dialect, answer, request.symbols)
         except UnreadableError:
-            self.ignored += dialect is not PLAIN
+            if dialect is not PLAIN:
+                self.ignored += 1
+                if self.ignored == 1:
+                    logger.warning("%s ignored the restriction to option letters (%s)", self.name, dialect.name)
             raise
 
     async def _probe(self, url: str, request: ChoiceRequest, asked_at: float) -> Choice | Failure:
@@ -216,10 +225,13 @@ class OpenAIServer:
         except (FailedRequest, UnreadableError) as error:
             self._failed_probes += 1
             if self._failed_probes % MOST_PROBES == 0:
-                self._gave_up_at, self._last_failure = time.monotonic(), _failure(error)
+                self._gave_up_at, self._last_failure = time.monotonic(), self._failure(error)
             raise
         self.dialect = dialect
-        logger.info("%s: answers are restricted by %s, log-probabilities %s", self.name, dialect.name, self._logprobs)
+        if dialect is PLAIN:
+            logger.warning("%s ignores every way to restrict an answer; it is only asked for one letter", self.name)
+        if not self._logprobs:
+            logger.warning("%s gives no log-probabilities; the rotations of the options vote instead", self.name)
         if dialect is PLAIN:
             return _read_choice(PLAIN, plain, request.symbols)
         return await self._constrained(dialect, url, request)
@@ -245,8 +257,8 @@ class OpenAIServer:
             except UnreadableError:
                 continue
             except FailedRequest as failed:
-                if failed.status == "unreachable" and failed.code is None:
-                    raise  # the server is away, which says nothing of its dialect
+                if failed.status != "refused" and (failed.code is None or failed.code in BUSY_CODES):
+                    raise  # the server is away or busy, which says nothing of its dialect
                 continue
             return dialect
         return PLAIN
@@ -265,12 +277,11 @@ class OpenAIServer:
             if self._hopeless_code is not None:
                 raise FailedRequest.by_code(self._hopeless_code, {})
             try:
-                return read_answer(await self._post(body, end))
+                return self._read(await self._post(body, end))
             except FailedRequest as failed:
-                if failed.hopeless and self._hopeless_code is None:
+                # While probing, a router may refuse the field, not the key or the model.
+                if failed.hopeless and not stubborn:
                     self._hopeless_code = failed.code
-                    hint = "is the model's name right?" if failed.code == 404 else f"is {self._api_key_env} right?"
-                    logger.warning("%s refuses with HTTP %s, nothing more is asked: %s", self.name, failed.code, hint)
                 backoff = min(self._backoff_s * 2**attempt, LONGEST_BACKOFF_S) * random.uniform(0.5, 1)
                 wait = backoff if failed.retry_after_s is None else failed.retry_after_s
                 again = failed.status == "unreachable" or (stubborn and failed.status == "timeout")
@@ -298,7 +309,24 @@ class OpenAIServer:
             raise FailedRequest.by_code(error.status_code, error.response.headers) from None
         except self._connection_errors:
             raise FailedRequest("unreachable") from None
-        return bytes(reply) if self._key == "none" else bytes(reply).replace(self._key.encode(), b"***")
+        return bytes(reply)
+
+    def _read(self, reply: bytes) -> Answer:
+        """Read a reply; should the key be in its text, or in what is shown of a broken one, it is masked."""
+        if self._key == "none" or self._key.encode() not in reply:
+            return read_answer(reply)
+        try:
+            answer = read_answer(reply)
+        except UnreadableError:
+            return read_answer(reply.replace(self._key.encode(), b"***"))
+        return replace(answer, text=answer.text.replace(self._key, "***"))
+
+    def _failure(self, error: FailedRequest | UnreadableError) -> Failure:
+        if isinstance(error, UnreadableError):
+            return Failure(f"unreadable: {error}")
+        hints = {401: f"is the key in {self._api_key_env} right?", 404: "is the model's name right?"}
+        hint = "" if error.code is None else f"HTTP {error.code}; {hints.get(error.code, '')}".rstrip("; ")
+        return Failure(error.status, error.hopeless, hint)
 
     async def _first_model(self) -> str:
         try:
@@ -322,12 +350,6 @@ class OpenAIServer:
         )
 
 
-def _failure(error: FailedRequest | UnreadableError) -> Failure:
-    if isinstance(error, UnreadableError):
-        return Failure(f"unreadable: {error}")
-    return Failure(error.status, error.hopeless)
-
-
 async def _encoded(request: ChoiceRequest | ListRequest, images: SharedImages) -> str:
     try:
         return await images.take(request.image)
@@ -338,24 +360,3 @@ async def _encoded(request: ChoiceRequest | ListRequest, images: SharedImages) -
 def _read_choice(dialect: Dialect, answer: Answer, symbols: Sequence[str]) -> Choice:
     chosen = dialect.read(answer.text, symbols)
     return Choice(symbol_log_probs(answer, symbols, chosen), chosen, answer.usage)
-
-
-def _checked_address(base_url: str) -> str:
-    """Return the address without a slash at its end.
-
-    Raises:
-        MllmUnavailable: it is none, or it carries a password or a query, which would show up in messages.
-    """
-    try:
-        parts = urlsplit(base_url)
-        parts.port  # noqa: B018 - raises for a port that is none
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise MllmUnavailable(f"{base_url!r} is no address of a server; it should look like http://127.0.0.1:8000/v1")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise MllmUnavailable(
-            f"the address of {parts.hostname} must have no password, query or fragment, for it is shown in messages; "
-            "put the key into the environment"
-        )
-    return base_url.rstrip("/")

@@ -15,7 +15,8 @@ class BackendOptions:
     """How a backend is set up; each takes what concerns it.
 
     Attributes:
-        revision: commit of a hub model.
+        revision: commit of a hub model; of a server, what you know it serves.
+        one_token: answers will be single option letters, so a model that has none is refused at once.
         served_model: name of the model at a server; None: the first it lists.
         device: `auto`, `cpu`, `cuda`, `cuda:N` (transformers).
         dtype: `auto` (as stored), `float32`, `bfloat16`, `float16`.
@@ -33,6 +34,7 @@ class BackendOptions:
     """
 
     revision: str | None = None
+    one_token: bool = True
     served_model: str | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -64,6 +66,21 @@ def choose_backend(model: str, backend: Backend) -> tuple[Backend, str]:
     return ("openai" if model.startswith(("http://", "https://")) else "transformers"), model
 
 
+def check_name(model: str, backend: Backend = "auto") -> None:
+    """Refuse, without opening anything, a model that can be none.
+
+    Raises:
+        MllmUnavailable: there is no name, or an address that is none or carries a password.
+    """
+    chosen, name = choose_backend(model, backend)
+    if not name:
+        raise MllmUnavailable(f"the model {model!r} has no name after its prefix")
+    if chosen == "openai":
+        from rerank.backends.address import checked_address
+
+        checked_address(name)
+
+
 def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto") -> Mllm:
     """Open a multimodal LLM.
 
@@ -77,14 +94,14 @@ def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto")
         MllmUnavailable: package, weights or server are missing; the message says what to do.
     """
     chosen, name = choose_backend(model, backend)
-    if not name:
-        raise MllmUnavailable(f"the model {model!r} has no name after its prefix")
+    check_name(model, backend)
     if chosen == "openai":
         from rerank.backends.openai_server import OpenAIServer
 
         return OpenAIServer(
             base_url=name,
             model=options.served_model,
+            revision=options.revision,
             api_key_env=options.api_key_env,
             concurrency=options.concurrency,
             timeout_s=options.timeout_s,
@@ -96,6 +113,7 @@ def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto")
 
         return VllmLocal(
             name,
+            one_token=options.one_token,
             revision=options.revision,
             dtype=options.dtype,
             tensor_parallel_size=options.tensor_parallel_size,
@@ -107,5 +125,10 @@ def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto")
     from rerank.backends.transformers_local import TransformersLocal
 
     return TransformersLocal(
-        name, revision=options.revision, device=options.device, dtype=options.dtype, batch_size=options.batch_size
+        name,
+        one_token=options.one_token,
+        revision=options.revision,
+        device=options.device,
+        dtype=options.dtype,
+        batch_size=options.batch_size,
     )

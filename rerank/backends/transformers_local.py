@@ -37,19 +37,22 @@ class TransformersLocal:
 
     Args:
         model: hub name or local directory. Remote code is never run.
+        one_token: answers will be single option letters.
         revision: commit of a hub model.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:N`.
         dtype: `auto` (as stored), `float32`, `bfloat16`, `float16`.
         batch_size: requests per forward pass; halved for good where memory runs out.
 
     Raises:
-        MllmUnavailable: the model cannot be loaded, or is no multimodal LLM with a chat template.
+        MllmUnavailable: the model cannot be loaded, is no multimodal LLM with a chat template, or has no single
+            tokens for option letters.
     """
 
     def __init__(
         self,
         model: str,
         *,
+        one_token: bool = True,
         revision: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
@@ -82,7 +85,7 @@ class TransformersLocal:
         self._processor: Any = processor
         self._tokenizer: Any = tokenizer
         self._device = torch.device(chosen)
-        self._ids: SymbolIds | None = None
+        self._ids: SymbolIds = symbol_ids(self._encode, SYMBOLS) if one_token else {}
         self._last_only = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(network.forward).parameters else {}
         )
@@ -94,8 +97,6 @@ class TransformersLocal:
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> list[Choice | Failure]:
         """Answer each request by the log-probabilities of its symbols at the answer's first token."""
-        if self._ids is None:
-            self._ids = symbol_ids(self._encode, SYMBOLS)
         return self._in_batches(requests, self._choose_batch)
 
     def write(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
@@ -145,7 +146,7 @@ class TransformersLocal:
             if not np.isfinite(row).any():
                 answers.append(Failure("unreadable: the model's log-probabilities are not finite"))
                 continue
-            over = over_symbols(row.__getitem__, self._ids or {}, request.symbols)
+            over = over_symbols(row.__getitem__, self._ids, request.symbols)
             answers.append(Choice(over, max(range(len(over)), key=over.__getitem__), Usage(int(tokens), 1)))
         return answers
 

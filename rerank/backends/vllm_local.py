@@ -25,6 +25,7 @@ class VllmLocal:
 
     Args:
         model: hub name or local directory. Remote code is never run.
+        one_token: answers will be single option letters.
         revision: commit of a hub model.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
         tensor_parallel_size: GPUs that share the model.
@@ -41,6 +42,7 @@ class VllmLocal:
         self,
         model: str,
         *,
+        one_token: bool = True,
         revision: str | None = None,
         dtype: str = "auto",
         tensor_parallel_size: int = 1,
@@ -73,7 +75,12 @@ class VllmLocal:
         except (OSError, ValueError, RuntimeError, VLLMError) as error:
             raise MllmUnavailable(f"vLLM cannot load {model!r}: {str(error).splitlines()[0]}") from error
         tokenizer = self._engine.get_tokenizer()
-        self._ids = symbol_ids(lambda text: tokenizer.encode(text, add_special_tokens=False), SYMBOLS)
+        try:
+            symbols = SYMBOLS if one_token else ()
+            self._ids = symbol_ids(lambda text: tokenizer.encode(text, add_special_tokens=False), symbols)
+        except MllmUnavailable:
+            self.close()
+            raise
         self._lock = threading.Lock()
         self.parallel = max_num_seqs
         self.name = model

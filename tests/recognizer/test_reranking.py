@@ -1,7 +1,6 @@
 import dataclasses
 import hashlib
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -111,6 +110,8 @@ def test_unknown_is_decided_anew():
     assert sure.unknown is False
     kept = apply_ranking(before, Ranking((0, 1), (0.5, 0.5), "timeout"), "m", score=score)
     assert kept.unknown is True
+    unfitted = apply_ranking(before, Ranking((1, 0), (0.02, 0.98)), "m", score=score, fitted=False)
+    assert (unfitted.unknown, unfitted.calibrated, unfitted.label) == (True, False, "dog")
 
 
 def test_margin_is_of_the_two_best():
@@ -190,9 +191,25 @@ def test_batches_come_back_in_order_while_later_ones_are_made(images):
 
 
 def test_a_slow_mllm_holds_encoding_back_only_after_many_batches(images):
-    reranker = MllmReranker(ScriptedMllm(lambda r: time.sleep(0.001) or choice([1, 2, 1])), rotations=1)
-    done = list(rerank_beside(batches(MOST_WAITING + 5, images), reranker, ALWAYS, score=SCORE, limits=ImageLimits()))
-    assert [batch.number for batch in done] == list(range(MOST_WAITING + 5))
+    made = []
+    answer = threading.Event()
+
+    def slow(request):
+        answer.wait(5)
+        return choice([1, 2, 1])
+
+    def source():
+        for batch in batches(MOST_WAITING + 20, images):
+            made.append(batch.number)
+            if batch.number == MOST_WAITING:
+                threading.Timer(0.2, answer.set).start()
+            yield batch
+
+    reranker = MllmReranker(ScriptedMllm(slow), rotations=1)
+    done = rerank_beside(source(), reranker, ALWAYS, score=SCORE, limits=ImageLimits())
+    first = next(done)
+    assert (first.number, len(made)) == (0, MOST_WAITING + 1)  # so far it went without one answer, and no farther
+    assert [batch.number for batch in done] == list(range(1, MOST_WAITING + 20))
 
 
 def test_a_dead_mllm_loses_no_row(images):

@@ -104,6 +104,8 @@ def all_answers(mllm: Mllm) -> dict[str, object]:
         "swapped": answers(choose, swapped),
         "turned": answers(choose, turned(right, 2)),
         "listed": answers(write, right[:10]),
+        "once": answers(MllmReranker(mllm, rotations=1), right),
+        "once turned": answers(MllmReranker(mllm, rotations=1), turned(right, 2)),
         "counts": choose.counts.to_dict(),
     }
     return found | {"too long": answers(choose, [right[0], too_long(right[1]), right[2]])}

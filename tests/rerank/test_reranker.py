@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rerank.base import ANSWERED, CACHED, GAVE_UP, OK, Candidate
+from rerank.base import ALONE, ANSWERED, CACHED, GAVE_UP, OK, Candidate
 from rerank.cache import AnswerCache
 from rerank.mllm import Choice, Failure
 from rerank.reranker import MllmReranker, Question
@@ -67,8 +67,10 @@ def test_fewer_than_two_candidates_ask_nothing():
     mllm = preferring("a")
     reranker = MllmReranker(mllm)
     assert reranker.rank(IMAGE, []).order == ()
-    assert reranker.rank(IMAGE, [Candidate("a")]).probabilities == (1.0,)
+    alone = reranker.rank(IMAGE, [Candidate("a")])
+    assert (alone.probabilities, alone.status) == ((1.0,), ALONE)
     assert not mllm.asked
+    assert reranker.counts.skipped == 2
 
 
 def test_candidates_that_are_the_same_are_refused():
@@ -167,6 +169,46 @@ def test_the_same_picture_twice_is_asked_about_once():
     assert rankings[0] == rankings[2]
 
 
+def test_pictures_of_other_colours_are_other_pictures(tmp_path):
+    """The bytes of a palette image are places in its palette."""
+
+    def palette(colour):
+        image = Image.new("P", (4, 4))
+        image.putpalette(colour * 256)
+        return image
+
+    def choose_one(request):
+        red = request.image.getpixel((0, 0))[0] > 128
+        return choice([9 if (name == "red") == red else 1 for _, name in options(request.text)])
+
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    reranker = MllmReranker(ScriptedMllm(choose_one), cache=cache)
+    found = [reranker.rank(palette(c), [Candidate("blue"), Candidate("red")]) for c in ([255, 0, 0], [0, 0, 255])]
+    assert [ranking.order[0] for ranking in found] == [1, 0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("engine"), ValueError("shape"), OverflowError("big"), KeyError("x")])
+def test_whatever_a_backend_raises_costs_one_image(error):
+    def choose_one(request):
+        if request.image.size == (9, 9):
+            raise error
+        return choice([1, 2, 1, 1, 1])
+
+    reranker = MllmReranker(ScriptedMllm(choose_one))
+    broken = question(1, image=Image.new("RGB", (9, 9)))
+    found = reranker.rank_many([question(0), broken, question(2)])
+    assert [ranking.status for ranking in found] == [OK, f"unreadable: {type(error).__name__}", OK]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3.0])
+def test_probabilities_that_are_none_are_refused_and_impossible_options_stay_options(bad):
+    broken = MllmReranker(ScriptedMllm(lambda r: Choice((bad, -1.0), 0)))
+    pair = [Candidate("a", confidence=0.6), Candidate("b", confidence=0.4)]
+    assert broken.rank(IMAGE, pair).status == "unreadable: log-probabilities are no numbers below 0"
+    masked = MllmReranker(ScriptedMllm(lambda r: Choice((float("-inf"), 0.0), 1)), weight=0)
+    assert masked.rank(IMAGE, pair).probabilities == pytest.approx((0.6, 0.4))
+
+
 def test_only_complete_answers_are_kept(tmp_path):
     cache = AnswerCache(tmp_path / "answers.sqlite")
     calls = iter(range(100))
@@ -177,7 +219,8 @@ def test_only_complete_answers_are_kept(tmp_path):
         )
 
     reranker = MllmReranker(ScriptedMllm(sometimes), cache=cache)
-    assert reranker.rank_many([question(0)])[0].status == OK  # four of five rotations
+    first = reranker.rank_many([question(0)])[0]
+    assert (first.status, first.reasons) == (OK, ("1 of 5 rotations failed",))
     assert reranker.rank_many([question(0)])[0].status == OK
     assert reranker.counts.requests == 10
     assert reranker.rank_many([question(0)])[0].status == CACHED

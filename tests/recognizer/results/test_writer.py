@@ -137,7 +137,7 @@ def test_run_info_and_timing(tmp_path, run):
     assert info.input_root == "/photos"
     lines = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
     assert [(line["batch"], line["images"]) for line in lines] == [(0, 4), (1, 4), (2, 2)]
-    assert list(lines[0]) == ["batch", "images", "decode_s", "encode_s", "score_s", "write_s"]
+    assert list(lines[0]) == ["batch", "images", "decode_s", "encode_s", "score_s", "rerank_s", "write_s"]
     assert lines[0]["decode_s"] == 0.5
 
 
