@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from rerank.errors import RerankError
@@ -86,7 +86,7 @@ class Failure:
 
     status: str
     hopeless: bool = False
-    hint: str = ""
+    hint: str = field(default="", compare=False)
 
 
 class Mllm(Protocol):

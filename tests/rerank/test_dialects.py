@@ -22,7 +22,7 @@ from rerank.backends.dialects import (
     symbol_log_probs,
     unmentioned_symbol,
 )
-from rerank.mllm import SYMBOLS, Usage
+from rerank.mllm import LOWEST_LOG_PROB, SYMBOLS, Usage
 from tests.rerank.fake_server import completion, listed
 
 FIVE = SYMBOLS[:5]
@@ -272,15 +272,20 @@ def test_a_list_of_one_does_not_make_all_options_alike():
 def test_masked_tokens_are_very_improbable():
     token = listed("A", 0.0) | {"top_logprobs": [listed("A", 0.0), listed("B", -math.inf), listed("C", -9999.0)]}
     found = symbol_log_probs(answer_with([token]), ("A", "B", "C"), 0)
-    assert found == pytest.approx((0.0, -9999.0, -9999.0))
+    assert found == pytest.approx((0.0, LOWEST_LOG_PROB, LOWEST_LOG_PROB))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308, "0.5", None, True, [0.1]])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308, 10**400, "0.5", None, True, [0.1]])
 def test_what_is_no_log_probability_is_unreadable(value):
     token = listed("A", 0.0) | {"top_logprobs": [listed("A", 0.0), listed("B", 0.0) | {"logprob": value}]}
     with pytest.raises(UnreadableError, match="log-probability") as caught:
         symbol_log_probs(answer_with([token]), FIVE, 0)
     assert str(caught.value).isprintable()
+
+
+def test_an_integer_too_long_for_a_float_is_very_improbable():
+    token = listed("A", 0.0) | {"top_logprobs": [listed("A", 0.0), listed("B", 0.0) | {"logprob": -(10**400)}]}
+    assert symbol_log_probs(answer_with([token]), ("A", "B"), 0) == pytest.approx((0.0, LOWEST_LOG_PROB))
 
 
 # Status codes

@@ -385,14 +385,60 @@ def test_200_mixed_faults_lose_nothing_and_mix_nothing_up(opened):
 
 
 @pytest.mark.parametrize("code", [401, 403, 404])
-def test_a_hopeless_refusal_is_one_request(opened, code, caplog):
+def test_a_hopeless_refusal_is_one_request(opened, code):
     with FakeServer(Behaviour(fault=lambda number, body: str(code))) as server:
         mllm = opened(server)
-        assert mllm.choose([question(number) for number in range(50)]) == [Failure("refused", hopeless=True)] * 50
+        found = mllm.choose([question(number) for number in range(50)])
+        assert found == [Failure("refused", hopeless=True)] * 50
+        assert f"HTTP {code}" in found[0].hint
         assert mllm.write([ListRequest(picture(1), "what?", 5)]) == [Failure("refused", hopeless=True)]
         assert len(server.chats) == 1
-        assert len(caplog.records) == 1
-        assert f"HTTP {code}" in caplog.text
+
+
+def test_a_busy_server_is_asked_again_for_its_dialect(opened):
+    """429 to everything but the first plain question says nothing of what the server can do."""
+    with FakeServer(Behaviour(fault=lambda number, body: "429" if 1 <= number <= 2 else None)) as server:
+        mllm = opened(server, retries=1)
+        assert mllm.choose([question(1)])[0].status == "unreachable"
+        assert mllm.dialect is None
+        assert mllm.choose([question(2)])[0].chosen == 0
+        assert mllm.dialect is VLLM
+
+
+def test_a_field_that_a_router_does_not_find_condemns_neither_key_nor_model(opened):
+    with FakeServer(
+        Behaviour(obeys={"grammar"}, fault=lambda number, body: "404" if "structured_outputs" in body else None)
+    ) as server:
+        mllm = opened(server)
+        assert [answer.chosen for answer in mllm.choose([question(n, place=n % 5) for n in range(10)])] == [
+            n % 5 for n in range(10)
+        ]
+        assert mllm.dialect is LLAMA_CPP
+
+
+def test_a_server_that_cannot_be_restricted_is_said_once(opened, caplog):
+    with FakeServer(Behaviour(obeys=set(), logprobs=False)) as server:
+        opened(server).choose([question(n) for n in range(5)])
+    assert [record.message.partition(" ")[2] for record in caplog.records if record.levelno >= logging.WARNING] == [
+        f"at {server.url} ignores every way to restrict an answer; it is only asked for one letter",
+    ]
+
+
+@pytest.mark.parametrize("key", ["token", "logprob", "usage"])
+def test_a_key_that_is_a_word_of_the_protocol_changes_no_answer(opened, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with FakeServer() as server:
+        answer = opened(server).choose([question(3, place=2)])[0]
+    assert answer.chosen == 2
+    assert answer.log_probs is not None
+    assert answer.usage.prompt_tokens > 0
+
+
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
+    with pytest.raises(MllmUnavailable, match="OPENAI_API_KEY has characters") as caught:
+        OpenAIServer(base_url="http://127.0.0.1:9/v1", model="x")
+    assert "schl" not in str(caught.value)
 
 
 def test_a_plain_refusal_is_not_hopeless(opened):
