@@ -81,11 +81,12 @@ def open_reranker(
 
     names = {option.name for option in fields(BackendOptions)} - {"one_token"}
     options = BackendOptions(one_token=settings.mode == "choice", **settings.model_dump(include=names))
+    opened = mllm or open_mllm(settings.model or "", options, backend=settings.backend)
     cache = None
     if settings.cache != "off":
         cache = AnswerCache(Path(settings.cache) if settings.cache else default_cache_path(), warn=warn)
     return MllmReranker(
-        mllm or open_mllm(settings.model or "", options, backend=settings.backend),
+        opened,
         mode=settings.mode,
         rotations=settings.rotations,
         weight=settings.weight,

@@ -3,6 +3,9 @@
 import json
 import random
 import re
+import subprocess
+import sys
+import time
 
 import pytest
 import yaml
@@ -80,6 +83,27 @@ def test_the_mllm_puts_right_what_retrieval_got_wrong_and_the_second_run_asks_no
     assert "0 images asked, 50 cached" in err
     assert "0 requests" in err
     assert second.read_bytes() == first.read_bytes()
+
+
+def test_killed_and_resumed_reranking_gives_the_same_bytes_and_asks_little_twice(world, tmp_path):
+    memory = ("--memory", str(world / "memory"), "--precision", "fp32", "--set", "run.batch_size=2")
+    asked = ("--rerank", "always", *map(str, TINY))
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    here = ["run", str(world / "images"), *memory, *asked]
+    call(*here, "--output", whole, "--set", f"rerank.cache={tmp_path / 'other.sqlite'}")
+    command = [sys.executable, "-m", "recognizer", *here, "--output", str(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not killed.exists() or killed.read_bytes().count(b"\n") < 6):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = killed.read_bytes().count(b"\n")
+    assert 6 <= done < 50
+    _, _, err = call(*here, "--output", killed)
+    again = int(re.search(r"rerank: (\d+) images asked", err)[1])
+    assert again <= 50 - done
+    assert killed.read_bytes() == whole.read_bytes()
 
 
 def test_auto_asks_where_retrieval_is_unsure(world, tmp_path):
