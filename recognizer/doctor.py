@@ -27,7 +27,7 @@ class Check:
 
 def examine() -> Sequence[Check]:
     """Look at versions, devices, precision, FAISS and weights; nothing is downloaded or changed."""
-    return [*_versions(), *_devices(), _faiss(), *_weights(), _offline()]
+    return [*_versions(), *_devices(), _faiss(), *_weights(), _rerank(), _offline()]
 
 
 def _versions() -> list[Check]:
@@ -87,6 +87,18 @@ def _hub_cache() -> str:
     except CacheNotFound:
         repositories = []
     return ", ".join(repositories) or "no models; open_clip tags need a network or a local checkpoint"
+
+
+def _rerank() -> Check:
+    from rerank.cache import default_cache_path
+
+    packages = ("transformers", "openai", "vllm")
+    found = package_versions(packages)
+    here = ", ".join(f"{name} {found[name]}" for name in packages if name in found)
+    missing = "" if "vllm" in found else "; no vllm here, a server's address does without"
+    cache = default_cache_path()
+    kept = f"{cache} ({cache.stat().st_size / 2**20:.1f} MiB)" if cache.exists() else f"{cache} (none yet)"
+    return Check("rerank", f"{here}{missing}; answers kept in {kept}")
 
 
 def _offline() -> Check:

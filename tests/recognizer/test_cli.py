@@ -1,6 +1,7 @@
 import importlib.metadata
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -213,6 +214,7 @@ def test_doctor_finds_the_starter_weights():
     code, out, _ = call("doctor")
     assert code == 0
     assert "sha256 as published" in out
+    assert re.search(r"rerank: transformers \d.*; answers kept in /", out)
 
 
 def test_demo_writes_results_and_a_picture_per_photograph(tmp_path):
