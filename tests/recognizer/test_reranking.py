@@ -12,7 +12,7 @@ from recognizer.errors import RecognizerError
 from recognizer.evaluate import evaluate
 from recognizer.images import ImageLimits, list_images
 from recognizer.labelled import Matched
-from recognizer.rerank_evaluation import class_changes
+from recognizer.rerank_evaluation import class_changes, evaluate_reranking
 from recognizer.rerank_settings import RerankSettings
 from recognizer.rerank_stage import MOST_WAITING, RowBatch, rerank_beside
 from recognizer.reranking import (
@@ -25,7 +25,7 @@ from recognizer.reranking import (
     rerank_rows,
 )
 from recognizer.results import BatchTiming, CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
-from recognizer.settings import ScoreSettings, SettingsError, load_settings
+from recognizer.settings import ScoreSettings, Settings, SettingsError, load_settings
 from rerank.base import CONFIDENT, Ranking
 from rerank.mllm import Failure
 from rerank.reranker import MllmReranker
@@ -134,10 +134,15 @@ def test_auto_asks_only_where_the_margin_is_small(images):
     mllm = preferring(["dog", "cat"])
     reranker = MllmReranker(mllm, weight=5)
     auto = RerankSettings(when="auto", model="m", margin=0.2)
-    found = rerank([CAT_DOG_OWL, sure], images[:2], reranker, auto)
-    assert [r.label for r in found] == ["dog", "cat"]
+    fair, just = (row(candidate("cat", 0.5), candidate("dog", other), path="c.jpg") for other in (0.1, 0.25))
+    found = rerank([CAT_DOG_OWL, sure, fair, just], images[:4], reranker, auto)
+    assert [r.label for r in found] == ["dog", "cat", "cat", "cat"]
     assert found[1].rerank == {"status": CONFIDENT, "model": "scripted", "order": [0, 1]}
-    assert (reranker.counts.asked, reranker.counts.skipped) == (1, 1)
+    assert (reranker.counts.asked, reranker.counts.skipped) == (1, 3)
+    exact = RerankSettings(when="auto", model="m", margin=0.25)
+    assert (
+        rerank([just], images[:1], reranker, exact)[0].rerank["status"] == CONFIDENT
+    )  # asked below, not at, the margin
 
 
 def test_error_rows_stay_and_a_vanished_file_keeps_its_order(images):
@@ -276,7 +281,25 @@ def test_eval_adds_reranking_and_its_ceiling(demo_recognizer, photos):
     ignorant = MllmReranker(ScriptedMllm(lambda r: choice([1] * len(r.symbols))))
     none = evaluate(demo, Matched(listing, truth, {}), reranker=ignorant)
     assert none.rerank.ceiling_share == pytest.approx(0)
+    assert none.rows["+ rerank"] == none.rows["+ regions"]
     assert not none.rerank.changes
+
+
+def test_ranks_count_from_one_and_a_truth_beyond_the_candidates_keeps_its_own(images):
+    rows = [dataclasses.replace(CAT_DOG_OWL, path=str(n)) for n in range(4)]
+    batch = RowBatch(0, rows, images[:4], BatchTiming(decode_s=0, encode_s=0, score_s=0))
+    categories = [Category(name) for name in ("cat", "dog", "owl", "yak")]
+    found = evaluate_reranking(
+        [batch],
+        [0, 1, 2, 3],
+        np.array([1, 2, 3, 9]),
+        categories=categories,
+        reranker=MllmReranker(ScriptedMllm(lambda r: choice([1] * 3)), weight=0),
+        settings=Settings(rerank=ALWAYS),
+    )
+    after, oracle = found.rows["+ rerank"], found.rows["oracle rerank"]
+    assert (after.top1.value, after.top5.value, after.median_rank) == (0.25, 0.75, 2.5)
+    assert (oracle.top1.value, oracle.top5.value, oracle.median_rank) == (0.75, 0.75, 1.0)
 
 
 def test_class_changes_by_hand():

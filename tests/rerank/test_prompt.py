@@ -48,6 +48,10 @@ def test_a_hostile_name_stays_one_quoted_line(name):
     assert options(text)[0][1] == shown(name, NAME_CHARACTERS)
 
 
+def test_what_nobody_sees_is_left_out():
+    assert shown("a\u202eb\u200bc\x00d\x1be\ud800f\ue000g\u0378h \n\t i", 80) == "abcdefgh i"
+
+
 @given(st.text())
 def test_what_is_shown_is_printable_short_and_read_back(text):
     found = shown(text, 30)

@@ -63,6 +63,18 @@ def test_forty_five_options_take_two_rounds_of_at_most_twenty():
     assert len(mllm.asked) == 45 + 18  # three groups of 15 in all rotations, six of each in the final
 
 
+def test_a_group_without_an_answer_keeps_the_whole_order():
+    """The first round deals 45 options into three groups; the one with n1 in it never answers."""
+    names = [f"n{number}" for number in range(45)]
+    like = preferring(list(reversed(names)))
+    mllm = ScriptedMllm(
+        lambda r: Failure("timeout") if '"n1"' in r.text else like.choose([r])[0],
+    )
+    ranking = MllmReranker(mllm).rank(IMAGE, [Candidate(name) for name in names])
+    assert (ranking.status, ranking.order) == ("timeout", tuple(range(45)))
+    assert len(mllm.asked) == 45  # there is no final without a group's best
+
+
 def test_fewer_than_two_candidates_ask_nothing():
     mllm = preferring("a")
     reranker = MllmReranker(mllm)
@@ -263,9 +275,8 @@ def test_a_picture_that_cannot_be_read_says_nothing_of_the_mllm():
         raise OSError("truncated")
 
     reranker = MllmReranker(preferring("edcba"), give_up_after=1)
-    rankings = reranker.rank_many([Question("x", broken, FIVE), question(1)])
-    assert rankings[0].status == "unreadable: image: truncated"
-    assert rankings[1].status == OK
+    assert reranker.rank_many([Question("x", broken, FIVE)])[0].status == "unreadable: image: truncated"
+    assert reranker.rank_many([question(1)])[0].status == OK
 
 
 def test_several_threads_count_everything_once():
