@@ -35,6 +35,8 @@ def opened_reranker(settings: Settings) -> Iterator[MllmReranker | None]:
             f"weight and margin of the reranking were fitted for {fitted_for} in mode choice, and this is "
             f"{settings.rerank.model} in mode {settings.rerank.mode}; run `recognizer calibrate --rerank-model` for it"
         )
+    if settings.rerank.when == "auto" and not settings.score.calibrated:
+        note("the confidences are not calibrated, so the margin of `auto` is a guess; `recognizer calibrate` fits it")
     note(f"opening {settings.rerank.model} ...")
     reranker = open_reranker(settings.rerank, warn=note)
     try:

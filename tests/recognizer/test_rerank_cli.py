@@ -114,6 +114,7 @@ def test_auto_asks_where_retrieval_is_unsure(world, tmp_path):
     assert 0 < len(skipped) < 50
     assert all(r["candidates"][0]["confidence"] - r["candidates"][1]["confidence"] >= 0.05 for r in skipped)
     assert f"{50 - len(skipped)} images asked, 0 cached, {len(skipped)} skipped" in err
+    assert "margin of `auto` is a guess" in err
 
 
 def test_results_are_reranked_without_encoding(world, tmp_path, monkeypatch):
