@@ -53,8 +53,9 @@ class Evaluation:
         images: how many images were ranked.
         failed: how many could not be decoded, by error code.
         unmatched: labels that are no category, with the number of their images.
-        per_class: recall of each category under the last row before reranking, in the memory's order.
-        confusions: the most frequent (truth, prediction, count) under that row.
+        per_class: recall of each category, in the memory's order: after reranking where there was one, else under the
+            last row.
+        confusions: the most frequent (truth, prediction, count), likewise.
         rerank: what an MLLM added to the order of `run`; None where none was asked.
     """
 
@@ -148,8 +149,10 @@ def evaluate(
         images=len(truth),
         failed=failed,
         unmatched=labelled.unmatched,
-        per_class=_per_class(names, np.array(truth), ranked[name]),
-        confusions=confusions([names[row] for row in truth], [names[row] for row in predicted]),
+        per_class=_per_class(names, np.array(truth), reranked.ranks if reranked else ranked[name]),
+        confusions=confusions(
+            [names[row] for row in truth], reranked.predicted if reranked else [names[row] for row in predicted]
+        ),
         rerank=reranked,
     )
 

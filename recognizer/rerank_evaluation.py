@@ -36,7 +36,7 @@ class ClassChange:
     after: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RerankEvaluation:
     """What reranking reached.
 
@@ -45,12 +45,16 @@ class RerankEvaluation:
         ceiling_share: top-1 gained, as a share of what the ceiling gains; None where there is nothing to gain.
         changes: categories whose top-1 recall changed, the largest change first.
         cost: requests, tokens, seconds, and how many images were asked, cached, skipped, failed.
+        ranks: (N,) of the truth after reranking.
+        predicted: (N) names of the best candidates after reranking; empty for a row without candidates.
     """
 
     rows: Mapping[str, Accuracy]
     ceiling_share: float | None
     changes: Sequence[ClassChange]
     cost: RerankCounts
+    ranks: Ranks
+    predicted: Sequence[str]
 
 
 def evaluate_reranking(
@@ -78,6 +82,7 @@ def evaluate_reranking(
     """
     after: list[int] = []
     oracle: list[int] = []
+    predicted: list[str] = []
     number = 0
     for batch in rerank_beside(iter(batches), reranker, settings.rerank, score=settings.score, limits=settings.images):
         for row in batch.rows:
@@ -86,6 +91,7 @@ def evaluate_reranking(
                 place = place_of(row, category)
                 after.append(int(before[number]) if place < 0 else place + 1)
                 oracle.append(int(before[number]) if place < 0 else 1)
+                predicted.append(row.label or "")
                 number += 1
         if progress:
             progress(len(batch.rows))
@@ -97,6 +103,8 @@ def evaluate_reranking(
         ceiling_share=(top1[1] - top1[0]) / (top1[2] - top1[0]) if top1[2] > top1[0] else None,
         changes=class_changes([category.name for category in categories], classes, before, ranks[RERANKED]),
         cost=reranker.counts,
+        ranks=ranks[RERANKED],
+        predicted=predicted,
     )
 
 

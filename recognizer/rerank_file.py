@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from rerank.reranker import MllmReranker
 
 
+# Some images of a folder may be gone; if so many are, the folder is another one.
+MOST_LOOKED_FOR = 100
+
+
 class ResultsUnreadable(RecognizerError):
     """A file is no JSONL of results, or nothing says where its images are."""
 
@@ -69,10 +73,24 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
         raise ResultsUnreadable(f"{path} holds no results of `run`: {error}") from error
     info = read_run_info(find_run_files(path, "jsonl").info)
     if info is None or info.output != path.name:
-        raise ResultsUnreadable(f"no run.json beside {path} says what made it; run again with --output {path}")
+        raise ResultsUnreadable(
+            f"no run.json beside {path} says what made it; put the run.json of its run there, or run again"
+        )
     if info.state != "finished":
         raise ResultsUnreadable(f"the run that writes {path} is not finished; let it end, or take it up again, first")
-    return EarlierResults(rows, info, root or Path(info.input_root))
+    earlier = EarlierResults(rows, info, root or Path(info.input_root))
+    _require_images(earlier, path)
+    return earlier
+
+
+def _require_images(earlier: EarlierResults, path: Path) -> None:
+    """Refuse where not one of the first images is there: the folder was moved, or `--images` names another."""
+    first = [image for row in earlier.results[:MOST_LOOKED_FOR] if (image := ranked_image(row, earlier.root))]
+    if first and not any(os.path.exists(image.item.path) for image in first):
+        raise ResultsUnreadable(
+            f"the images of {path} (such as {first[0].item.key}) are not in {earlier.root}; say where they are with "
+            "--images FOLDER"
+        )
 
 
 def carried_by(earlier: EarlierResults, *, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -87,7 +105,10 @@ def carried_by(earlier: EarlierResults, *, warn: Callable[[str], None] | None = 
         memory = Memory.open(str(earlier.info.memory["path"]))
     except MemoryStoreError:  # moved, or gone; the results stand on their own
         return base
-    if memory.version == earlier.info.memory.get("version"):
+    if memory.version != earlier.info.memory.get("version"):
+        if warn is not None:
+            warn("the memory has changed since these results were made; what calibration fitted for it is not used")
+    else:
         base["rerank"] = {k: v for k, v in carried_settings(memory, warn=warn).get("rerank", {}).items() if k != "when"}
     return base
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -75,7 +76,14 @@ class RerankSettings(BaseModel):
     @property
     def fitted(self) -> bool:
         """Whether weight and margin were fitted for this model, asked in this way."""
-        return self.model is not None and self.fitted_for == self.model and self.mode == "choice"
+        return self.mode == "choice" and self.fitted_for is not None and self.fitted_for == self.model_name
+
+    @property
+    def model_name(self) -> str | None:
+        """The model as one spelling of it: a directory in full, an address without a slash at its end."""
+        if self.model is None:
+            return None
+        return str(Path(self.model).resolve()) if Path(self.model).is_dir() else self.model.rstrip("/")
 
     def decisive(self) -> dict[str, Any]:
         """Return what decides the rows of a run, as JSON values; nothing but `when` where it is off."""

@@ -199,8 +199,8 @@ def apply_ranking(
         ranking: of its candidates.
         model: who ranked them.
         score: the threshold of `unknown`.
-        fitted: whether the fusion was fitted for this model; if not, its confidences are no calibrated ones, and
-            whether the image is unknown stays retrieval's judgement.
+        fitted: whether the fusion was fitted for this model; if not, the confidences are no calibrated ones, and it
+            cannot be said whether the image is unknown.
     """
     status = OK if ranking.status in ANSWERED else ranking.status
     if status != OK:
@@ -215,8 +215,8 @@ def apply_ranking(
     if ranking.reasons:
         record["reasons"] = list(ranking.reasons)
     best = candidates[0] if candidates else None
-    unknown = row.unknown
-    if fitted and unknown is not None and best is not None and score.unknown_threshold is not None:
+    unknown = None
+    if fitted and row.unknown is not None and best is not None and score.unknown_threshold is not None:
         unknown = best.confidence < score.unknown_threshold
     return replace(
         row,

@@ -87,6 +87,7 @@ class MllmReranker:
         self._give_up_after, self._warn = give_up_after, warn
         self._failed_in_a_row = 0
         self._gave_up = False
+        self._closed = False
         self._lock = threading.Lock()
 
     def rank(self, image: Image, candidates: Sequence[Candidate]) -> Ranking:
@@ -135,7 +136,8 @@ class MllmReranker:
         return [rankings[number] for number in range(len(questions))]
 
     def close(self) -> None:
-        """Let go of the MLLM and of the cache."""
+        """Let go of the MLLM and of the cache; what is being asked ends with whatever the backend raises."""
+        self._closed = True
         self.mllm.close()
         if self._cache is not None:
             self._cache.close()
@@ -211,7 +213,9 @@ class MllmReranker:
             )
         except RerankError:
             raise
-        except Exception as error:  # noqa: BLE001 - libraries raise anything, and no image may end a run
+        except Exception as error:
+            if self._closed:
+                raise  # of a run that was interrupted, it says nothing
             if len(ask) > 1:
                 return [outcome for one in ask for outcome in self._outcomes([one])]
             return [Failure(f"unreadable: {type(error).__name__}", hint=" ".join(str(error).split())[:200])]

@@ -68,7 +68,7 @@ def fit_reranking(
     report = ask(recognizer, calibration.report, reranker, progress)
     weight = fit_weight(fit.log_answers, fit.confidences, fit.truth)
     chosen = fit_margin(fit.margins, fit.right(0.0), fit.right(weight))
-    return RerankFit(weight, chosen, outcome(report, weight, chosen), recognizer.settings.rerank.model)
+    return RerankFit(weight, chosen, outcome(report, weight, chosen), recognizer.settings.rerank.model_name)
 
 
 def outcome(answers: AskedImages, weight: float, chosen: MarginFit) -> RerankOutcome:

@@ -45,6 +45,7 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
     else:
         yield f"unknown below confidence {score.unknown_threshold:.3g}, best for the mean of kept and found"
     if calibration.rerank is not None:
+        yield "the figures above and the diagrams are of retrieval, before reranking"
         yield from _rerank_lines(calibration.rerank)
     if calibration.copies:
         yield f"{calibration.copies} images are copies of others; copies stay in one half"

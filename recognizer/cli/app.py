@@ -9,6 +9,8 @@ import typer
 
 from recognizer.console import note, user_errors
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="recognizer",
     help="Open-vocabulary recognition with evidence: a label file and a folder of images in, ranked categories and the "
@@ -44,9 +46,13 @@ def main() -> None:
     """Run the command line; errors meant for the user are one sentence on stderr and exit code 2."""
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # the application has caught the interrupt
+            note("interrupted; the same command goes on from here")
+        raise
     except KeyboardInterrupt:
         note("interrupted; the same command goes on from here")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)

@@ -44,3 +44,5 @@ def opened_reranker(settings: Settings) -> Iterator[MllmReranker | None]:
     finally:
         reranker.close()
         note(f"rerank: {reranker.counts.summary()}")
+        if reranker.counts.failed:
+            note("`recognizer rerank` on the results asks about the failed ones again")

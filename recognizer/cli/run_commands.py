@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +21,9 @@ from recognizer.cli.options import (
 )
 from recognizer.cli.reranking import opened_reranker, rerank_overrides
 from recognizer.console import note, progress_bar, table
+
+if TYPE_CHECKING:
+    from recognizer.results.run_files import OutputFormat
 
 
 @app.command()
@@ -48,7 +52,7 @@ def run(
     from recognizer.carried_settings import carried_settings
     from recognizer.images import ImageInputError, list_images
     from recognizer.reranking import require_model
-    from recognizer.results import check_output, open_results
+    from recognizer.results import check_output, is_finished, open_results
     from recognizer.settings import load_settings
 
     check_output(output, format.value if format else None)
@@ -70,26 +74,31 @@ def run(
     from recognizer.run import recognize_into, run_setup
 
     setup = run_setup(opened, settings, listing, device=device, precision=precision)
-    with open_results(
-        output,
-        keys=listing.keys,
-        batch_size=settings.run.batch_size,
-        setup=setup,
-        output_format=format.value if format else None,
-        overwrite=overwrite,
-        retry_errors=retry_errors,
-    ) as sink:
+    chosen: OutputFormat | None = format.value if format else None
+    idle = not (overwrite or retry_errors) and is_finished(output, chosen)
+    with (
+        # An MLLM that cannot be had is found out before anything that is there is touched.
+        nullcontext() if idle else opened_reranker(settings) as reranker,
+        open_results(
+            output,
+            keys=listing.keys,
+            batch_size=settings.run.batch_size,
+            setup=setup,
+            output_format=chosen,
+            overwrite=overwrite,
+            retry_errors=retry_errors,
+        ) as sink,
+    ):
         if sink.done_rows:
             note(f"{sink.done_rows} of {len(listing)} images were done before")
         if sink.done_rows < len(listing):
             from recognizer.recognizer import Recognizer
 
-            with opened_reranker(settings) as reranker:
-                recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
-                with progress_bar(len(listing), "img", "recognise") as advance:
-                    advance(sink.done_rows)
-                    for rows in recognize_into(recognizer, listing, sink, reranker=reranker):
-                        advance(len(rows))
+            recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
+            with progress_bar(len(listing), "img", "recognise") as advance:
+                advance(sink.done_rows)
+                for rows in recognize_into(recognizer, listing, sink, reranker=reranker):
+                    advance(len(rows))
         counts = sink.finish()
     failed = sum(counts.errors.values())
     reasons = ", ".join(f"{number} {code}" for code, number in sorted(counts.errors.items()))
@@ -119,10 +128,13 @@ def rerank_results(
     from recognizer.errors import RecognizerError
     from recognizer.rerank_file import carried_by, is_ranked, read_results, rerank_into, rerank_setup
     from recognizer.reranking import require_model
-    from recognizer.results import check_output, open_results
+    from recognizer.results import check_output, is_finished, open_results
     from recognizer.settings import load_settings
 
-    check_output(output, format.value if format else None)
+    chosen: OutputFormat | None = format.value if format else None
+    check_output(output, chosen)
+    if output != "-" and Path(output).resolve() == results.resolve():
+        raise RecognizerError(f"{results} cannot be its own output; name another file")
     earlier = read_results(results, images)
     base = carried_by(earlier, warn=note)
     settings = load_settings(config, [*(overrides or []), *rerank_overrides(rerank, rerank_model)], base=base)
@@ -135,24 +147,27 @@ def rerank_results(
     kept = sum(map(is_ranked, earlier.rows))
     if kept:
         note(f"{kept} rows have an MLLM's answer already and stay as they are")
-    with open_results(
-        output,
-        keys=[row.path for row in earlier.rows],
-        batch_size=settings.run.batch_size,
-        setup=rerank_setup(earlier, settings, results),
-        output_format=format.value if format else None,
-        overwrite=overwrite,
-    ) as sink:
-        if sink.done_rows < len(earlier.rows):
-            with (
-                opened_reranker(settings) as reranker,
-                progress_bar(len(earlier.rows), "img", "rerank") as advance,
-            ):
+    idle = not overwrite and is_finished(output, chosen)
+    with (
+        nullcontext() if idle else opened_reranker(settings) as reranker,
+        open_results(
+            output,
+            keys=[row.path for row in earlier.rows],
+            batch_size=settings.run.batch_size,
+            setup=rerank_setup(earlier, settings, results),
+            output_format=chosen,
+            overwrite=overwrite,
+        ) as sink,
+    ):
+        if sink.done_rows:
+            note(f"{sink.done_rows} of {len(earlier.rows)} images were done before")
+        if reranker is not None and sink.done_rows < len(earlier.rows):
+            with progress_bar(len(earlier.rows), "img", "rerank") as advance:
                 advance(sink.done_rows)
-                for rows in rerank_into(earlier, settings, sink, reranker) if reranker else ():
+                for rows in rerank_into(earlier, settings, sink, reranker):
                     advance(len(rows))
         sink.finish()
-    note(f"results in {output}")
+    note(f"{len(earlier.rows)} rows; results in {output}")
 
 
 @app.command()

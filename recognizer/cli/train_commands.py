@@ -11,7 +11,7 @@ import typer
 
 from recognizer.cli.app import app
 from recognizer.cli.options import AnswerMode, DeviceOption, MemoryOption, PrecisionOption, SetOption
-from recognizer.console import progress_bar, table
+from recognizer.console import note, progress_bar, table
 
 
 @app.command()
@@ -72,4 +72,7 @@ def rank_data(
     print(table(["part", "categories", "questions"], rows))
     for reason, number in {**report.skipped_images, **report.skipped_groups}.items():
         print(f"{number} left out: {reason}")
+    empty = [part for part, questions in report.groups.items() if not questions and report.categories[part]]
+    if empty:
+        note(f"no questions in {' and '.join(empty)}: give a smaller --k, more images, or another --held-out")
     print(f"files: {output.resolve()}")

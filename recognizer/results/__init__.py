@@ -5,7 +5,7 @@ from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, ResultRo
 from recognizer.results.run_info import RunInfo, RunSetup, read_run_info
 from recognizer.results.sink import Batch, RowSink, RunCounts
 from recognizer.results.timing import BatchTiming
-from recognizer.results.writer import check_output, open_results
+from recognizer.results.writer import check_output, is_finished, open_results
 
 __all__ = [
     "Batch",
@@ -24,6 +24,7 @@ __all__ = [
     "RunSetup",
     "check_output",
     "encode_row",
+    "is_finished",
     "open_results",
     "read_run_info",
 ]

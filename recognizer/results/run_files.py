@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,7 @@ def find_run_files(output: Path, output_format: OutputFormat) -> RunFiles:
     Raises:
         OutputUnusable: the output is a folder.
     """
+    output = Path(os.path.abspath(output))  # `new/../a.jsonl` is `a.jsonl`, whether `new` is there or not
     if output.is_dir():
         raise OutputUnusable(f"{output} is a folder; name a file in it, e.g. {output / 'results.jsonl'}")
     journal = output if output_format == "jsonl" else output.with_name(f"{output.name}.journal.jsonl")

@@ -99,6 +99,14 @@ def check_output(output: str | Path, output_format: OutputFormat | None = None) 
         journal.unlink(missing_ok=True)
 
 
+def is_finished(output: str | Path, output_format: OutputFormat | None = None) -> bool:
+    """Tell whether a run that wrote this output came to its end, so that without overwriting there is nothing to do."""
+    if str(output) == "-":
+        return False
+    info = read_run_info(find_run_files(Path(output), infer_format(output, output_format)).info)
+    return info is not None and info.output == Path(output).name and info.state == "finished"
+
+
 class ResultWriter:
     """The files of one run, written batch by batch; see :func:`open_results`.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from rerank.mllm import Mllm, MllmUnavailable
+
+HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 
 Backend = Literal["auto", "transformers", "vllm", "openai"]
 
@@ -79,6 +83,10 @@ def check_name(model: str, backend: Backend = "auto") -> None:
         from rerank.backends.address import checked_address
 
         checked_address(name)
+    elif HOST_AND_PORT.match(name):
+        raise MllmUnavailable(f"{model!r} is no model; for a server say http://{name.rstrip('/')}/v1")
+    elif name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
+        raise MllmUnavailable(f"there is no directory {name}")
 
 
 def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto") -> Mllm:

@@ -3,6 +3,8 @@
 import json
 import random
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -161,6 +163,45 @@ def test_a_mistyped_model_does_not_stand_in_the_way_of_the_right_one(world, tmp_
         run(world, output, "--rerank", "always", "--rerank-model", tmp_path, images="images/cat")
     assert run(world, output, "--rerank", "always", *TINY, images="images/cat")[0] == 0
     assert len(rows_of(output)) == 5
+
+
+def test_an_mllm_that_cannot_be_had_leaves_finished_results_alone(world, tmp_path):
+    output = tmp_path / "x.jsonl"
+    run(world, output, images="images/cat")
+    before = output.read_bytes()
+    dead = ("--rerank", "always", "--rerank-model", "http://127.0.0.1:9/v1", "--overwrite")
+    with pytest.raises(Exception, match="does not answer"):
+        run(world, output, *dead, images="images/cat")
+    with pytest.raises(Exception, match="cannot be its own output"):
+        call("rerank", output, "--output", tmp_path / "new" / ".." / "x.jsonl", *TINY, "--overwrite")
+    assert output.read_bytes() == before
+
+
+def test_images_that_were_moved_are_asked_for(world, tmp_path):
+    shutil.copytree(world / "images" / "cat", tmp_path / "here")
+    place = ("--memory", world / "memory", "--precision", "fp32", "--output", tmp_path / "x.jsonl")
+    assert call("run", tmp_path / "here", *place)[0] == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(Exception, match="--images FOLDER"):
+        call("rerank", tmp_path / "x.jsonl", "--output", tmp_path / "y.jsonl", *TINY)
+    moved = ("--images", tmp_path / "there")
+    _, _, err = call("rerank", tmp_path / "x.jsonl", "--output", tmp_path / "y.jsonl", *TINY, *moved)
+    assert "5 images asked, 0 cached, 0 skipped, 0 failed" in err
+
+
+def test_an_interrupt_says_how_to_go_on_and_blames_no_mllm(world, tmp_path):
+    output = tmp_path / "x.jsonl"
+    command = [sys.executable, "-m", "recognizer", "run", str(world / "images"), "--memory", str(world / "memory")]
+    command += ["--output", str(output), "--rerank", "always", *map(str, TINY), "--set", "run.batch_size=2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not output.exists() or output.read_bytes().count(b"\n") < 4):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on from here" in err
+    assert "left alone" not in err
 
 
 def test_off_switches_the_cache_off_and_is_no_way_to_rerank(world, tmp_path):

@@ -111,7 +111,7 @@ def test_unknown_is_decided_anew():
     kept = apply_ranking(before, Ranking((0, 1), (0.5, 0.5), "timeout"), "m", score=score)
     assert kept.unknown is True
     unfitted = apply_ranking(before, Ranking((1, 0), (0.02, 0.98)), "m", score=score, fitted=False)
-    assert (unfitted.unknown, unfitted.calibrated, unfitted.label) == (True, False, "dog")
+    assert (unfitted.unknown, unfitted.calibrated, unfitted.label) == (None, False, "dog")
 
 
 def test_margin_is_of_the_two_best():
@@ -245,6 +245,18 @@ def test_a_fine_grained_memory_says_always_and_what_is_given_goes_before(starter
     assert load_settings(base=carried, overrides=["rerank.when=off"]).rerank.when == "off"
     with pytest.raises(SettingsError, match="rerank"):
         load_settings(overrides=["rerank.colour=red"])
+
+
+def test_another_spelling_of_the_model_is_the_same_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    here = RerankSettings(model="m", fitted_for=str(tmp_path / "m"))
+    assert here.fitted
+    assert RerankSettings(model="./m/", fitted_for=here.model_name).fitted
+    assert RerankSettings(model="http://h/v1/", fitted_for="http://h/v1").fitted
+    assert not RerankSettings(model="http://h/v1", fitted_for="http://g/v1").fitted
+    assert not RerankSettings(model="m", fitted_for=here.model_name, mode="list").fitted
+    assert not RerankSettings(model="m").fitted
 
 
 def test_only_what_decides_the_answer_is_part_of_a_run():

@@ -218,8 +218,14 @@ def test_what_cannot_be_loaded_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(MllmUnavailable, match=r"cannot load .*give a hub name"):
         open_mllm(str(tmp_path), BackendOptions())
-    with pytest.raises(MllmUnavailable, match="no name after its prefix"):
-        open_mllm("vllm:", BackendOptions())
+    for model, message in {
+        "vllm:": "no name after its prefix",
+        "127.0.0.1:8000": r"say http://127\.0\.0\.1:8000/v1",
+        "/nowhere/model": "there is no directory /nowhere/model",
+        "./models": r"there is no directory \./models",
+    }.items():
+        with pytest.raises(MllmUnavailable, match=message):
+            open_mllm(model, BackendOptions())
 
 
 def test_vllm_that_is_not_installed_says_what_to_do():
