@@ -117,9 +117,10 @@ def info(
 ) -> None:
     """Show what a memory holds."""
     from memory import Memory
+    from recognizer.carried_settings import carried_settings
 
     opened = Memory.open(memory)
-    found = asdict(opened.info()) | {"settings": opened.settings}
+    found = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2, default=str))
         return

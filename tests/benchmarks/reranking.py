@@ -6,7 +6,7 @@ First the same images are asked about by constrained choice and by a written lis
 (the folder that `bash training/fetch_pictures.sh PICTURES` fills), retrieval by the starter encoder and pictures that
 the tiny model knows, changed versions of the ten photographs it was trained on, mixed with ones that it does not:
 stamps whose names are ImageNet classes, of which retrieval is often sure. `calibrate` fits the margin and the weight on
-one half; the table is about the other half.
+one half; the table is about the other half. Last, `rerank_server.py`: throughput over a slow server, and 200 faults.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -53,6 +54,8 @@ def main() -> None:
     if arguments.pictures is not None:
         print()
         print(auto_against_always(mllm, arguments.pictures))
+    print(flush=True)
+    subprocess.run([sys.executable, str(Path(__file__).with_name("rerank_server.py"))], check=True)
 
 
 def one_token_against_a_list(mllm: TransformersLocal, images: int) -> str:

@@ -325,6 +325,8 @@ def test_calibrate_fits_weight_and_margin_and_run_takes_them_up(world, tmp_path)
     assert fitted["score"]["calibrated"] is True
     assert fitted["rerank"]["weight"] > 0
     assert call("verify", "--memory", memory)[0] == 0
+    shown = json.loads(call("info", "--memory", memory, "--json")[1])["settings"]
+    assert shown["score"]["temperature"] == fitted["score"]["temperature"]
     output = tmp_path / "run.jsonl"
     code, _, err = call("run", world / "images", *place, "--output", output, "--rerank", "auto", *TINY[:4])
     assert code == 0

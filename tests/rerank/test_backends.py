@@ -5,6 +5,7 @@ vLLM has its own torch, so it runs in its own environment: RECOGNIZER_VLLM_PYTHO
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -23,7 +24,8 @@ from rerank.backends.opening import choose_backend
 from rerank.backends.transformers_local import TransformersLocal
 from rerank.base import Candidate
 from rerank.mllm import MllmUnavailable
-from rerank.reranker import MllmReranker
+from rerank.reranker import MllmReranker, Question
+from tests.rerank.fake_server import Behaviour, FakeServer, picture
 from tests.rerank.seeing import CASES, all_answers, answers, make_cases, right_share, turned
 from tests.rerank.tiny_mllm.pictures import MODEL
 
@@ -175,6 +177,26 @@ def test_where_memory_runs_out_batches_are_halved_and_one_alone_fails(cases, mon
         "refused: out of memory",
         "ok",
     ]
+
+
+def test_law_holds_for_junk_from_a_server():
+    """Whatever a server writes, each picture keeps all its candidates, and no picture gets another's order."""
+    rng = random.Random(5)
+    names = ("cat", "tabby cat", "jack-o'-lantern", "bird, large", "747")
+    good = "['747', 'cat', 'tabby cat', \"jack-o'-lantern\", 'bird, large']"
+
+    def junk(body):
+        cut = sorted(rng.randrange(len(good) + 1) for _ in range(2))
+        return good[: cut[0]] + "".join(chr(rng.randrange(1, 0xD7FF)) for _ in range(rng.randrange(9))) + good[cut[1] :]
+
+    pictures = [Question(str(n), lambda n=n: picture(n), [Candidate(name) for name in names]) for n in range(250)]
+    with FakeServer(Behaviour(lists=junk)) as server:
+        mllm = open_mllm(server.url, BackendOptions())
+        found = MllmReranker(mllm, mode="list", give_up_after=1000).rank_many(pictures)
+        mllm.close()
+    assert all(sorted(ranking.order) == [0, 1, 2, 3, 4] for ranking in found)
+    statuses = {ranking.status.split(":")[0] for ranking in found}
+    assert statuses == {"ok", "unreadable"}
 
 
 @needs_vllm
