@@ -114,7 +114,7 @@ class MllmReranker:
         keys = [self._key(question) for question in questions]
         known = self._cache.get_many(keys) if self._cache is not None else {}
         rankings: dict[int, Ranking] = {}
-        open_keys: dict[str, int] = {}
+        waiting: dict[str, list[int]] = {}  # copies of an image that is asked about share its answer
         for number, (question, key) in enumerate(zip(questions, keys, strict=True)):
             if len(question.candidates) < 2:
                 rankings[number] = kept(question.candidates, ALONE)
@@ -122,17 +122,19 @@ class MllmReranker:
             elif key in known:
                 rankings[number] = self._ranking(question, known[key], CACHED)
                 self.counts.add_cached()
-            elif open_keys.setdefault(key, number) != number:
-                self.counts.add_cached()  # a copy of an image that is asked about
-        for chunk in self._chunks([(questions[number], key) for key, number in open_keys.items()]):
+            else:
+                if key in waiting:
+                    self.counts.add_cached()
+                waiting.setdefault(key, []).append(number)
+        for chunk in self._chunks([(questions[numbers[0]], key) for key, numbers in waiting.items()]):
             for (_, key), answer in zip(chunk, self._ask(chunk), strict=True):
-                for number, question in enumerate(questions):
-                    if keys[number] == key and number not in rankings:
-                        rankings[number] = (
-                            kept(question.candidates, answer.status)
-                            if isinstance(answer, Failure)
-                            else self._ranking(question, answer, OK)
-                        )
+                for number in waiting[key]:
+                    question = questions[number]
+                    rankings[number] = (
+                        kept(question.candidates, answer.status)
+                        if isinstance(answer, Failure)
+                        else self._ranking(question, answer, OK)
+                    )
         return [rankings[number] for number in range(len(questions))]
 
     def close(self) -> None:

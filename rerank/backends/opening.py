@@ -70,8 +70,11 @@ def choose_backend(model: str, backend: Backend) -> tuple[Backend, str]:
     return ("openai" if model.startswith(("http://", "https://")) else "transformers"), model
 
 
-def check_name(model: str, backend: Backend = "auto") -> None:
+def check_name(model: str, backend: Backend = "auto") -> tuple[Backend, str]:
     """Refuse, without opening anything, a model that can be none.
+
+    Returns:
+        As `choose_backend`.
 
     Raises:
         MllmUnavailable: there is no name, or an address that is none or carries a password.
@@ -87,6 +90,7 @@ def check_name(model: str, backend: Backend = "auto") -> None:
         raise MllmUnavailable(f"{model!r} is no model; for a server say http://{name.rstrip('/')}/v1")
     elif name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
         raise MllmUnavailable(f"there is no directory {name}")
+    return chosen, name
 
 
 def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto") -> Mllm:
@@ -101,8 +105,7 @@ def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto")
     Raises:
         MllmUnavailable: package, weights or server are missing; the message says what to do.
     """
-    chosen, name = choose_backend(model, backend)
-    check_name(model, backend)
+    chosen, name = check_name(model, backend)
     if chosen == "openai":
         from rerank.backends.openai_server import OpenAIServer
 
