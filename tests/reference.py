@@ -91,6 +91,16 @@ def giou_of_two(a, b):
     return iou_of_two(a, b) - ((hull - union) / hull if hull > 0 else 0.0)
 
 
+def voted_boxes(boxes_xyxy, trust, overlap):
+    """Each of Q boxes averaged with those it overlaps by at least `overlap`, each counting by its trust."""
+    found = []
+    for box in boxes_xyxy:
+        voters = [v for v, other in enumerate(boxes_xyxy) if iou_of_two(box, other) >= overlap]
+        total = sum(trust[v] for v in voters)
+        found.append([sum(trust[v] * boxes_xyxy[v][side] for v in voters) / total for side in range(4)])
+    return found
+
+
 def iou_of_two(a, b):
     """IoU of two xyxy boxes with sides of at least 0; a ratio of two zero areas is 0."""
     union = box_area(a) + box_area(b) - shared_area(a, b)

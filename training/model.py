@@ -18,6 +18,7 @@ from recognizer.encoder.classifier_image import ClassifierTower
 from recognizer.encoder.decoder import DecoderInput, GroundingDecoder
 from recognizer.encoder.fingerprint import fingerprint
 from recognizer.encoder.grounded import GroundedFile, make_decoder
+from recognizer.encoder.starter import CONSE, STARTER
 from recognizer.encoder.towers import EncoderParts
 from training.batch import Batch
 from training.config import TrainConfig
@@ -46,7 +47,7 @@ class GroundedModel(nn.Module):
         Args:
             parts: loaded in fp32 on the device; its networks are changed in place.
             config: what of it is trained. A new decoder comes from torch's random state; the encoder's own goes on
-                where it has the same settings.
+                where its weights fit.
             device: where everything is.
 
         Raises:
@@ -145,6 +146,8 @@ class GroundedModel(nn.Module):
             earlier = GroundedFile.read(Path(base["file"]))
             base = earlier.base
             towers = {n: t for n, t in earlier.tensors.items() if n.startswith(("image.", "text."))} | towers
+        if base["kind"] == STARTER:  # its trained decoder is not what this one stands on
+            base = {**base, "settings": {**base["settings"], "pretrained": CONSE}}
         return GroundedFile(base, settings, card, towers | self._weights(torch.float16))
 
     def _weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -175,7 +178,8 @@ class GroundedModel(nn.Module):
 def _decoder(parts: EncoderParts, config: TrainConfig, device: torch.device) -> GroundingDecoder | None:
     if config.decoder is None:
         return None
-    if parts.decoder is not None and parts.decoder.settings == config.decoder:
+    if parts.decoder is not None and parts.decoder.settings.same_weights(config.decoder):
+        parts.decoder.settings = config.decoder
         return parts.decoder
     return make_decoder(config.decoder, parts.image_tower, device)
 

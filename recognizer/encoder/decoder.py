@@ -59,9 +59,20 @@ class DecoderSettings(BaseModel):
     counts_from: float = Field(
         default=0.5, gt=0, lt=1, description="Region weight, as trained, that an encoder gives out as 0.5."
     )
+    vote_overlap: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Overlap (IoU) from which an encoder averages boxes with each other; null: each stays as predicted.",
+    )
     residual: ResidualSettings | None = Field(
         default=None, description="Keep the tower's own vectors and add to them, rather than replace them."
     )
+
+    def same_weights(self, other: DecoderSettings) -> bool:
+        """Say whether weights of the one fit the other: all is equal but how their results are used."""
+        use = {"counts_from": True, "vote_overlap": True, "residual": {"gain"}}
+        return self.model_dump(exclude=use) == other.model_dump(exclude=use)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from recognizer.encoder.encoder import load_parts
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
 from recognizer.encoder.grounded import GroundedFile, make_decoder
 from recognizer.encoder.windows import WindowSettings
+from tests.reference import voted_boxes
 
 CPU = torch.device("cpu")
 SMALL = {"layers": 1, "width": 32, "heads": 4, "feedforward": 48}
@@ -84,6 +85,23 @@ def test_the_weight_from_which_a_region_counts_is_given_out_as_half(checkpoints,
         weights.append(encoder.encode_images([square]).region_weight.astype(float))
     trained, given_out = weights
     assert np.allclose(given_out, trained / (trained + (1 - trained) / 3), atol=1e-5)  # odds times 3
+
+
+def test_boxes_that_agree_are_given_out_as_their_mean(checkpoints, tmp_path):
+    features = []
+    for number, vote_overlap in enumerate((None, 0.3)):
+        settings = RESIDUAL.model_copy(update={"vote_overlap": vote_overlap})
+        path = tmp_path / f"{number}.safetensors"
+        path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
+        encoder = Encoder.load(str(path), device="cpu", precision="fp32")
+        square = Image.effect_mandelbrot((56, 56), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+        features.append(encoder.encode_images([square]))
+    plain, voted = features
+    assert np.array_equal(plain.regions, voted.regions)
+    assert np.array_equal(plain.image, voted.image)
+    equally = np.full(len(plain.boxes_xyxy[0]), 1.0)  # untrained weights are all the same
+    assert np.allclose(voted.boxes_xyxy[0], voted_boxes(plain.boxes_xyxy[0].tolist(), equally, 0.3), atol=1e-3)
+    assert not np.allclose(voted.boxes_xyxy, plain.boxes_xyxy, atol=1)
 
 
 def test_a_memory_finds_its_trained_encoder_again(checkpoints, tmp_path):
