@@ -5,7 +5,7 @@ set -euo pipefail
 dir=${1:?usage: fetch_pictures.sh DIR}
 mkdir -p "$dir"
 cd "$dir"
-for deb in tuxpaint-stamps-default qabcs-data scratch sweethome3d-furniture wordnet-base; do
+for deb in tuxpaint-stamps-default qabcs-data scratch sweethome3d-furniture gcompris-qt-data wordnet-base; do
   [ -d "$deb" ] && continue
   apt-get download -q "$deb"
   rm -rf "$deb.part"

@@ -179,7 +179,7 @@ def _decoder(parts: EncoderParts, config: TrainConfig, device: torch.device) -> 
     if config.decoder is None:
         return None
     if parts.decoder is not None and parts.decoder.settings.same_weights(config.decoder):
-        parts.decoder.settings = config.decoder
+        parts.decoder.use(config.decoder)
         return parts.decoder
     return make_decoder(config.decoder, parts.image_tower, device)
 

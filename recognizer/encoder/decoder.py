@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,21 +25,12 @@ from torch.nn import functional as F
 
 from recognizer.encoder.boxes import cxcywh_to_xyxy
 from recognizer.encoder.decoder_layer import DecoderLayer, grid_centres, sine_positions
+from recognizer.encoder.residual import Residual, ResidualSettings
 from recognizer.encoder.windows import WindowSettings, pool_windows, window_boxes, window_cells
 
 Project = Callable[[Tensor], Tensor]
 _UNTRAINED_WEIGHT = 2.0  # logit of a region's weight before anything is learned
 _EDGE = 0.03  # share of the input by which reference boxes keep away from 0 and 1, where a logit hardly moves a box
-
-
-class ResidualSettings(BaseModel):
-    """What is added to the vectors of a tower that leads to the joint space by itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dim: int = Field(ge=1, description="The first dimensions of the joint space; the others stay the tower's.")
-    gain: float = Field(default=1.0, ge=0, description="Length of what is added to the tower's part of length 1.")
-    hidden: int = Field(default=512, ge=1, description="Width of the hidden layer.")
 
 
 class DecoderSettings(BaseModel):
@@ -63,7 +55,7 @@ class DecoderSettings(BaseModel):
         default=None,
         gt=0,
         le=1,
-        description="Overlap (IoU) from which an encoder averages boxes with each other; null: each stays as predicted.",
+        description="Overlap (IoU) from which an encoder averages boxes with each other; null: it does not.",
     )
     residual: ResidualSettings | None = Field(
         default=None, description="Keep the tower's own vectors and add to them, rather than replace them."
@@ -71,7 +63,7 @@ class DecoderSettings(BaseModel):
 
     def same_weights(self, other: DecoderSettings) -> bool:
         """Say whether weights of the one fit the other: all is equal but how their results are used."""
-        use = {"counts_from": True, "vote_overlap": True, "residual": {"gain"}}
+        use: dict[str, Any] = {"counts_from": True, "vote_overlap": True, "residual": {"gain", "region_gain", "dropout"}}
         return self.model_dump(exclude=use) == other.model_dump(exclude=use)
 
 
@@ -162,17 +154,18 @@ class GroundingDecoder(nn.Module):
             self.image_projection = nn.Linear(width, dim, bias=False)
             self.region_projection = nn.Linear(width, dim, bias=False)
         else:
-            self.residual = nn.Sequential(
-                nn.LayerNorm(token_dim),
-                nn.Linear(token_dim, settings.residual.hidden),
-                nn.GELU(),
-                nn.Linear(settings.residual.hidden, settings.residual.dim),
-            )
+            self.residual = Residual(settings.residual, token_dim)
         if settings.anchors is not None:  # an untrained query is its window, and counts
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             nn.init.zeros_(self.weight_head.weight)
             nn.init.constant_(self.weight_head.bias, _UNTRAINED_WEIGHT)
+
+    def use(self, settings: DecoderSettings) -> None:
+        """Use the results as other settings say that the same weights fit."""
+        self.settings = settings
+        if settings.residual is not None:
+            self.residual.settings = settings.residual
 
     @property
     def queries(self) -> int:
@@ -233,20 +226,7 @@ class GroundingDecoder(nn.Module):
         inside = box_coverage(boxes_cxcywh.detach(), given.grid_hw)  # boxes learn from boxes alone
         seen = inside @ given.tokens[:, -inside.shape[-1] :].float()
         own = project(seen.flatten(0, 1)).reshape(*seen.shape[:2], -1)
-        return self._joined(given.image, given.pooled), self._joined(own, seen)
-
-    def _joined(self, own: Tensor, pooled: Tensor) -> Tensor:
-        """Add the residual of pooled (..., C) tokens to the tower's (..., D) vectors; unit rows.
-
-        The changed dimensions keep their share of the vector's length, so that the others keep theirs.
-        """
-        assert self.settings.residual is not None
-        dim, gain = self.settings.residual.dim, self.settings.residual.gain
-        unit = F.normalize(own.float(), dim=-1)
-        changed, kept = unit[..., :dim], unit[..., dim:]
-        added = F.normalize(self.residual(pooled).float(), dim=-1)
-        turned = F.normalize(F.normalize(changed, dim=-1) + gain * added, dim=-1)
-        return F.normalize(torch.cat([changed.norm(dim=-1, keepdim=True) * turned, kept], dim=-1), dim=-1)
+        return self.residual.join_image(given.image, given.pooled), self.residual.join_regions(own, seen)
 
 
 def box_coverage(boxes_cxcywh: Tensor, grid_hw: tuple[int, int]) -> Tensor:

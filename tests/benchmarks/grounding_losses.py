@@ -24,7 +24,7 @@ from training.pictures import backgrounds, fold, stamps
 from training.scenes import compose
 from training.train import train
 
-SETS = ("stamps", "emoji, noto", "demo")
+SETS = ("stamps", "emoji, noto", "gcompris", "demo")
 OFF = ["loss.weights.box_l1=0", "loss.weights.box_giou=0", "loss.weights.region_description=0"]
 VARIANTS = {
     "contrastive only": [*OFF, "loss.weights.region_weight=0"],

@@ -11,6 +11,7 @@ starter before and after training) or files that training wrote. Sets, by names 
 - clutter: 200 scenes of 2 to 4 of the stamps on photographs (seed 0): the share of the scenes' objects that are among
   the first 10 of the 403 names, and the mean overlap of an object's box with that of the region that names it, over the
   objects recalled
+- gcompris: photographs of monuments, animals, tools and things at home; nothing was trained on them or chosen for them
 - demo: the photographs that ship with the package, of things that no picture package was chosen for
 
 "all names" ranks among the names of all folds, "fold's names" among those of the fold. Each figure has a 95 % bootstrap
@@ -38,6 +39,7 @@ from recognizer.metrics import truth_ranks
 from recognizer.score import Scorer
 from recognizer.settings import load_settings
 from training.emoji import STYLES, emoji
+from training.gcompris import gcompris
 from training.pictures import Picture, backgrounds, fold, on_white, stamps
 from training.scenes import Scene, compose
 
@@ -111,6 +113,9 @@ def image_sets(root: Path, fold_number: int) -> Iterator[ImageSet]:
     yield of_pictures("stamps", stamps(root), fold_number)
     for style in STYLES:
         yield of_pictures(f"emoji, {style}", emoji(root, style), fold_number)
+    photographs = gcompris(root)
+    names = list(dict.fromkeys(picture.name for picture in photographs))
+    yield ImageSet("gcompris", [on_white(picture) for picture in photographs], [p.name for p in photographs], names)
     names = [category.name for category in read_labels(DATA / "labels.json")]
     images = [Image.open(DATA / "photos" / f"{photograph}.jpg").convert("RGB") for photograph in DEMO]
     yield ImageSet("demo", images, list(DEMO.values()), names)

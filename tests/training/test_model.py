@@ -7,6 +7,8 @@ from PIL import Image
 from torch import nn
 
 from recognizer.encoder import Encoder
+from recognizer.encoder.grounded import GroundedFile
+from recognizer.encoder.starter import GROUNDED_FILE
 from tests.training.runs import CPU, SIZE, first_batch, make_config, make_loader, make_model, write_model
 from training.engine import Engine
 from training.errors import TrainingError
@@ -97,6 +99,29 @@ def test_training_goes_on_from_a_trained_encoder_with_its_decoder(tiny_model, pi
     torch.testing.assert_close(again.trained[name], first.trained[name], atol=1e-3, rtol=1e-3)
     other = make_model(make_config(str(file), pictures, decoder={"layers": 2}))
     assert not torch.allclose(other.trained[name], first.trained[name], atol=1e-3)
+
+
+def test_training_goes_on_with_a_decoder_whose_results_are_used_otherwise(tiny_model, pictures, tmp_path):
+    first, _ = take_steps(make_config(tiny_model, pictures))
+    file = tmp_path / "trained.safetensors"
+    file.write_bytes(first.to_file({}).to_bytes())
+    again = make_model(make_config(str(file), pictures, decoder={"counts_from": 0.3, "vote_overlap": 0.4}))
+    name = "decoder.box_head.0.weight"
+    torch.testing.assert_close(again.trained[name], first.trained[name], atol=1e-3, rtol=1e-3)
+    settings = again.to_file({}).decoder
+    assert (settings.counts_from, settings.vote_overlap) == (0.3, 0.4)
+
+
+def test_a_trained_starter_stands_on_the_untrained_one(pictures):
+    shape = GroundedFile.read(GROUNDED_FILE).decoder.model_dump(mode="json")
+    shape["residual"]["gain"] = 0.25
+    frozen = {**FROZEN, "data": {"samples": {"augment": {"size_hw": [320, 320]}}}}
+    model = make_model(make_config("starter", pictures, decoder=shape, **frozen))
+    made = model.to_file({})
+    assert made.base["settings"]["pretrained"] == "conse"
+    assert made.decoder.residual.gain == model.decoder.residual.settings.gain == 0.25
+    shipped = GroundedFile.read(GROUNDED_FILE).tensors
+    assert all(torch.equal(made.tensors[name], value) for name, value in shipped.items())
 
 
 def test_what_the_encoder_does_not_allow_is_said(tiny_model, pictures):

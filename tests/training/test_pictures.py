@@ -1,7 +1,9 @@
 import hashlib
 import json
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 from training.emoji import STYLES, emoji
 from training.furniture import furniture
+from training.gcompris import gcompris, read_rcc
 from training.pictures import (
     TRAINING,
     Picture,
@@ -92,7 +95,7 @@ def test_costumes_are_named_by_their_file_without_its_variant(tmp_path):
     assert [picture.name for picture in costumes(tmp_path)] == ["cat", "dog", "flower vase", "party hat"]
 
 
-@pytest.mark.parametrize("lister", [stamps, qabcs, costumes, backgrounds, lambda root: emoji(root, "noto")])
+@pytest.mark.parametrize("lister", [stamps, qabcs, costumes, backgrounds, gcompris, lambda root: emoji(root, "noto")])
 def test_pictures_that_are_not_there_say_how_to_fetch_them(tmp_path, lister):
     with pytest.raises(FileNotFoundError, match=r"bash training/fetch_pictures\.sh DIR"):
         lister(tmp_path)
@@ -138,6 +141,59 @@ def test_furniture_is_unpacked_once_and_mannequins_left_out(tmp_path):
     assert [picture.path.read_text() for picture in pictures] == ["picture of a table", "picture of a beam"]
     pictures[0].path.write_text("kept")
     assert furniture(tmp_path)[0].path.read_text() == "kept"
+
+
+def resource_file(files):
+    """A binary resource file of Qt, format 1: {"a/b.webp": content}, every third content compressed."""
+    nodes, data, names, children = [("", {})], b"", b"", {}
+    for path in files:
+        folder = nodes[0][1]
+        for part in path.split("/"):
+            folder = folder.setdefault(part, {})
+    flat = [("", nodes[0][1], "")]
+    for _, below, path in flat:  # breadth first: the children of a node are neighbours
+        children[path] = len(flat)
+        flat += [(child, deeper, f"{path}/{child}".strip("/")) for child, deeper in below.items()]
+    tree = b""
+    for number, (name, below, path) in enumerate(flat):
+        name_at = len(names)
+        names += struct.pack(">HI", len(name), 0) + name.encode("utf-16-be")
+        if below:
+            tree += struct.pack(">IHII", name_at, 2, len(below), children[path])
+            continue
+        packed = number % 3 == 0
+        content = struct.pack(">I", len(files[path])) + zlib.compress(files[path]) if packed else files[path]
+        tree += struct.pack(">IHHHI", name_at, int(packed), 0, 0, len(data))
+        data += struct.pack(">I", len(content)) + content
+    start = 20
+    header = struct.pack(">4s4I", b"qres", 1, start, start + len(tree), start + len(tree) + len(data))
+    return header + tree + data + names
+
+
+def test_photographs_of_gcompris_are_unpacked_once_and_named_by_their_file(tmp_path):
+    folder = tmp_path / "gcompris-qt-data/usr/share/gcompris-qt/rcc"
+    folder.mkdir(parents=True)
+    activity = "gcompris/src/activities/categorization/resource"
+    files = {
+        f"{activity}/images/tools/screwDriver2.webp": b"screw",
+        f"{activity}/images/tools/tweezer1.webp": b"tweezers",
+        f"{activity}/images/monuments/statueofLiberty.webp": b"liberty",
+        f"{activity}/images/monuments/monument3.webp": b"some",
+        f"{activity}/images/numbers/numbers.webp": b"123",
+        f"{activity}/board/board1.qml": b"code",
+    }
+    archive = resource_file(files)
+    assert dict(read_rcc(archive)) == files
+    (folder / "categorization.rcc").write_bytes(archive)
+    shown = {picture.name: picture.path.read_bytes() for picture in gcompris(tmp_path)}
+    assert shown == {"screw driver": b"screw", "tweezers": b"tweezers", "statue of liberty": b"liberty"}
+    gcompris(tmp_path)[0].path.write_bytes(b"kept")
+    assert b"kept" in {picture.path.read_bytes() for picture in gcompris(tmp_path)}
+
+
+def test_what_is_no_resource_file_is_refused():
+    with pytest.raises(ValueError, match="no resource file of Qt"):
+        list(read_rcc(b"RIFF and more of it"))
 
 
 def test_the_demo_has_photographs_for_grounds(tmp_path):

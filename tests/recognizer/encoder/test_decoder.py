@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from recognizer.encoder.boxes import cxcywh_to_xyxy
-from recognizer.encoder.decoder import DecoderInput, DecoderSettings, GroundingDecoder, ResidualSettings
+from recognizer.encoder.decoder import DecoderInput, DecoderSettings, GroundingDecoder
 from recognizer.encoder.decoder_layer import DecoderLayer, grid_centres, sine_positions
+from recognizer.encoder.residual import Residual, ResidualSettings
 from recognizer.encoder.windows import WindowSettings, window_boxes, window_cells
 
 GRID = (4, 5)
@@ -131,6 +132,27 @@ def test_a_residual_changes_the_first_dimensions_and_leaves_the_others():
     assert torch.allclose(found[:, 10:], own[:, 10:], atol=1e-6)
     assert torch.allclose(found[:, :10].norm(dim=-1), own[:, :10].norm(dim=-1), atol=1e-6)
     assert (found[:, :10] - own[:, :10]).abs().max() > 0.01
+
+
+def test_regions_may_have_a_gain_of_their_own():
+    settings = ResidualSettings(dim=10, hidden=8, gain=0.7)
+    same = make(MODES["learned, residual"].model_copy(update={"residual": settings}))
+    apart = make(MODES["learned, residual"].model_copy(update={"residual": settings}))
+    apart.use(apart.settings.model_copy(update={"residual": settings.model_copy(update={"region_gain": 0.0})}))
+    untouched = make(
+        MODES["learned, residual"].model_copy(update={"residual": ResidualSettings(dim=10, hidden=8, gain=0.0)})
+    )
+    batch = given()
+    assert torch.equal(apart(batch, project).image, same(batch, project).image)
+    torch.testing.assert_close(apart(batch, project).regions, untouched(batch, project).regions)
+    assert (apart(batch, project).regions - same(batch, project).regions).abs().max() > 0.01
+
+
+def test_heads_are_summed_up_as_unit_vectors():
+    residual = Residual(ResidualSettings(dim=3, hidden=8, heads=2), TOKEN_DIM).eval()
+    pooled = torch.randn(2, 5, TOKEN_DIM)
+    one, two = (F.normalize(head(pooled), dim=-1) for head in residual.heads)
+    torch.testing.assert_close(residual(pooled), (one + two) / (one + two).norm(dim=-1, keepdim=True))
 
 
 def test_a_residual_needs_the_towers_own_vectors():

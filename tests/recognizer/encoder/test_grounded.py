@@ -9,10 +9,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from recognizer.encoder import Encoder
-from recognizer.encoder.decoder import DecoderSettings, ResidualSettings
+from recognizer.encoder.decoder import DecoderSettings
 from recognizer.encoder.encoder import load_parts
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
 from recognizer.encoder.grounded import GroundedFile, make_decoder
+from recognizer.encoder.residual import ResidualSettings
 from recognizer.encoder.windows import WindowSettings
 from tests.reference import voted_boxes
 
