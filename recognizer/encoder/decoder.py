@@ -63,7 +63,8 @@ class DecoderSettings(BaseModel):
 
     def same_weights(self, other: DecoderSettings) -> bool:
         """Say whether weights of the one fit the other: all is equal but how their results are used."""
-        use: dict[str, Any] = {"counts_from": True, "vote_overlap": True, "residual": {"gain", "region_gain", "dropout"}}
+        of_residual = {"gain", "region_gain", "dropout"}
+        use: dict[str, Any] = {"counts_from": True, "vote_overlap": True, "residual": of_residual}
         return self.model_dump(exclude=use) == other.model_dump(exclude=use)
 
 
