@@ -318,7 +318,8 @@ def test_hostile_names_become_no_tags_and_read_back(starter, photos, tmp_path):
     Memory.build(categories, tmp_path / "memory", encoder=starter, templates=["{}"])
     recognizer = Recognizer(starter, Memory.open(tmp_path / "memory"))
     items = [ImageItem(f"{n}".encode(), os.fsencode(photos / "cat.jpg")) for n in range(3)]
-    labelled = Matched(items, [0, 3, 7], {})
+    names = [category.name for category in recognizer.memory.vectors.categories]
+    labelled = Matched(items, [names.index(name) for name in (HOSTILE[0], HOSTILE[1], HOSTILE[4])], {})
     for mode in ("list", "choice"):
         write_ranking_data(recognizer, labelled, tmp_path / mode, k=6, neighbours=14, held_out=0, mode=mode)
     read_part(tmp_path / "choice", "train")
