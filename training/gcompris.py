@@ -42,7 +42,7 @@ _COMPRESSED, _DIRECTORY, _ZSTD = 1, 2, 4
 
 
 def gcompris(root: Path) -> list[Picture]:
-    """List 210 photographs of about 120 things; the name is the file's, words separated, lower case.
+    """List 210 photographs of 121 things; the name is the file's, words separated, lower case.
 
     Args:
         root: the folder that `fetch_pictures.sh` fills; the photographs are unpacked to `photographs` in the package

@@ -235,6 +235,7 @@ def test_the_fetched_sets_have_their_known_sizes():
     assert (len(stamps(FETCHED)), len({picture.name for picture in stamps(FETCHED)})) == (430, 403)
     assert len(qabcs(FETCHED)) == 328
     assert len(costumes(FETCHED)) > 120
+    assert len(gcompris(FETCHED)) == 210
     assert sum(fold(picture.name) == 0 for picture in stamps(FETCHED)) == 78
 
 
