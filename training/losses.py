@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.boxes import at_least_float32, cxcywh_to_xyxy, giou, pairwise_iou
+from recognizer.encoder.boxes import at_least_float32, cxcywh_to_xyxy, giou, pairwise_iou
 from training.distributed import RankRows, all_reduce_sum, world_size
 from training.matcher import Matches
 

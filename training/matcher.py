@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.boxes import at_least_float32, cxcywh_to_xyxy, pairwise_giou
+from recognizer.encoder.boxes import at_least_float32, cxcywh_to_xyxy, pairwise_giou
 
 MOST_QUERIES_ENUMERATED = 6
 """Up to here assignments are enumerated on the device; 6 queries and 6 boxes have 720."""

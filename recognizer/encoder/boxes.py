@@ -1,4 +1,8 @@
-"""The boxes that decoders predict: their format, and what those that agree on an object make of it together."""
+"""Boxes as tensors: their formats, how much two overlap, and what those that agree on an object make of it together.
+
+Formats, always the last dimension: `xyxy` is (x0, y0, x1, y1), `cxcywh` is (centre x, centre y, width, height). The
+frame is the caller's: nothing here depends on whether a unit is a pixel or a share of the image.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +18,35 @@ def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
     return torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)
 
 
-def pairwise_iou(boxes_xyxy: Tensor) -> Tensor:
-    """Return the overlap (intersection over union) of each box with each other of its image.
+def giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Compute generalised IoU, box against box: IoU - (hull - union) / hull (Rezatofighi et al. 2019, algorithm 1).
+
+    Degenerate boxes have finite values and gradients: a side turned inside out counts as 0, and a ratio of two zero
+    areas is 0, so that two boxes whose hull has no area have GIoU 0 (even when they are equal).
 
     Args:
-        boxes_xyxy: (B, Q, 4) with sides of at least 0.
+        boxes_xyxy: (..., 4) floating; half precision is computed in float32, where small areas do not vanish.
+        others_xyxy: (..., 4) in the same frame; the leading dimensions broadcast.
 
     Returns:
-        (B, Q, Q); 0 for two boxes without area.
+        (...) float32 (float64 from float64) in [-1, 1].
     """
-    low = torch.maximum(boxes_xyxy[:, :, None, :2], boxes_xyxy[:, None, :, :2])
-    high = torch.minimum(boxes_xyxy[:, :, None, 2:], boxes_xyxy[:, None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=-1)
-    areas = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).prod(dim=-1)
-    union = areas[:, :, None] + areas[:, None] - shared
-    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
+    intersection, union, hull = _areas(boxes_xyxy, others_xyxy)
+    return _ratio(intersection, union) - _ratio(hull - union, hull)
+
+
+def pairwise_giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Compute generalised IoU of every box with every other one: (..., N, 4) and (..., M, 4) give (..., N, M).
+
+    As `giou` otherwise. Leading dimensions are batches: no box meets one of another image.
+    """
+    return giou(boxes_xyxy[..., :, None, :], others_xyxy[..., None, :, :])
+
+
+def pairwise_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Compute intersection over union of every box with every other one: shapes as `pairwise_giou`, in [0, 1]."""
+    intersection, union, _ = _areas(boxes_xyxy[..., :, None, :], others_xyxy[..., None, :, :])
+    return _ratio(intersection, union)
 
 
 def vote_boxes(boxes_xyxy: Tensor, trust: Tensor, overlap: float) -> Tensor:
@@ -44,6 +62,32 @@ def vote_boxes(boxes_xyxy: Tensor, trust: Tensor, overlap: float) -> Tensor:
     Returns:
         (B, Q, 4).
     """
-    votes = (pairwise_iou(boxes_xyxy) >= overlap).float() * trust[:, None]
+    votes = (pairwise_iou(boxes_xyxy, boxes_xyxy) >= overlap).float() * trust[:, None]
     votes = votes + torch.diag_embed(torch.full_like(trust, _OWN_VOTE))
     return votes @ boxes_xyxy / votes.sum(dim=-1, keepdim=True)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return the values in float32 where they are of a smaller float type, unchanged where they are not."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _areas(boxes_xyxy: Tensor, others_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return intersection, union and the area of the smallest box around both; sides turned inside out count as 0."""
+    ax0, ay0, ax1, ay1 = at_least_float32(boxes_xyxy).unbind(-1)
+    bx0, by0, bx1, by1 = at_least_float32(others_xyxy).unbind(-1)
+    ax1, ay1 = torch.maximum(ax0, ax1), torch.maximum(ay0, ay1)
+    bx1, by1 = torch.maximum(bx0, bx1), torch.maximum(by0, by1)
+    shared_width = (torch.minimum(ax1, bx1) - torch.maximum(ax0, bx0)).clamp(min=0)
+    shared_height = (torch.minimum(ay1, by1) - torch.maximum(ay0, by0)).clamp(min=0)
+    hull_width = torch.maximum(ax1, bx1) - torch.minimum(ax0, bx0)
+    hull_height = torch.maximum(ay1, by1) - torch.minimum(ay0, by0)
+    intersection = shared_width * shared_height
+    union = (ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - intersection
+    return intersection, union, hull_width * hull_height
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, 0 where the whole is not positive, with a gradient that is finite there too."""
+    empty = whole <= 0
+    return part.masked_fill(empty, 0) / whole.masked_fill(empty, 1)

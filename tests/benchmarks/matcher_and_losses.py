@@ -23,7 +23,7 @@ from torch.nn import functional
 from torchvision.ops import generalized_box_iou
 
 from recognizer.console import table
-from training.boxes import cxcywh_to_xyxy
+from recognizer.encoder.boxes import cxcywh_to_xyxy
 from training.losses import (
     Descriptions,
     box_loss,
