@@ -126,12 +126,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     trained = GroundedFile.read(arguments.encoder)
+    if trained.decoder is None or trained.decoder.residual is None:
+        parser.error(f"{arguments.encoder} has no residual to teach; train it with decoder.residual")
     parts = load_parts(make_spec(STARTER, CONSE), device=CPU, precision="bf16")
     pictures = load_pictures(arguments.pictures)
     composer = make_composer(arguments.pictures, pictures, seed=arguments.seed, settings=SCENES)
     features, names = look(parts, composer, arguments.count)
-    assert trained.decoder is not None
-    assert trained.decoder.residual is not None
     settings = ResidualSettings(
         dim=trained.decoder.residual.dim,
         gain=arguments.gain,

@@ -11,7 +11,7 @@ starter before and after training) or files that training wrote. Sets, by names 
 - clutter: 200 scenes of 2 to 4 of the stamps on photographs (seed 0): the share of the scenes' objects that are among
   the first 10 of the 403 names, and the mean overlap of an object's box with that of the region that names it, over the
   objects recalled
-- gcompris: photographs of monuments, animals, tools and things at home; nothing was trained on them or chosen for them
+- gcompris: photographs of monuments, animals, tools and things at home; nothing was trained on them
 - demo: the photographs that ship with the package, of things that no picture package was chosen for
 
 "all names" ranks among the names of all folds, "fold's names" among those of the fold. Each figure has a 95 % bootstrap

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from recognizer.encoder.decoder import DecoderInput, DecoderSettings, GroundingDecoder
 from recognizer.encoder.grounded import GroundedFile, load_weights
 from recognizer.encoder.residual import Residual, ResidualSettings
-from training.starter_words import learn, with_residual
+from training.starter_words import learn, main, with_residual
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES, TOKEN_DIM, DIM = 12, 32, 16
@@ -71,3 +71,12 @@ def test_a_file_gets_the_residual_and_keeps_all_else(objects):
     with torch.no_grad():
         image = again(given, lambda pooled: F.pad(pooled, (0, DIM + 4 - TOKEN_DIM))).image
         torch.testing.assert_close(image, residual.join_image(own, tokens.mean(dim=1)), atol=2e-3, rtol=0)
+
+
+def test_an_encoder_without_a_residual_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "towers.safetensors"
+    file.write_bytes(GroundedFile({"kind": "starter"}, None, {}, {"image.weight": torch.zeros(1)}).to_bytes())
+    monkeypatch.setattr("sys.argv", ["starter_words", str(tmp_path), str(file), str(tmp_path / "out.safetensors")])
+    with pytest.raises(SystemExit):
+        main()
+    assert "has no residual to teach" in capsys.readouterr().err
