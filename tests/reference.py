@@ -222,3 +222,23 @@ def numerical_gradient(function, values, step=1e-5):
             ends.append(function(moved))
         gradient[place] = (ends[0] - ends[1]) / (2 * step)
     return gradient
+
+
+def written_score(text, image, pooled, written):
+    """Cosine of a text and an image in the space of `recognizer.encoder.written`, one number after the other."""
+    settings = written.settings
+
+    def unit(values):
+        length = math.sqrt(sum(value * value for value in values))
+        return [value / length for value in values]
+
+    text, image = unit(text), unit(image)
+    compared = unit(text[: settings.dim])
+    kernel = [math.exp((dot(compared, known) - 1) / settings.bandwidth) for known in written.texts.tolist()]
+    columns = list(zip(*written.coefficients.tolist(), strict=True))
+    classifier = unit([dot(kernel, column) for column in columns])
+    centred = unit([value - mean for value, mean in zip(pooled, written.mean.tolist(), strict=True)])
+    answers = [dot(centred, column) for column in zip(*written.projection.tolist(), strict=True)]
+    own, added = 1 - settings.share, settings.share
+    length = math.sqrt(own + added * dot(answers, answers))
+    return (own * dot(text, image) + added * dot(classifier, answers)) / length

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from recognizer.console import note
 from recognizer.encoder import Encoder
 from recognizer.encoder.classifier_image import ClassifierTower
 from recognizer.encoder.decoder import DecoderInput, GroundingDecoder
@@ -20,6 +21,7 @@ from recognizer.encoder.fingerprint import fingerprint
 from recognizer.encoder.grounded import GroundedFile, make_decoder
 from recognizer.encoder.starter import CONSE, STARTER
 from recognizer.encoder.towers import EncoderParts
+from recognizer.encoder.written_towers import WrittenImageTower
 from training.batch import Batch
 from training.config import TrainConfig
 from training.errors import TrainingError
@@ -47,7 +49,7 @@ class GroundedModel(nn.Module):
         Args:
             parts: loaded in fp32 on the device; its networks are changed in place.
             config: what of it is trained. A new decoder comes from torch's random state; the encoder's own goes on
-                where its weights fit.
+                where its weights fit, without its residual where only that does not.
             device: where everything is.
 
         Raises:
@@ -136,8 +138,8 @@ class GroundedModel(nn.Module):
     def to_file(self, card: Mapping[str, Any]) -> GroundedFile:
         """Return what was trained, in float16, as the file of an encoder.
 
-        Training that went on from such a file takes over its base, and the towers that it had trained and this run
-        kept frozen, so that the new file needs the old one no more.
+        Training that went on from such a file takes over its base, the towers that it had trained and this run kept
+        frozen, and its classifiers, so that the new file needs the old one no more.
         """
         settings = None if self.decoder is None else self.decoder.settings
         base: Mapping[str, Any] = self._parts.spec
@@ -148,7 +150,12 @@ class GroundedModel(nn.Module):
             towers = {n: t for n, t in earlier.tensors.items() if n.startswith(("image.", "text."))} | towers
         if base["kind"] == STARTER:  # its trained decoder is not what this one stands on
             base = {**base, "settings": {**base["settings"], "pretrained": CONSE}}
-        return GroundedFile(base, settings, card, towers | self._weights(torch.float16))
+        written = self._parts.written
+        kept = (
+            {} if written is None else {f"written.{name}": value.half() for name, value in written.state_dict().items()}
+        )
+        tensors = towers | kept | self._weights(torch.float16)
+        return GroundedFile(base, settings, card, tensors, None if written is None else written.settings)
 
     def _weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
         return {name: value.detach().to(dtype) for name, value in self._trained.items() if name not in _HEADS}
@@ -178,10 +185,17 @@ class GroundedModel(nn.Module):
 def _decoder(parts: EncoderParts, config: TrainConfig, device: torch.device) -> GroundingDecoder | None:
     if config.decoder is None:
         return None
-    if parts.decoder is not None and parts.decoder.settings.same_weights(config.decoder):
-        parts.decoder.use(config.decoder)
-        return parts.decoder
-    return make_decoder(config.decoder, parts.image_tower, device)
+    earlier = parts.decoder
+    if earlier is not None and earlier.settings.same_weights(config.decoder):
+        earlier.use(config.decoder)
+        return earlier
+    made = make_decoder(config.decoder, parts.image_tower, device)
+    if earlier is not None and earlier.settings.same_weights(config.decoder, but_residual=True):
+        kept = {name: value for name, value in earlier.state_dict().items() if not name.startswith("residual.")}
+        made.load_state_dict(kept, strict=False)
+    elif earlier is not None:
+        note(f"the decoder of {parts.name} has other sizes than the config asks for; a new one is trained")
+    return made
 
 
 def _check(parts: EncoderParts, config: TrainConfig) -> None:
@@ -195,9 +209,10 @@ def _check(parts: EncoderParts, config: TrainConfig) -> None:
     if config.text_tower.lr_share and text is None:
         raise TrainingError(f"the text tower of {parts.name} cannot be trained; set text_tower.lr_share to 0")
     if config.activation_checkpointing:
+        own_tower = parts.image_tower.inner if isinstance(parts.image_tower, WrittenImageTower) else parts.image_tower
         towers = {"image": (config.image_tower, parts.image_tower.network), "text": (config.text_tower, text)}
         for name, (tower, network) in towers.items():
-            bypassed = name == "image" and isinstance(parts.image_tower, ClassifierTower)  # runs the blocks by itself
+            bypassed = name == "image" and isinstance(own_tower, ClassifierTower)  # runs the blocks by itself
             if tower.lr_share and (bypassed or not _checkpointing_modules(network)):
                 raise TrainingError(
                     f"the {name} tower of {parts.name} has no activation_checkpointing; set it to false"

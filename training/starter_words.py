@@ -1,14 +1,15 @@
-"""Teach the residual of the starter encoder words: several heads, each by itself, on pooled features of single objects.
+"""Teach the starter encoder words: write classifiers of any name from those of its classes and from pictures of names.
 
-usage: python -m training.starter_words PICTURES ENCODER OUTPUT [--count 15000] [--heads 6] [--gain 2]
-                                       [--region-gain 0.5] [--seed 0]
+usage: python -m training.starter_words PICTURES ENCODER OUTPUT [--count 20000] [--share 0.8] [--seed 0]
 
-PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills; ENCODER a file of `recognizer train`,
-whose boxes and weights stay as they are and whose residual is made anew; OUTPUT the file to write.
+PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills; ENCODER a file of `recognizer train` that
+stands on the starter, whose boxes and weights stay as they are; OUTPUT the file to write. Minutes, nearly all of them
+for looking at the pictures.
 
-The loop of `training.engine` learns the residual inside the whole vector, where the tower's own part already says most
-of what is to be said of a name that is trained. Learned by itself and added afterwards, it says more about names that
-are not. The heads see one vector per picture, so an epoch takes seconds.
+A residual that descends a contrastive loss on such pictures learned less. Over folds 1 to 4 of the stamps, each
+untaught in its turn (352 photographs, 403 names), the untaught encoder reaches top-1 0.287 and top-5 0.489, and top-1
+0.443 among the fold's names; with a residual of six averaged networks 0.284, 0.511 and 0.486; with written classifiers
+0.366, 0.614 and 0.526. Of Noto's drawings they name 0.114, 0.174 and 0.225 among the fold's names.
 """
 
 from __future__ import annotations
@@ -19,35 +20,50 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import pil_to_tensor
 
 from recognizer.console import note, progress_bar
 from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.grounded import GroundedFile
-from recognizer.encoder.residual import Residual, ResidualSettings
-from recognizer.encoder.starter import CONSE, STARTER, StarterSettings
+from recognizer.encoder.starter import CLASSES_FILE, CONSE, STARTER, StarterSettings
 from recognizer.encoder.text_batches import encode_in_buckets
 from recognizer.encoder.towers import EncoderParts
+from recognizer.encoder.written import Written
 from recognizer.results.atomic_file import replacing
 from training.grounded_scenes import Composer, GroundedSettings
+from training.pictures import TRAINING, in_folds
 from training.scene_shards import load_pictures, make_composer
+from training.written import discriminants, write
 
 CPU = torch.device("cpu")
 SCENES = GroundedSettings(size=StarterSettings().whole_size, objects=(1, 1), longest_side=(0.55, 1.0), plain=0.7)
-HIDDEN, DROPOUT = 256, 0.2
-EPOCHS, BATCH = 8, 256
-LR, WEIGHT_DECAY = 1e-3, 0.05
-LOGIT_SCALE, SMOOTHING = 10.0, 0.1
+PHOTOGRAPHS = ("stamps", "qabcs")
+WIDTH, BANDWIDTH = 512, 0.2
+RIDGE, CLASS_NOISE, NAME_NOISE = 0.03, 0.3, 0.8
+SHARE = 0.8  # more says more of drawings and less of photographs; 0.7 to 0.85 were compared on the development fold
+TEMPERATURE = 0.05  # as `CONFIDENCE_TEMPERATURE` of the untaught starter was chosen
 
 
-def look(parts: EncoderParts, composer: Composer, count: int) -> tuple[Tensor, list[str]]:
-    """Compose single objects and look at them.
+def make_composers(root: Path, *, seed: int) -> tuple[Composer, Composer]:
+    """Make composers of single objects: of photographs, and of all sets, most of whose names are drawings."""
+    pictures = load_pictures(root)
+    photographs = set(load_pictures(root, PHOTOGRAPHS))
+    usable = [picture for picture in in_folds(pictures, TRAINING) if picture in photographs]
+    return (
+        make_composer(root, usable, seed=seed, settings=SCENES),
+        make_composer(root, pictures, seed=seed, settings=SCENES),
+    )
+
+
+def look(parts: EncoderParts, composers: Sequence[Composer], count: int) -> tuple[Tensor, list[str]]:
+    """Compose single objects, by each composer in turn, and look at them.
 
     Args:
         parts: of the starter encoder.
-        composer: of scenes as large as the tower sees whole images.
+        composers: of scenes as large as the tower sees whole images.
         count: of scenes; those of which nothing can be seen are left out.
 
     Returns:
@@ -56,7 +72,8 @@ def look(parts: EncoderParts, composer: Composer, count: int) -> tuple[Tensor, l
     tower, features, names = parts.image_tower, [], []
     with torch.inference_mode(), progress_bar(count, "img", "looking at objects") as advance:
         for start in range(0, count, 64):
-            scenes = [composer(number) for number in range(start, min(start + 64, count))]
+            numbers = range(start, min(start + 64, count))
+            scenes = [composers[number % len(composers)](number // len(composers)) for number in numbers]
             seen = [(image, record) for image, record in scenes if record.regions]
             pixels = torch.stack([pil_to_tensor(image) for image, _ in seen])
             pooled = tower.decoder_input(tower.preprocessing.normalize(pixels), dense=True).pooled
@@ -67,50 +84,50 @@ def look(parts: EncoderParts, composer: Composer, count: int) -> tuple[Tensor, l
     return torch.cat(features).clone(), names
 
 
-def learn(features: Tensor, names: Sequence[str], texts: Tensor, settings: ResidualSettings, *, seed: int) -> Residual:
-    """Train a residual, each of its heads by itself.
-
-    The loss is the cross-entropy of a picture over the names of its batch, each of them once, smoothed.
+def write_from(features: Tensor, names: Sequence[str], parts: EncoderParts, *, share: float) -> Written:
+    """Write classifiers from those of the 1,000 classes and from pictures of other names.
 
     Args:
-        features: (N, C).
+        features: (N, C) pooled features of the pictures.
         names: the N names.
-        texts: (N, dim) unit rows, of the same names.
-        settings: of the residual.
-        seed: of weights and order.
+        parts: of the starter encoder.
+        share: what the classifiers count, out of 1.
     """
-    torch.manual_seed(seed)
-    residual = Residual(settings, features.shape[1])
     row_of = {name: row for row, name in enumerate(dict.fromkeys(names))}
+    said = [parts.templates[0].format(name) for name in row_of]
+    class_vectors = load_file(CLASSES_FILE)["class_vectors"]
+    dim = class_vectors.shape[1]
+    own = torch.from_numpy(encode_in_buckets(parts.text_tower, said, device=CPU))[:, :dim]
+    texts = F.normalize(torch.cat([class_vectors - class_vectors.mean(dim=0), own]), dim=-1)
+
+    mean = features.mean(dim=0)
     rows = torch.tensor([row_of[name] for name in names])
-    vectors = texts.new_zeros(len(row_of), texts.shape[1]).index_copy(0, rows, texts)
-    for head in residual.heads:
-        _learn_head(head, features, rows, vectors)
-    return residual.eval()
+    learned = discriminants(F.normalize(features - mean, dim=-1), rows, ridge=RIDGE)
+    weights = parts.image_tower.network.get_parameter("classifier.weight").detach()
+    directions = torch.cat([F.normalize(weights - weights.mean(dim=0), dim=-1), learned])
+    noise = torch.cat([torch.full((len(weights),), CLASS_NOISE), torch.full((len(learned),), NAME_NOISE)])
+    return write(
+        texts,
+        directions,
+        noise,
+        mean,
+        width=WIDTH,
+        bandwidth=BANDWIDTH,
+        share=share,
+        temperature=TEMPERATURE,
+    )
 
 
-def _learn_head(head: nn.Module, features: Tensor, rows: Tensor, vectors: Tensor) -> None:
-    steps = EPOCHS * -(-len(features) // BATCH)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LR, total_steps=steps, pct_start=0.1)
-    for _ in range(EPOCHS):
-        for batch in torch.split(torch.randperm(len(features)), BATCH):
-            present, own = torch.unique(rows[batch], return_inverse=True)
-            logits = LOGIT_SCALE * F.normalize(head(features[batch]), dim=-1) @ vectors[present].T
-            loss = F.cross_entropy(logits, own, label_smoothing=SMOOTHING)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-
-
-def with_residual(trained: GroundedFile, residual: Residual, facts: dict[str, object]) -> GroundedFile:
-    """Return the file with another residual, in float16, and `facts` as `words` in its card."""
-    assert trained.decoder is not None
-    kept = {name: tensor for name, tensor in trained.tensors.items() if not name.startswith("decoder.residual.")}
-    learned = {f"decoder.residual.{name}": tensor.half() for name, tensor in residual.state_dict().items()}
-    decoder = trained.decoder.model_copy(update={"residual": residual.settings})
-    return replace(trained, decoder=decoder, card={**trained.card, "words": facts}, tensors=kept | learned)
+def with_written(trained: GroundedFile, written: Written, facts: dict[str, object]) -> GroundedFile:
+    """Return the file with classifiers, in float16, in the place of a residual, and `facts` as `words` in its card."""
+    replaced = ("decoder.residual.", "written.")
+    kept = {name: tensor for name, tensor in trained.tensors.items() if not name.startswith(replaced)}
+    made = {f"written.{name}": tensor.half() for name, tensor in written.state_dict().items()}
+    decoder = trained.decoder
+    if decoder is not None and decoder.residual is not None:
+        decoder = decoder.model_copy(update={"residual": decoder.residual.model_copy(update={"hidden": 0})})
+    card = {**trained.card, "words": facts}
+    return replace(trained, decoder=decoder, card=card, tensors=kept | made, written=written.settings)
 
 
 def main() -> None:
@@ -119,33 +136,20 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("encoder", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--count", type=int, default=15_000, help="single objects to learn from")
-    parser.add_argument("--heads", type=int, default=6)
-    parser.add_argument("--gain", type=float, default=2.0, help="length of the residual beside the tower's part")
-    parser.add_argument("--region-gain", type=float, default=0.5, help="the same for regions")
+    parser.add_argument("--count", type=int, default=20_000, help="pictures of single objects to learn from")
+    parser.add_argument("--share", type=float, default=SHARE, help="what the classifiers count, out of 1")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     trained = GroundedFile.read(arguments.encoder)
-    if trained.decoder is None or trained.decoder.residual is None:
-        parser.error(f"{arguments.encoder} has no residual to teach; train it with decoder.residual")
+    if trained.base["kind"] != STARTER:
+        parser.error(f"{arguments.encoder} does not stand on the starter encoder, whose classifier this needs")
     parts = load_parts(make_spec(STARTER, CONSE), device=CPU, precision="bf16")
-    pictures = load_pictures(arguments.pictures)
-    composer = make_composer(arguments.pictures, pictures, seed=arguments.seed, settings=SCENES)
-    features, names = look(parts, composer, arguments.count)
-    settings = ResidualSettings(
-        dim=trained.decoder.residual.dim,
-        gain=arguments.gain,
-        region_gain=arguments.region_gain,
-        hidden=HIDDEN,
-        heads=arguments.heads,
-        dropout=DROPOUT,
-    )
-    said = [parts.templates[0].format(name) for name in names]
-    texts = torch.from_numpy(encode_in_buckets(parts.text_tower, said, device=CPU))[:, : settings.dim]
-    residual = learn(features, names, F.normalize(texts, dim=-1), settings, seed=arguments.seed)
-    facts: dict[str, object] = {name: getattr(arguments, name) for name in ("count", "heads", "seed")}
+    composers = make_composers(arguments.pictures, seed=arguments.seed)
+    features, names = look(parts, composers, arguments.count)
+    written = write_from(features, names, parts, share=arguments.share)
+    facts: dict[str, object] = {name: getattr(arguments, name) for name in ("count", "seed")}
     with replacing(arguments.output) as draft:
-        draft.write_bytes(with_residual(trained, residual, facts).to_bytes())
+        draft.write_bytes(with_written(trained, written, facts).to_bytes())
     note(f"{len(features)} pictures of {len(set(names))} names; the encoder is {arguments.output}")
 
 

@@ -6,8 +6,8 @@ Two ways of using it, by its settings:
   Nothing of the tower's own image vector is left; it needs a large training set.
 - With anchors and a residual, for small sets: each query starts from the tokens of its own window and learns where to
   look, as a box and a weight. The tower's own way to the joint space stays the backbone: the tokens inside the box are
-  averaged, projected by the tower, and a learned residual is added. (A learned attention over the tokens in place of
-  the box was tried: trained on a few thousand scenes, it found less than the untrained windows.)
+  averaged, projected by the tower, and a learned residual may be added. (A learned attention over the tokens in place
+  of the box was tried: trained on a few thousand scenes, it found less than the untrained windows.)
 
 Letters: B images, N tokens of C channels, Q region queries of W channels, D dimensions of the joint space.
 """
@@ -61,11 +61,16 @@ class DecoderSettings(BaseModel):
         default=None, description="Keep the tower's own vectors and add to them, rather than replace them."
     )
 
-    def same_weights(self, other: DecoderSettings) -> bool:
-        """Say whether weights of the one fit the other: all is equal but how their results are used."""
-        of_residual = {"gain", "region_gain", "dropout"}
-        use: dict[str, Any] = {"counts_from": True, "vote_overlap": True, "residual": of_residual}
-        return self.model_dump(exclude=use) == other.model_dump(exclude=use)
+    def same_weights(self, other: DecoderSettings, *, but_residual: bool = False) -> bool:
+        """Say whether weights of the one fit the other: all is equal but how their results are used.
+
+        Args:
+            other: settings.
+            but_residual: leave the weights of the residual out of it; both have one, or neither.
+        """
+        use: dict[str, Any] = {"counts_from": True, "vote_overlap": True, "residual": but_residual or {"gain"}}
+        both = (self.residual is None) == (other.residual is None)
+        return both and self.model_dump(exclude=use) == other.model_dump(exclude=use)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +232,7 @@ class GroundingDecoder(nn.Module):
         inside = box_coverage(boxes_cxcywh.detach(), given.grid_hw)  # boxes learn from boxes alone
         seen = inside @ given.tokens[:, -inside.shape[-1] :].float()
         own = project(seen.flatten(0, 1)).reshape(*seen.shape[:2], -1)
-        return self.residual.join_image(given.image, given.pooled), self.residual.join_regions(own, seen)
+        return self.residual.join(given.image, given.pooled), self.residual.join(own, seen)
 
 
 def box_coverage(boxes_cxcywh: Tensor, grid_hw: tuple[int, int]) -> Tensor:

@@ -22,10 +22,12 @@ from recognizer.encoder.decoder import DecoderSettings, GroundingDecoder
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
 from recognizer.encoder.fingerprint import fingerprint
 from recognizer.encoder.towers import EncoderParts, ImageTower
+from recognizer.encoder.written import Written, WrittenSettings
+from recognizer.encoder.written_towers import WrittenImageTower, WrittenTextTower
 
 FORMAT = "recognizer-encoder-1"
 _MOST_NAMED = 5
-_PREFIXES = {"decoder": "decoder.", "image": "image.", "text": "text."}
+_PREFIXES = {"decoder": "decoder.", "image": "image.", "text": "text.", "written": "written."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,22 @@ class GroundedFile:
         base: spec of the encoder training started from.
         decoder: settings of its decoder; None where only towers were trained.
         card: how it was trained and what it reached; JSON values.
-        tensors: weights by name: `decoder.…`, `image.…`, `text.…`, and others that only training needs.
+        tensors: weights by name: `decoder.…`, `image.…`, `text.…`, `written.…`, and others that only training needs.
+        written: settings of its classifiers; None where there are none.
     """
 
     base: Mapping[str, Any]
     decoder: DecoderSettings | None
     card: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    written: WrittenSettings | None = None
 
     def to_bytes(self) -> bytes:
         """Return the file's content; the same for the same values."""
         header = {
             "base": dict(self.base),
             "decoder": self.decoder.model_dump(mode="json") if self.decoder else None,
+            "written": self.written.model_dump(mode="json") if self.written else None,
             "card": dict(self.card),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
@@ -73,12 +78,14 @@ class GroundedFile:
         try:
             values = json.loads(header[FORMAT])
             decoder = None if values["decoder"] is None else DecoderSettings.model_validate(values["decoder"])
-            return cls(values["base"], decoder, values["card"], tensors)
+            given = values.get("written")  # files of earlier versions do not say it
+            written = None if given is None else WrittenSettings.model_validate(given)
+            return cls(values["base"], decoder, values["card"], tensors, written)
         except (KeyError, ValueError, ValidationError) as error:
             raise EncoderError(f"the header of {path} cannot be read: {error}") from error
 
     def part(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors of `decoder`, `image` or `text` under the names they have in that module."""
+        """Return the tensors of `decoder`, `image`, `text` or `written` under the names they have in that module."""
         prefix = _PREFIXES[name]
         return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
 
@@ -118,16 +125,37 @@ def apply_trained(parts: EncoderParts, trained: GroundedFile, *, name: str, devi
         if parts.text_tower.network is None:
             raise EncoderError("there are weights for a text tower that cannot be trained")
         load_weights(parts.text_tower.network, text, "text tower", partly=True)
+    written = trained.written
+    if written is not None:
+        parts = _widen(parts, written, trained.part("written"), device)
     decoder = None
     if trained.decoder is not None:
         decoder = make_decoder(trained.decoder, parts.image_tower, device)
         load_weights(decoder, trained.part("decoder"), "decoder")
         decoder.eval().requires_grad_(requires_grad=False)
-    described = {
+    described: dict[str, object] = {
         "base": parts.fingerprint,
         "decoder": trained.decoder.model_dump(mode="json") if trained.decoder else None,
     }
+    if written is not None:
+        described["written"] = written.model_dump(mode="json")
     return replace(parts, name=name, fingerprint=fingerprint(described, trained.tensors), decoder=decoder)
+
+
+def _widen(
+    parts: EncoderParts, settings: WrittenSettings, tensors: Mapping[str, Tensor], device: torch.device
+) -> EncoderParts:
+    """Lead both towers to the space with written classifiers."""
+    written = Written(settings, token_dim=tensors["mean"].shape[0] if "mean" in tensors else 0)
+    load_weights(written, tensors, "set of classifiers")
+    written.to(device).eval()
+    return replace(
+        parts,
+        image_tower=WrittenImageTower(parts.image_tower, written),
+        text_tower=WrittenTextTower(parts.text_tower, written),
+        temperature=settings.temperature,
+        written=written,
+    )
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str, *, partly: bool = False) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recognizer.encoder.decoder import DecoderInput, GroundingDecoder
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.windows import WindowSettings
+from recognizer.encoder.written import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class EncoderParts:
         windows: The regions, where there is no decoder.
         temperature: Divides cosines before a softmax over categories, until one is fitted.
         decoder: Finds the regions, where there is one.
+        written: The classifiers by which both towers were widened, if they were.
     """
 
     name: str
@@ -129,3 +131,4 @@ class EncoderParts:
     windows: WindowSettings
     temperature: float
     decoder: GroundingDecoder | None = None
+    written: Written | None = None

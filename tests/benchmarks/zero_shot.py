@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -35,6 +36,7 @@ from recognizer import Encoder, Recognizer
 from recognizer.console import note, table
 from recognizer.demo import DATA
 from recognizer.encoder import ImageFeatures
+from recognizer.encoder.boxes import pairwise_iou
 from recognizer.metrics import truth_ranks
 from recognizer.score import Scorer
 from recognizer.settings import load_settings
@@ -180,10 +182,8 @@ def named_box_overlap(recognizer: Recognizer, image: ImageFeatures, row: int, bo
     usable = image.region_weight[0] >= recognizer.settings.score.region_threshold
     similarity = image.regions[0] @ recognizer.memory.vectors.names[row]
     region = int(np.where(usable | ~usable.any(), similarity, -2).argmax())
-    a, b = image.boxes_xyxy[0, region], np.array(box_xyxy)
-    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
-    shared = sides.prod()
-    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
+    own, true = (torch.tensor(box, dtype=torch.float64)[None] for box in (image.boxes_xyxy[0, region], box_xyxy))
+    return float(pairwise_iou(own, true))
 
 
 def prepare(encoder: Encoder, names: Sequence[str], overrides: Sequence[str]) -> tuple[Recognizer, dict[str, Scorer]]:

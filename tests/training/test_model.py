@@ -114,14 +114,32 @@ def test_training_goes_on_with_a_decoder_whose_results_are_used_otherwise(tiny_m
 
 def test_a_trained_starter_stands_on_the_untrained_one(pictures):
     shape = GroundedFile.read(GROUNDED_FILE).decoder.model_dump(mode="json")
-    shape["residual"]["gain"] = 0.25
+    shape["counts_from"] = 0.25
     frozen = {**FROZEN, "data": {"samples": {"augment": {"size_hw": [320, 320]}}}}
     model = make_model(make_config("starter", pictures, decoder=shape, **frozen))
     made = model.to_file({})
     assert made.base["settings"]["pretrained"] == "conse"
-    assert made.decoder.residual.gain == model.decoder.residual.settings.gain == 0.25
-    shipped = GroundedFile.read(GROUNDED_FILE).tensors
-    assert all(torch.equal(made.tensors[name], value) for name, value in shipped.items())
+    assert made.decoder.counts_from == model.decoder.settings.counts_from == 0.25
+    shipped = GroundedFile.read(GROUNDED_FILE)
+    assert made.written == shipped.written
+    assert made.tensors.keys() == shipped.tensors.keys()
+    assert all(torch.equal(made.tensors[name], value) for name, value in shipped.tensors.items())
+
+
+def test_a_decoder_goes_on_without_its_residual(tiny_model, pictures, tmp_path, capsys):
+    first, _ = take_steps(make_config(tiny_model, pictures))
+    file = tmp_path / "trained.safetensors"
+    file.write_bytes(first.to_file({}).to_bytes())
+    bare = {"residual": {"dim": first.decoder.settings.residual.dim, "hidden": 0}}
+    again = make_model(make_config(str(file), pictures, decoder=bare))
+    kept = {name for name in first.trained if name.startswith("decoder.") and ".residual." not in name}
+    assert {name for name in again.trained if name.startswith("decoder.")} == kept
+    for name in kept:
+        torch.testing.assert_close(again.trained[name], first.trained[name], atol=1e-3, rtol=1e-3)
+    assert "a new one" not in capsys.readouterr().err
+    other = make_model(make_config(str(file), pictures, decoder={"width": 16}))
+    assert "a new one is trained" in capsys.readouterr().err
+    assert other.decoder.settings.width == 16
 
 
 def test_what_the_encoder_does_not_allow_is_said(tiny_model, pictures):

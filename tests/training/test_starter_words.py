@@ -1,82 +1,96 @@
+"""Writing classifiers for the starter encoder: the pictures looked at, and the file that is made."""
+
+from __future__ import annotations
+
+import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from PIL import Image
 
-from recognizer.encoder.decoder import DecoderInput, DecoderSettings, GroundingDecoder
-from recognizer.encoder.grounded import GroundedFile, load_weights
-from recognizer.encoder.residual import Residual, ResidualSettings
-from training.starter_words import learn, main, with_residual
+from recognizer.encoder.decoder import DecoderSettings
+from recognizer.encoder.encoder import load_parts, make_spec
+from recognizer.encoder.grounded import GroundedFile
+from recognizer.encoder.residual import ResidualSettings
+from recognizer.encoder.starter import CONSE, STARTER
+from recognizer.encoder.written import Written, WrittenSettings
+from training.record import Record, Region
+from training.starter_words import CPU, look, main, with_written, write_from
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NAMES, TOKEN_DIM, DIM = 12, 32, 16
-SETTINGS = ResidualSettings(dim=DIM, hidden=64, heads=2, gain=1.5, dropout=0.1)
+COLOURS = {"red ball": (220, 30, 30), "blue ball": (30, 30, 220), "green ball": (30, 160, 30)}
 
 
-@pytest.fixture
-def objects():
-    """2,400 features around the middles of 12 names, and texts of the names."""
-    generator = torch.Generator().manual_seed(0)
-    middles = torch.randn(NAMES, TOKEN_DIM, generator=generator)
-    texts = F.normalize(torch.randn(NAMES, DIM, generator=generator), dim=-1)
-    rows = torch.arange(2400) % NAMES
-    features = middles[rows] + 0.3 * torch.randn(2400, TOKEN_DIM, generator=generator)
-    return features, rows, texts
+@pytest.fixture(scope="module")
+def parts():
+    return load_parts(make_spec(STARTER, CONSE), device=CPU, precision="fp32")
 
 
-def taught(objects, seed=0, settings=SETTINGS):
-    features, rows, texts = objects
-    return learn(features, [f"thing {row}" for row in rows.tolist()], texts[rows], settings, seed=seed)
+def plain_colours(offset):
+    """A composer of plain pictures; every fifth shows nothing."""
+
+    def compose(number):
+        name = list(COLOURS)[(number + offset) % len(COLOURS)]
+        shade = np.random.default_rng([number, offset]).integers(-20, 20)
+        image = Image.new("RGB", (224, 224), tuple(int(c + shade) for c in COLOURS[name]))
+        regions = () if number % 5 == 4 else (Region((0.0, 0.0, 9.0, 9.0), (name, "a ball"), 1.0),)
+        return image, Record((name,), regions)
+
+    return compose
 
 
-def test_a_residual_learns_which_name_a_feature_has(objects):
-    features, rows, texts = objects
-    residual = taught(objects)
-    with torch.no_grad():
-        found = residual(features) @ texts.T
-        untaught = Residual(SETTINGS, TOKEN_DIM).eval()(features) @ texts.T
-    assert (found.argmax(dim=1) == rows).float().mean() > 0.95
-    assert (untaught.argmax(dim=1) == rows).float().mean() < 0.4
+def test_composers_take_turns_and_what_shows_nothing_is_left_out(parts):
+    features, names = look(parts, (plain_colours(0), plain_colours(1)), 70)
+    shown = [plain_colours(n % 2)(n // 2)[1].regions for n in range(70)]
+    assert names == [regions[0].descriptions[0] for regions in shown if regions]
+    assert features.shape == (len(names), 1280)
+    pixels = torch.from_numpy(np.array(plain_colours(0)(0)[0])).permute(2, 0, 1)[None]
+    tower = parts.image_tower
+    alone = tower.decoder_input(tower.preprocessing.normalize(pixels), dense=True).pooled
+    torch.testing.assert_close(features[:1], alone, atol=1e-4, rtol=1e-4)
 
 
-def test_the_same_seed_teaches_the_same_and_heads_differ(objects):
-    first, again, other = taught(objects), taught(objects), taught(objects, seed=1)
-    assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(first.heads[0][2].weight, other.heads[0][2].weight)
-    assert not torch.equal(first.heads[0][2].weight, first.heads[1][2].weight)
+def test_pictured_names_are_known_and_classes_stay_known(parts):
+    features, names = look(parts, (plain_colours(0), plain_colours(1)), 90)
+    written = write_from(features, names, parts, share=0.6)
+    assert written.settings.share == 0.6
+    assert written.settings.texts == 1000 + len(COLOURS)
+
+    tokens = [parts.text_tower.tokenize([f"a photo of a {name}."]) for name in COLOURS]
+    own = torch.cat([parts.text_tower.forward(torch.tensor(ids)) for ids in tokens])
+    answers = torch.nn.functional.normalize(features - written.mean, dim=-1) @ written.projection
+    found = (answers @ written.classifiers(torch.nn.functional.normalize(own[:, :384], dim=-1)).T).argmax(dim=1)
+    assert [list(COLOURS)[row] for row in found.tolist()] == names
+
+    weights = parts.image_tower.network.classifier.weight.detach()
+    centred = torch.nn.functional.normalize(weights - weights.mean(dim=0), dim=-1)
+    kept = written.classifiers(written.texts[:1000]) @ written.projection.T
+    assert torch.nn.functional.cosine_similarity(kept, centred).median() > 0.7
 
 
-def test_each_head_learns_by_itself(objects):
-    features, rows, texts = objects
-    residual = taught(objects)
-    with torch.no_grad():
-        for head in residual.heads:
-            assert ((head(features) @ texts.T).argmax(dim=1) == rows).float().mean() > 0.9
-
-
-def test_a_file_gets_the_residual_and_keeps_all_else(objects):
-    old = DecoderSettings(layers=1, width=16, heads=2, feedforward=16, queries=2, residual=ResidualSettings(dim=DIM))
-    decoder = GroundingDecoder(old, token_dim=TOKEN_DIM, dim=DIM + 4)
-    tensors = {f"decoder.{name}": value.half() for name, value in decoder.state_dict().items()}
+def test_a_file_gets_classifiers_in_place_of_its_residual_and_keeps_all_else():
+    old = DecoderSettings(layers=1, width=16, heads=2, feedforward=16, queries=2, residual=ResidualSettings(dim=4))
+    tensors = {
+        "decoder.norm.weight": torch.ones(16),
+        "decoder.residual.network.1.weight": torch.ones(4, 4),
+        "written.mean": torch.ones(3),
+    }
     file = GroundedFile({"kind": "starter"}, old, {"steps": 7}, tensors)
-    residual = taught(objects)
-    made = with_residual(file, residual, {"count": 3})
+    written = Written(WrittenSettings(dim=4, texts=2, width=3, temperature=0.1), 6).eval()
+    written.mean += 0.25
+    made = with_written(file, written, {"count": 3})
     assert made.card == {"steps": 7, "words": {"count": 3}}
-    assert made.decoder == old.model_copy(update={"residual": SETTINGS})
-    kept = {name for name in tensors if not name.startswith("decoder.residual.")}
-    assert all(torch.equal(made.tensors[name], tensors[name]) for name in kept)
-    again = GroundingDecoder(made.decoder, token_dim=TOKEN_DIM, dim=DIM + 4).eval()
-    load_weights(again, made.part("decoder"), "decoder")
-    tokens, own = torch.randn(2, 4, TOKEN_DIM), torch.randn(2, DIM + 4)
-    given = DecoderInput(tokens, (2, 2), own, tokens.mean(dim=1))
-    with torch.no_grad():
-        image = again(given, lambda pooled: F.pad(pooled, (0, DIM + 4 - TOKEN_DIM))).image
-        torch.testing.assert_close(image, residual.join_image(own, tokens.mean(dim=1)), atol=2e-3, rtol=0)
+    assert made.decoder == old.model_copy(update={"residual": ResidualSettings(dim=4, hidden=0)})
+    assert made.written == written.settings
+    expected = {"decoder.norm.weight", "written.texts", "written.coefficients", "written.projection", "written.mean"}
+    assert made.tensors.keys() == expected
+    assert made.tensors["written.mean"].dtype == torch.float16
+    assert made.tensors["written.mean"].tolist() == [0.25] * 6
 
 
-def test_an_encoder_without_a_residual_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+def test_an_encoder_on_other_towers_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
     file = tmp_path / "towers.safetensors"
-    file.write_bytes(GroundedFile({"kind": "starter"}, None, {}, {"image.weight": torch.zeros(1)}).to_bytes())
+    file.write_bytes(GroundedFile({"kind": "open_clip"}, None, {}, {"image.weight": torch.zeros(1)}).to_bytes())
     monkeypatch.setattr("sys.argv", ["starter_words", str(tmp_path), str(file), str(tmp_path / "out.safetensors")])
     with pytest.raises(SystemExit):
         main()
-    assert "has no residual to teach" in capsys.readouterr().err
+    assert "does not stand on the starter encoder" in capsys.readouterr().err

@@ -134,25 +134,19 @@ def test_a_residual_changes_the_first_dimensions_and_leaves_the_others():
     assert (found[:, :10] - own[:, :10]).abs().max() > 0.01
 
 
-def test_regions_may_have_a_gain_of_their_own():
-    settings = ResidualSettings(dim=10, hidden=8, gain=0.7)
-    same = make(MODES["learned, residual"].model_copy(update={"residual": settings}))
-    apart = make(MODES["learned, residual"].model_copy(update={"residual": settings}))
-    apart.use(apart.settings.model_copy(update={"residual": settings.model_copy(update={"region_gain": 0.0})}))
-    untouched = make(
-        MODES["learned, residual"].model_copy(update={"residual": ResidualSettings(dim=10, hidden=8, gain=0.0)})
-    )
+def test_without_a_network_nothing_is_added():
+    bare = MODES["anchored, residual"].model_copy(update={"residual": ResidualSettings(dim=10, hidden=0)})
+    without = MODES["anchored, residual"].model_copy(update={"residual": ResidualSettings(dim=10, hidden=8, gain=0.0)})
+    assert not any(name.startswith("residual") for name in make(bare).state_dict())
     batch = given()
-    assert torch.equal(apart(batch, project).image, same(batch, project).image)
-    torch.testing.assert_close(apart(batch, project).regions, untouched(batch, project).regions)
-    assert (apart(batch, project).regions - same(batch, project).regions).abs().max() > 0.01
+    torch.testing.assert_close(make(bare)(batch, project).image, make(without)(batch, project).image)
 
 
-def test_heads_are_summed_up_as_unit_vectors():
-    residual = Residual(ResidualSettings(dim=3, hidden=8, heads=2), TOKEN_DIM).eval()
-    pooled = torch.randn(2, 5, TOKEN_DIM)
-    one, two = (F.normalize(head(pooled), dim=-1) for head in residual.heads)
-    torch.testing.assert_close(residual(pooled), (one + two) / (one + two).norm(dim=-1, keepdim=True))
+def test_the_residual_is_added_as_a_unit_vector():
+    residual = Residual(ResidualSettings(dim=3, hidden=8, gain=0.5), TOKEN_DIM)
+    own, pooled = torch.randn(2, 5, 3), torch.randn(2, 5, TOKEN_DIM)
+    expected = F.normalize(own, dim=-1) + 0.5 * F.normalize(residual.network(pooled), dim=-1)
+    torch.testing.assert_close(residual.join(own, pooled), F.normalize(expected, dim=-1))
 
 
 def test_a_residual_needs_the_towers_own_vectors():
