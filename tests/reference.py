@@ -237,7 +237,8 @@ def written_score(text, image, pooled, written):
     kernel = [math.exp((dot(compared, known) - 1) / settings.bandwidth) for known in written.texts.tolist()]
     columns = list(zip(*written.coefficients.tolist(), strict=True))
     classifier = unit([dot(kernel, column) for column in columns])
-    centred = unit([value - mean for value, mean in zip(pooled, written.mean.tolist(), strict=True)])
+    rooted = [math.copysign(math.sqrt(abs(value)), value) for value in pooled]
+    centred = unit([value - mean for value, mean in zip(rooted, written.mean.tolist(), strict=True)])
     answers = [dot(centred, column) for column in zip(*written.projection.tolist(), strict=True)]
     own, added = 1 - settings.share, settings.share
     length = math.sqrt(own + added * dot(answers, answers))

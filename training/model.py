@@ -81,7 +81,7 @@ class GroundedModel(nn.Module):
         if self._learns_text:
             self._reader = LearningReader(parts.text_tower, device)
         else:
-            identity = f"{parts.fingerprint} {config.tower_precision()}"
+            identity = f"{parts.tower_fingerprint} {config.tower_precision()}"
             self._reader = FrozenReader(parts.text_tower, device, identity=identity)
 
     @property
@@ -93,6 +93,11 @@ class GroundedModel(nn.Module):
     def base_fingerprint(self) -> str:
         """Fingerprint of the encoder that training started from."""
         return self._parts.fingerprint
+
+    @property
+    def tower_fingerprint(self) -> str:
+        """Fingerprint of the towers that training started from, without their decoder."""
+        return self._parts.tower_fingerprint
 
     def train(self, mode: bool = True) -> GroundedModel:
         """Switch dropout of what learns on or off."""

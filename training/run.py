@@ -179,7 +179,7 @@ class Run:
         if self._model.decoder is None:
             raise TrainingError("data.cache keeps tokens for a decoder, and decoder is null; leave data.cache out")
         data, dense = self._config.data, self._model.decoder.settings.residual is not None
-        own = folder / cache_key(self._model.base_fingerprint, data.train, data.samples, dense=dense)
+        own = folder / cache_key(self._model.tower_fingerprint, data.train, data.samples, dense=dense)
         if rank() == 0 and not own.is_dir():
             with progress_bar(len(source), "img", "cache tokens") as advance:
                 fill_cache(own, source, data.samples, self._look, workers=data.workers, progress=advance)

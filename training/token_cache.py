@@ -94,7 +94,7 @@ def cache_key(tower: str, paths: Sequence[Path], settings: DataSettings, *, dens
     """Name a cache by what is in it.
 
     Args:
-        tower: fingerprint of the encoder.
+        tower: fingerprint of the towers.
         paths: the data, as `open_sources` takes it; files count by path, size and time of change.
         settings: of the samples.
         dense: whether the tokens are those that lead to the joint space.

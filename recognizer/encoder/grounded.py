@@ -128,7 +128,7 @@ def apply_trained(parts: EncoderParts, trained: GroundedFile, *, name: str, devi
     written = trained.written
     if written is not None:
         parts = _widen(parts, written, trained.part("written"), device)
-    decoder = None
+    decoder, towers = None, parts.tower_fingerprint
     if trained.decoder is not None:
         decoder = make_decoder(trained.decoder, parts.image_tower, device)
         load_weights(decoder, trained.part("decoder"), "decoder")
@@ -139,7 +139,12 @@ def apply_trained(parts: EncoderParts, trained: GroundedFile, *, name: str, devi
     }
     if written is not None:
         described["written"] = written.model_dump(mode="json")
-    return replace(parts, name=name, fingerprint=fingerprint(described, trained.tensors), decoder=decoder)
+    of_towers = {key: tensor for key, tensor in trained.tensors.items() if not key.startswith(_PREFIXES["decoder"])}
+    if of_towers:
+        towers = fingerprint({"base": towers, "written": described.get("written")}, of_towers)
+    return replace(
+        parts, name=name, fingerprint=fingerprint(described, trained.tensors), decoder=decoder, towers=towers
+    )
 
 
 def _widen(

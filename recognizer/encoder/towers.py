@@ -120,6 +120,7 @@ class EncoderParts:
         temperature: Divides cosines before a softmax over categories, until one is fitted.
         decoder: Finds the regions, where there is one.
         written: The classifiers by which both towers were widened, if they were.
+        towers: Hash as `fingerprint`, without the decoder; empty where there is none.
     """
 
     name: str
@@ -132,3 +133,9 @@ class EncoderParts:
     temperature: float
     decoder: GroundingDecoder | None = None
     written: Written | None = None
+    towers: str = ""
+
+    @property
+    def tower_fingerprint(self) -> str:
+        """Hash of what makes tokens, pooled features and text vectors: the same under every decoder."""
+        return self.towers or self.fingerprint

@@ -8,9 +8,11 @@ classifier of any text (Elhoseiny et al., "Write a Classifier", ICCV 2013); trai
 Beside the tower's own joint space this makes a wider one:
 
     text t:   [sqrt(1 - share) own(t), sqrt(share) w(t)]      w(t) = unit(exp((<t, t_n> - 1) / bandwidth) A)
-    image x:  [sqrt(1 - share) own(x), sqrt(share) P unit(x - mean)]
+    image x:  [sqrt(1 - share) own(x), sqrt(share) P unit(root(x) - mean)]
 
-so that a cosine is, but for the image's length, the mean of the own cosine and of the classifier's answer.
+so that a cosine is, but for the image's length, the mean of the own cosine and of the classifier's answer. The root, of
+each channel with its sign (Perronnin, Sanchez and Mensink, ECCV 2010), keeps a few strong channels from being all that
+counts: over folds 1 to 4 of the stamps it raised top-1 from 0.358 to 0.375 and top-5 from 0.608 to 0.628.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_ROOT_START = 1e-6  # where the root leaves the straight line through 0, whose slope a gradient can bear
 
 
 class WrittenSettings(BaseModel):
@@ -46,7 +50,7 @@ class Written(nn.Module):
     texts: Tensor  # (N, E) unit rows
     coefficients: Tensor  # (N, W), A above
     projection: Tensor  # (C, W), P above, orthonormal columns
-    mean: Tensor  # (C,)
+    mean: Tensor  # (C,) of rooted features
 
     def __init__(self, settings: WrittenSettings, token_dim: int) -> None:
         """Make buffers of zeros, to be loaded.
@@ -87,7 +91,7 @@ class Written(nn.Module):
             (..., D + W) float32, as long as `own`.
         """
         own = own.float()
-        answers = F.normalize(pooled.float() - self.mean, dim=-1) @ self.projection
+        answers = F.normalize(signed_root(pooled.float()) - self.mean, dim=-1) @ self.projection
         joined: Tensor = F.normalize(self._join(F.normalize(own, dim=-1), answers), dim=-1)
         length: Tensor = own.norm(dim=-1, keepdim=True)
         return joined * length
@@ -95,3 +99,8 @@ class Written(nn.Module):
     def _join(self, own: Tensor, added: Tensor) -> Tensor:
         share = self.settings.share
         return torch.cat([math.sqrt(1 - share) * own, math.sqrt(share) * added], dim=-1)
+
+
+def signed_root(features: Tensor) -> Tensor:
+    """Return the square root of each number's size, with the number's sign."""
+    return features / (features.abs() + _ROOT_START).sqrt()

@@ -12,7 +12,7 @@ from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.grounded import GroundedFile
 from recognizer.encoder.residual import ResidualSettings
 from recognizer.encoder.starter import CONSE, STARTER
-from recognizer.encoder.written import Written, WrittenSettings
+from recognizer.encoder.written import Written, WrittenSettings, signed_root
 from training.record import Record, Region
 from training.starter_words import CPU, look, main, with_written, write_from
 
@@ -57,7 +57,7 @@ def test_pictured_names_are_known_and_classes_stay_known(parts):
 
     tokens = [parts.text_tower.tokenize([f"a photo of a {name}."]) for name in COLOURS]
     own = torch.cat([parts.text_tower.forward(torch.tensor(ids)) for ids in tokens])
-    answers = torch.nn.functional.normalize(features - written.mean, dim=-1) @ written.projection
+    answers = torch.nn.functional.normalize(signed_root(features) - written.mean, dim=-1) @ written.projection
     found = (answers @ written.classifiers(torch.nn.functional.normalize(own[:, :384], dim=-1)).T).argmax(dim=1)
     assert [list(COLOURS)[row] for row in found.tolist()] == names
 

@@ -13,7 +13,7 @@ from recognizer.encoder import Encoder
 from recognizer.encoder.encoder import load_parts
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.grounded import GroundedFile
-from recognizer.encoder.written import Written, WrittenSettings
+from recognizer.encoder.written import Written, WrittenSettings, signed_root
 from recognizer.encoder.written_towers import WrittenImageTower, WrittenTextTower
 from tests.recognizer.encoder.test_grounded import CPU, GRAIN, RESIDUAL, base_spec, trained_file
 from tests.reference import written_score
@@ -59,6 +59,14 @@ def test_a_known_text_gets_what_is_known_where_the_kernel_is_narrow():
     torch.testing.assert_close(narrow.classifiers(narrow.texts), F.normalize(narrow.coefficients, dim=-1))
 
 
+def test_the_root_keeps_signs_and_has_a_gradient_everywhere():
+    values = torch.tensor([-4.0, -0.25, 0.0, 0.25, 9.0], requires_grad=True)
+    rooted = signed_root(values)
+    torch.testing.assert_close(rooted.detach(), torch.tensor([-2.0, -0.5, 0.0, 0.5, 3.0]), atol=1e-5, rtol=0)
+    rooted.sum().backward()
+    assert torch.isfinite(values.grad).all()
+
+
 def written_file(checkpoints: dict[str, str], name: str, *, decoder: bool) -> tuple[GroundedFile, Written]:
     spec = base_spec(checkpoints, name)
     parts = load_parts(spec, device=CPU, precision="fp32")
@@ -76,6 +84,26 @@ def written_file(checkpoints: dict[str, str], name: str, *, decoder: bool) -> tu
 
 def replace_dim(dim: int) -> WrittenSettings:
     return SETTINGS.model_copy(update={"dim": dim})
+
+
+def test_a_decoder_leaves_the_identity_of_the_towers_alone(checkpoints, tmp_path):
+    path = tmp_path / "trained.safetensors"
+
+    def parts_of(file):
+        path.write_bytes(file.to_bytes())
+        return load_parts({"kind": "trained", "file": str(path)}, device=CPU, precision="fp32")
+
+    base = load_parts(base_spec(checkpoints, "tiny-vit"), device=CPU, precision="fp32")
+    assert base.tower_fingerprint == base.fingerprint
+    grounded = parts_of(trained_file(checkpoints, "tiny-vit", GRAIN))
+    assert grounded.tower_fingerprint == base.fingerprint != grounded.fingerprint
+    bare, _ = written_file(checkpoints, "tiny-vit", decoder=False)
+    both, _ = written_file(checkpoints, "tiny-vit", decoder=True)
+    wider = parts_of(bare)
+    assert wider.tower_fingerprint == parts_of(both).tower_fingerprint != base.fingerprint
+    assert parts_of(both).fingerprint != wider.fingerprint
+    other = parts_of(replace(bare, written=bare.written.model_copy(update={"share": 0.5})))
+    assert other.tower_fingerprint != wider.tower_fingerprint
 
 
 @pytest.mark.parametrize("name", ["tiny-vit", "tiny-convnext"])
