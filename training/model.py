@@ -21,7 +21,7 @@ from recognizer.encoder.fingerprint import fingerprint
 from recognizer.encoder.grounded import GroundedFile, make_decoder
 from recognizer.encoder.starter import CONSE, STARTER
 from recognizer.encoder.towers import EncoderParts
-from recognizer.encoder.written_towers import WrittenImageTower
+from recognizer.encoder.written_image import WrittenImageTower
 from training.batch import Batch
 from training.config import TrainConfig
 from training.errors import TrainingError

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from recognizer.encoder.towers import TextTower
 
 _LEAST_LENGTH = 1e-6
 
@@ -66,28 +62,3 @@ class ClassSpace:
         centred = F.normalize(vectors - self._mean, dim=-1)
         profile = torch.softmax(centred @ self._units.T / self._text_temperature, dim=-1).sqrt()
         return F.normalize(torch.cat([centred, profile], dim=-1), dim=-1)
-
-
-class ClassSpaceTextTower:
-    """A text tower whose vectors are moved into the joint space."""
-
-    def __init__(self, tower: TextTower, space: ClassSpace) -> None:
-        """Take a tower of unit vectors and the space they go to."""
-        self._tower = tower
-        self._space = space
-        self.dim = space.dim
-        self.context_length = tower.context_length
-        self.pad_id = tower.pad_id
-        self.network = tower.network
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids as the inner tower has them."""
-        return self._tower.tokenize(texts)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Token counts as the inner tower has them."""
-        return self._tower.count_tokens(texts)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(N, L) padded token ids to (N, D) vectors."""
-        return self._space.embed_texts(self._tower.forward(tokens))

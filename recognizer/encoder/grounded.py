@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from recognizer.encoder.decoder import DecoderSettings, GroundingDecoder
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
 from recognizer.encoder.fingerprint import fingerprint
+from recognizer.encoder.mapped_text import MappedTextTower
 from recognizer.encoder.towers import EncoderParts, ImageTower
 from recognizer.encoder.written import Written, WrittenSettings
-from recognizer.encoder.written_towers import WrittenImageTower, WrittenTextTower
+from recognizer.encoder.written_image import WrittenImageTower
 
 FORMAT = "recognizer-encoder-1"
 _MOST_NAMED = 5
@@ -154,10 +155,11 @@ def _widen(
     written = Written(settings, token_dim=tensors["mean"].shape[0] if "mean" in tensors else 0)
     load_weights(written, tensors, "set of classifiers")
     written.to(device).eval()
+    image_tower = WrittenImageTower(parts.image_tower, written)
     return replace(
         parts,
-        image_tower=WrittenImageTower(parts.image_tower, written),
-        text_tower=WrittenTextTower(parts.text_tower, written),
+        image_tower=image_tower,
+        text_tower=MappedTextTower(parts.text_tower, written.extend_texts, dim=image_tower.dim),
         temperature=settings.temperature,
         written=written,
     )

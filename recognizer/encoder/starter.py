@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from recognizer.encoder.class_space import ClassSpace, ClassSpaceTextTower
+from recognizer.encoder.class_space import ClassSpace
 from recognizer.encoder.classifier_image import ClassifierTower
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.fingerprint import fingerprint
 from recognizer.encoder.grounded import GroundedFile, apply_trained
+from recognizer.encoder.mapped_text import MappedTextTower
 from recognizer.encoder.minilm import MiniLM
 from recognizer.encoder.precision import Precision
 from recognizer.encoder.preprocessing import Geometry, Preprocessing
@@ -154,7 +155,9 @@ def load_starter(settings: StarterSettings, *, device: torch.device, precision: 
             certain_length=settings.certain_length,
             bf16=bf16,
         ),
-        text_tower=ClassSpaceTextTower(sentences.cast(torch.bfloat16) if bf16 else sentences, space),
+        text_tower=MappedTextTower(
+            sentences.cast(torch.bfloat16) if bf16 else sentences, space.embed_texts, dim=space.dim
+        ),
         templates=settings.templates,
         windows=settings.windows,
         temperature=CONFIDENCE_TEMPERATURE,

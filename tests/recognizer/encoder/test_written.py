@@ -14,7 +14,7 @@ from recognizer.encoder.encoder import load_parts
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.grounded import GroundedFile
 from recognizer.encoder.written import Written, WrittenSettings, signed_root
-from recognizer.encoder.written_towers import WrittenImageTower, WrittenTextTower
+from recognizer.encoder.written_image import WrittenImageTower
 from tests.recognizer.encoder.test_grounded import CPU, GRAIN, RESIDUAL, base_spec, trained_file
 from tests.reference import written_score
 
@@ -136,7 +136,7 @@ def test_a_decoder_of_its_own_vectors_takes_the_wider_space(checkpoints, tmp_pat
     spec = {"kind": "trained", "file": str(path)}
     parts = load_parts(spec, device=CPU, precision="fp32")
     assert isinstance(parts.image_tower, WrittenImageTower)
-    assert isinstance(parts.text_tower, WrittenTextTower)
+    assert parts.text_tower.dim == parts.image_tower.dim
     pixels = torch.zeros(1, 3, *parts.image_tower.preprocessing.size_hw)
     bare = parts.image_tower.decoder_input(pixels, dense=False)
     inner = parts.image_tower.inner.decoder_input(pixels, dense=False)

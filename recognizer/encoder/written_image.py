@@ -1,15 +1,14 @@
-"""Towers that lead to the space which written classifiers make wider."""
+"""An image tower that leads to the space which written classifiers make wider."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from recognizer.encoder.decoder import DecoderInput
-from recognizer.encoder.towers import ImageTower, TextTower, TowerOutput
+from recognizer.encoder.towers import ImageTower, TowerOutput
 from recognizer.encoder.written import Written
 
 
@@ -49,28 +48,3 @@ class WrittenImageTower:
         """(N, C) averaged tokens to (N, D + W)."""
         with torch.autocast(pooled.device.type, enabled=False):
             return self._written.extend_images(self.inner.project(pooled), pooled)
-
-
-class WrittenTextTower:
-    """A text tower whose vectors are in the wider space."""
-
-    def __init__(self, tower: TextTower, written: Written) -> None:
-        """Take a tower."""
-        self._inner = tower
-        self._written = written
-        self.dim = tower.dim + written.settings.width
-        self.context_length = tower.context_length
-        self.pad_id = tower.pad_id
-        self.network = tower.network
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids as the inner tower has them."""
-        return self._inner.tokenize(texts)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Token counts as the inner tower has them."""
-        return self._inner.count_tokens(texts)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(N, L) padded token ids to (N, D + W) unit rows."""
-        return self._written.extend_texts(self._inner.forward(tokens))
