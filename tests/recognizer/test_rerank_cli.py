@@ -199,7 +199,7 @@ def test_an_interrupt_says_how_to_go_on_and_blames_no_mllm(world, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "interrupted; the same command goes on from here" in err
     assert "left alone" not in err
 

@@ -127,16 +127,18 @@ def test_a_trained_starter_stands_on_the_untrained_one(pictures):
 
 
 def test_a_decoder_goes_on_without_its_residual(tiny_model, pictures, tmp_path, capsys):
-    first, _ = take_steps(make_config(tiny_model, pictures))
+    first, _ = take_steps(make_config(tiny_model, pictures, decoder={"residual": {"dim": 8, "hidden": 16}}))
     file = tmp_path / "trained.safetensors"
     file.write_bytes(first.to_file({}).to_bytes())
-    bare = {"residual": {"dim": first.decoder.settings.residual.dim, "hidden": 0}}
-    again = make_model(make_config(str(file), pictures, decoder=bare))
-    kept = {name for name in first.trained if name.startswith("decoder.") and ".residual." not in name}
-    assert {name for name in again.trained if name.startswith("decoder.")} == kept
+    again = make_model(make_config(str(file), pictures, decoder={"residual": {"dim": 8, "hidden": 0}}))
+    of_decoder = {name for name in first.trained if name.startswith("decoder.")}
+    kept = {name for name in again.trained if name.startswith("decoder.")}
+    assert {name.split(".")[1] for name in of_decoder - kept} == {"residual"}
+    assert kept < of_decoder
     for name in kept:
         torch.testing.assert_close(again.trained[name], first.trained[name], atol=1e-3, rtol=1e-3)
     assert "a new one" not in capsys.readouterr().err
+
     other = make_model(make_config(str(file), pictures, decoder={"width": 16}))
     assert "a new one is trained" in capsys.readouterr().err
     assert other.decoder.settings.width == 16

@@ -82,7 +82,7 @@ def test_an_object_is_named_and_found(starter, photos):
         with Image.open(photos / f"{picture}.jpg") as photograph:
             features = starter.encode_images([photograph])
         assert names[int((features.image @ vectors.T).argmax())] == name
-        assert features.regions.shape == (1, 51, 1384)
+        assert features.regions.shape == (1, 51, starter.dim)
 
 
 def test_settings_reach_the_encoder(pictures):
