@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import yaml
@@ -193,7 +194,9 @@ def test_an_interrupt_says_how_to_go_on_and_blames_no_mllm(world, tmp_path):
     output = tmp_path / "x.jsonl"
     command = [sys.executable, "-m", "recognizer", "run", str(world / "images"), "--memory", str(world / "memory")]
     command += ["--output", str(output), "--rerank", "always", *map(str, TINY), "--set", "run.batch_size=2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell starts what runs in the background with interrupts ignored, and children take that over.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not output.exists() or output.read_bytes().count(b"\n") < 4):
         time.sleep(0.01)
