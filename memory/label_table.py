@@ -12,6 +12,7 @@ from memory.label_rows import LabelFile, LabelRow, make_description
 
 _DELIMITERS = {"csv": ",;", "tsv": "\t"}
 _BLANK = " \t\r"
+_COLUMNS = ("name", "group", "description", "descriptions")
 
 
 def header_delimiter(file: LabelFile) -> str | None:
@@ -27,8 +28,8 @@ def header_delimiter(file: LabelFile) -> str | None:
 def table_rows(file: LabelFile, format: str) -> Iterator[LabelRow]:
     """Yield the rows of a table.
 
-    Columns: ``name``, and optionally ``description`` and ``group``; every other column is metadata. Several
-    descriptions of a category stand in several rows.
+    Columns: ``name``, and optionally ``description``, ``descriptions`` and ``group``; every other column is metadata.
+    Several descriptions of a category stand in several rows, or in ``descriptions``, separated by semicolons.
 
     Args:
         file: the label file.
@@ -58,17 +59,21 @@ def table_rows(file: LabelFile, format: str) -> Iterator[LabelRow]:
 def _row(file: LabelFile, line: int, cells: dict[str, str]) -> LabelRow:
     name = cells.pop("name", "").strip(_BLANK)
     group = cells.pop("group", "").strip(_BLANK)
-    text = cells.pop("description", "").strip(_BLANK)
+    texts = [cells.pop("description", ""), *cells.pop("descriptions", "").split(";")]
     if not name:
         raise file.error("the row has no name", "Fill the name column, or take the row out", line=line)
-    descriptions = [make_description(file, text, "attribute", file.path.name, line=line)] if text else []
+    descriptions = [
+        make_description(file, text.strip(_BLANK), "attribute", file.path.name, line=line)
+        for text in texts
+        if text.strip(_BLANK)
+    ]
     metadata = {key: value for key, value in cells.items() if value.strip(_BLANK)}
     return LabelRow(name, group, descriptions, metadata, line=line)
 
 
 def _header(file: LabelFile, line: int, cells: list[str]) -> list[str]:
     header = [cell.strip(_BLANK) for cell in cells]
-    header = [cell.lower() if cell.lower() in ("name", "group", "description") else cell for cell in header]
+    header = [cell.lower() if cell.lower() in _COLUMNS else cell for cell in header]
     if "name" not in header:
         raise file.error(
             f"the header has no 'name' column, but {', '.join(map(repr, header[:8]))}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from recognizer.errors import RecognizerError
-from recognizer.images import decode_image, draw_evidence
+from recognizer.images import ImageError, decode_image, draw_evidence
 from recognizer.recognizer import Recognizer
 from recognizer.results import CandidateRow, EvidenceRow, ResultRow
 
@@ -70,10 +70,12 @@ def explain_image(recognizer: Recognizer, path: Path) -> Explanation:
     """Recognise one file and keep what is needed to explain it.
 
     Raises:
-        ImageError: the file cannot be decoded.
-        RecognizerError: the memory has no categories.
+        RecognizerError: the file cannot be decoded, or the memory has no categories.
     """
-    decoded = decode_image(path, limits=recognizer.settings.images)
+    try:
+        decoded = decode_image(path, limits=recognizer.settings.images)
+    except ImageError as error:
+        raise RecognizerError(f"{path} cannot be used: {error}") from error
     row = recognizer.recognize([decoded.image], keys=[path.name])[0]
     if not row.candidates:
         raise RecognizerError(f"the memory has no categories, so nothing can be said about {path}")

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 @app.command()
 def build(
     labels: Annotated[
-        Path, typer.Argument(help="Label file (text, CSV, TSV, JSON, JSONL, COCO) or folder of folders.")
+        Path,
+        typer.Argument(
+            help="Label file (text; CSV or TSV with columns name, description, group; JSON, JSONL, COCO) or folder of "
+            "folders."
+        ),
     ],
     memory: MemoryOption,
     model: Annotated[

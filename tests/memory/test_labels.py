@@ -76,6 +76,12 @@ def test_further_columns_and_fields_are_metadata(tmp_path):
     assert read_labels(lines)[0].metadata == {"id": "7", "tame": "true", "wnid": "n01"}
 
 
+def test_several_descriptions_stand_in_several_rows_or_between_semicolons(tmp_path):
+    path = write(tmp_path, 'name,Descriptions,description\ncat,"soft; ;long whiskers ",a cat\ncat,,lazy\ndog,,\n')
+    assert shape(read_labels(path)) == [("cat", "", ["a cat", "soft", "long whiskers", "lazy"]), ("dog", "", [])]
+    assert read_labels(path)[0].metadata == {}
+
+
 def test_jsonl_descriptions_keep_kind_and_source(tmp_path):
     line = {"name": "cat", "descriptions": [{"text": "A cat.", "kind": "sentence", "source": "web"}, "soft"]}
     category = read_labels(write(tmp_path, json.dumps(line) + "\n", "labels.jsonl"))[0]

@@ -197,6 +197,8 @@ def test_why_compares_and_draws(world, photos, tmp_path):
     assert code == 0
     assert "tabby cat" in out.splitlines()[0]
     assert "difference" in out
+    with pytest.raises(Exception, match=r"nope\.jpg cannot be used: E_NOT_FOUND"):
+        call("why", tmp_path / "nope.jpg", "--memory", world / "memory")
     with Image.open(tmp_path / "why.png") as picture:
         assert picture.width >= 400
 
