@@ -66,6 +66,11 @@ def build_memory(
             warn(f"the memory's {before.rows('exemplars')} exemplars are dropped; give --exemplars to keep them")
     if before is not None and warn is not None:
         _warn_of_removed(directory, before, categories, warn)
+        if before.encoder.fingerprint != encoder.card.fingerprint:
+            warn(
+                f"the memory was made by {before.encoder.name}; every text is encoded anew by {encoder.card.name}, and "
+                "results of before cannot be gone on with"
+            )
     return Memory.build(
         categories,
         directory,

@@ -80,7 +80,10 @@ def test_building_again_keeps_the_encoder_and_says_what_goes(world, tmp_path):
     (tmp_path / "fewer.txt").write_text("tabby cat\n")
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory)
     assert "3 categories that the label file does not hold are removed" in err
+    assert "encoded anew" not in err
     assert json.loads(call("info", "--memory", memory, "--json")[1])["encoder"]["name"] == "RN50/random"
+    _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory, "--model", "starter", "--pretrained", "conse")
+    assert "the memory was made by RN50/random; every text is encoded anew by starter" in err
 
 
 def test_exemplars_go_with_their_weights(world, tmp_path, photos):
