@@ -59,14 +59,10 @@ def table_rows(file: LabelFile, format: str) -> Iterator[LabelRow]:
 def _row(file: LabelFile, line: int, cells: dict[str, str]) -> LabelRow:
     name = cells.pop("name", "").strip(_BLANK)
     group = cells.pop("group", "").strip(_BLANK)
-    texts = [cells.pop("description", ""), *cells.pop("descriptions", "").split(";")]
+    texts = [text.strip(_BLANK) for text in (cells.pop("description", ""), *cells.pop("descriptions", "").split(";"))]
     if not name:
         raise file.error("the row has no name", "Fill the name column, or take the row out", line=line)
-    descriptions = [
-        make_description(file, text.strip(_BLANK), "attribute", file.path.name, line=line)
-        for text in texts
-        if text.strip(_BLANK)
-    ]
+    descriptions = [make_description(file, text, "attribute", file.path.name, line=line) for text in texts if text]
     metadata = {key: value for key, value in cells.items() if value.strip(_BLANK)}
     return LabelRow(name, group, descriptions, metadata, line=line)
 

@@ -18,7 +18,7 @@ from recognizer.encoder import Encoder
 from recognizer.encoder.classifier_image import ClassifierTower
 from recognizer.encoder.decoder import DecoderInput, GroundingDecoder
 from recognizer.encoder.fingerprint import fingerprint
-from recognizer.encoder.grounded import GroundedFile, make_decoder
+from recognizer.encoder.grounded import GroundedFile, make_decoder, written_tensors
 from recognizer.encoder.starter import CONSE, STARTER
 from recognizer.encoder.towers import EncoderParts
 from recognizer.encoder.written_image import WrittenImageTower
@@ -156,9 +156,7 @@ class GroundedModel(nn.Module):
         if base["kind"] == STARTER:  # its trained decoder is not what this one stands on
             base = {**base, "settings": {**base["settings"], "pretrained": CONSE}}
         written = self._parts.written
-        kept = (
-            {} if written is None else {f"written.{name}": value.half() for name, value in written.state_dict().items()}
-        )
+        kept = {} if written is None else written_tensors(written)
         tensors = towers | kept | self._weights(torch.float16)
         return GroundedFile(base, settings, card, tensors, None if written is None else written.settings)
 

@@ -27,11 +27,11 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from recognizer.console import note, progress_bar
 from recognizer.encoder.encoder import load_parts, make_spec
-from recognizer.encoder.grounded import GroundedFile
+from recognizer.encoder.grounded import GroundedFile, written_tensors
 from recognizer.encoder.starter import CLASSES_FILE, CONSE, STARTER, StarterSettings
 from recognizer.encoder.text_batches import encode_in_buckets
 from recognizer.encoder.towers import EncoderParts
-from recognizer.encoder.written import Written, signed_root
+from recognizer.encoder.written import Written, centred_units, signed_root
 from recognizer.results.atomic_file import replacing
 from training.grounded_scenes import Composer, GroundedSettings
 from training.pictures import TRAINING, in_folds
@@ -103,7 +103,7 @@ def write_from(features: Tensor, names: Sequence[str], parts: EncoderParts, *, s
     rooted = signed_root(features)
     mean = rooted.mean(dim=0)
     rows = torch.tensor([row_of[name] for name in names])
-    learned = discriminants(F.normalize(rooted - mean, dim=-1), rows, ridge=RIDGE)
+    learned = discriminants(centred_units(rooted, mean), rows, ridge=RIDGE)
     weights = parts.image_tower.network.get_parameter("classifier.weight").detach()
     directions = torch.cat([F.normalize(weights - weights.mean(dim=0), dim=-1), learned])
     noise = torch.cat([torch.full((len(weights),), CLASS_NOISE), torch.full((len(learned),), NAME_NOISE)])
@@ -123,12 +123,13 @@ def with_written(trained: GroundedFile, written: Written, facts: dict[str, objec
     """Return the file with classifiers, in float16, in the place of a residual, and `facts` as `words` in its card."""
     replaced = ("decoder.residual.", "written.")
     kept = {name: tensor for name, tensor in trained.tensors.items() if not name.startswith(replaced)}
-    made = {f"written.{name}": tensor.half() for name, tensor in written.state_dict().items()}
     decoder = trained.decoder
     if decoder is not None and decoder.residual is not None:
         decoder = decoder.model_copy(update={"residual": decoder.residual.model_copy(update={"hidden": 0})})
     card = {**trained.card, "words": facts}
-    return replace(trained, decoder=decoder, card=card, tensors=kept | made, written=written.settings)
+    return replace(
+        trained, decoder=decoder, card=card, tensors=kept | written_tensors(written), written=written.settings
+    )
 
 
 def main() -> None:

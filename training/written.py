@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recognizer.encoder.written import Written, WrittenSettings
+from recognizer.encoder.written import Written, WrittenSettings, text_kernel
 
 
 def discriminants(features: Tensor, rows: Tensor, *, ridge: float) -> Tensor:
@@ -58,7 +58,7 @@ def write(
         share: what the classifiers count, out of 1.
         temperature: divides cosines before a softmax over categories.
     """
-    kernel = torch.exp((texts @ texts.T - 1) / bandwidth)
+    kernel = text_kernel(texts, texts, bandwidth)
     coefficients = torch.linalg.solve(kernel + torch.diag(noise), directions)
     answers = F.normalize(kernel @ coefficients, dim=-1)
     projection = torch.linalg.svd(answers, full_matrices=False).Vh[:width].T

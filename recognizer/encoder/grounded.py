@@ -91,6 +91,11 @@ class GroundedFile:
         return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
 
 
+def written_tensors(written: Written) -> dict[str, Tensor]:
+    """Return what a file keeps of classifiers, in float16, under the names it has there."""
+    return {f"{_PREFIXES['written']}{name}": value.half() for name, value in written.state_dict().items()}
+
+
 def make_decoder(settings: DecoderSettings, tower: ImageTower, device: torch.device) -> GroundingDecoder:
     """Make a decoder of random weights that fits a tower.
 

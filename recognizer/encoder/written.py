@@ -72,8 +72,7 @@ class Written(nn.Module):
 
     def classifiers(self, texts: Tensor) -> Tensor:
         """(M, E) unit rows to (M, W) classifiers, unit rows."""
-        kernel = torch.exp((texts @ self.texts.T - 1) / self.settings.bandwidth)
-        return F.normalize(kernel @ self.coefficients, dim=-1)
+        return F.normalize(text_kernel(texts, self.texts, self.settings.bandwidth) @ self.coefficients, dim=-1)
 
     def extend_texts(self, own: Tensor) -> Tensor:
         """(M, D) vectors of texts in the tower's joint space to (M, D + W) unit rows of the wider one."""
@@ -91,7 +90,7 @@ class Written(nn.Module):
             (..., D + W) float32, as long as `own`.
         """
         own = own.float()
-        answers = F.normalize(signed_root(pooled.float()) - self.mean, dim=-1) @ self.projection
+        answers = centred_units(signed_root(pooled.float()), self.mean) @ self.projection
         joined: Tensor = F.normalize(self._join(F.normalize(own, dim=-1), answers), dim=-1)
         length: Tensor = own.norm(dim=-1, keepdim=True)
         return joined * length
@@ -99,6 +98,16 @@ class Written(nn.Module):
     def _join(self, own: Tensor, added: Tensor) -> Tensor:
         share = self.settings.share
         return torch.cat([math.sqrt(1 - share) * own, math.sqrt(share) * added], dim=-1)
+
+
+def text_kernel(texts: Tensor, known: Tensor, bandwidth: float) -> Tensor:
+    """Return how much each of (M, E) unit rows is like each of (N, E): (M, N), 1 where they are the same."""
+    return torch.exp((texts @ known.T - 1) / bandwidth)
+
+
+def centred_units(rooted: Tensor, mean: Tensor) -> Tensor:
+    """Return (..., C) rooted features as classifiers see them: without their (C,) mean, unit rows."""
+    return F.normalize(rooted - mean, dim=-1)
 
 
 def signed_root(features: Tensor) -> Tensor:
