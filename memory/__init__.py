@@ -21,14 +21,14 @@ from memory.errors import (
     SchemaTooNew,
     UnknownCategory,
 )
-from memory.labels import read_labels
+from memory.labels.read import read_labels
 from memory.vectors import ExemplarSet, MemoryVectors, mean_by_category
 
 if TYPE_CHECKING:
     from memory.build import BuildReport
-    from memory.hot_index import MemoryIndex
     from memory.index import ExactIndex, HnswIndex, SearchIndex, best_columns, inner_products, recall_at_k
     from memory.memory import Memory, MemoryInfo
+    from memory.search import MemoryIndex
     from memory.verify import Finding
 
 _MODULES = {
@@ -37,7 +37,7 @@ _MODULES = {
     "Finding": "memory.verify",
     "HnswIndex": "memory.index",
     "Memory": "memory.memory",
-    "MemoryIndex": "memory.hot_index",
+    "MemoryIndex": "memory.search",
     "MemoryInfo": "memory.memory",
     "SearchIndex": "memory.index",
     "best_columns": "memory.index",

@@ -22,17 +22,17 @@ import numpy as np
 import pyarrow as pa
 
 from memory.category import Category
+from memory.durable import LOCK_NAME
 from memory.encode import Progress, PublishedVectors, VectorSource, encode_missing, plan_keys, plan_texts
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import EncoderMismatch, MemoryStoreError, printable, printable_path
-from memory.hot_index import INDEX_FOLDER
 from memory.integrity import QUARANTINE
 from memory.journal import JOURNAL_NAME, VectorJournal, remove_journal
-from memory.lock import LOCK_NAME
 from memory.manifest import MANIFEST_NAME, Manifest, TableRecord, write_manifest
 from memory.plan import Plan, make_plan
-from memory.rows import TABLES, category_batches, description_batches, exemplar_batches, schema
+from memory.search import INDEX_FOLDER
 from memory.store import TableStore
+from memory.tables import TABLES, category_batches, description_batches, exemplar_batches, schema
 from memory.vectors import ExemplarSet, check_unit_rows
 
 _MAX_TABLE_FILES = 150

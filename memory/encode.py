@@ -8,11 +8,10 @@ import numpy as np
 
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.journal import VectorJournal
-from memory.keys import Keys, keys_from_bytes, lookup, text_keys
 from memory.manifest import TableRecord
-from memory.plan import Plan, TextGroups
-from memory.rows import VECTOR_COLUMNS, keys_and_vectors
+from memory.plan import Keys, Plan, TextGroups, keys_from_bytes, lookup, text_keys
 from memory.store import TableStore
+from memory.tables import VECTOR_COLUMNS, keys_and_vectors
 from memory.vectors import Matrix, check_unit_rows, unit_mean
 
 CHUNK_TEXTS = 2048

@@ -75,6 +75,10 @@ class UnknownCategory(MemoryStoreError):
     """A name or id that fits no category, or more than one."""
 
 
+class WriteFailed(OSError):
+    """A file could not be written; its message names the file, and what was there before is unchanged."""
+
+
 def printable(text: str, limit: int = 80) -> str:
     """Shorten a text and escape what a terminal or a log must not see raw."""
     shown = "".join(

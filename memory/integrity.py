@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from memory.durable import FileRecord, record_file
+from memory.durable import FileRecord, WriterLock, record_file
 from memory.errors import MemoryDamaged, MemoryStoreError, printable, printable_path
-from memory.lock import WriterLock
 from memory.manifest import REBUILD, Manifest, TableRecord, read_manifest
 from memory.store import TableStore
 

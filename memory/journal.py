@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.durable import sync
-from memory.keys import KEY_BYTES, Keys, keys_from_bytes, lookup
+from memory.plan import KEY_BYTES, Keys, keys_from_bytes, lookup
 from memory.vectors import Matrix
 
 JOURNAL_NAME = "vectors.journal"

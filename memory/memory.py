@@ -19,6 +19,7 @@ from memory.build import (
     checked_settings,
 )
 from memory.category import Category, merge_categories
+from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import (
@@ -31,12 +32,11 @@ from memory.errors import (
     printable_path,
 )
 from memory.export import export_memory
-from memory.hot_index import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, equal_fold, exact_index, load_hnsw, save_hnsw
 from memory.integrity import intact_tables, open_checked
-from memory.lock import WriterLock
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
-from memory.rows import load_vectors
+from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, equal_fold, exact_index, load_hnsw, save_hnsw
 from memory.store import TableStore
+from memory.tables import load_vectors
 from memory.templates import check_templates
 from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory

@@ -10,11 +10,11 @@ import numpy as np
 
 from memory.encoder_card import is_fingerprint
 from memory.errors import MemoryDamaged
-from memory.hot_index import index_is_current
 from memory.integrity import open_checked
 from memory.manifest import Manifest
-from memory.rows import owner_ids
+from memory.search import index_is_current
 from memory.store import TableStore
+from memory.tables import owner_ids
 from memory.vectors import UNIT_TOLERANCE, Matrix, MemoryVectors
 
 

@@ -51,7 +51,7 @@ def user_errors() -> tuple[type[BaseException], ...]:
     """Return the errors whose message is meant for the user and needs no traceback."""
     from memory import MemoryStoreError
     from recognizer.errors import RecognizerError
-    from rerank.errors import RerankError
+    from rerank.base import RerankError
 
     return MemoryStoreError, RecognizerError, RerankError, OSError, ValueError
 

@@ -9,11 +9,11 @@ from PIL import Image
 
 from memory import BuildReport, Memory, read_labels
 from recognizer.encoder import Encoder
-from recognizer.explanation import draw_regions
 from recognizer.images import list_images
 from recognizer.recognizer import Recognizer
 from recognizer.results import ResultRow, open_results
 from recognizer.run import recognize_into, run_setup
+from recognizer.why import draw_regions
 
 DATA = Path(__file__).parent / "demo_data"
 

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recognizer.results.versions import package_versions
+from recognizer.results.run_info import package_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def _versions() -> list[Check]:
 def _devices() -> list[Check]:
     import torch
 
-    from recognizer.encoder.precision import choose_device, choose_precision
+    from recognizer.encoder.device import choose_device, choose_precision
 
     device = choose_device("auto")
     found = [
@@ -63,7 +63,7 @@ def _faiss() -> Check:
 
 def _weights() -> list[Check]:
     from recognizer.encoder import EncoderUnavailable
-    from recognizer.encoder.weights import starter_image_weights, starter_text_folder
+    from recognizer.encoder.starter.weights import starter_image_weights, starter_text_folder
 
     checks = []
     for subject, find in (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from memory import Memory
-from recognizer.carried_settings import carried_settings
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.evidence import explain
+from recognizer.memory_settings import carried_settings
 from recognizer.results.row import CandidateRow, ResultRow
 from recognizer.retrieval import Retrieved, make_retriever
 from recognizer.score import Scorer

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from memory import Memory
-from recognizer.encoder.precision import choose_device, choose_precision
+from recognizer.encoder.device import choose_device, choose_precision
 from recognizer.images import ImageItem, Listing
 from recognizer.pipeline import EncodedBatch, encode_files
 from recognizer.recognizer import Recognizer
-from recognizer.rerank_stage import RowBatch, rerank_beside
-from recognizer.reranking import RankedImage
+from recognizer.reranking.questions import RankedImage
+from recognizer.reranking.stage import RowBatch, rerank_beside
 from recognizer.results import Batch, BatchTiming, ErrorRow, Row, RowSink, RunSetup
 from recognizer.settings import Settings
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
 OK = "ok"
 CACHED = "cached"
 CONFIDENT = "skipped: confident"
@@ -103,3 +104,7 @@ def kept(candidates: Sequence[Candidate], status: str) -> Ranking:
     count = len(candidates)
     probabilities = tuple(c.confidence / total if total > 0 else 1 / count for c in candidates)
     return Ranking(tuple(range(count)), probabilities, status)
+
+
+class RerankError(Exception):
+    """What is wrong, with which value, and what to do, in one message meant for the user."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from rerank.errors import RerankError
+from rerank.base import RerankError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

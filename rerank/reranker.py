@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.base import ALONE, CACHED, GAVE_UP, OK, Candidate, Ranking, check_distinct, kept
+from rerank.ask import Answered, Asked, Method, ask_by_choice, ask_by_list
+from rerank.base import ALONE, CACHED, GAVE_UP, OK, Candidate, Ranking, RerankError, check_distinct, kept
 from rerank.cache import Answer, AnswerCache, answer_key
 from rerank.choice import fuse
 from rerank.counts import RerankCounts
-from rerank.errors import RerankError
 from rerank.mllm import Failure, Mllm
 from rerank.prompt import PROMPT_VERSION
-from rerank.rounds import Answered, Asked, Method, ask_by_choice, ask_by_list
 
 if TYPE_CHECKING:
     from PIL.Image import Image

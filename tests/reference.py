@@ -225,7 +225,7 @@ def numerical_gradient(function, values, step=1e-5):
 
 
 def written_score(text, image, pooled, written):
-    """Cosine of a text and an image in the space of `recognizer.encoder.written`, one number after the other."""
+    """Cosine of a text and an image in the space of text classifiers, number by number."""
     settings = written.settings
 
     def unit(values):

@@ -19,9 +19,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from memory.durable import sync_folder
 from recognizer.console import note
-from recognizer.encoder.weights import file_sha256
-from recognizer.results.atomic_file import sync_folder
+from recognizer.encoder.starter.weights import file_sha256
 from training.errors import TrainingError
 
 _STATE = "state.json"

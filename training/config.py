@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from recognizer.encoder.decoder import DecoderSettings
-from recognizer.encoder.precision import Precision
-from training.data import DataSettings
+from recognizer.encoder.device import Precision
+from training.data.loader import DataSettings
 
 
 def _spelled_out(value: object) -> object:

@@ -7,12 +7,18 @@ in the same order, whatever it holds.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+from recognizer.encoder.device import choose_device
 
 
 def rank() -> int:
@@ -108,3 +114,81 @@ class _AllGather(torch.autograd.Function):
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+_LONGEST_WAIT = timedelta(hours=4)  # the others wait while rank 0 fills the token cache or evaluates
+
+
+@contextmanager
+def joined_processes(device: str) -> Iterator[torch.device]:
+    """Join the process group that the environment describes, if it describes one, and leave it in the end.
+
+    Args:
+        device: as `Encoder.load` takes it; of several processes on CUDA each takes the device of its local rank.
+
+    Yields:
+        This process's device.
+
+    Raises:
+        recognizer.encoder.errors.EncoderError: the device does not exist here.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield choose_device(device)
+        return
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    try:
+        yield chosen
+    finally:
+        dist.destroy_process_group()
+
+
+def gather_bytes(own: bytes, device: torch.device) -> list[bytes]:
+    """Return what every rank gives, in rank order, on every rank."""
+    rows = torch.frombuffer(bytearray(own), dtype=torch.uint8).to(device)
+    places = RankRows.of(rows)
+    gathered: Tensor = places.gather(rows).cpu()
+    return [bytes(part.numpy()) for part in torch.split(gathered, list(places.counts))]
+
+
+def wait_for_all() -> None:
+    """Wait until every rank is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+@dataclass(frozen=True, slots=True)
+class RandomState:
+    """Of the CPU and of one CUDA device.
+
+    Attributes:
+        cpu: uint8, as torch gives it.
+        cuda: likewise; None on the CPU.
+    """
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def now(cls, device: torch.device) -> RandomState:
+        """Keep the present state."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), cuda)
+
+    def restore(self, device: torch.device) -> None:
+        """Go back to this state."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(self.cuda, device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the states by name."""
+        return {"cpu": self.cpu} | ({} if self.cuda is None else {"cuda": self.cuda})
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> RandomState:
+        """Undo `tensors`."""
+        return cls(tensors["cpu"], tensors.get("cuda"))

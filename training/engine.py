@@ -2,24 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.batch import Batch
 from training.config import TrainConfig
-from training.distributed import all_reduce_sum, world_size
-from training.ema import Ema
+from training.data.batch import Batch
+from training.distributed import RandomState, all_reduce_sum, world_size
 from training.errors import TrainingError
 from training.losses import Terms, total_loss
-from training.model import GroundedModel
+from training.model import GroundedModel, Outputs
 from training.objective import compute_terms
-from training.optimizer import learning_rate, make_optimizer
-from training.outputs import Outputs
-from training.random_state import RandomState
+
+
+class Ema:
+    """An exponential moving average: after every step, average = d * average + (1 - d) * weights.
+
+    After t steps d is min(decay, (1 + t) / (10 + t)), so that a short run is not an average of its random start.
+
+    Attributes:
+        average: by the names of the weights, float32; starts as a copy of them.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
+        """Start from the weights as they are."""
+        self.average = {name: value.detach().clone() for name, value in weights.items()}
+        self._weights, self._decay = weights, decay
+
+    @torch.no_grad()
+    def update(self, steps: int) -> None:
+        """Take the weights in that `steps` finished steps have made."""
+        decay = min(self._decay, (1 + steps) / (10 + steps))
+        for name, value in self._weights.items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the average where the weights are, for a while."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, value in self._weights.items():
+            kept = value.detach().clone()
+            value.copy_(self.average[name])
+            self.average[name].copy_(kept)
+
+
+def make_optimizer(model: GroundedModel, config: TrainConfig) -> torch.optim.AdamW:
+    """Make AdamW with one group for each share of the learning rate and each weight decay.
+
+    Norms, biases, the logit scale and whatever else has fewer than two dimensions are not decayed. A group's `lr_share`
+    is what the learning rate of a step is multiplied by.
+    """
+    shares = {"image": config.image_tower.lr_share, "text": config.text_tower.lr_share}
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.trained.items():
+        decay = config.optimizer.weight_decay if parameter.ndim > 1 else 0.0
+        members.setdefault((shares.get(name.split(".")[0], 1.0), decay), []).append(parameter)
+    groups = [
+        {"params": parameters, "lr_share": share, "weight_decay": decay}
+        for (share, decay), parameters in members.items()
+    ]
+    return torch.optim.AdamW(groups, lr=config.optimizer.lr, betas=config.optimizer.betas, eps=config.optimizer.eps)
+
+
+def learning_rate(step: int, config: TrainConfig, steps_per_epoch: int) -> float:
+    """Return the learning rate of a step, counted from 0: a linear warm-up, then a cosine to the last step.
+
+    The step after the warm-up has `lr`, the last one of the run is one step before `min_lr`.
+    """
+    optimizer, schedule = config.optimizer, config.schedule
+    total = schedule.epochs * steps_per_epoch
+    warmup = schedule.warmup_steps
+    if warmup is None:
+        warmup = round(schedule.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return optimizer.start_lr + (optimizer.lr - optimizer.start_lr) * step / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return optimizer.min_lr + (optimizer.lr - optimizer.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+
 
 _AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _KEYS_SHOWN = 8

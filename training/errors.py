@@ -1,4 +1,4 @@
-"""What stops a training run, besides bad data (`training.source.DataError`) and bad settings (`SettingsError`)."""
+"""What stops a training run, besides bad data (`training.data.source.DataError`) and bad settings (`SettingsError`)."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,70 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from recognizer.console import note
 from recognizer.encoder import Encoder
-from recognizer.encoder.classifier_image import ClassifierTower
 from recognizer.encoder.decoder import DecoderInput, GroundingDecoder
-from recognizer.encoder.fingerprint import fingerprint
-from recognizer.encoder.grounded import GroundedFile, make_decoder, written_tensors
-from recognizer.encoder.starter import CONSE, STARTER
+from recognizer.encoder.starter.classifier import ClassifierTower
+from recognizer.encoder.starter.starter import CONSE, STARTER
+from recognizer.encoder.starter.wider_towers import WrittenImageTower
 from recognizer.encoder.towers import EncoderParts
-from recognizer.encoder.written_image import WrittenImageTower
-from training.batch import Batch
+from recognizer.encoder.trained_file import GroundedFile, fingerprint, make_decoder, written_tensors
 from training.config import TrainConfig
+from training.data.batch import Batch
 from training.errors import TrainingError
 from training.losses import LOG_SCALE_LIMIT
-from training.outputs import Outputs, Regions
 from training.text_reader import FrozenReader, LearningReader, TextReader
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Of B images with Q queries each.
+
+    Attributes:
+        embeddings: (B, Q, D) float32 unit rows.
+        boxes_cxcywh: (B, Q, 4) float32 in [0, 1], shares of the model input.
+        weight_logits: (B, Q) float32.
+    """
+
+    embeddings: Tensor
+    boxes_cxcywh: Tensor
+    weight_logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Of B samples with N descriptions.
+
+    Attributes:
+        images: (B, D) float32 unit rows.
+        captions: (B, D) float32 unit rows.
+        descriptions: (N, D) float32 unit rows; N = 0 where nothing is learned from them.
+        regions: None without a decoder.
+    """
+
+    images: Tensor
+    captions: Tensor
+    descriptions: Tensor
+    regions: Regions | None
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, always in the same order."""
+        regions = self.regions
+        found = [] if regions is None else [regions.embeddings, regions.boxes_cxcywh, regions.weight_logits]
+        return [self.images, self.captions, self.descriptions, *found]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Outputs:
+        """Apply a function to every tensor."""
+        return _from_tensors([change(tensor) for tensor in self.tensors()])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Outputs]) -> Outputs:
+        """Join the outputs of consecutive parts of a batch."""
+        return _from_tensors([torch.cat(tensors) for tensors in zip(*(part.tensors() for part in parts), strict=True)])
+
+
+def _from_tensors(tensors: Sequence[Tensor]) -> Outputs:
+    images, captions, descriptions, *found = tensors
+    return Outputs(images, captions, descriptions, Regions(*found) if found else None)
+
 
 _HEADS = ("log_scale", "bias")
 

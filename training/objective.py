@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.batch import Batch
 from training.config import LossConfig
+from training.data.batch import Batch
 from training.losses import (
     Descriptions,
     Terms,
@@ -22,7 +22,7 @@ from training.losses import (
     region_weight_loss,
 )
 from training.matcher import Matches, match
-from training.outputs import Outputs, Regions
+from training.model import Outputs, Regions
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,36 +10,64 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recognizer.console import note, progress_bar
+from memory.durable import replacing
+from recognizer.console import note, progress_bar, table
 from recognizer.encoder.decoder import DecoderInput
 from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.preprocessing import Preprocessing
-from recognizer.results.atomic_file import replacing
-from training.augment import AugmentSettings
+from recognizer.yaml_settings import load_yaml_settings
 from training.checkpoint import Checkpoints
 from training.config import EvaluationSet, TrainConfig
-from training.data import Loader
-from training.distributed import rank, world_size
+from training.data.augment import AugmentSettings
+from training.data.loader import Loader
+from training.data.open import open_sources
+from training.data.record import Rejects
+from training.data.source import Source
+from training.data.token_cache import TokenCache, cache_key, fill_cache
+from training.distributed import RandomState, gather_bytes, joined_processes, rank, wait_for_all, world_size
 from training.engine import Engine
 from training.errors import TrainingError
 from training.model import GroundedModel
-from training.processes import gather_bytes, wait_for_all
-from training.random_state import RandomState
-from training.rejects import Rejects
-from training.result import Result
 from training.run_state import Progress, RunState
-from training.source import Source
-from training.sources import open_sources
-from training.token_cache import TokenCache, cache_key, fill_cache
 from training.train_log import TrainLog
 from training.zero_shot import SetAccuracy, zero_shot
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """See the module.
+
+    Attributes:
+        encoder: the file.
+        steps: taken.
+        metrics: `development` by epoch and `held_out`, each by set and way of scoring.
+    """
+
+    encoder: Path
+    steps: int
+    metrics: Mapping[str, Any]
+
+    def table(self) -> str:
+        """Lay the accuracies out as text."""
+        measured = [(f"epoch {epoch}", sets) for epoch, sets in self.metrics.get("development", {}).items()]
+        if "held_out" in self.metrics:
+            measured.append(("held out", self.metrics["held_out"]))
+        rows = [
+            [when, name, way, f"{row['top1']:.4f}", f"{row['top5']:.4f}", f"{row['images']:.0f}"]
+            for when, sets in measured
+            for name, ways in sets.items()
+            for way, row in ways.items()
+        ]
+        return table(["measured", "set", "scored by", "top-1", "top-5", "images"], rows)
+
 
 ENCODER_NAME = "encoder.safetensors"
 
@@ -48,7 +76,7 @@ class Run:
     """See the module; all ranks make the same calls."""
 
     def __init__(self, config: TrainConfig, output: Path, device: torch.device) -> None:
-        """Build the parts; see `training.train.train` for what is raised."""
+        """Build the parts; see `training.run.train` for what is raised."""
         self._config, self._output, self._device = config, output, device
         output.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)  # the same new weights on every rank
@@ -203,3 +231,48 @@ def _warn_of_other_frames(encoder: Preprocessing, augment: AugmentSettings) -> N
 def _hardware(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {"torch": torch.__version__, "device": name, "processes": world_size(), "threads": torch.get_num_threads()}
+
+
+def train_from_file(path: Path, overrides: Sequence[str] = (), *, output: Path | None, device: str = "auto") -> Result:
+    """Train as a YAML file says; see `train`.
+
+    Args:
+        path: the config.
+        overrides: `a.b=c`, stronger than the file.
+        output: `runs/NAME`, named after the file, where None.
+        device: as for `train`.
+
+    Raises:
+        recognizer.yaml_settings.SettingsError: the config is not valid.
+    """
+    config = load_yaml_settings(TrainConfig, path, overrides)
+    return train(config, output or Path("runs") / path.stem, device=device)
+
+
+def train(config: TrainConfig, output: Path, *, device: str = "auto") -> Result:
+    """Train an encoder, or go on where an earlier run with the same config and output stopped.
+
+    Under `torchrun` every process calls this; the batches, and with them the result, are those of one process with the
+    same global batch, up to rounding.
+
+    Args:
+        config: all settings.
+        output: folder of the run; made where missing.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+
+    Raises:
+        TrainingError: the run cannot start or go on.
+        training.data.source.DataError: the data cannot be used.
+        recognizer.encoder.errors.EncoderError: the encoder cannot be made.
+    """
+    with joined_processes(device) as place:
+        return Run(config, output, place).go()
+
+
+if __name__ == "__main__":
+    import sys
+
+    from recognizer.cli import main
+
+    sys.argv.insert(1, "train")
+    main()

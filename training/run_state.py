@@ -14,14 +14,12 @@ from torch import Tensor
 from recognizer.console import note
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainConfig
-from training.data import Loader
-from training.distributed import rank, world_size
+from training.data.loader import Loader
+from training.data.record import Rejects
+from training.distributed import RandomState, gather_bytes, rank, wait_for_all, world_size
 from training.engine import Engine
 from training.errors import CheckpointError
 from training.model import GroundedModel
-from training.processes import gather_bytes, wait_for_all
-from training.random_state import RandomState
-from training.rejects import Rejects
 
 FORMAT = "recognizer-training-1"
 _MAY_CHANGE = ("schedule.epochs", "evaluation", "log_every", "save_every_steps", "keep_checkpoints", "data.workers")
@@ -86,7 +84,7 @@ class RunState:
 
         Raises:
             CheckpointError: it is of another config, encoder or architecture; the message says what differs.
-            training.source.DataError: it is of other data.
+            training.data.source.DataError: it is of other data.
         """
         state = checkpoint.state
         self._check(checkpoint)

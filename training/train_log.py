@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tqdm import tqdm
 
+from memory.durable import replacing
 from recognizer.console import note
-from recognizer.results.atomic_file import replacing
 from training.engine import Step
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from memory import Memory, read_labels
 from recognizer.building import build_memory
 from recognizer.encoder import Encoder
-from recognizer.evaluate import CONTROL, evaluate
-from recognizer.labelled import match_labels, read_labelled
+from recognizer.evaluation.evaluate import CONTROL, evaluate
+from recognizer.evaluation.labelled import match_labels, read_labelled
 from recognizer.recognizer import Recognizer
 from training.config import EvaluationSet
 
@@ -21,7 +21,7 @@ def zero_shot(encoder: Encoder, chosen: EvaluationSet) -> SetAccuracy:
     """Measure one set; costs one pass over its images.
 
     Raises:
-        recognizer.labelled.LabelledSetError: the images fit no category of the labels.
+        recognizer.evaluation.labelled.LabelledSetError: the images fit no category of the labels.
         ValueError: not one image could be decoded.
     """
     categories = read_labels(chosen.labels)

@@ -6,40 +6,19 @@ unknown images are told, are categories taken out. The other half is looked at o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from recognizer.calibration.answers import answer
-from recognizer.calibration.assessment import Assessment, assess
-from recognizer.calibration.fit import fit_score
+from recognizer.calibration.figures import Assessment, assess
+from recognizer.calibration.fit import UnknownRule, fit_score, fit_threshold
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.sample import Sample, measure_sample
-from recognizer.calibration.split import copy_groups, split_halves
-from recognizer.calibration.terms import TERMS, Rows, TermTable, distinct_terms
-from recognizer.calibration.unknown import UnknownRule, fit_threshold
+from recognizer.calibration.split import Half, copy_groups, split_halves
+from recognizer.calibration.terms import TERMS, Rows, TermTable, answer, distinct_terms
 from recognizer.errors import RecognizerError
-from recognizer.images import ImageItem
-from recognizer.labelled import LabelledImages
+from recognizer.evaluation.labelled import LabelledImages
 from recognizer.recognizer import Recognizer
 from recognizer.settings import ScoreSettings
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Half:
-    """One half of the labelled images.
-
-    Attributes:
-        items: (N) the images.
-        rows: (N,) rows of their categories, -1 for a label that is no category of the memory.
-        taken_out: categories without which `unknown` was fitted or reported.
-        unknown: images that are unknown without those.
-    """
-
-    items: Sequence[ImageItem]
-    rows: Rows
-    taken_out: Rows
-    unknown: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,34 +100,6 @@ def calibrate(
         failed=sample.failed,
         unmatched=sample.unmatched,
     )
-
-
-def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | None = None, figures: Path) -> Path:
-    """Write the settings file, and beside each other the figures as JSON and the two diagrams as PNG.
-
-    Args:
-        calibration: what to write.
-        recognizer: the one that was calibrated.
-        settings: the settings file; by default in the memory's directory, where a run finds it.
-        figures: folder for `calibration.json`, `reliability.png` and `coverage.png`; made if it is not there.
-
-    Returns:
-        The settings file.
-
-    Raises:
-        OutputUnusable: the disk refuses.
-    """
-    from recognizer.calibration.diagrams import coverage_diagram, reliability_diagram
-    from recognizer.calibration.report import write_json
-    from recognizer.calibration.settings_file import SETTINGS_FILE, write_settings
-
-    figures.mkdir(parents=True, exist_ok=True)
-    write_json(calibration, figures / "calibration.json")
-    reliability_diagram(calibration.before, calibration.after, figures / "reliability.png")
-    coverage_diagram(calibration.before, calibration.after, figures / "coverage.png")
-    path = settings or recognizer.memory.directory / SETTINGS_FILE
-    write_settings(calibration, recognizer.memory, path)
-    return path
 
 
 def _assess(table: TermTable, score: ScoreSettings, temperature: float, taken_out: Rows, seed: int) -> Assessment:

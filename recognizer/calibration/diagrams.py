@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from recognizer.calibration.assessment import Assessment
+from memory.durable import replacing
+from recognizer.calibration.figures import Assessment
 from recognizer.calibration.terms import Doubles
-from recognizer.results.atomic_file import replacing
 
 _BLUE, _ORANGE, _GREY, _INK = "#2468a8", "#d9822b", "#8a8f98", "#22262b"
 _DPI = 150

@@ -7,15 +7,62 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from recognizer.calibration.assessment import Assessment
+import yaml
+
+from memory import Memory
+from memory.durable import replacing
 from recognizer.calibration.calibrate import Calibration
-from recognizer.calibration.figures import Reliability
+from recognizer.calibration.figures import Assessment, Reliability
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.terms import TERMS
 from recognizer.console import table
-from recognizer.metrics import Interval
-from recognizer.results.atomic_file import replacing
+from recognizer.evaluation.metrics import Interval
+from recognizer.memory_settings import SETTINGS_FILE, memory_identity
+from recognizer.recognizer import Recognizer
+
+_COMMENT = """\
+# Written by `recognizer calibrate`. A run reads it from the memory's directory, over the memory's own settings and
+# under --config and --set. `calibration` says what it holds for; with another version of the memory it is passed over.
+"""
+
+
+def write_settings(calibration: Calibration, memory: Memory, path: Path) -> None:
+    """Write the file whole or not at all.
+
+    Args:
+        calibration: the fitted settings and their figures.
+        memory: the one they were fitted for.
+        path: of the file.
+
+    Raises:
+        OutputUnusable: the disk refuses.
+    """
+    content: dict[str, Any] = {"calibration": _basis(calibration, memory), "score": calibration.score.model_dump()}
+    if calibration.rerank is not None:
+        content["rerank"] = {
+            "margin": calibration.rerank.margin.margin,
+            "weight": calibration.rerank.weight,
+            "fitted_for": calibration.rerank.model,
+        }
+    text = _COMMENT + yaml.safe_dump(content, sort_keys=False)
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def _basis(calibration: Calibration, memory: Memory) -> dict[str, Any]:
+    fit, report = calibration.fit, calibration.report
+    return memory_identity(memory) | {
+        "images": {
+            "fit": len(fit.items),
+            "fit_unknown": fit.unknown,
+            "report": len(report.items),
+            "report_unknown": report.unknown,
+        },
+        "before": figures(calibration.before),
+        "after": figures(calibration.after),
+    }
 
 
 def print_lines(calibration: Calibration) -> Iterator[str]:
@@ -149,3 +196,29 @@ def _rule(assessment: Assessment) -> str:
 
 def _share(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | None = None, figures: Path) -> Path:
+    """Write the settings file, and beside each other the figures as JSON and the two diagrams as PNG.
+
+    Args:
+        calibration: what to write.
+        recognizer: the one that was calibrated.
+        settings: the settings file; by default in the memory's directory, where a run finds it.
+        figures: folder for `calibration.json`, `reliability.png` and `coverage.png`; made if it is not there.
+
+    Returns:
+        The settings file.
+
+    Raises:
+        OutputUnusable: the disk refuses.
+    """
+    from recognizer.calibration.diagrams import coverage_diagram, reliability_diagram
+
+    figures.mkdir(parents=True, exist_ok=True)
+    write_json(calibration, figures / "calibration.json")
+    reliability_diagram(calibration.before, calibration.after, figures / "reliability.png")
+    coverage_diagram(calibration.before, calibration.after, figures / "coverage.png")
+    path = settings or recognizer.memory.directory / SETTINGS_FILE
+    write_settings(calibration, recognizer.memory, path)
+    return path

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from recognizer.calibration.terms import UNKNOWN, Rows, TermScorer, TermTable, make_table
 from recognizer.errors import RecognizerError
+from recognizer.evaluation.labelled import LabelledImages, match_labels
 from recognizer.images import ImageItem
-from recognizer.labelled import LabelledImages, match_labels
 from recognizer.pipeline import encode_files, in_batches
 from recognizer.recognizer import Recognizer, reference_features
 

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components  # type: ignore[import-unt
 
 from memory import inner_products
 from recognizer.calibration.terms import UNKNOWN, Rows
+from recognizer.images import ImageItem
 
 COPY_COSINE = 0.995
 """Whole-image vectors nearer than this are taken for copies: the same picture scaled, encoded again or trimmed."""
@@ -37,6 +38,23 @@ class Halves:
     fit_out: Rows
     report_out: Rows
     copies: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Half:
+    """One half of the labelled images.
+
+    Attributes:
+        items: (N) the images.
+        rows: (N,) rows of their categories, -1 for a label that is no category of the memory.
+        taken_out: categories without which `unknown` was fitted or reported.
+        unknown: images that are unknown without those.
+    """
+
+    items: Sequence[ImageItem]
+    rows: Rows
+    taken_out: Rows
+    unknown: int
 
 
 def copy_groups(hashes: Sequence[str], vectors: NDArray[np.float32]) -> Rows:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recognizer.cli.app import app
-from recognizer.cli.options import (
+from recognizer.cli.app import (
     ConfigOption,
     DeviceOption,
     MemoryOption,
@@ -17,8 +16,10 @@ from recognizer.cli.options import (
     Rerank,
     RerankModelOption,
     SetOption,
+    app,
+    opened_reranker,
+    rerank_overrides,
 )
-from recognizer.cli.reranking import opened_reranker, rerank_overrides
 from recognizer.console import note, progress_bar
 
 
@@ -39,12 +40,12 @@ def evaluate(
 ) -> None:
     """Measure accuracy on labelled images, each part of the score switched on in turn."""
     from memory import Memory
-    from recognizer.carried_settings import carried_settings
-    from recognizer.evaluate import evaluate as run_evaluation
-    from recognizer.evaluation_report import print_lines, write_json, write_per_class
-    from recognizer.labelled import match_labels, read_labelled
+    from recognizer.evaluation.evaluate import evaluate as run_evaluation
+    from recognizer.evaluation.labelled import match_labels, read_labelled
+    from recognizer.evaluation.report import print_lines, write_json, write_per_class
+    from recognizer.memory_settings import carried_settings
     from recognizer.recognizer import Recognizer
-    from recognizer.reranking import require_model
+    from recognizer.reranking.open import require_model
     from recognizer.settings import load_settings
 
     opened = Memory.open(memory)
@@ -91,12 +92,11 @@ def calibrate(
 
     from memory import Memory
     from recognizer.calibration.calibrate import calibrate as run_calibration
-    from recognizer.calibration.calibrate import write
-    from recognizer.calibration.report import print_lines
+    from recognizer.calibration.report import print_lines, write
     from recognizer.errors import RecognizerError
-    from recognizer.labelled import read_labelled
+    from recognizer.evaluation.labelled import read_labelled
     from recognizer.recognizer import Recognizer
-    from recognizer.reranking import require_model
+    from recognizer.reranking.open import require_model
     from recognizer.settings import load_settings
 
     labelled = read_labelled(folder)
@@ -111,14 +111,14 @@ def calibrate(
         with progress_bar(len(labelled.items), "img", "calibrate") as advance:
             calibration = run_calibration(recognizer, labelled, seed=seed, progress=advance)
         if reranker is not None:
-            from recognizer.calibration.asking import fit_reranking
+            from recognizer.calibration.rerank import fit_reranking
 
             fitted = Recognizer(
                 recognizer.encoder, opened, settings=settings.model_copy(update={"score": calibration.score})
             )
             try:
                 with progress_bar(len(labelled.items), "img", "ask") as advance:
-                    rerank = fit_reranking(fitted, calibration, reranker, progress=advance)
+                    rerank = fit_reranking(fitted, calibration.fit, calibration.report, reranker, progress=advance)
                 calibration = replace(calibration, rerank=rerank)
             except RecognizerError as error:
                 note(f"the reranking is not fitted, the score is: {error}")

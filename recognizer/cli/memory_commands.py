@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recognizer.cli.app import app
-from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionOption
+from recognizer.cli.app import DeviceOption, Index, MemoryOption, PrecisionOption, app
 from recognizer.console import note, table, text_progress
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def info(
 ) -> None:
     """Show what a memory holds."""
     from memory import Memory
-    from recognizer.carried_settings import carried_settings
+    from recognizer.memory_settings import carried_settings
 
     opened = Memory.open(memory)
     found = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recognizer.cli.app import app
-from recognizer.cli.options import (
+from recognizer.cli.app import (
     ConfigOption,
     DeviceOption,
     Format,
@@ -18,8 +17,10 @@ from recognizer.cli.options import (
     Rerank,
     RerankModelOption,
     SetOption,
+    app,
+    opened_reranker,
+    rerank_overrides,
 )
-from recognizer.cli.reranking import opened_reranker, rerank_overrides
 from recognizer.console import note, progress_bar, table
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def run(
 ) -> None:
     """Recognise a folder of images; an interrupted run goes on where it stopped."""
     from memory import Memory
-    from recognizer.carried_settings import carried_settings
     from recognizer.images import ImageInputError, list_images
-    from recognizer.reranking import require_model
+    from recognizer.memory_settings import carried_settings
+    from recognizer.reranking.open import require_model
     from recognizer.results import check_output, is_finished, open_results
     from recognizer.settings import load_settings
 
@@ -126,8 +127,8 @@ def rerank_results(
 ) -> None:
     """Let a multimodal LLM order the candidates of earlier results; nothing is encoded again."""
     from recognizer.errors import RecognizerError
-    from recognizer.rerank_file import carried_by, is_ranked, read_results, rerank_into, rerank_setup
-    from recognizer.reranking import require_model
+    from recognizer.reranking.file import carried_by, is_ranked, read_results, rerank_into, rerank_setup
+    from recognizer.reranking.open import require_model
     from recognizer.results import check_output, is_finished, open_results
     from recognizer.settings import load_settings
 
@@ -182,10 +183,10 @@ def why(
 ) -> None:
     """Compare the winner with the runner-up, term by term, and draw the winner's evidence."""
     from memory import Memory
-    from recognizer.carried_settings import carried_settings
-    from recognizer.explanation import explain_image
+    from recognizer.memory_settings import carried_settings
     from recognizer.recognizer import Recognizer
     from recognizer.settings import load_settings
+    from recognizer.why import explain_image
 
     opened = Memory.open(memory)
     settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note))

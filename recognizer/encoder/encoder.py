@@ -18,17 +18,14 @@ from torch.nn import functional as F
 from memory.encoder_card import EncoderCard
 from recognizer.encoder.boxes import cxcywh_to_xyxy, vote_boxes
 from recognizer.encoder.decoder import GroundingDecoder
+from recognizer.encoder.device import Precision, autocast, choose_device, choose_precision
 from recognizer.encoder.errors import EncoderError
-from recognizer.encoder.features import ImageFeatures
-from recognizer.encoder.frame import Frame
-from recognizer.encoder.grounded import GroundedFile, apply_trained
-from recognizer.encoder.open_clip_image import autocast
-from recognizer.encoder.open_clip_model import load_open_clip
-from recognizer.encoder.precision import Precision, choose_device, choose_precision
-from recognizer.encoder.regions import regions_from_crops, regions_from_tokens
-from recognizer.encoder.starter import STARTER, StarterSettings, load_starter
+from recognizer.encoder.features import Frame, ImageFeatures
+from recognizer.encoder.open_clip.model import load_open_clip
+from recognizer.encoder.starter.starter import STARTER, StarterSettings, load_starter
 from recognizer.encoder.text_batches import encode_in_buckets
-from recognizer.encoder.towers import EncoderParts
+from recognizer.encoder.towers import EncoderParts, regions_from_crops, regions_from_tokens
+from recognizer.encoder.trained_file import GroundedFile, apply_trained
 from recognizer.encoder.windows import WindowSettings
 
 TRAINED_SUFFIX = ".safetensors"

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from recognizer.encoder.errors import EncoderError
-from recognizer.encoder.frame import Frame
+from recognizer.encoder.features import Frame
 
 Geometry = Literal["squash", "crop", "letterbox"]
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recognizer.encoder.decoder import DecoderInput, GroundingDecoder
 from recognizer.encoder.preprocessing import Preprocessing
-from recognizer.encoder.windows import WindowSettings
-from recognizer.encoder.written import Written
+from recognizer.encoder.starter.text_classifiers import Written
+from recognizer.encoder.windows import WindowSettings, pool_windows, window_boxes, window_cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +143,54 @@ class EncoderParts:
     def tower_fingerprint(self) -> str:
         """Hash of what makes tokens, pooled features and text vectors: the same under every decoder."""
         return self.towers or self.fingerprint
+
+
+CROP_WINDOWS = WindowSettings(divisions=4, sizes=(2, 3))  # 13 windows: each one costs a pass of the tower
+
+
+def regions_from_tokens(
+    tower: ImageTower, tokens: Tensor, settings: WindowSettings
+) -> tuple[Tensor, NDArray[np.float32]]:
+    """Pool the token grid over the windows and lead the means to the joint space.
+
+    Args:
+        tower: Where the tokens come from.
+        tokens: (B, gh, gw, C).
+        settings: Which windows.
+
+    Returns:
+        (B, Q, D) vectors of any length and (Q, 4) boxes in model-input pixels.
+    """
+    batch, *grid = tokens.shape[:3]
+    grid_hw = (grid[0], grid[1])
+    cells = window_cells(grid_hw, settings)
+    pooled = pool_windows(tokens, cells)
+    vectors = tower.project(pooled.flatten(0, 1)).reshape(batch, len(cells), -1)
+    return vectors, window_boxes(cells, grid_hw, tower.preprocessing.size_hw)
+
+
+def regions_from_crops(tower: ImageTower, pixels: Tensor) -> tuple[Tensor, NDArray[np.float32]]:
+    """Cut windows out of the pixels, enlarge each to the model input, and encode it as an image.
+
+    Args:
+        tower: A tower without tokens.
+        pixels: (B, 3, H, W) normalised pixels.
+
+    Returns:
+        (B, Q, D) vectors of any length and (Q, 4) boxes in model-input pixels.
+    """
+    height, width = pixels.shape[2:]
+    cells = window_cells((height, width), CROP_WINDOWS)
+    crops = [
+        F.interpolate(pixels[:, :, y0:y1, x0:x1], size=(height, width), mode="bicubic", antialias=True)
+        for x0, y0, x1, y1 in cells.tolist()
+    ]
+    vectors = torch.stack([tower.forward(crop).image for crop in crops], dim=1)
+    return vectors, window_boxes(cells, (height, width), (height, width))
+
+
+Network: TypeAlias = Any
+"""An `nn.Module` of open_clip or timm, used through the attributes its library gives it."""
+
+Tokenizer: TypeAlias = Any
+"""A tokenizer of open_clip or of `tokenizers`."""

@@ -5,7 +5,7 @@ from recognizer.images.draw import draw_evidence
 from recognizer.images.errors import ImageError, ImageInputError
 from recognizer.images.limits import ImageLimits
 from recognizer.images.listing import ImageItem, Listing, ListingProblem, list_images
-from recognizer.images.modes import to_rgb8
+from recognizer.images.pixels import to_rgb8
 
 __all__ = [
     "DecodedImage",

@@ -63,3 +63,83 @@ def _kind(mode: int) -> str:
         stat.S_IFBLK: "a block device",
     }
     return kinds.get(stat.S_IFMT(mode), "a special file")
+
+
+_FOREIGN_SIGNATURES = (
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
+    (b"8BPS", "a Photoshop file"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def foreign_kind(data: bytes) -> str:
+    """Name the kind of a file that is no allowed image, for the reason shown to the user.
+
+    Args:
+        data: the content of the file, at least one byte.
+
+    Returns:
+        A short phrase such as ``a PDF document``.
+    """
+    for signature, kind in _FOREIGN_SIGNATURES:
+        if data.startswith(signature):
+            return kind
+    if data[4:8] == b"ftyp":
+        return "a HEIC photo (convert it to JPEG)" if data[8:12] in _HEIF_BRANDS else "a video or an unknown ISO file"
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
+        return "an SVG drawing (render it to PNG)"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    return "zero bytes only" if not any(data[:4096]) else _text_or_unknown(data[:512])
+
+
+def _text_or_unknown(start: bytes) -> str:
+    try:
+        text = start.decode("utf-8", "strict" if len(start) < 512 else "ignore")
+    except UnicodeDecodeError:
+        return "a file of an unknown kind"
+    readable = sum(c.isprintable() or c.isspace() for c in text)
+    return "text" if readable == len(text) else "a file of an unknown kind"
+
+
+def ends_early(data: bytes, image_format: str) -> bool:
+    """Tell whether a file whose decoding failed lacks its end.
+
+    Args:
+        data: the content of the file.
+        image_format: Pillow's name of the format.
+
+    Returns:
+        True where the container's own end mark or length is missing; False where it is there or has none.
+    """
+    if image_format in {"JPEG", "MPO"}:
+        return b"\xff\xd9" not in data[-4096:]
+    if image_format == "PNG":
+        return b"IEND" not in data[-4096:]
+    if image_format == "GIF":
+        return not data.rstrip(b"\0").endswith(b";")
+    if image_format == "WEBP":
+        return len(data) < 8 or int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if image_format == "BMP":
+        return int.from_bytes(data[2:6], "little") > len(data)
+    if image_format == "AVIF":
+        return _iso_boxes_end(data) > len(data)
+    return False
+
+
+def _iso_boxes_end(data: bytes) -> int:
+    """Where the last top-level box of an ISO base media file says that it ends, in bytes from the start."""
+    position = 0
+    while position < len(data):
+        size = int.from_bytes(data[position : position + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[position + 8 : position + 16], "big")
+        if size < 8:
+            return len(data)
+        position += size
+    return position

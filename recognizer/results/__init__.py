@@ -3,8 +3,7 @@
 from recognizer.results.errors import OutputUnusable, ResultsError, ResumeRefused
 from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, ResultRow, Row, encode_row
 from recognizer.results.run_info import RunInfo, RunSetup, read_run_info
-from recognizer.results.sink import Batch, RowSink, RunCounts
-from recognizer.results.timing import BatchTiming
+from recognizer.results.sink import Batch, BatchTiming, RowSink, RunCounts
 from recognizer.results.writer import check_output, is_finished, open_results
 
 __all__ = [

@@ -174,3 +174,33 @@ def _finite(number: float) -> float:
     if not math.isfinite(number):
         raise ValueError(f"a result row holds the number {number}; scores and boxes must be finite")
     return number + 0.0  # minus zero becomes zero
+
+
+def parse_row(content: Mapping[str, Any]) -> Row:
+    """Turn the JSON object of a row into the row; `encode_row` gives the same object again.
+
+    Raises:
+        KeyError, TypeError: it is no row.
+    """
+    head = {"path": content["path"], "path_b64": content.get("path_b64")}
+    if content["status"] == "error":
+        return ErrorRow(**head, code=content["error"]["code"], reason=content["error"]["reason"])
+    return ResultRow(
+        **head,
+        label=content["label"],
+        confidence=content["confidence"],
+        calibrated=content["calibrated"],
+        unknown=content["unknown"],
+        candidates=[_candidate(candidate) for candidate in content["candidates"]],
+        rerank=content.get("rerank"),
+    )
+
+
+def _candidate(content: Mapping[str, Any]) -> CandidateRow:
+    return CandidateRow(
+        category=content["category"],
+        group=content.get("group", ""),
+        score=content["score"],
+        confidence=content["confidence"],
+        evidence=[EvidenceRow(**piece) for piece in content["evidence"]],
+    )

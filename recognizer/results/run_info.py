@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from recognizer.results.atomic_file import replacing
+from memory.durable import replacing
 from recognizer.results.errors import ResumeRefused
-from recognizer.results.journal_scan import REMEDY
-from recognizer.results.versions import package_versions
+from recognizer.results.journal import REMEDY
+
+PACKAGES = (
+    "recognizer",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "transformers",
+    "lancedb",
+    "faiss-gpu",
+    "faiss-cpu",
+    "numpy",
+    "pillow",
+    "pyarrow",
+)
+
+
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Look up installed versions.
+
+    Args:
+        packages: names of distributions.
+
+    Returns:
+        Version by name, with ``python`` and ``platform``; what is not installed is left out.
+    """
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in packages:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
 
 RUN_INFO_SCHEMA = 1
 _SECRET = re.compile(r"(?i)(key|token|secret|password|credential)")

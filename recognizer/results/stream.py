@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Self
 
-from recognizer.results.csv_table import CsvLines
 from recognizer.results.errors import OutputUnusable
 from recognizer.results.journal import batch_keys, encode_batch
 from recognizer.results.row import Row
 from recognizer.results.run_files import OutputFormat
-from recognizer.results.sink import Batch, RunCounts, batch_at, batch_count
-from recognizer.results.timing import BatchTiming
+from recognizer.results.sink import Batch, BatchTiming, RunCounts, batch_at, batch_count
+from recognizer.results.tables import CsvLines
 
 
 class StreamWriter:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
+
+from memory.durable import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
 
@@ -116,3 +124,99 @@ def _cell(value: object) -> object:
 
 def _contribution(piece: Mapping[str, Any]) -> float:
     return float(piece["contribution"])
+
+
+class CsvLines:
+    """Writes rows as lines of CSV to a text stream opened with ``newline=""``."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        """Write the header."""
+        self._writer = csv.writer(stream, lineterminator="\r\n")  # with "\n" it leaves a lone "\r" unquoted
+        self._writer.writerow(CSV_COLUMNS)
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows, given as plain JSON values."""
+        for row in rows:
+            self._writer.writerows(csv_record(record) for record in flatten_row(row))
+
+
+def write_csv(journal: Path, output: Path) -> None:
+    """Convert a journal to CSV, row by row.
+
+    Texts that a spreadsheet would take for a formula get a leading ``'``.
+
+    Args:
+        journal: the finished journal.
+        output: the CSV file, UTF-8, replaced when complete.
+
+    Raises:
+        OutputUnusable: the disk refuses.
+    """
+    with replacing(output) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
+        CsvLines(stream).write(read_rows(journal))
+
+
+_IMAGES_PER_ROW_GROUP = 1024
+
+
+def write_parquet(journal: Path, output: Path) -> None:
+    """Convert a journal to Parquet, a row group at a time.
+
+    Args:
+        journal: the finished journal.
+        output: the Parquet file, replaced when complete.
+
+    Raises:
+        OutputUnusable: the disk refuses.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema()
+    with replacing(output) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+        rows = read_rows(journal)
+        while images := list(itertools.islice(rows, _IMAGES_PER_ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(list(_records(images)), schema=schema))
+
+
+def _records(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        rerank = row.get("rerank")
+        text = None if rerank is None else json.dumps(rerank, ensure_ascii=False)
+        for record in flatten_row(row):
+            yield {**record, "rerank": text}
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    evidence = pa.struct(
+        [
+            ("term", pa.string()),
+            ("description", pa.string()),
+            ("region", pa.int32()),
+            ("box_xyxy", pa.list_(pa.float64())),
+            ("value", pa.float64()),
+            ("weight", pa.float64()),
+            ("contribution", pa.float64()),
+        ]
+    )
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("path_b64", pa.string()),
+            ("status", pa.string()),
+            ("rank", pa.int32()),
+            ("category", pa.string()),
+            ("group", pa.string()),
+            ("score", pa.float64()),
+            ("confidence", pa.float64()),
+            ("calibrated", pa.bool_()),
+            ("unknown", pa.bool_()),
+            ("evidence", pa.list_(evidence)),
+            ("rerank_status", pa.string()),
+            ("rerank", pa.string()),
+            ("error_code", pa.string()),
+            ("error_reason", pa.string()),
+        ]
+    )

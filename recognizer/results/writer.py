@@ -11,12 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from recognizer.results.csv_table import write_csv
 from recognizer.results.errors import ResumeRefused
-from recognizer.results.journal import Journal, open_locked
-from recognizer.results.journal_patch import JournalPatch, retry_draft_path
-from recognizer.results.journal_scan import REMEDY, count_rows
-from recognizer.results.parquet_table import write_parquet
+from recognizer.results.journal import REMEDY, Journal, count_rows, open_locked
+from recognizer.results.retry import JournalPatch, retry_draft_path
 from recognizer.results.row import Row
 from recognizer.results.run_files import OutputFormat, RunFiles, find_run_files, infer_format
 from recognizer.results.run_info import (
@@ -27,9 +24,9 @@ from recognizer.results.run_info import (
     require_same_settings,
     write_run_info,
 )
-from recognizer.results.sink import Batch, RowSink, RunCounts, batch_at, batch_count
+from recognizer.results.sink import Batch, BatchTiming, RowSink, RunCounts, TimingLog, batch_at, batch_count
 from recognizer.results.stream import StreamWriter
-from recognizer.results.timing import BatchTiming, TimingLog
+from recognizer.results.tables import write_csv, write_parquet
 
 
 def open_results(

@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rerank.backends.address import checked_address
 from rerank.backends.dialects import (
     BUSY_CODES,
     CONSTRAINED,
@@ -43,6 +42,31 @@ from rerank.mllm import Choice, ChoiceRequest, Failure, ListRequest, MllmUnavail
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
+
+
+from urllib.parse import urlsplit
+
+
+def checked_address(base_url: str) -> str:
+    """Return the address without a slash at its end.
+
+    Raises:
+        MllmUnavailable: it is none, or it carries a password or a query, which would show up in messages.
+    """
+    try:
+        parts = urlsplit(base_url)
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise MllmUnavailable(f"{base_url!r} is no address of a server; it should look like http://127.0.0.1:8000/v1")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise MllmUnavailable(
+            f"the address of {parts.hostname} must have no password, query or fragment, for it is shown in messages; "
+            "put the key into the environment"
+        )
+    return base_url.rstrip("/")
+
 
 LONGEST_CONNECT_S = 5.0
 LONGEST_BACKOFF_S = 8.0

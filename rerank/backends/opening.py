@@ -83,7 +83,7 @@ def check_name(model: str, backend: Backend = "auto") -> tuple[Backend, str]:
     if not name:
         raise MllmUnavailable(f"the model {model!r} has no name after its prefix")
     if chosen == "openai":
-        from rerank.backends.address import checked_address
+        from rerank.backends.openai_server import checked_address
 
         checked_address(name)
     elif HOST_AND_PORT.match(name):

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rerank.backends.symbols import SymbolIds, over_symbols, symbol_ids
-from rerank.backends.weights_identity import weights_identity
-from rerank.mllm import (
-    SYMBOLS,
-    Choice,
-    ChoiceRequest,
-    Failure,
-    ListRequest,
-    MllmUnavailable,
-    Reply,
-    Usage,
-)
+from rerank.backends.local import SymbolIds, over_symbols, symbol_ids, weights_identity
+from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply, Usage
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,18 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from rerank.backends.symbols import over_symbols, symbol_ids
-from rerank.backends.weights_identity import weights_identity
-from rerank.mllm import (
-    SYMBOLS,
-    Choice,
-    ChoiceRequest,
-    Failure,
-    ListRequest,
-    MllmUnavailable,
-    Reply,
-    Usage,
-)
+from rerank.backends.local import over_symbols, symbol_ids, weights_identity
+from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply, Usage
 
 
 class VllmLocal:

@@ -2,7 +2,7 @@
 
 usage: python tests/benchmarks/grounding_losses.py PICTURES CONFIG [--fold 1] [--seeds 3] [--epochs 3] [--set a.b=c]
 
-PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills, CONFIG a training config such as
+PICTURES is the folder that `bash training/starter/fetch_pictures.sh PICTURES` fills, CONFIG a training config such as
 `configs/train/starter.yaml`. Each figure is the mean over the seeds with the smallest and largest value; the figures
 are those of `zero_shot.py`, of the whole image where regions take no part, with regions elsewhere.
 """
@@ -19,10 +19,10 @@ from zero_shot import SCENES, WAYS, Measured, image_sets, load, measure_clutter,
 
 from recognizer.console import note, table
 from recognizer.yaml_settings import load_yaml_settings
+from tests.benchmarks.clutter import compose
 from training.config import TrainConfig
-from training.pictures import backgrounds, fold, stamps
-from training.scenes import compose
-from training.train import train
+from training.run import train
+from training.starter.pictures import backgrounds, fold, stamps
 
 SETS = ("stamps", "emoji, noto", "gcompris", "demo")
 OFF = ["loss.weights.box_l1=0", "loss.weights.box_giou=0", "loss.weights.region_description=0"]

@@ -3,7 +3,7 @@
 usage: python tests/benchmarks/reranking.py [PICTURES] [--images 60]
 
 First the same images are asked about by constrained choice and by a written list, side by side. Then, with PICTURES
-(the folder that `bash training/fetch_pictures.sh PICTURES` fills), retrieval by the starter encoder and pictures that
+(the folder that `training/starter/fetch_pictures.sh` fills), retrieval by the starter encoder and pictures that
 the tiny model knows, changed versions of the ten photographs it was trained on, mixed with ones that it does not:
 stamps whose names are ImageNet classes, of which retrieval is often sure. `calibrate` fits the margin and the weight on
 one half; the table is about the other half. Last, `rerank_server.py`: throughput over a slow server, and 200 faults.
@@ -29,17 +29,17 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from memory import Memory, read_labels
 from recognizer import Encoder, Recognizer
 from recognizer.building import build_memory
-from recognizer.calibration.asking import fit_reranking
 from recognizer.calibration.calibrate import calibrate
+from recognizer.calibration.rerank import fit_reranking
 from recognizer.console import note, table
-from recognizer.labelled import read_labelled
+from recognizer.evaluation.labelled import read_labelled
 from recognizer.settings import load_settings
 from rerank.backends.transformers_local import TransformersLocal
 from rerank.base import ANSWERED
 from rerank.reranker import MllmReranker
 from tests.rerank.seeing import answers, make_cases, right_share
 from tests.rerank.tiny_mllm.pictures import FILES, MODEL, PHOTOS, augmented
-from training.pictures import on_white, stamps
+from training.starter.pictures import on_white, stamps
 
 VERSIONS_KNOWN, VERSIONS_UNKNOWN = 8, 2
 

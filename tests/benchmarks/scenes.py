@@ -2,7 +2,7 @@
 
 usage: python tests/benchmarks/scenes.py PICTURES [--count 600] [--sets stamps qabcs]
 
-PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills. One process, figures per second of its CPU
+PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. One process, figures per second of its CPU
 time, so that what else the machine does is left out. The first figure includes reading each cut-out for the first time.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from recognizer.console import table
-from training.augment import AugmentSettings
-from training.data import DataSettings, Loader
-from training.scene_shards import SETS, load_pictures, make_composer, scene_samples
-from training.shards import Shards, write_shards
+from training.data.augment import AugmentSettings
+from training.data.loader import DataSettings, Loader
+from training.data.shards import Shards, write_shards
+from training.starter.scene_shards import SETS, load_pictures, make_composer, scene_samples
 
 
 def main() -> None:

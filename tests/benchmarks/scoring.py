@@ -16,7 +16,7 @@ import tracemalloc
 import numpy as np
 
 from memory import Category, MemoryVectors
-from memory.hot_index import build_hnsw
+from memory.search import build_hnsw
 from recognizer.console import table
 from recognizer.encoder import ImageFeatures
 from recognizer.retrieval import ApproximateRetriever, ExactRetriever, Retrieved, Retriever

@@ -2,7 +2,7 @@
 
 usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--encoders conse grounded] [--set score.name=0.3]
 
-PICTURES is the folder that `bash training/fetch_pictures.sh PICTURES` fills. Encoders are `conse` and `grounded` (the
+PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. Encoders are `conse` and `grounded` (the
 starter before and after training) or files that training wrote. Sets, by names alone:
 
 - stamps: photographic cut-outs of the fold's names on white, once more without the names that share their head word
@@ -37,13 +37,13 @@ from recognizer.console import note, table
 from recognizer.demo import DATA
 from recognizer.encoder import ImageFeatures
 from recognizer.encoder.boxes import pairwise_iou
-from recognizer.metrics import truth_ranks
+from recognizer.evaluation.metrics import truth_ranks
 from recognizer.score import Scorer
 from recognizer.settings import load_settings
-from training.emoji import STYLES, emoji
-from training.gcompris import gcompris
-from training.pictures import Picture, backgrounds, fold, on_white, stamps
-from training.scenes import Scene, compose
+from tests.benchmarks.clutter import Scene, compose
+from tests.benchmarks.gcompris import gcompris
+from training.starter.emoji import STYLES, emoji
+from training.starter.pictures import Picture, backgrounds, fold, on_white, stamps
 
 BATCH = 32
 SCENES = 200

@@ -3,7 +3,7 @@ import pytest
 
 from memory import Category, Memory
 from memory.journal import JOURNAL_NAME, VectorJournal
-from memory.keys import text_keys
+from memory.plan import text_keys
 from tests.memory.conftest import TEMPLATES
 from tests.memory.fake_encoder import FakeEncoder
 

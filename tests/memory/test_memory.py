@@ -20,8 +20,8 @@ from memory import (
     UnknownCategory,
     read_labels,
 )
-from memory.keys import text_keys
-from memory.lock import WriterLock
+from memory.durable import WriterLock
+from memory.plan import text_keys
 from tests.memory.conftest import TEMPLATES
 from tests.memory.fake_encoder import FakeEncoder
 
@@ -314,7 +314,7 @@ def test_info_says_what_there_is(categories, directory, encoder):
 def test_a_second_writer_is_told_who_writes(categories, directory, encoder, monkeypatch):
     build(categories, directory, encoder)
     memory = Memory.open(directory)
-    monkeypatch.setattr("memory.lock._POLL_SECONDS", 0.001)
+    monkeypatch.setattr("memory.durable._POLL_SECONDS", 0.001)
     with WriterLock(directory):
         import os
 

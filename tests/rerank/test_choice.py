@@ -5,16 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.choice import (
-    combine_rotations,
-    finalists,
-    fuse,
-    groups,
-    join_rounds,
-    normalised,
-    rotated,
-    rotation_starts,
-)
+from rerank.choice import combine_rotations, finalists, fuse, groups, join_rounds, normalised, rotated, rotation_starts
 from rerank.mllm import Choice
 from tests.rerank.scripted import choice
 

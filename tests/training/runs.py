@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from recognizer.encoder.encoder import load_parts, make_spec
 from training.config import TrainConfig
-from training.data import Loader
+from training.data.loader import Loader
+from training.data.open import open_sources
 from training.engine import Engine
 from training.model import GroundedModel
-from training.sources import open_sources
 
 SIZE = 32
 CPU = torch.device("cpu")

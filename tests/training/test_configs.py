@@ -6,7 +6,7 @@ from recognizer.encoder import Encoder
 from recognizer.yaml_settings import load_yaml_settings
 from tests.training.runs import SIZE, write_data
 from training.config import TrainConfig
-from training.train import train_from_file
+from training.run import train_from_file
 
 FOLDER = Path(__file__).parents[2] / "configs" / "train"
 CONFIGS = sorted(FOLDER.rglob("*.yaml"))

@@ -8,11 +8,9 @@ from torch import distributed, multiprocessing
 
 from tests.training.runs import CPU, first_batch, gradients, largest_difference, make_config, make_loader, make_model
 from training.checkpoint import Checkpoints
-from training.ema import Ema
-from training.engine import Engine
+from training.engine import Ema, Engine, learning_rate, make_optimizer
 from training.errors import TrainingError
-from training.optimizer import learning_rate, make_optimizer
-from training.train import train
+from training.run import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = ["infonce", "sigmoid"]

@@ -7,8 +7,8 @@ from PIL import Image
 from torch import nn
 
 from recognizer.encoder import Encoder
-from recognizer.encoder.grounded import GroundedFile
-from recognizer.encoder.starter import GROUNDED_FILE
+from recognizer.encoder.starter.starter import GROUNDED_FILE
+from recognizer.encoder.trained_file import GroundedFile
 from tests.training.runs import CPU, SIZE, first_batch, make_config, make_loader, make_model, write_model
 from training.engine import Engine
 from training.errors import TrainingError

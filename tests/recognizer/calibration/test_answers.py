@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from recognizer.calibration.answers import answer
-from recognizer.calibration.terms import UNKNOWN
+from recognizer.calibration.terms import UNKNOWN, answer
 from recognizer.score import log_normaliser
 from tests.recognizer.calibration.tables import make_table
 

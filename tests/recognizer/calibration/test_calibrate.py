@@ -15,15 +15,15 @@ from memory import Category, Memory
 from recognizer import Recognizer
 from recognizer.building import build_memory
 from recognizer.calibration import calibrate as calibrate_module
-from recognizer.calibration.calibrate import calibrate, write
-from recognizer.calibration.report import print_lines
+from recognizer.calibration.calibrate import calibrate
+from recognizer.calibration.report import print_lines, write
 from recognizer.calibration.rerank import MarginFit, RerankFit, RerankOutcome
 from recognizer.calibration.sample import Sample, measure_sample
-from recognizer.calibration.settings_file import SETTINGS_FILE, read_calibration
 from recognizer.calibration.terms import TERMS, UNKNOWN
 from recognizer.errors import RecognizerError
+from recognizer.evaluation.labelled import LabelledImages, read_labelled
 from recognizer.images import ImageItem
-from recognizer.labelled import LabelledImages, read_labelled
+from recognizer.memory_settings import SETTINGS_FILE, read_calibration
 from recognizer.settings import load_settings
 from recognizer.yaml_settings import SettingsError
 from tests.recognizer.calibration.tables import drawn_table
@@ -162,7 +162,7 @@ def test_file_of_another_shape_is_refused(memory_copy, tmp_path, text, said):
 
 def test_reading_the_file_loads_no_scipy_and_no_matplotlib():
     code = (
-        "import sys, recognizer.calibration.settings_file as s; "
+        "import sys, recognizer.memory_settings; "
         "sys.exit(any(name in sys.modules for name in ('scipy.optimize', 'matplotlib', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

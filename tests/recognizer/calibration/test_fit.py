@@ -2,17 +2,8 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
 
-from recognizer.calibration.answers import answer
-from recognizer.calibration.fit import (
-    FEWEST,
-    PULL,
-    SCALE_PULL,
-    LogitProblem,
-    fit_score,
-    fit_slopes,
-    fit_temperature,
-)
-from recognizer.calibration.terms import TERMS, UNKNOWN
+from recognizer.calibration.fit import FEWEST, PULL, SCALE_PULL, LogitProblem, fit_score, fit_slopes, fit_temperature
+from recognizer.calibration.terms import TERMS, UNKNOWN, answer
 from recognizer.errors import RecognizerError
 from tests.recognizer.calibration.tables import drawn_table, make_table
 

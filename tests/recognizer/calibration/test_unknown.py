@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recognizer.calibration.unknown import apply_threshold, fit_threshold, halfway
+from recognizer.calibration.fit import apply_threshold, fit_threshold, halfway
 
 images = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
 

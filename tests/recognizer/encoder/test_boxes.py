@@ -5,14 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
-from recognizer.encoder.boxes import (
-    at_least_float32,
-    cxcywh_to_xyxy,
-    giou,
-    pairwise_giou,
-    pairwise_iou,
-    vote_boxes,
-)
+from recognizer.encoder.boxes import at_least_float32, cxcywh_to_xyxy, giou, pairwise_giou, pairwise_iou, vote_boxes
 from tests.reference import giou_of_two, iou_of_two, voted_boxes
 
 numbers = st.floats(-4, 4, width=32)

@@ -12,9 +12,8 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from recognizer.encoder.boxes import cxcywh_to_xyxy
-from recognizer.encoder.decoder import DecoderInput, DecoderSettings, GroundingDecoder
+from recognizer.encoder.decoder import DecoderInput, DecoderSettings, GroundingDecoder, Residual, ResidualSettings
 from recognizer.encoder.decoder_layer import DecoderLayer, grid_centres, sine_positions
-from recognizer.encoder.residual import Residual, ResidualSettings
 from recognizer.encoder.windows import WindowSettings, window_boxes, window_cells
 
 GRID = (4, 5)

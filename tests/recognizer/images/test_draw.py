@@ -3,8 +3,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from recognizer.images import draw_evidence
-from recognizer.images.caption import lay_out_caption, place_plate
-from recognizer.images.draw import PALETTE_RGB
+from recognizer.images.draw import PALETTE_RGB, lay_out_caption, place_plate
 
 
 def has_colour(image, colour):

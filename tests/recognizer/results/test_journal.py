@@ -4,7 +4,7 @@ import pytest
 
 from recognizer.results import OutputUnusable, ResumeRefused, encode_row
 from recognizer.results.journal import Journal
-from recognizer.results.journal_patch import JournalPatch
+from recognizer.results.retry import JournalPatch
 
 COUNT, SIZE = 11, 4
 KEYS = [f"{number:03d}.jpg" for number in range(COUNT)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from memory.errors import WriteFailed
 from recognizer.results import OutputUnusable, ResumeRefused, read_run_info
 from recognizer.results.run_files import find_run_files, infer_format
 from recognizer.results.run_info import RunInfo, finish_run_info, mask_secrets, require_same_settings, write_run_info
@@ -82,7 +83,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, info, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", refuse)
-    with pytest.raises(OutputUnusable, match="No space left"):
+    with pytest.raises(WriteFailed, match="No space left"):
         write_run_info(tmp_path / "run.json", replace(info, count=99))
     assert (tmp_path / "run.json").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1

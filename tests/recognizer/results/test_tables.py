@@ -8,10 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recognizer.results import encode_row
-from recognizer.results.csv_table import CsvLines, write_csv
-from recognizer.results.parquet_table import write_parquet
 from recognizer.results.row import ErrorRow
-from recognizer.results.tables import CSV_COLUMNS, neutralise
+from recognizer.results.tables import CSV_COLUMNS, CsvLines, neutralise, write_csv, write_parquet
 
 
 def journal_of(path, rows):

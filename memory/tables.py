@@ -1,0 +1,245 @@
+"""Rows of the tables: their schema, how they are written and how they become arrays again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from memory.category import Category, Description
+from memory.manifest import TableRecord
+from memory.plan import KEY_BYTES, Keys, Plan, TextGroups, keys_from_bytes
+from memory.store import BATCH_ROWS, TableStore
+from memory.vectors import ExemplarSet, Matrix, MemoryVectors
+
+TABLES = ("categories", "descriptions", "exemplars")
+VECTOR_COLUMNS = {
+    "categories": (("key", "vector"),),
+    "descriptions": (("grounded_key", "grounded"), ("bare_key", "bare")),
+}
+"""Columns of keys and vectors of each table whose vectors come from texts."""
+
+VectorsOf = Callable[[TextGroups, slice], Matrix]
+"""Gives the (n, D) unit rows for a slice of text groups."""
+
+
+def schema(table: str, dim: int) -> pa.Schema:
+    """Return the schema of a table with vectors of dimension ``dim``."""
+    key, vector, text = pa.binary(KEY_BYTES), pa.list_(pa.float32(), dim), pa.large_string()
+    columns = {
+        "categories": [
+            ("id", pa.string()),
+            ("name", text),
+            ("group", text),
+            ("metadata", text),
+            ("key", key),
+            ("vector", vector),
+        ],
+        "descriptions": [
+            ("id", pa.string()),
+            ("category_id", pa.string()),
+            ("text", text),
+            ("kind", pa.string()),
+            ("source", text),
+            ("grounded_key", key),
+            ("grounded", vector),
+            ("bare_key", key),
+            ("bare", vector),
+        ],
+        "exemplars": [
+            ("id", pa.string()),
+            ("category_id", pa.string()),
+            ("reference", text),
+            ("sha256", pa.string()),
+            ("vector", vector),
+        ],
+    }
+    return pa.schema(columns[table])
+
+
+def category_batches(plan: Plan, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the table ``categories``."""
+    for part in _slices(len(plan.categories)):
+        categories = plan.categories[part]
+        columns = [
+            [category.id for category in categories],
+            [category.name for category in categories],
+            [category.group for category in categories],
+            [json.dumps(dict(category.metadata), sort_keys=True, ensure_ascii=False) for category in categories],
+            _key_column(plan.names.keys[part]),
+            _vector_column(vectors_of(plan.names, part)),
+        ]
+        yield _batch(columns, schema("categories", dim))
+
+
+def description_batches(plan: Plan, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the table ``descriptions``."""
+    rows = [
+        (category.id, number, description)
+        for category in plan.categories
+        for number, description in enumerate(category.descriptions)
+    ]
+    for part in _slices(len(rows)):
+        columns = [
+            [_row_id(category_id, number) for category_id, number, _ in rows[part]],
+            [category_id for category_id, _, _ in rows[part]],
+            [description.text for _, _, description in rows[part]],
+            [description.kind for _, _, description in rows[part]],
+            [description.source for _, _, description in rows[part]],
+            _key_column(plan.grounded.keys[part]),
+            _vector_column(vectors_of(plan.grounded, part)),
+            _key_column(plan.bare.keys[part]),
+            _vector_column(vectors_of(plan.bare, part)),
+        ]
+        yield _batch(columns, schema("descriptions", dim))
+
+
+def exemplar_batches(exemplars: ExemplarSet, present: Mapping[str, int], dim: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the table ``exemplars``, numbered after those that each category has already.
+
+    Bytes of a path that are not UTF-8 are kept in escaped form.
+    """
+    counts = dict(present)
+    ids = []
+    for category_id in exemplars.category_ids:
+        number = counts.get(category_id, 0)
+        counts[category_id] = number + 1
+        ids.append(_row_id(category_id, number))
+    for part in _slices(len(ids)):
+        columns = [
+            ids[part],
+            list(exemplars.category_ids[part]),
+            [text.encode("utf-8", "backslashreplace").decode() for text in exemplars.references[part]],
+            list(exemplars.hashes[part]),
+            _vector_column(exemplars.vectors[part]),
+        ]
+        yield _batch(columns, schema("exemplars", dim))
+
+
+def keys_and_vectors(
+    store: TableStore, table: str, record: TableRecord, columns: tuple[str, str]
+) -> Iterator[tuple[Keys, Matrix]]:
+    """Yield the (n) keys and (n, D) vectors of a version of a table, batch by batch, in stored order."""
+    for batch in store.scan(table, record, columns):
+        yield _keys(batch.column(columns[0])), _matrix(batch.column(columns[1]))
+
+
+def owner_ids(store: TableStore, table: str, record: TableRecord) -> set[str]:
+    """Return the category ids that the rows of ``descriptions`` or ``exemplars`` belong to."""
+    batches = store.scan(table, record, ("category_id",))
+    return {owner for batch in batches for owner in batch.column("category_id").to_pylist()}
+
+
+def load_vectors(store: TableStore, tables: Mapping[str, TableRecord], dim: int) -> MemoryVectors:
+    """Read the tables into arrays, sorted by category id and position."""
+    categories = _read(store, tables, "categories", ("id", "name", "group", "metadata"), ("vector",), dim)
+    descriptions = _read(
+        store, tables, "descriptions", ("id", "category_id", "text", "kind", "source"), ("grounded", "bare"), dim
+    )
+    exemplars = _read(store, tables, "exemplars", ("id", "category_id", "reference", "sha256"), ("vector",), dim)
+    ids = categories["id"]
+    offsets = _offsets(ids, descriptions["category_id"])
+    exemplar_offsets = _offsets(ids, exemplars["category_id"])
+    texts = [
+        Description(*fields)
+        for fields in zip(descriptions["text"], descriptions["kind"], descriptions["source"], strict=True)
+    ]
+    return MemoryVectors(
+        categories=[
+            Category(
+                categories["name"][c],
+                categories["group"][c],
+                tuple(texts[offsets[c] : offsets[c + 1]]),
+                json.loads(categories["metadata"][c]),
+                tuple(exemplars["reference"][exemplar_offsets[c] : exemplar_offsets[c + 1]]),
+            )
+            for c in range(len(ids))
+        ],
+        names=categories["vector"],
+        offsets=offsets,
+        grounded=descriptions["grounded"],
+        bare=descriptions["bare"],
+        descriptions=descriptions["text"],
+        exemplar_offsets=exemplar_offsets,
+        exemplars=exemplars["vector"],
+        exemplar_hashes=exemplars["sha256"],
+        exemplar_references=exemplars["reference"],
+    )
+
+
+def _read(
+    store: TableStore,
+    tables: Mapping[str, TableRecord],
+    table: str,
+    text_columns: Sequence[str],
+    vector_columns: Sequence[str],
+    dim: int,
+) -> dict[str, Any]:
+    """Return columns sorted by id: texts as lists, vectors as read-only (rows, dim) float32."""
+    record = tables.get(table)
+    rows = record.rows if record is not None else 0
+    texts: dict[str, list[str]] = {column: [] for column in text_columns}
+    vectors = {column: np.empty((rows, dim), np.float32) for column in vector_columns}
+    if record is not None:
+        start = 0
+        for batch in store.scan(table, record, (*text_columns, *vector_columns)):
+            for column in text_columns:
+                texts[column] += batch.column(column).to_pylist()
+            for column in vector_columns:
+                vectors[column][start : start + batch.num_rows] = _matrix(batch.column(column))
+            start += batch.num_rows
+    order = sorted(range(rows), key=texts["id"].__getitem__)
+    if order != list(range(rows)):
+        texts = {column: [values[i] for i in order] for column, values in texts.items()}
+        vectors = {column: matrix[order] for column, matrix in vectors.items()}
+    for matrix in vectors.values():
+        matrix.setflags(write=False)
+    return {**texts, **vectors}
+
+
+def _offsets(ids: Sequence[str], owners: Sequence[str]) -> NDArray[np.int64]:
+    """Return (C + 1) int64 where the rows of each of C sorted ids begin among sorted owners."""
+    if not owners:
+        return np.zeros(len(ids) + 1, np.int64)
+    starts = np.searchsorted(np.array(owners), np.array([*ids, "~"]), side="left")
+    return starts.astype(np.int64)
+
+
+def _row_id(category_id: str, number: int) -> str:
+    return f"{category_id}-{number:08d}"
+
+
+def _slices(rows: int) -> Iterator[slice]:
+    for start in range(0, rows, BATCH_ROWS):
+        yield slice(start, min(start + BATCH_ROWS, rows))
+
+
+def _batch(columns: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _vector_column(vectors: Matrix) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), vectors.shape[1])
+
+
+def _key_column(keys: Keys) -> pa.Array:
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), len(keys), [None, pa.py_buffer(keys.tobytes())])
+
+
+def _matrix(column: pa.Array) -> Matrix:
+    dim = column.type.list_size
+    matrix: Matrix = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    return matrix
+
+
+def _keys(column: pa.Array) -> Keys:
+    start = column.offset * KEY_BYTES
+    return keys_from_bytes(memoryview(column.buffers()[1])[start : start + len(column) * KEY_BYTES])

@@ -1,0 +1,67 @@
+"""Which device and which number format to compute with."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import nn
+
+from recognizer.encoder.errors import EncoderError
+
+Precision = Literal["fp32", "bf16"]
+_MAX_CONVOLUTIONS_OF_A_TRANSFORMER = 4  # patch embedding, at most a small stem
+
+
+def choose_device(device: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, ... into a device; `auto` takes a GPU where there is one.
+
+    Raises:
+        EncoderError: If the device does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise EncoderError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise EncoderError(f"device {device!r} does not exist here: {torch.cuda.device_count()} CUDA devices found")
+    return chosen
+
+
+def choose_precision(precision: str, device: torch.device) -> Precision:
+    """Turn `auto`, `fp32` or `bf16` into a precision.
+
+    `auto` is bf16 where the hardware multiplies bf16 natively (CPUs with AVX512-BF16 or AMX, GPUs from Ampere
+    on) and fp32 elsewhere. bf16 asked for by name is taken at its word, even where it is emulated and slow.
+
+    Raises:
+        EncoderError: If the name is unknown.
+    """
+    if precision != "auto":
+        if precision not in get_args(Precision):
+            raise EncoderError(f"precision {precision!r} is unknown; use auto, fp32 or bf16")
+        return cast(Precision, precision)
+    return "bf16" if _multiplies_bf16(device) else "fp32"
+
+
+def is_convolutional(module: nn.Module) -> bool:
+    """Whether a tower is a convolutional network, which computes bf16 under autocast and in channels-last order."""
+    convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())
+    return convolutions > _MAX_CONVOLUTIONS_OF_A_TRANSFORMER
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        abilities = torch.cpu.get_capabilities()
+        return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+    return False
+
+
+def autocast(device: torch.device, *, enabled: bool) -> AbstractContextManager[Any]:
+    """bf16 autocast on `device`, or nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()

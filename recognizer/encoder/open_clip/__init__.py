@@ -1,0 +1,1 @@
+"""Towers made of any open_clip model, without changes to the model."""

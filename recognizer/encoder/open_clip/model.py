@@ -1,0 +1,203 @@
+"""Any model that open_clip builds, from a tag, a file, a folder or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from recognizer.encoder.device import Precision, is_convolutional
+from recognizer.encoder.errors import EncoderError, EncoderUnavailable
+from recognizer.encoder.open_clip.image import PlainTower, ResNetTower, ViTTower
+from recognizer.encoder.open_clip.text import build_text_tower, describe_tokenizer
+from recognizer.encoder.open_clip.timm_image import TimmTower
+from recognizer.encoder.preprocessing import Geometry, Preprocessing
+from recognizer.encoder.towers import EncoderParts, ImageTower, Network, Tokenizer
+from recognizer.encoder.trained_file import fingerprint
+from recognizer.encoder.windows import WindowSettings
+
+RANDOM = "random"
+TEMPLATES = ("a photo of a {}.",)
+_SCHEMAS = ("hf-hub:", "local-dir:")
+_GEOMETRY: dict[str, Geometry] = {"squash": "squash", "shortest": "crop", "longest": "letterbox"}
+
+
+def load_open_clip(
+    model: str, pretrained: str | None, *, windows: WindowSettings, device: torch.device, precision: Precision
+) -> EncoderParts:
+    """Make an encoder from an open_clip model.
+
+    Args:
+        model: A name of `open_clip.list_models()`, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
+        pretrained: A tag or a checkpoint file for a model given by name, or `random` for the same random
+            weights every time; None for the other two, which bring their weights.
+        windows: The regions.
+        device: Where to compute.
+        precision: What to compute in.
+
+    Raises:
+        EncoderError: If the names do not fit together; the message lists what would.
+        EncoderUnavailable: If a file is missing and cannot be fetched.
+    """
+    pretrained = _resolve(model, pretrained)
+    network = _build(model, pretrained)
+    tokenizer = _build_tokenizer(model)
+    preprocessing = _preprocessing(network)
+    dim = _joint_dim(network)
+    hexdigest = fingerprint(
+        {
+            "architecture": _architecture(model, network),
+            "tokenizer": describe_tokenizer(tokenizer),
+            "preprocessing": preprocessing.to_json(),
+        },
+        network.state_dict(),
+    )
+    _place(network, device, precision)
+    return EncoderParts(
+        name=model if pretrained is None else f"{model}/{Path(pretrained).name}",
+        fingerprint=hexdigest,
+        spec={"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows.to_json()},
+        image_tower=_image_tower(network, preprocessing, dim, precision),
+        text_tower=build_text_tower(network, tokenizer, dim),
+        templates=TEMPLATES,
+        windows=windows,
+        temperature=1 / network.logit_scale.exp().item(),
+    )
+
+
+def _resolve(model: str, pretrained: str | None) -> str | None:
+    """Check model and weights against what there is; a file becomes an absolute path."""
+    import open_clip
+
+    if model.startswith(_SCHEMAS):
+        if pretrained is not None:
+            raise EncoderError(f"{model} brings its own weights; leave pretrained out (it is {pretrained!r})")
+        return None
+    if open_clip.get_model_config(model.replace("/", "-")) is None:
+        raise EncoderError(
+            f"open_clip has no model {model!r}; use 'starter', a name of open_clip.list_models() such as 'ViT-B-32', "
+            f"'hf-hub:OWNER/NAME' or 'local-dir:FOLDER'"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    possible = f"one of its tags ({', '.join(tags) or 'none'}), a checkpoint file or {RANDOM!r}"
+    if pretrained is None:
+        raise EncoderError(f"{model} needs weights: pretrained must be {possible}")
+    if pretrained == RANDOM or open_clip.get_pretrained_cfg(model, pretrained):
+        return pretrained
+    if Path(pretrained).is_file():
+        return str(Path(pretrained).resolve())
+    raise EncoderUnavailable(f"{pretrained!r} is no weights of {model}: there is no such file; use {possible}")
+
+
+def _build(model: str, pretrained: str | None) -> Network:
+    import open_clip
+
+    tag = open_clip.get_pretrained_cfg(model, pretrained) if pretrained else {}
+    options: dict[str, Any] = {"pretrained": pretrained, "require_pretrained": True}
+    if pretrained == RANDOM:
+        options = {"pretrained_text": False}
+    elif tag.get("quick_gelu"):
+        options["force_quick_gelu"] = True
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = open_clip.create_model(model, **options)
+    except (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise EncoderUnavailable(_missing(model, pretrained, error)) from error
+    return network.eval()
+
+
+def _build_tokenizer(model: str) -> Tokenizer:
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(model)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise EncoderUnavailable(_missing(model, "its tokenizer", error)) from error
+
+
+def _missing(model: str, what: str | None, error: Exception) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    if what is not None and Path(what).is_file():
+        return f"{what} could not be read as a checkpoint of {model}: {reason}"
+    wanted = model if what is None else f"{model} ({what})"
+    return (
+        f"the files of {wanted} are not on this machine and could not be fetched: {reason}; on a machine with a "
+        f"connection load the model once and copy its cache folder (HF_HOME) here, or save it there with "
+        f"open_clip.push_to_hf_hub.save_for_hf and give it here as 'local-dir:FOLDER'"
+    )
+
+
+def _architecture(model: str, network: Network) -> dict[str, Any]:
+    import open_clip
+
+    config: dict[str, Any] = open_clip.get_model_config(model.replace("/", "-") if ":" not in model else model)
+    activations = sorted({type(part).__name__ for part in network.modules() if "gelu" in type(part).__name__.lower()})
+    return {"config": config, "activations": activations}
+
+
+def _preprocessing(network: Network) -> Preprocessing:
+    import open_clip
+
+    config = open_clip.get_model_preprocess_cfg(network)
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    mean, std = (value if isinstance(value, list | tuple) else [value] * 3 for value in (config["mean"], config["std"]))
+    return Preprocessing(
+        size_hw=(int(height), int(width)),
+        geometry=_GEOMETRY[config["resize_mode"]],
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+        fill=int(config["fill_color"]),
+    )
+
+
+def _joint_dim(network: Network) -> int:
+    with torch.inference_mode():
+        return int(network.encode_text(torch.zeros(1, int(network.context_length), dtype=torch.int64)).shape[-1])
+
+
+def _place(network: Network, device: torch.device, precision: Precision) -> None:
+    """Move to the device; in bf16, cast the weights of transformers and leave those of convolutions to autocast."""
+    network.to(device)
+    if precision == "bf16":
+        convolutional = {id(part) for part in network.visual.modules()} if is_convolutional(network.visual) else set()
+        for part in network.modules():
+            if id(part) not in convolutional:
+                _cast_own_tensors(part)
+
+
+def _cast_own_tensors(module: nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        parameter.data = parameter.data.to(torch.bfloat16)
+    for buffer in module.buffers(recurse=False):
+        if buffer.is_floating_point():
+            buffer.data = buffer.data.to(torch.bfloat16)
+
+
+def _image_tower(network: Network, preprocessing: Preprocessing, dim: int, precision: Precision) -> ImageTower:
+    """The tower that gives the best regions `network.visual` allows."""
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.timm_model import TimmModel
+    from open_clip.transformer import VisionTransformer
+
+    visual = network.visual
+    autocast = precision == "bf16" and is_convolutional(visual)
+    if isinstance(visual, VisionTransformer) and _has_dense_tokens(visual):
+        return ViTTower(visual, preprocessing)
+    if isinstance(visual, ModifiedResNet):
+        return ResNetTower(visual, preprocessing, bf16=autocast)
+    if isinstance(visual, TimmModel):
+        try:
+            return TimmTower(visual, preprocessing, dim=dim, bf16=autocast)
+        except ValueError:  # a head that takes no windows: crops of the image serve as regions
+            return PlainTower(network, preprocessing, dim=dim, bf16=autocast)
+    return PlainTower(network, preprocessing, dim=dim, bf16=autocast)
+
+
+def _has_dense_tokens(visual: Network) -> bool:
+    return len(visual.transformer.resblocks) >= 2 and getattr(visual, "attn_pool_contrastive", None) is None

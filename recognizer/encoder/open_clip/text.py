@@ -1,0 +1,150 @@
+"""The text towers of open_clip models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recognizer.encoder.towers import Network, Tokenizer
+
+_PROBES = ("a photo of a CAT.", "Größe, ½ & 3,5 mm", "the  quick\tbrown_fox's tail", "word " * 300)
+
+
+class CausalTextTower:
+    """A CLIP text transformer, with the context cut to each batch's own length.
+
+    Under a causal mask no token sees what follows it, and the text's vector is read at its end token, so
+    leaving out the padding behind it changes nothing. open_clip's `encode_text` insists on the full context;
+    here `positional_embedding` and `attn_mask` are sliced to the batch.
+    """
+
+    pad_id = 0
+
+    def __init__(self, model: Network, tokenizer: Tokenizer) -> None:
+        """Take the text half of `model`, an open_clip `CLIP` or the `TextTransformer` of a `CustomTextCLIP`."""
+        self._model = model
+        self._tokenizer = tokenizer
+        self._pool_type = model.text_pool_type if hasattr(model, "text_pool_type") else model.pool_type
+        self._eos_id = model.text_eos_id if hasattr(model, "text_eos_id") else model.eos_id
+        self.context_length = int(self._model.positional_embedding.shape[0])
+        self.network: nn.Module = text_half(model)
+        self.dim = _text_dim(self._model)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text up to its end token."""
+        if not texts:
+            return []
+        tokens = self._tokenizer(list(texts), context_length=self.context_length)
+        return [row[: end + 1] for row, end in zip(tokens.tolist(), self._end(tokens).tolist(), strict=True)]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut to the context."""
+        return count_tokens(self._tokenizer, texts)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, L) token ids to (N, D) vectors."""
+        model, length = self._model, tokens.shape[1]
+        dtype = model.transformer.get_cast_dtype()
+        x = model.token_embedding(tokens).to(dtype) + model.positional_embedding[:length].to(dtype)
+        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+        x = model.ln_final(x[torch.arange(len(x), device=x.device), self._end(tokens)])
+        projection = model.text_projection
+        if isinstance(projection, nn.Linear):
+            x = projection(x)
+        elif projection is not None:
+            x = x @ projection
+        encoded: Tensor = x.float()
+        return encoded
+
+    def _end(self, tokens: Tensor) -> Tensor:
+        """Position of each row's end token, as open_clip's pooling finds it."""
+        marked = (tokens == self._eos_id).int() if self._pool_type == "eos" else tokens
+        return marked.argmax(dim=-1)
+
+
+class FullContextTextTower:
+    """Any other open_clip text tower, at the full context length its model was trained with.
+
+    SigLIP, MobileCLIP and CoCa attend to the padding, so cutting it would change the vector.
+    """
+
+    def __init__(self, model: Network, tokenizer: Tokenizer, dim: int) -> None:
+        """Take an open_clip model with `encode_text`, its tokenizer and the dimensions of its joint space."""
+        self._model = model
+        self._tokenizer = tokenizer
+        self.context_length = int(tokenizer.context_length)
+        self.network: nn.Module = text_half(model)
+        self.pad_id = 0
+        self.dim = dim
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, padded to the full context by the model's own tokenizer."""
+        if not texts:
+            return []
+        return [list(row) for row in self._tokenizer(list(texts)).tolist()]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut to the context."""
+        return count_tokens(self._tokenizer, texts)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, context) token ids to (N, D) vectors."""
+        encoded: Tensor = self._model.encode_text(tokens)
+        return encoded.float()
+
+
+class TextHalf(nn.Module):
+    """The text weights of a CLIP, which holds those of both towers."""
+
+    def __init__(self, model: Network) -> None:
+        """Share the weights of `model`."""
+        super().__init__()
+        for name in ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection"):
+            setattr(self, name, getattr(model, name))
+
+
+def text_half(model: Network) -> nn.Module:
+    """What of an open_clip model, or of its text transformer, encodes texts."""
+    half: nn.Module = model.text if hasattr(model, "text") else TextHalf(model) if hasattr(model, "visual") else model
+    return half
+
+
+def build_text_tower(model: Network, tokenizer: Tokenizer, dim: int) -> CausalTextTower | FullContextTextTower:
+    """Choose the tower that is exact for `model`: cut the context where it is causal, keep it elsewhere."""
+    text = model if hasattr(model, "token_embedding") else getattr(model, "text", None)
+    causal = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
+    pool_type = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
+    if causal and pool_type in ("argmax", "eos") and hasattr(tokenizer, "encode"):
+        return CausalTextTower(text, tokenizer)
+    return FullContextTextTower(model, tokenizer, dim)
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text under an open_clip tokenizer, special tokens included, nothing cut."""
+    if hasattr(tokenizer, "encode"):
+        return [len(tokenizer.encode(text)) + 2 for text in texts]
+    clean = getattr(tokenizer, "clean_fn", str)
+    return [len(tokenizer.tokenizer(clean(text), truncation=False, verbose=False).input_ids) for text in texts]
+
+
+def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What tells one open_clip tokenizer from another: its vocabulary and how it treats some awkward texts."""
+    vocabulary = tokenizer.encoder if hasattr(tokenizer, "encoder") else tokenizer.tokenizer.get_vocab()
+    return {
+        "kind": type(tokenizer).__name__,
+        "context_length": tokenizer.context_length,
+        "vocabulary": hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode()).hexdigest(),
+        "probes": tokenizer(list(_PROBES)).tolist(),
+    }
+
+
+def _text_dim(model: Network) -> int:
+    projection = model.text_projection
+    if projection is None:
+        return int(model.ln_final.weight.shape[0])
+    return int(projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1])

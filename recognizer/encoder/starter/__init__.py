@@ -1,0 +1,1 @@
+"""Everything that exists for the starter encoder alone: its towers, its class space, its weights and its card."""

@@ -1,0 +1,1 @@
+"""Accuracy on labelled images, each part of the score and the MLLM switched on in turn."""

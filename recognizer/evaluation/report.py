@@ -1,0 +1,83 @@
+"""An evaluation as lines of text, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from recognizer.console import table
+from recognizer.evaluation.evaluate import Evaluation
+from recognizer.evaluation.metrics import Interval
+from recognizer.evaluation.reranked import RerankEvaluation
+from recognizer.results.tables import neutralise
+
+MOST_CHANGES = 10
+
+
+def print_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Yield the table, the most frequent confusions and what was left out, as text."""
+    rows = [
+        [name, _show(a.top1), _show(a.top5), _show(a.mean_per_class_recall), f"{a.median_rank:g}"]
+        for name, a in evaluation.rows.items()
+    ]
+    yield table(["score", "top-1", "top-5", "mean per-class recall", "median rank"], rows)
+    yield f"\n{evaluation.images} images; 95 % bootstrap intervals in brackets"
+    if evaluation.rerank is not None:
+        yield from _rerank_lines(evaluation.rerank)
+    if evaluation.confusions:
+        yield "\n" + table(["truth", "taken for", "images"], [[t, p, str(n)] for t, p, n in evaluation.confusions])
+    for code, number in evaluation.failed.items():
+        yield f"{number} images could not be decoded ({code})"
+    for label, number in evaluation.unmatched.items():
+        yield f"{number} images left out: {label!r} is no category of the memory"
+
+
+def _rerank_lines(rerank: RerankEvaluation) -> Iterator[str]:
+    share = "nothing to gain" if rerank.ceiling_share is None else f"{rerank.ceiling_share:.0%} of the oracle's gain"
+    yield f"rerank: {share}; {rerank.cost.summary()}"
+    if rerank.changes:
+        changed = [
+            [c.category, str(c.images), f"{c.before:.2f}", f"{c.after:.2f}"] for c in rerank.changes[:MOST_CHANGES]
+        ]
+        yield "\n" + table(["category", "images", "top-1 before", "after rerank"], changed)
+
+
+def write_json(evaluation: Evaluation, path: Path) -> None:
+    """Write the table as JSON: `top1`, `top5`, `mean_per_class_recall` with intervals, and `median_rank` per row."""
+    rows = {}
+    for name, accuracy in evaluation.rows.items():
+        row: dict[str, object] = {"median_rank": accuracy.median_rank}
+        for figure in ("top1", "top5", "mean_per_class_recall"):
+            interval: Interval = getattr(accuracy, figure)
+            row[figure] = interval.value
+            row[f"{figure}_interval"] = [interval.low, interval.high]
+        rows[name] = row
+    content = {
+        "rows": rows,
+        "images": evaluation.images,
+        "failed": dict(evaluation.failed),
+        "unmatched": dict(evaluation.unmatched),
+        "confusions": [{"truth": t, "predicted": p, "images": n} for t, p, n in evaluation.confusions],
+    }
+    if evaluation.rerank is not None:
+        content["rerank"] = {
+            "ceiling_share": evaluation.rerank.ceiling_share,
+            "changes": [asdict(change) for change in evaluation.rerank.changes],
+            "cost": evaluation.rerank.cost.to_dict(),
+        }
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def write_per_class(evaluation: Evaluation, path: Path) -> None:
+    """Write category, images, top1 and top5 of every category as CSV; no cell is read as a formula."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, ["category", "images", "top1", "top5"])
+        writer.writeheader()
+        writer.writerows(asdict(row) | {"category": neutralise(row.category)} for row in evaluation.per_class)
+
+
+def _show(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

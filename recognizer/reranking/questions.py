@@ -1,0 +1,167 @@
+"""Rows of the results and an MLLM's rankings of them: what is asked, and what becomes of the row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from recognizer.images import ImageError, ImageItem, ImageLimits, decode_image
+from recognizer.results.row import CandidateRow, EvidenceRow, ResultRow, Row
+from recognizer.settings import RerankSettings, ScoreSettings
+from rerank.base import ANSWERED, CONFIDENT, OK, Candidate, Ranking
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from rerank.reranker import MllmReranker, Question
+
+
+@dataclass(frozen=True, slots=True)
+class RankedImage:
+    """What reranking needs to know of a row's image.
+
+    Attributes:
+        item: where it lies.
+        sha256: of its file; None: read when it is asked about.
+    """
+
+    item: ImageItem
+    sha256: str | None = None
+
+
+def rerank_rows(
+    rows: Sequence[Row],
+    images: Sequence[RankedImage | None],
+    reranker: MllmReranker,
+    settings: RerankSettings,
+    *,
+    score: ScoreSettings,
+    limits: ImageLimits,
+) -> list[Row]:
+    """Put the candidates of rows in their final order.
+
+    Args:
+        rows: of a batch; error rows stay as they are.
+        images: per row, None for an error row.
+        reranker: who is asked.
+        settings: when to ask.
+        score: the threshold of `unknown`.
+        limits: of decoding.
+    """
+    ask: dict[int, Question] = {}
+    done: list[Row] = list(rows)
+    for place, (row, image) in enumerate(zip(rows, images, strict=True)):
+        if not isinstance(row, ResultRow) or image is None:
+            continue
+        if settings.when == "auto" and margin(row.candidates) >= settings.margin:
+            reranker.counts.add_skipped(1)
+            done[place] = replace(row, rerank=_record(reranker.mllm.name, CONFIDENT, range(len(row.candidates))))
+        else:
+            ask[place] = question_of(row, image, settings, limits)
+    for place, ranking in zip(ask, reranker.rank_many(list(ask.values())), strict=True):
+        row = rows[place]
+        if isinstance(row, ResultRow):
+            done[place] = apply_ranking(row, ranking, reranker.mllm.name, score=score, fitted=settings.fitted)
+    return done
+
+
+def question_of(row: ResultRow, image: RankedImage, settings: RerankSettings, limits: ImageLimits) -> Question:
+    """Make of a row the question whether its candidates stand in the right order."""
+    from rerank.reranker import Question
+
+    def load() -> Image:
+        try:
+            size = (settings.image_size, settings.image_size)
+            return decode_image(image.item.path, limits=limits, target_size_hw=size).image
+        except ImageError as error:
+            raise OSError(f"{error.code}: {error.reason}") from error
+
+    return Question(image.sha256 or file_sha256(image.item), load, candidates_of(row))
+
+
+def file_sha256(item: ImageItem) -> str:
+    """Hash a file; one that cannot be read has a name of its own, for its question will fail and be kept nowhere."""
+    try:
+        with open(item.path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return f"unreadable {item.key}"
+
+
+def margin(candidates: Sequence[CandidateRow]) -> float:
+    """Return how far the best confidence is above the second; 1 where there is no second."""
+    return candidates[0].confidence - candidates[1].confidence if len(candidates) > 1 else 1.0
+
+
+def candidates_of(row: ResultRow) -> list[Candidate]:
+    """Return a row's candidates as options, each with its descriptions, those that add most to its score first."""
+    return [
+        Candidate(
+            candidate.category,
+            tuple(dict.fromkeys(piece.description for piece in _described(candidate))),
+            candidate.group,
+            candidate.confidence,
+        )
+        for candidate in row.candidates
+    ]
+
+
+def _described(candidate: CandidateRow) -> list[EvidenceRow]:
+    # A category without descriptions has its name in their place.
+    pieces = [
+        piece
+        for piece in candidate.evidence
+        if piece.term in ("description", "region") and piece.description not in ("", candidate.category)
+    ]
+    return sorted(pieces, key=lambda piece: -piece.contribution)
+
+
+def apply_ranking(
+    row: ResultRow, ranking: Ranking, model: str, *, score: ScoreSettings, fitted: bool = True
+) -> ResultRow:
+    """Return the row with its candidates in the ranking's order.
+
+    The scores stay retrieval's, as their evidence adds up to them. A confidence stays a probability over all categories
+    of the memory: the candidates share what they had together as the ranking says. Whether the answer came from the
+    cache does not show: a row says what was found, so resumed runs give the same bytes.
+
+    Args:
+        row: retrieval's.
+        ranking: of its candidates.
+        model: who ranked them.
+        score: the threshold of `unknown`.
+        fitted: whether the fusion was fitted for this model; if not, the confidences are no calibrated ones, and it
+            cannot be said whether the image is unknown.
+    """
+    status = OK if ranking.status in ANSWERED else ranking.status
+    if status != OK:
+        return replace(row, rerank=_record(model, status, ranking.order))
+    total = sum(candidate.confidence for candidate in row.candidates)
+    candidates = [
+        replace(row.candidates[place], confidence=total * ranking.probabilities[place]) for place in ranking.order
+    ]
+    record = _record(model, status, ranking.order)
+    if ranking.answer is not None:
+        record["probabilities"] = [float(f"{ranking.answer[place]:.6g}") for place in ranking.order]
+    if ranking.reasons:
+        record["reasons"] = list(ranking.reasons)
+    best = candidates[0] if candidates else None
+    unknown = None
+    if fitted and row.unknown is not None and best is not None and score.unknown_threshold is not None:
+        unknown = best.confidence < score.unknown_threshold
+    return replace(
+        row,
+        label=best.category if best else None,
+        confidence=best.confidence if best else None,
+        calibrated=row.calibrated and fitted,
+        unknown=unknown,
+        candidates=candidates,
+        rerank=record,
+    )
+
+
+def _record(model: str, status: str, order: Sequence[int]) -> dict[str, object]:
+    """Say in the row what reranking did; `order` holds retrieval's ranks, counted from 0."""
+    return {"status": status, "model": model, "order": list(order)}

@@ -1,0 +1,111 @@
+"""Doing failed rows again: batches with an error row are replaced, all others stay byte for byte."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from memory.durable import sync_folder
+from recognizer.results.journal import BatchSpan, batch_keys, disk_error, encode_batch, open_locked, write_all
+from recognizer.results.row import Row
+
+_COPY_BYTES = 1 << 20
+
+
+class JournalPatch:
+    """A journal whose batches with error rows are being replaced.
+
+    The new file grows beside the old one and takes its place in one step when the last batch is in. Until then the old
+    file is untouched; a retry that is interrupted starts again.
+
+    Attributes:
+        pending: numbers of the batches to do again, ascending.
+    """
+
+    def __init__(self, path: Path, *, keys: Sequence[str], batch_size: int, spans: Sequence[BatchSpan]) -> None:
+        """Find the batches with error rows.
+
+        Args:
+            path: the journal.
+            keys: keys of all images of the run, in order.
+            batch_size: images in a batch.
+            spans: the batches of the journal, up to its end.
+
+        Raises:
+            OutputUnusable: the file cannot be written, or another run is writing it.
+        """
+        self.pending = [i for i, span in enumerate(spans) if span.errors]
+        self._path = path
+        self._keys = keys
+        self._batch_size = batch_size
+        self._spans = spans
+        self._waiting = list(self.pending)
+        self._draft_path = retry_draft_path(path)
+        self._old = open_locked(path)
+        try:
+            self._draft = open(self._draft_path, "wb", buffering=0)  # noqa: SIM115  closed by finish and close
+        except OSError as error:
+            self._old.close()
+            raise disk_error(self._draft_path, error, 0) from error
+
+    def replace(self, batch: int, rows: Sequence[Row]) -> None:
+        """Write a batch anew.
+
+        Args:
+            batch: the first of `pending` not yet replaced.
+            rows: the rows of its images, in order.
+
+        Raises:
+            ValueError: it is another batch's turn, or the rows are not those of its images.
+            OutputUnusable: the disk refuses.
+        """
+        if not self._waiting or batch != self._waiting[0]:
+            raise ValueError(f"batch {batch} is out of turn; the batches to do again are {self._waiting[:3]}...")
+        data, _, _ = encode_batch(rows, batch_keys(self._keys, batch, self._batch_size))
+        self._copy_until(self._spans[batch].start)
+        try:
+            write_all(self._draft, data)
+        except OSError as error:
+            raise disk_error(self._draft_path, error, len(data)) from error
+        self._old.seek(self._spans[batch].end)
+        self._waiting.pop(0)
+
+    def finish(self) -> None:
+        """Put the new file in the place of the old one.
+
+        Raises:
+            ValueError: some batch was not replaced.
+            OutputUnusable: the disk refuses.
+        """
+        if self._waiting:
+            raise ValueError(f"{len(self._waiting)} batches have not been done again")
+        self._copy_until(self._spans[-1].end if self._spans else 0)
+        try:
+            os.fsync(self._draft.fileno())
+            self._draft.close()
+            os.replace(self._draft_path, self._path)
+        except OSError as error:
+            raise disk_error(self._path, error, 0) from error
+        sync_folder(self._path.parent)
+        self.close()
+
+    def close(self) -> None:
+        """Drop an unfinished new file and give the old one free; closing twice does nothing."""
+        self._old.close()
+        self._draft.close()
+        self._draft_path.unlink(missing_ok=True)
+
+    def _copy_until(self, end: int) -> None:
+        left = end - self._old.tell()
+        try:
+            while left > 0 and (chunk := self._old.read(min(left, _COPY_BYTES))):
+                write_all(self._draft, chunk)
+                left -= len(chunk)
+        except OSError as error:
+            raise disk_error(self._draft_path, error, left) from error
+
+
+def retry_draft_path(path: Path) -> Path:
+    """Where the new file of a retry grows; whatever lies there is left over from an interrupted one."""
+    return path.with_name(f".{path.name}.retry")

@@ -1,0 +1,68 @@
+"""Reading the probabilities of option symbols off a vocabulary."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rerank.choice import normalised
+from rerank.mllm import MllmUnavailable
+
+SymbolIds = Mapping[str, tuple[int, ...]]
+
+
+def symbol_ids(encode: Callable[[str], list[int]], symbols: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Find the tokens that write each symbol, with and without a space before it.
+
+    Args:
+        encode: text to token ids, without special tokens.
+        symbols: to look up.
+
+    Raises:
+        MllmUnavailable: a symbol is no single token of this vocabulary.
+    """
+    found = {}
+    for symbol in symbols:
+        single = [ids[0] for ids in (encode(symbol), encode(f" {symbol}")) if len(ids) == 1]
+        if not single:
+            raise MllmUnavailable(
+                f"the option symbol {symbol!r} is not a single token of this model, so one token cannot answer; "
+                "use rerank.mode=list or another model"
+            )
+        found[symbol] = tuple(dict.fromkeys(single))
+    return found
+
+
+def over_symbols(log_prob: Callable[[int], float], ids: SymbolIds, symbols: Sequence[str]) -> tuple[float, ...]:
+    """Renormalise log-probabilities over the symbols, the spellings of each added up.
+
+    Args:
+        log_prob: of a token id, over the whole vocabulary.
+        ids: from `symbol_ids`.
+        symbols: of one request, in its order.
+    """
+    sums = [np.logaddexp.reduce([log_prob(token) for token in ids[symbol]]) for symbol in symbols]
+    return tuple(normalised(np.asarray(sums, np.float64)).tolist())
+
+
+def weights_identity(model: str, revision: str | None) -> str:
+    """Name the weights: a local directory by its files, a hub model by its commit.
+
+    Weights of many gigabytes are not read for it: name, size and time of change stand for a file's content, so a
+    copied directory is asked anew, which costs time and is never wrong.
+
+    Args:
+        model: a directory, or a hub name.
+        revision: the commit of a hub model, as resolved.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return f"{model}@{revision or 'main'}"
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        stat = path.stat()
+        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return f"{folder.name}#{digest.hexdigest()[:16]}"

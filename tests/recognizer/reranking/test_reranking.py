@@ -1,0 +1,312 @@
+import dataclasses
+import hashlib
+import threading
+
+import numpy as np
+import pytest
+
+from memory import Category, Memory
+from recognizer.building import build_memory
+from recognizer.errors import RecognizerError
+from recognizer.evaluation.evaluate import evaluate
+from recognizer.evaluation.labelled import Matched
+from recognizer.evaluation.reranked import class_changes, evaluate_reranking
+from recognizer.images import ImageLimits, list_images
+from recognizer.memory_settings import carried_settings
+from recognizer.reranking.open import RerankNotConfigured, require_model
+from recognizer.reranking.questions import RankedImage, apply_ranking, candidates_of, margin, rerank_rows
+from recognizer.reranking.stage import MOST_WAITING, RowBatch, rerank_beside
+from recognizer.results import BatchTiming, CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
+from recognizer.settings import RerankSettings, ScoreSettings, Settings, SettingsError, load_settings
+from rerank.base import CONFIDENT, Ranking
+from rerank.mllm import Failure
+from rerank.reranker import MllmReranker
+from tests.rerank.scripted import ScriptedMllm, choice, options, preferring
+
+ALWAYS = RerankSettings(when="always", model="scripted")
+SCORE = ScoreSettings()
+
+
+def piece(term, text, contribution, region=None):
+    return EvidenceRow(
+        term=term, description=text, region=region, box_xyxy=None, value=0.1, weight=1.0, contribution=contribution
+    )
+
+
+def candidate(name, confidence, *pieces, group=""):
+    return CandidateRow(category=name, group=group, score=confidence, confidence=confidence, evidence=pieces)
+
+
+def row(*candidates, path="a.jpg", unknown=None):
+    best = candidates[0]
+    return ResultRow(
+        path=path,
+        label=best.category,
+        confidence=best.confidence,
+        calibrated=unknown is not None,
+        unknown=unknown,
+        candidates=candidates,
+    )
+
+
+CAT_DOG_OWL = row(candidate("cat", 0.4), candidate("dog", 0.3), candidate("owl", 0.1))
+
+
+def test_options_carry_what_the_evidence_says_strongest_first_and_once():
+    shown = candidates_of(
+        row(
+            candidate(
+                "cat",
+                0.4,
+                piece("name", "cat", 0.9),
+                piece("description", "whiskers", 0.01),
+                piece("description", "tail", 0.02),
+                piece("region", "whiskers", 0.03, region=2),
+                piece("region_name", "cat", 0.5, region=1),
+                piece("exemplar", "photo.jpg", 0.4),
+            ),
+            candidate("crane", 0.2, piece("description", "crane", 0.1), group="bird"),
+        )
+    )
+    assert shown[0].descriptions == ("whiskers", "tail")
+    assert (shown[1].descriptions, shown[1].group, shown[1].confidence) == ((), "bird", 0.2)
+
+
+def test_the_candidates_share_what_they_had_together():
+    ranked = apply_ranking(CAT_DOG_OWL, Ranking((1, 0, 2), (0.25, 0.7, 0.05), answer=(0.2, 0.7, 0.1)), "m", score=SCORE)
+    assert [c.category for c in ranked.candidates] == ["dog", "cat", "owl"]
+    assert [c.confidence for c in ranked.candidates] == pytest.approx([0.56, 0.2, 0.04])
+    assert [c.score for c in ranked.candidates] == [0.3, 0.4, 0.1]  # retrieval's, as the evidence adds up to them
+    assert (ranked.label, ranked.confidence) == ("dog", pytest.approx(0.56))
+    assert ranked.rerank == {"status": "ok", "model": "m", "order": [1, 0, 2], "probabilities": [0.7, 0.2, 0.1]}
+
+
+def test_a_failure_leaves_the_row_and_says_why():
+    ranked = apply_ranking(CAT_DOG_OWL, Ranking((0, 1, 2), (0.5, 0.4, 0.1), "timeout"), "m", score=SCORE)
+    assert dataclasses.replace(ranked, rerank=None) == CAT_DOG_OWL
+    assert ranked.rerank == {"status": "timeout", "model": "m", "order": [0, 1, 2]}
+
+
+def test_cached_and_asked_rows_are_the_same_bytes():
+    rows = [
+        apply_ranking(CAT_DOG_OWL, Ranking((1, 0, 2), (0.25, 0.7, 0.05), status), "m", score=SCORE)
+        for status in ("ok", "cached")
+    ]
+    assert encode_row(rows[0]) == encode_row(rows[1])
+
+
+def test_unknown_is_decided_anew():
+    score = ScoreSettings(calibrated=True, unknown_threshold=0.5)
+    before = row(candidate("cat", 0.45), candidate("dog", 0.4), unknown=True)
+    sure = apply_ranking(before, Ranking((1, 0), (0.02, 0.98)), "m", score=score)
+    assert sure.unknown is False
+    kept = apply_ranking(before, Ranking((0, 1), (0.5, 0.5), "timeout"), "m", score=score)
+    assert kept.unknown is True
+    unfitted = apply_ranking(before, Ranking((1, 0), (0.02, 0.98)), "m", score=score, fitted=False)
+    assert (unfitted.unknown, unfitted.calibrated, unfitted.label) == (None, False, "dog")
+
+
+def test_margin_is_of_the_two_best():
+    assert margin(CAT_DOG_OWL.candidates) == pytest.approx(0.1)
+    assert margin(CAT_DOG_OWL.candidates[:1]) == 1
+
+
+@pytest.fixture
+def images(photos):
+    listing = list_images([photos])
+    return [RankedImage(item, hashlib.sha256(item.key_bytes).hexdigest()) for item in listing]
+
+
+def rerank(rows, images, reranker, settings=ALWAYS):
+    return rerank_rows(rows, images, reranker, settings, score=SCORE, limits=ImageLimits())
+
+
+def test_auto_asks_only_where_the_margin_is_small(images):
+    sure = row(candidate("cat", 0.9), candidate("dog", 0.05), path="b.jpg")
+    mllm = preferring(["dog", "cat"])
+    reranker = MllmReranker(mllm, weight=5)
+    auto = RerankSettings(when="auto", model="m", margin=0.2)
+    fair, just = (row(candidate("cat", 0.5), candidate("dog", other), path="c.jpg") for other in (0.1, 0.25))
+    found = rerank([CAT_DOG_OWL, sure, fair, just], images[:4], reranker, auto)
+    assert [r.label for r in found] == ["dog", "cat", "cat", "cat"]
+    assert found[1].rerank == {"status": CONFIDENT, "model": "scripted", "order": [0, 1]}
+    assert (reranker.counts.asked, reranker.counts.skipped) == (1, 3)
+    exact = RerankSettings(when="auto", model="m", margin=0.25)
+    assert (
+        rerank([just], images[:1], reranker, exact)[0].rerank["status"] == CONFIDENT
+    )  # asked below, not at, the margin
+
+
+def test_error_rows_stay_and_a_vanished_file_keeps_its_order(images):
+    error = ErrorRow(path="x", code="E_TRUNCATED", reason="cut")
+    gone = RankedImage(dataclasses.replace(images[0].item, path=b"/nowhere/cat.jpg"), "0")
+    found = rerank([error, CAT_DOG_OWL], [None, gone], MllmReranker(preferring(["dog"])))
+    assert found[0] is error
+    assert found[1].label == "cat"
+    assert found[1].rerank["status"].startswith("unreadable: image: E_")
+
+
+def test_each_image_is_asked_about_with_its_own_pixels(images):
+    """The answer depends on the pixels, so an answer given to the wrong image would show."""
+
+    def choose_one(request):
+        shade = int(np.asarray(request.image).mean())
+        return choice([10 if name == f"shade {shade}" else 1 for _, name in options(request.text)])
+
+    from recognizer.images import decode_image
+
+    shades = [int(np.asarray(decode_image(i.item.path, target_size_hw=(768, 768)).image).mean()) for i in images]
+    names = [f"shade {shade}" for shade in dict.fromkeys(shades)]
+    rows = [row(*(candidate(name, 1 / len(names)) for name in names), path=i.item.key) for i in images]
+    found = rerank(rows, images, MllmReranker(ScriptedMllm(choose_one)))
+    assert [r.label for r in found] == [f"shade {shade}" for shade in shades]
+
+
+def batches(count, images):
+    timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
+    return (RowBatch(n, [dataclasses.replace(CAT_DOG_OWL, path=str(n))], [images[0]], timing) for n in range(count))
+
+
+def test_batches_come_back_in_order_while_later_ones_are_made(images):
+    made = []
+    held = threading.Event()
+
+    def slow(request):
+        held.wait(5)
+        return choice([1, 2, 1])
+
+    def source():
+        for batch in batches(6, images):
+            made.append(batch.number)
+            if batch.number == 5:
+                held.set()  # the last one is made before the first one is answered
+            yield batch
+
+    done = rerank_beside(source(), MllmReranker(ScriptedMllm(slow)), ALWAYS, score=SCORE, limits=ImageLimits())
+    assert [batch.number for batch in done] == list(range(6))
+    assert made == list(range(6))
+
+
+def test_a_slow_mllm_holds_encoding_back_only_after_many_batches(images):
+    made = []
+    answer = threading.Event()
+
+    def slow(request):
+        answer.wait(5)
+        return choice([1, 2, 1])
+
+    def source():
+        for batch in batches(MOST_WAITING + 20, images):
+            made.append(batch.number)
+            if batch.number == MOST_WAITING:
+                threading.Timer(0.2, answer.set).start()
+            yield batch
+
+    reranker = MllmReranker(ScriptedMllm(slow), rotations=1)
+    done = rerank_beside(source(), reranker, ALWAYS, score=SCORE, limits=ImageLimits())
+    first = next(done)
+    assert (first.number, len(made)) == (0, MOST_WAITING + 1)  # so far it went without one answer, and no farther
+    assert [batch.number for batch in done] == list(range(1, MOST_WAITING + 20))
+
+
+def test_a_dead_mllm_loses_no_row(images):
+    reranker = MllmReranker(ScriptedMllm(lambda r: Failure("unreachable")), give_up_after=2)
+    many = [dataclasses.replace(image, sha256=str(n)) for n, image in enumerate(images * 4)]
+    rows = [dataclasses.replace(CAT_DOG_OWL, path=str(n)) for n in range(len(many))]
+    found = rerank(rows, many, reranker)
+    assert [r.path for r in found] == [r.path for r in rows]
+    assert {r.label for r in found} == {"cat"}
+    assert found[-1].rerank["status"] == "skipped: gave up"
+
+
+def test_without_an_mllm_one_sentence_with_an_example_comes_first():
+    with pytest.raises(RerankNotConfigured, match=r"--rerank-model http://127\.0\.0\.1:8000/v1"):
+        require_model(RerankSettings(when="auto"), 5)
+    require_model(RerankSettings(), 5)
+    with pytest.raises(RecognizerError, match="at most 400"):
+        require_model(ALWAYS, 401)
+
+
+def test_a_fine_grained_memory_says_always_and_what_is_given_goes_before(starter, tmp_path):
+    names = [Category("cat"), Category("dog")]
+    build_memory(names, tmp_path / "memory", encoder=starter, fine_grained=True)
+    carried = carried_settings(Memory.open(tmp_path / "memory"))
+    assert load_settings(base=carried).rerank.when == "always"
+    given = load_settings(base=carried, overrides=["rerank.margin=0.5"])
+    assert (given.rerank.when, given.rerank.margin) == ("always", 0.5)
+    assert load_settings(base=carried, overrides=["rerank.when=off"]).rerank.when == "off"
+    with pytest.raises(SettingsError, match="rerank"):
+        load_settings(overrides=["rerank.colour=red"])
+
+
+def test_another_spelling_of_the_model_is_the_same_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    here = RerankSettings(model="m", fitted_for=str(tmp_path / "m"))
+    assert here.fitted
+    assert RerankSettings(model="./m/", fitted_for=here.model_name).fitted
+    assert RerankSettings(model="http://h/v1/", fitted_for="http://h/v1").fitted
+    assert not RerankSettings(model="http://h/v1", fitted_for="http://g/v1").fitted
+    assert not RerankSettings(model="m", fitted_for=here.model_name, mode="list").fitted
+    assert not RerankSettings(model="m").fitted
+
+
+def test_only_what_decides_the_answer_is_part_of_a_run():
+    a = RerankSettings(when="always", model="m")
+    assert a.decisive() == RerankSettings(when="always", model="m", concurrency=3, timeout_s=1).decisive()
+    assert a.decisive() != RerankSettings(when="always", model="m", rotations=2).decisive()
+    assert RerankSettings(model="m", rotations=2).decisive() == {"when": "off"}
+
+
+def test_eval_adds_reranking_and_its_ceiling(demo_recognizer, photos):
+    listing = list_images([photos])
+    categories = [category.name for category in demo_recognizer.memory.vectors.categories]
+    truth = [n % len(categories) for n in range(len(listing))]
+    answers = {item.path: categories[row] for item, row in zip(listing, truth, strict=True)}
+    settings = demo_recognizer.settings.model_copy(update={"rerank": ALWAYS})
+    demo = type(demo_recognizer)(demo_recognizer.encoder, demo_recognizer.memory, settings=settings)
+    by_shade = {}
+    from recognizer.images import decode_image
+
+    for path, name in answers.items():
+        by_shade[np.asarray(decode_image(path, target_size_hw=(768, 768)).image).tobytes()] = name
+    assert len(by_shade) == len(listing)
+
+    def choose_one(request):
+        name = by_shade[np.asarray(request.image).tobytes()]
+        return choice([1000 if shown == name else 1 for _, shown in options(request.text)])
+
+    reranker = MllmReranker(ScriptedMllm(choose_one), weight=5)
+    found = evaluate(demo, Matched(listing, truth, {}), reranker=reranker)
+    assert list(found.rows)[-2:] == ["+ rerank", "oracle rerank"]
+    assert found.rows["+ rerank"] == found.rows["oracle rerank"]  # this MLLM knows
+    assert found.rerank.ceiling_share == 1
+    assert found.rerank.cost.requests == 5 * len(listing)
+    ignorant = MllmReranker(ScriptedMllm(lambda r: choice([1] * len(r.symbols))))
+    none = evaluate(demo, Matched(listing, truth, {}), reranker=ignorant)
+    assert none.rerank.ceiling_share == pytest.approx(0)
+    assert none.rows["+ rerank"] == none.rows["+ regions"]
+    assert not none.rerank.changes
+
+
+def test_ranks_count_from_one_and_a_truth_beyond_the_candidates_keeps_its_own(images):
+    rows = [dataclasses.replace(CAT_DOG_OWL, path=str(n)) for n in range(4)]
+    batch = RowBatch(0, rows, images[:4], BatchTiming(decode_s=0, encode_s=0, score_s=0))
+    categories = [Category(name) for name in ("cat", "dog", "owl", "yak")]
+    found = evaluate_reranking(
+        [batch],
+        [0, 1, 2, 3],
+        np.array([1, 2, 3, 9]),
+        categories=categories,
+        reranker=MllmReranker(ScriptedMllm(lambda r: choice([1] * 3)), weight=0),
+        settings=Settings(rerank=ALWAYS),
+    )
+    after, oracle = found.rows["+ rerank"], found.rows["oracle rerank"]
+    assert (after.top1.value, after.top5.value, after.median_rank) == (0.25, 0.75, 2.5)
+    assert (oracle.top1.value, oracle.top5.value, oracle.median_rank) == (0.75, 0.75, 1.0)
+
+
+def test_class_changes_by_hand():
+    truth = np.array([0, 0, 1, 2])
+    found = class_changes(["a", "b", "c"], truth, np.array([1, 3, 2, 1]), np.array([1, 1, 2, 2]))
+    assert [(c.category, c.images, c.before, c.after) for c in found] == [("a", 2, 0.5, 1.0), ("c", 1, 1.0, 0.0)]

@@ -1,0 +1,115 @@
+import json
+import os
+import pickle
+
+import pytest
+import torch
+
+from tests.training.runs import make_config, make_loader, make_model, write_data
+from training.data.batch import map_input
+from training.data.open import open_sources
+from training.data.token_cache import TokenCache, cache_key, fill_cache
+from training.errors import TrainingError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+RESIDUAL = {"residual": {"dim": 16, "hidden": 8}}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """Data with some lines that cannot be used."""
+    bad = ["{\n", json.dumps({"image": "gone.png", "caption": "x"}) + "\n"]
+    return write_data(tmp_path_factory.mktemp("broken"), bad=bad)
+
+
+def frozen(tiny_model, data, **changes):
+    data_section = {"samples": {"max_bad_share": 1.0}}
+    towers = {"image_tower": {"lr_share": 0}, "text_tower": {"lr_share": 0}}
+    return make_config(tiny_model, data, data=data_section, **towers, **changes)
+
+
+@pytest.mark.parametrize("decoder", [{}, RESIDUAL])
+def test_cached_batches_are_the_direct_ones(tiny_model, broken, tmp_path, decoder):
+    config = frozen(tiny_model, broken, decoder=decoder)
+    model = make_model(config).eval()
+    source = open_sources(config.data.train)
+    fill_cache(tmp_path / "key", source, config.data.samples, model.decoder_input, workers=2)
+    cached = make_loader(config, samples=TokenCache(tmp_path / "key", 8))
+    direct = make_loader(config)
+    for _ in range(2):
+        for given, shown in zip(cached, direct, strict=True):
+            assert (given.keys, given.captions, given.descriptions) == (shown.keys, shown.captions, shown.descriptions)
+            for name in ("boxes_cxcywh", "box_mask", "description_box"):
+                assert torch.equal(getattr(given, name), getattr(shown, name)), name
+            assert given.rejects == shown.rejects
+            fresh = model.decoder_input(shown.pixels)
+            assert given.given.grid_hw == fresh.grid_hw
+            assert given.given.tokens.dtype == torch.float16
+            torch.testing.assert_close(given.given.tokens.float(), fresh.tokens, atol=2e-3, rtol=1e-3)
+            assert (given.given.image is None) == (fresh.image is None)
+            if fresh.image is not None:
+                torch.testing.assert_close(given.given.image, fresh.image)
+                torch.testing.assert_close(given.given.pooled, fresh.pooled)
+            outputs, expected = model(given), model(shown)
+            torch.testing.assert_close(outputs.images, expected.images, atol=3e-3, rtol=0)
+            torch.testing.assert_close(outputs.regions.boxes_cxcywh, expected.regions.boxes_cxcywh, atol=3e-3, rtol=0)
+        assert cached.rejects == direct.rejects
+        assert cached.rejects.bad > 0
+
+
+def test_a_batch_of_tokens_is_cut_into_parts(tiny_model, pictures, tmp_path):
+    config = frozen(tiny_model, pictures, decoder=RESIDUAL)
+    model = make_model(config).eval()
+    fill_cache(tmp_path / "key", open_sources(config.data.train), config.data.samples, model.decoder_input)
+    batch = next(iter(make_loader(config, samples=TokenCache(tmp_path / "key", 8))))
+    whole, parts = model(batch), [model(batch.part(0, 3)), model(batch.part(3, 4))]
+    torch.testing.assert_close(torch.cat([part.images for part in parts]), whole.images)
+    assert map_input(None, torch.clone) is None
+
+
+def test_another_process_maps_the_files_anew(tiny_model, pictures, tmp_path):
+    config = frozen(tiny_model, pictures)
+    source = open_sources(config.data.train)
+    fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).decoder_input)
+    cache = TokenCache(tmp_path / "key", 8)
+    pickled = pickle.dumps(cache)
+    assert len(pickled) < 500
+    assert len(pickle.loads(pickled)) == len(cache) == 16
+
+
+def test_the_key_follows_tower_data_and_settings(tiny_model, tmp_path):
+    data = write_data(tmp_path / "d", 2)
+    settings = frozen(tiny_model, data).data.samples
+    key = cache_key("tower", [data], settings, dense=True)
+    assert cache_key("tower", [data], settings.model_copy(update={"max_bad_share": 0.1}), dense=True) == key
+    others = {
+        cache_key("other", [data], settings, dense=True),
+        cache_key("tower", [data], settings, dense=False),
+        cache_key("tower", [data], settings.model_copy(update={"max_boxes": 1}), dense=True),
+    }
+    os.utime(data, (1, 1))
+    others.add(cache_key("tower", [data], settings, dense=True))
+    assert len(others | {key}) == 5
+
+
+def test_an_interrupted_cache_is_no_cache(tiny_model, pictures, tmp_path):
+    config = frozen(tiny_model, pictures)
+    source = open_sources(config.data.train)
+
+    def fail(pixels):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        fill_cache(tmp_path / "key", source, config.data.samples, fail)
+    assert not (tmp_path / "key").exists()
+    fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).decoder_input)
+    fill_cache(tmp_path / "key", source, config.data.samples, fail)  # it is there
+    assert len(TokenCache(tmp_path / "key", 8)) == 16
+
+
+def test_data_without_a_good_sample_makes_no_cache(tiny_model, tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text("{\n{\n")
+    config = frozen(tiny_model, path)
+    with pytest.raises(TrainingError, match="not one sample"):
+        fill_cache(tmp_path / "key", open_sources([path]), config.data.samples, make_model(config).decoder_input)

@@ -1,0 +1,203 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from recognizer.cli import app
+from recognizer.encoder import Encoder
+from recognizer.encoder.trained_file import GroundedFile
+from tests.training.runs import largest_difference, make_config, make_settings, write_data
+from training.checkpoint import Checkpoints
+from training.config import TrainConfig
+from training.data.source import DataError
+from training.errors import CheckpointError
+from training.run import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def newest(output):
+    return Checkpoints(output / "checkpoints", keep=1).newest()
+
+
+def lines(output):
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def random_settings(model, pictures):
+    """Settings in which everything that is random or kept takes part."""
+    augment = {"crop_scale": [0.5, 1.0], "flip": 0.5}
+    return make_settings(
+        model,
+        pictures,
+        decoder={"dropout": 0.3},
+        data={"samples": {"augment": augment}},
+        batch_size=2,
+        accumulate=2,
+        ema=0.9,
+        save_every_steps=1,
+        schedule={"epochs": 4, "warmup_epochs": 1},
+    )
+
+
+def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tiny_model, pictures, tmp_path):
+    settings = random_settings(tiny_model, pictures)
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    command = [
+        sys.executable,
+        "-m",
+        "training.run",
+        str(path),
+        "--output",
+        str(tmp_path / "killed"),
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    awaited = tmp_path / "killed" / "checkpoints" / "step-00000006"  # within the second epoch
+    deadline = time.monotonic() + 120
+    while not awaited.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = newest(tmp_path / "killed").state["steps"]
+    assert 5 <= killed_at < 16
+    config = TrainConfig.model_validate(settings)
+    train(config, tmp_path / "killed", device="cpu")
+    train(config, tmp_path / "whole", device="cpu")
+    killed, whole = newest(tmp_path / "killed"), newest(tmp_path / "whole")
+    assert killed.state["steps"] == whole.state["steps"] == 16
+    for name in ("weights", "ema", "optimizer", "rank-0"):
+        some, others = killed.tensors(name), whole.tensors(name)
+        assert some.keys() == others.keys()
+        assert all(torch.equal(value, others[key]) for key, value in some.items()), name
+    assert largest_difference(whole.tensors("ema"), whole.tensors("weights")) > 1e-5
+    logs = [[(line["step"], line.get("terms")) for line in lines(tmp_path / name)] for name in ("killed", "whole")]
+    assert logs[0] == logs[1]
+    files = [GroundedFile.read(tmp_path / name / "encoder.safetensors").tensors for name in ("killed", "whole")]
+    assert all(torch.equal(value, files[1][key]) for key, value in files[0].items())
+
+
+def test_the_order_of_random_numbers_does_not_depend_on_evaluation(tiny_model, pictures, tmp_path):
+    plain = random_settings(tiny_model, pictures) | {"schedule": {"epochs": 2}}
+    measured = plain | {"evaluation": {"development": [write_labelled(tmp_path)]}}
+    for name, settings in {"plain": plain, "measured": measured}.items():
+        train(TrainConfig.model_validate(settings), tmp_path / name, device="cpu")
+    some, others = (newest(tmp_path / name).tensors("weights") for name in ("plain", "measured"))
+    assert all(torch.equal(value, others[key]) for key, value in some.items())
+
+
+def write_labelled(folder):
+    """Pictures in folders of their category."""
+    data = write_data(folder / "shown", 8)
+    for number in range(8):
+        target = folder / "labelled" / ("even", "odd")[number % 2]
+        target.mkdir(parents=True, exist_ok=True)
+        (data.parent / f"{number}.png").rename(target / f"{number}.png")
+    (folder / "labels.txt").write_text("even\nodd\n")
+    return {"name": "parity", "labels": str(folder / "labels.txt"), "images": str(folder / "labelled")}
+
+
+def test_the_command_trains_measures_and_resumes(tiny_model, pictures, tmp_path):
+    labelled = write_labelled(tmp_path)
+    evaluation = {"development": [labelled], "held_out": [labelled | {"name": "last"}]}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(make_settings(tiny_model, pictures, evaluation=evaluation, ema=0.9)))
+    output = tmp_path / "out"
+    first = ["train", str(path), "--output", str(output), "--device", "cpu"]
+    result = CliRunner().invoke(app, first, catch_exceptions=False)
+    assert result.exit_code == 0
+    for text in ("epoch 1   parity", "epoch 2   parity", "held out  last", "+ regions", "8 steps"):
+        assert text in result.stdout
+    encoder = Encoder.load(str(output / "encoder.safetensors"), device="cpu", precision="fp32")
+    assert encoder.region_source == "grounding decoder"
+    card = GroundedFile.read(output / "encoder.safetensors").card
+    assert (card["epochs"], card["steps"], card["data"]["samples"]) == (2, 8, 16)
+    assert set(card["metrics"]) == {"development", "held_out"}
+    assert {"torch", "device", "processes", "threads"} == set(card["hardware"])
+    assert card["config"]["ema"] == 0.9
+    logged = lines(output)
+    assert [line["step"] for line in logged if "terms" in line] == list(range(1, 9))
+    assert {"terms", "lr", "grad_norm", "images_per_s", "logit_scale", "epoch"} <= set(logged[0])
+    assert [line["epoch"] for line in logged if "rejects" in line] == [1, 2]
+    measured = [line["zero_shot"] for line in logged if "zero_shot" in line]
+    assert [list(sets) for sets in measured] == [["parity"], ["parity"], ["last"]]
+    assert measured[0]["parity"]["names"]["images"] == 8
+    again = CliRunner().invoke(app, first, catch_exceptions=False)
+    assert again.stdout == result.stdout
+    assert lines(output) == logged
+    longer = CliRunner().invoke(app, [*first, "--set", "schedule.epochs=3"], catch_exceptions=False)
+    assert "12 steps" in longer.stdout
+    assert "going on from" in longer.stderr
+    assert "epoch 3" in longer.stdout
+
+
+def test_training_on_from_a_file_needs_that_file_no_more(tiny_model, pictures, tmp_path):
+    first = train(make_config(tiny_model, pictures, schedule={"epochs": 1}), tmp_path / "first")
+    frozen = {"image_tower": {"lr_share": 0.0}, "schedule": {"epochs": 1}}
+    second = train(make_config(str(first.encoder), pictures, **frozen), tmp_path / "second")
+    photo = [Image.open(pictures.parent / "0.png")]
+    image = GroundedFile.read(first.encoder).part("image")
+    first.encoder.unlink()
+    alone = Encoder.load(str(second.encoder), device="cpu", precision="fp32")
+    assert alone.encode_images(photo).regions.shape[-1] == 32
+    kept = GroundedFile.read(second.encoder)
+    assert kept.base["kind"] == "open_clip"
+    assert image.keys() == kept.part("image").keys()
+    assert all(torch.equal(image[name], tensor) for name, tensor in kept.part("image").items())
+
+
+def test_another_config_is_refused_and_what_differs_is_named(tiny_model, pictures, tmp_path):
+    train(make_config(tiny_model, pictures, schedule={"epochs": 1}), tmp_path, device="cpu")
+    changed = make_config(tiny_model, pictures, optimizer={"lr": 0.5}, decoder={"layers": 2}, schedule={"epochs": 1})
+    with pytest.raises(CheckpointError, match=r"decoder.layers was 1 and is 2; optimizer.lr was 0.001 and is 0.5"):
+        train(changed, tmp_path, device="cpu")
+
+
+def test_weights_of_another_architecture_are_refused_and_what_differs_is_named(tiny_model, pictures, tmp_path):
+    for name, layers in (("one", 1), ("two", 2)):
+        config = make_config(
+            tiny_model, pictures, decoder={"layers": layers, "width": 16 * layers}, schedule={"epochs": 1}
+        )
+        train(config, tmp_path / name, device="cpu")
+    state = newest(tmp_path / "two").state
+    other = newest(tmp_path / "one")
+    Checkpoints(tmp_path / "two" / "checkpoints", keep=1).save(
+        9, {name: other.tensors(name) for name in ("weights", "optimizer", "rank-0")}, state
+    )
+    with pytest.raises(CheckpointError, match=r"another architecture: decoder.*(is missing|has shape)"):
+        train(config, tmp_path / "two", device="cpu")
+
+
+def test_bad_samples_are_counted_and_training_goes_on(tiny_model, tmp_path, capsys):
+    data = write_data(tmp_path, bad=["{\n", json.dumps({"image": "none.png", "caption": "x"}) + "\n"])
+    config = make_config(
+        tiny_model, data, data={"samples": {"max_bad_share": 0.5}}, schedule={"epochs": 1}, batch_size=6
+    )
+    assert train(config, tmp_path / "run", device="cpu").steps == 3
+    assert "2 of 20 samples could not be used: missing image 1, not JSON 1" in capsys.readouterr().err
+    strict = make_config(tiny_model, data, schedule={"epochs": 1}, batch_size=6)
+    with pytest.raises(DataError, match="are bad"):
+        train(strict, tmp_path / "strict", device="cpu")
+
+
+def test_a_cached_run_learns_and_resumes_without_its_pictures(tiny_model, tmp_path):
+    data = write_data(tmp_path / "data")
+    frozen = {"image_tower": {"lr_share": 0}, "text_tower": {"lr_share": 0}}
+    config = make_config(tiny_model, data, data={"cache": str(tmp_path / "cache")}, schedule={"epochs": 1}, **frozen)
+    train(config, tmp_path / "run", device="cpu")
+    for picture in data.parent.glob("*.png"):
+        picture.unlink()
+    longer = config.model_copy(update={"schedule": config.schedule.model_copy(update={"epochs": 2})})
+    assert train(longer, tmp_path / "run", device="cpu").steps == 8
+    tensors = GroundedFile.read(tmp_path / "run" / "encoder.safetensors").tensors
+    assert {name.split(".")[0] for name in tensors} == {"decoder"}

@@ -1,0 +1,89 @@
+"""The commands of this package: `train`, and `rank-data`, which writes data to teach an MLLM to rank.
+
+They join the command line through the entry-point group `recognizer.commands`, so `recognizer` works without this
+package; `python -m training` offers them alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recognizer.cli.app import AnswerMode, DeviceOption, MemoryOption, PrecisionOption, SetOption, main
+from recognizer.console import note, progress_bar, table
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file with the settings; see configs/train.")],
+    overrides: SetOption = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/NAME-OF-THE-CONFIG.")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train an encoder; an interrupted run goes on where it stopped. Start it with torchrun for several processes."""
+    from training.run import train_from_file
+
+    result = train_from_file(config, overrides or [], output=output, device=device)
+    if os.environ.get("RANK", "0") == "0":
+        if result.metrics:
+            print(result.table())
+        print(f"{result.steps} steps; encoder: {result.encoder}")
+
+
+def rank_data(
+    folder: Annotated[Path, typer.Argument(help="FOLDER/LABEL/IMAGE, or a CSV with the columns path and label.")],
+    memory: MemoryOption,
+    output: Annotated[Path, typer.Option(help="Folder for the files.")],
+    k: Annotated[int, typer.Option(help="Options of a question.")] = 5,
+    neighbours: Annotated[int, typer.Option(help="Nearest categories that windows of k slide over.")] = 20,
+    held_out: Annotated[float, typer.Option(help="Share of the categories kept for the held-out part.")] = 0.2,
+    mode: Annotated[
+        AnswerMode, typer.Option(help="list: a sorted list answers; choice: one letter.")
+    ] = AnswerMode.list,
+    seed: Annotated[int, typer.Option(help="Of the parts and of the shuffling.")] = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Write questions with answers for fine-tuning an MLLM to rank: RAR's format, ms-swift, LLaMA-Factory, TRL."""
+    from memory import Memory
+    from recognizer.evaluation.labelled import match_labels, read_labelled
+    from recognizer.recognizer import Recognizer
+    from training.ranking.questions import write_ranking_data
+
+    opened = Memory.open(memory)
+    labelled = match_labels(read_labelled(folder), opened.vectors.categories)
+    recognizer = Recognizer.open(opened, device=device, precision=precision)
+    with progress_bar(len(labelled.items), "img", "rank-data") as advance:
+        report = write_ranking_data(
+            recognizer,
+            labelled,
+            output,
+            k=k,
+            neighbours=neighbours,
+            held_out=held_out,
+            mode=mode.value,
+            seed=seed,
+            progress=advance,
+        )
+    rows = [[part, str(report.categories[part]), str(report.groups[part])] for part in report.groups]
+    print(table(["part", "categories", "questions"], rows))
+    for reason, number in {**report.skipped_images, **report.skipped_groups}.items():
+        print(f"{number} left out: {reason}")
+    empty = [part for part, questions in report.groups.items() if not questions and report.categories[part]]
+    if empty:
+        note(f"no questions in {' and '.join(empty)}: give a smaller --k, more images, or another --held-out")
+    print(f"files: {output.resolve()}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an application."""
+    app.command()(train)
+    app.command("rank-data")(rank_data)
+
+
+if __name__ == "__main__":
+    alone = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    register(alone)
+    main(alone)

@@ -1,0 +1,1 @@
+"""Training data: manifests and shards in, augmented batches out."""

@@ -1,0 +1,316 @@
+"""Training batches: the same for the same seed, whatever the number of processes, and from any point on.
+
+A sample depends on (seed, epoch, slot) alone, where a slot is a place in the epoch's order over all ranks. A bad sample
+is counted and another one, drawn from the same three numbers, takes its slot: all ranks take the same number of steps
+with full batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch.utils.data import DataLoader, Dataset
+
+from recognizer.images import DecodedImage, ImageError, ImageLimits, decode_bytes
+from training.data.augment import AugmentSettings, augment
+from training.data.batch import Batch, Sample, collate
+from training.data.manifest import unreadable
+from training.data.record import BadSample, Record, Rejects, make_record
+from training.data.source import DataError, Source
+
+Place = tuple[int, int, int]
+"""Epoch, slot, and the row of the source whose turn it is."""
+
+_TRIES = 16  # samples tried for one slot
+_JUDGED_FROM = 200  # samples, before which a few bad ones say nothing about their share
+
+
+class DataSettings(BaseModel):
+    """Which part of the data is used, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    augment: AugmentSettings = AugmentSettings()
+    limits: ImageLimits = ImageLimits()
+    max_boxes: int = Field(default=8, ge=1, description="Boxes used of one image: those of the highest score.")
+    max_descriptions: int = Field(
+        default=8, ge=1, description="Descriptions used of one box; of more, some are drawn anew in every epoch."
+    )
+    min_score: float = Field(default=0.0, ge=0, le=1, description="Smallest score of a box that is used.")
+    max_bad_share: float = Field(default=0.01, ge=0, le=1, description="Share of bad samples above which a run stops.")
+    blocks_at_once: int = Field(
+        default=64,
+        ge=1,
+        description="Shards whose samples are shuffled together; more mix better and read less evenly.",
+    )
+
+
+class Samples(Protocol):
+    """Makes samples, the same ones from the same random state; picklable, and light to copy."""
+
+    def __len__(self) -> int:
+        """Count the samples, good and bad."""
+        ...
+
+    def make(self, row: int, rng: np.random.Generator, rejects: Rejects) -> Sample:
+        """Make a sample.
+
+        Args:
+            row: 0 to length - 1.
+            rng: makes every choice, the caption first.
+            rejects: counts what is left out; becomes the sample's.
+
+        Raises:
+            BadSample: it cannot be used; the reason.
+        """
+        ...
+
+
+class Pictures:
+    """Samples made from the pictures and fields of a source."""
+
+    def __init__(self, source: Source, settings: DataSettings) -> None:
+        """Keep what makes samples."""
+        self._source = source
+        self._settings = settings
+
+    def __len__(self) -> int:
+        """Count the samples, good and bad."""
+        return len(self._source)
+
+    def make(self, row: int, rng: np.random.Generator, rejects: Rejects) -> Sample:
+        """Make a sample; see `Samples.make`."""
+        key, decoded, record = self.read(row, rejects)
+        caption = record.captions[int(rng.integers(len(record.captions)))]
+        shape = self._settings.augment
+        shown = augment(decoded.image, decoded.displayed_size_hw, record, caption, shape, rng)
+        texts = draw_descriptions(shown.descriptions, self._settings.max_descriptions, rng)
+        return Sample(key, replace(shown, descriptions=texts), rejects)
+
+    def read(self, row: int, rejects: Rejects) -> tuple[str, DecodedImage, Record]:
+        """Read a picture and what is used of its record, with its key.
+
+        Raises:
+            BadSample: it cannot be used; the reason.
+        """
+        raw = self._source.read(row)
+        shape = self._settings.augment
+        sharpest = 1 / math.sqrt(shape.crop_scale[0])
+        target_hw = math.ceil(shape.size_hw[0] * sharpest), math.ceil(shape.size_hw[1] * sharpest)
+        try:
+            decoded = decode_bytes(raw.image, limits=self._settings.limits, target_size_hw=target_hw)
+        except ImageError as error:
+            raise BadSample(unreadable(error)) from None
+        return raw.key, decoded, self._best(make_record(raw.fields, decoded.displayed_size_hw, rejects))
+
+    def _best(self, record: Record) -> Record:
+        """Keep the regions of the highest scores, the first among equals."""
+        good = [region for region in record.regions if region.score >= self._settings.min_score]
+        ranked = sorted(good, key=lambda region: -region.score)
+        return Record(record.captions, tuple(ranked[: self._settings.max_boxes]))
+
+
+class TrainingData(Dataset[Sample | Rejects]):
+    """Samples by their place in an epoch."""
+
+    def __init__(self, samples: Samples, *, seed: int) -> None:
+        """Keep what makes samples; `seed` is of every choice."""
+        self._samples = samples
+        self._seed = seed
+
+    def __getitem__(self, place: Place) -> Sample | Rejects:
+        """Make the sample of a place, or say what was wrong with all that were tried for it."""
+        epoch, slot, row = place
+        rejects = Rejects()
+        for attempt in range(_TRIES):
+            rng = np.random.default_rng([self._seed, epoch, slot, attempt])
+            rejects.seen += 1
+            try:
+                chosen = row if attempt == 0 else int(rng.integers(len(self._samples)))
+                return self._samples.make(chosen, rng, rejects)
+            except BadSample as fault:
+                rejects.samples[fault.reason] += 1
+        return rejects
+
+
+class Loader:
+    """Batches of one rank, epoch after epoch.
+
+    Two ranks with half the batch size each see together, step by step, the batches of one process.
+
+    Attributes:
+        epoch: the current one, from 0.
+        samples: taken in this epoch by all ranks together.
+        rejects: what this rank left out in the current epoch; after its last batch, in the epoch that ended.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        settings: DataSettings,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+        pin_memory: bool = False,
+        samples: Samples | None = None,
+    ) -> None:
+        """Start at the first sample of epoch 0.
+
+        Args:
+            source: the samples.
+            settings: what is made of them.
+            batch_size: samples of one batch of this rank.
+            seed: of every choice; the same on all ranks.
+            rank: this process, 0 to `ranks` - 1.
+            ranks: number of processes.
+            workers: processes that prepare batches; they change no batch.
+            pin_memory: whether tensors lie in pinned memory.
+            samples: makes them of the source's rows; from its pictures where None.
+        """
+        self.epoch = 0
+        self.samples = 0
+        self.rejects = Rejects()
+        self._source, self._settings, self._seed = source, settings, seed
+        self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
+        self._workers, self._pin_memory = workers, pin_memory
+        self._samples = samples or Pictures(source, settings)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Count the batches of a whole epoch; what does not fill a batch of all ranks waits for another epoch."""
+        return max(1, len(self._source) // self._step)
+
+    @property
+    def steps_left(self) -> int:
+        """Count the batches left in the current epoch."""
+        return max(0, (len(self._source) - self.samples) // self._step) if self.samples else self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield what is left of the current epoch.
+
+        Raises:
+            DataError: more than the allowed share of the samples is bad; the message gives the counts.
+        """
+        if self.samples == 0:
+            self.rejects = Rejects(parts=Counter(self._source.parts))
+        batches: DataLoader[Any] = DataLoader(
+            TrainingData(self._samples, seed=self._seed),
+            batch_sampler=self._places(),
+            num_workers=self._workers,
+            collate_fn=_collate,
+            pin_memory=self._pin_memory,
+            generator=torch.Generator(),  # the default would draw from the loop's own random numbers
+        )
+        for batch in batches:
+            self._take_stock(batch if isinstance(batch, Rejects) else batch.rejects)
+            if isinstance(batch, Rejects):
+                raise DataError(f"{_TRIES} samples in a row cannot be used; {self.rejects.report()}")
+            self.samples += self._step
+            yield batch
+        self._judge(from_count=1)
+        self.epoch, self.samples = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, to be kept with a checkpoint; plain JSON values."""
+        return {
+            "epoch": self.epoch,
+            "samples": self.samples,
+            "seed": self._seed,
+            "length": len(self._source),
+            "rejects": self.rejects.to_json(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a position kept by `state_dict`; the number of ranks and the batch size may have changed.
+
+        Raises:
+            DataError: it was kept with another seed or other data.
+        """
+        for name, now in (("seed", self._seed), ("length", len(self._source))):
+            if state[name] != now:
+                raise DataError(f"the data's {name} was {state[name]} and is {now}; the position means nothing here")
+        self.epoch, self.samples = int(state["epoch"]), int(state["samples"])
+        self.rejects = Rejects.from_json(state["rejects"])
+
+    @property
+    def _step(self) -> int:
+        return self._batch_size * self._ranks
+
+    def _places(self) -> list[list[Place]]:
+        length = len(self._source)
+        order = epoch_order(self._source.block_sizes, self._settings.blocks_at_once, seed=self._seed, epoch=self.epoch)
+        firsts = (self.samples + step * self._step + self._rank * self._batch_size for step in range(self.steps_left))
+        return [
+            [(self.epoch, slot, int(order[slot % length])) for slot in range(first, first + self._batch_size)]
+            for first in firsts
+        ]
+
+    def _take_stock(self, rejects: Rejects) -> None:
+        self.rejects.add(rejects)
+        self._judge(from_count=_JUDGED_FROM)
+
+    def _judge(self, *, from_count: int) -> None:
+        allowed = self._settings.max_bad_share
+        if self.rejects.bad > allowed * max(self.rejects.seen, from_count):
+            raise DataError(f"more than {allowed:.2%} of the samples are bad: {self.rejects.report()}")
+
+
+def draw_descriptions(
+    descriptions: Sequence[Sequence[str]], most: int, rng: np.random.Generator
+) -> tuple[tuple[str, ...], ...]:
+    """Draw up to `most` of each box's descriptions; the order stays."""
+    return tuple(
+        tuple(said)
+        if len(said) <= most
+        else tuple(said[place] for place in sorted(rng.choice(len(said), most, replace=False).tolist()))
+        for said in descriptions
+    )
+
+
+def epoch_order(block_sizes: Sequence[int], blocks_at_once: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Shuffle blocks, then the samples of every few blocks together.
+
+    Args:
+        block_sizes: samples of each block, in the order of their rows.
+        blocks_at_once: blocks that are mixed.
+        seed: of the order.
+        epoch: gives every epoch another order.
+
+    Returns:
+        (N) int64, every row once.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    sizes = np.asarray(block_sizes, dtype=np.int64)
+    starts = np.cumsum(sizes) - sizes
+    blocks = rng.permutation(len(sizes))
+    mixed = []
+    for first in range(0, len(blocks), blocks_at_once):
+        chosen = blocks[first : first + blocks_at_once]
+        mixed.append(
+            rng.permutation(
+                np.concatenate([np.arange(s, s + n) for s, n in zip(starts[chosen], sizes[chosen], strict=True)])
+            )
+        )
+    return np.concatenate(mixed)
+
+
+def _collate(items: Sequence[Sample | Rejects]) -> Batch | Rejects:
+    """Make a batch; where a slot could not be filled, return what was wrong with all of them."""
+    samples = [item for item in items if isinstance(item, Sample)]
+    if len(samples) == len(items):
+        return collate(samples)
+    rejects = Rejects()
+    for item in items:
+        rejects.add(item.rejects if isinstance(item, Sample) else item)
+    return rejects

@@ -1,0 +1,138 @@
+"""Where the samples lie in a shard, found once and kept beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.durable import replacing
+from memory.errors import WriteFailed
+
+NOTHING = -1
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+_KEPT_FROM = 2000  # samples; smaller shards are indexed faster than a file is written
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """The samples of one shard.
+
+    Attributes:
+        keys: (N) bytes.
+        images: (N, 2) int64 first byte and size of the image; the first byte is `NOTHING` where there is none.
+        jsons: (N, 2) int64 the same of the JSON object.
+        cut_short: the file ends before the archive does; the samples are those that are whole.
+    """
+
+    keys: NDArray[np.bytes_]
+    images: NDArray[np.int64]
+    jsons: NDArray[np.int64]
+    cut_short: bool
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.keys)
+
+    @classmethod
+    def empty(cls) -> ShardIndex:
+        """Return the index of a shard without samples."""
+        return _as_index({}, cut_short=False)
+
+
+def index_shard(path: Path) -> ShardIndex:
+    """Index a shard; of a large one the index is kept in `NAME.index.npz` beside it, where the folder can be written.
+
+    Raises:
+        OSError: the file cannot be read.
+        tarfile.TarError: it is no tar file.
+    """
+    kept = path.with_name(f"{path.name}.index.npz")
+    status = os.stat(path)
+    stamp = np.array([status.st_size, status.st_mtime_ns], dtype=np.int64)
+    index = _load(kept, stamp)
+    if index is None:
+        index = _scan(path)
+        if len(index) >= _KEPT_FROM:
+            _save(kept, index, stamp)
+    return index
+
+
+def _scan(path: Path) -> ShardIndex:
+    """Read the headers; a sample is a run of members with the same name up to the first dot."""
+    samples: dict[tuple[int, str], dict[str, tuple[int, int]]] = {}
+    run, previous = -1, None
+    size = path.stat().st_size
+    cut_short = False
+    with tarfile.open(path, "r:") as archive:
+        end = 0
+        for member in _whole_headers(archive):
+            end = member.offset_data + member.size
+            cut_short = end > size
+            if cut_short or not member.isfile():
+                continue
+            key, suffix = _split(member.name)
+            if key != previous:
+                run, previous = run + 1, key
+            kind = "image" if suffix in IMAGE_SUFFIXES else suffix
+            samples.setdefault((run, key), {})[kind] = (member.offset_data, member.size)
+    padded = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    cut_short = cut_short or size < padded + tarfile.BLOCKSIZE  # an archive ends with blocks of zeros
+    if cut_short and samples and len(samples[last := next(reversed(samples))]) == 1:
+        del samples[last]  # its other half was cut off
+    return _as_index(samples, cut_short=cut_short)
+
+
+def _whole_headers(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield members until the file ends, be it too early."""
+    while True:
+        try:
+            member = archive.next()
+        except tarfile.ReadError:  # a header, or the data before it, is cut off
+            return
+        if member is None:
+            return
+        yield member
+
+
+def _split(name: str) -> tuple[str, str]:
+    folder, _, base = name.rpartition("/")
+    key, _, suffix = base.partition(".")
+    return (f"{folder}/{key}" if folder else key), suffix.lower()
+
+
+def _as_index(samples: dict[tuple[int, str], dict[str, tuple[int, int]]], *, cut_short: bool) -> ShardIndex:
+    members = [found for found in samples.values() if "image" in found or "json" in found]
+    keys = [key for (_, key), found in samples.items() if "image" in found or "json" in found]
+    images, jsons = (
+        np.array([found.get(kind, (NOTHING, 0)) for found in members], dtype=np.int64).reshape(-1, 2)
+        for kind in ("image", "json")
+    )
+    return ShardIndex(
+        np.array([key.encode("utf-8", "replace") for key in keys], dtype=np.bytes_), images, jsons, cut_short
+    )
+
+
+def _load(kept: Path, stamp: NDArray[np.int64]) -> ShardIndex | None:
+    """Return the kept index if it is whole and of this very file."""
+    try:
+        with open(kept, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            if not np.array_equal(stored["stamp"], stamp):
+                return None
+            return ShardIndex(stored["keys"], stored["images"], stored["jsons"], bool(stored["cut_short"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _save(kept: Path, index: ShardIndex, stamp: NDArray[np.int64]) -> None:
+    arrays: dict[str, Any] = {"keys": index.keys, "images": index.images, "jsons": index.jsons}
+    with contextlib.suppress(WriteFailed), replacing(kept) as draft, open(draft, "wb") as stream:
+        np.savez(stream, stamp=stamp, cut_short=np.array(index.cut_short), **arrays)

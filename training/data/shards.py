@@ -1,0 +1,140 @@
+"""Shards: tar files of `KEY.jpg` and `KEY.json` pairs, as WebDataset and img2dataset write them.
+
+They are read by position rather than streamed, so that a sample does not depend on which worker met it and an
+interrupted run goes on at the sample where it stopped.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memory.durable import replacing
+from training.data.manifest import parse_line
+from training.data.record import BadSample
+from training.data.shard_index import NOTHING, ShardIndex, index_shard
+from training.data.source import DataError, RawSample
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSample:
+    """One sample to write.
+
+    Attributes:
+        key: unique in its shard, without dots and slashes.
+        jpeg: the bytes of the image file.
+        fields: JSON values, as `training.data.record.make_record` reads them.
+    """
+
+    key: str
+    jpeg: bytes
+    fields: dict[str, Any]
+
+
+class Shards:
+    """The samples of some shards as a `Source`, in the order of the given paths.
+
+    Attributes:
+        parts: shards that end early, and files that are no shards, by reason.
+        block_sizes: samples of each shard.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """Index the shards.
+
+        Args:
+            paths: the tar files.
+
+        Raises:
+            DataError: there is no sample in them.
+        """
+        self.parts: Counter[str] = Counter()
+        self._paths = list(paths)
+        self._indices: list[ShardIndex] = [self._index(path) for path in self._paths]
+        self.block_sizes: Sequence[int] = tuple(map(len, self._indices))
+        self._starts = np.array([0, *accumulate(self.block_sizes)])
+        if not len(self):
+            reasons = "".join(f"; {reason} {count}" for reason, count in self.parts.items())
+            raise DataError(f"no samples in {len(self._paths)} shards{reasons}")
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return int(self._starts[-1])
+
+    def read(self, row: int) -> RawSample:
+        """Read a sample; see `Source.read`."""
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        index, place = self._indices[shard], row - int(self._starts[shard])
+        with open(self._paths[shard], "rb") as stream:
+            image, fields = (_member(stream, spans[place]) for spans in (index.images, index.jsons))
+        key = bytes(index.keys[place]).decode("utf-8", "replace")
+        return RawSample(f"{self._paths[shard].name}/{key}", image, parse_line(fields))
+
+    def _index(self, path: Path) -> ShardIndex:
+        try:
+            index = index_shard(path)
+        except (OSError, tarfile.TarError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            self.parts["missing shard" if missing else "unreadable shard"] += 1
+            return ShardIndex.empty()
+        if index.cut_short:
+            self.parts["shard cut short"] += 1
+        return index
+
+
+def write_shards(samples: Iterable[ShardSample], folder: Path, *, per_shard: int = 1000) -> list[Path]:
+    """Write shards `shard-000000.tar` and so on; each appears whole or not at all.
+
+    The same samples give the same bytes.
+
+    Args:
+        samples: in the order in which they are stored.
+        folder: made where missing; shards that an earlier call wrote there are replaced, all of them.
+        per_shard: samples in each shard but the last.
+
+    Returns:
+        The paths, in order.
+
+    Raises:
+        ValueError: a key holds a dot or a slash.
+        memory.errors.WriteFailed: the disk refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    rest = iter(samples)
+    while batch := list(islice(rest, per_shard)):
+        paths.append(folder / f"shard-{len(paths):06d}.tar")
+        with replacing(paths[-1]) as draft, tarfile.open(draft, "w") as archive:
+            for member, data in _members(batch):
+                archive.addfile(member, io.BytesIO(data))
+    for stale in set(folder.glob("shard-[0-9]*.tar")) - set(paths):
+        stale.unlink()
+    return paths
+
+
+def _members(samples: Iterable[ShardSample]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    for sample in samples:
+        if not sample.key or "." in sample.key or "/" in sample.key:
+            raise ValueError(f"the key {sample.key!r} is empty or holds a dot or a slash")
+        text = json.dumps(sample.fields, ensure_ascii=False).encode()
+        for suffix, data in (("jpg", sample.jpeg), ("json", text)):
+            member = tarfile.TarInfo(f"{sample.key}.{suffix}")
+            member.size = len(data)
+            yield member, data
+
+
+def _member(stream: io.BufferedReader, span: np.ndarray[Any, np.dtype[np.int64]]) -> bytes:
+    start, size = (int(value) for value in span)
+    if start == NOTHING:
+        raise BadSample("sample without image or JSON")
+    stream.seek(start)
+    return stream.read(size)

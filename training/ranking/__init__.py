@@ -1,0 +1,1 @@
+"""Questions with answers that teach an MLLM to rank candidates."""

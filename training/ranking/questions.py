@@ -1,0 +1,230 @@
+"""Data that teaches a multimodal LLM to sort candidates, after RAR (arXiv 2403.13805, section 3.4).
+
+For a labelled image the nearest categories are taken, its own exemplars left out, and windows of k slide over them;
+those with the truth become questions with shuffled options. The answer is the truth, then the others in retrieval's
+order. Categories are dealt into a train and a held-out part by a hash of their name; a question holds categories of one
+part only, so what is measured on the held-out part was not learned by heart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from memory import Category
+from memory.templates import bare_text
+from recognizer.errors import RecognizerError
+from recognizer.evaluation.labelled import Matched
+from recognizer.pipeline import encode_files, in_batches
+from recognizer.recognizer import Recognizer
+from rerank.base import Candidate
+from rerank.mllm import MOST_OPTIONS, SYMBOLS
+from rerank.prompt import DESCRIPTION_CHARACTERS, NAME_CHARACTERS, choice_text, list_text, shown
+from training.ranking.formats import PARTS, Part, Sample, without_tags, write_formats
+
+Mode = Literal["list", "choice"]
+
+DESCRIPTIONS = 3
+NOT_RETRIEVED = "the true category is not among the neighbours"
+TOO_FEW = "fewer neighbours than options"
+NO_TRUTH = "a window without the true category"
+ALIKE = "options that look alike"
+NOT_UTF8 = "a path that is not UTF-8"
+
+
+class RankingDataError(RecognizerError):
+    """The numbers asked for fit no question, or no image gave one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankingDataReport:
+    """What was written and what was left out.
+
+    Attributes:
+        images: how many labelled images there were.
+        groups: questions per part.
+        categories: categories of the memory per part.
+        skipped_images: images that gave no question, by reason; error codes for those that could not be decoded.
+        skipped_groups: windows that became no question, by reason.
+        files: what was written.
+    """
+
+    images: int
+    groups: Mapping[Part, int]
+    categories: Mapping[Part, int]
+    skipped_images: Mapping[str, int]
+    skipped_groups: Mapping[str, int]
+    files: Sequence[Path]
+
+
+def write_ranking_data(
+    recognizer: Recognizer,
+    labelled: Matched,
+    output: Path,
+    *,
+    k: int = 5,
+    neighbours: int = 20,
+    held_out: float = 0.2,
+    mode: Mode = "list",
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> RankingDataReport:
+    """Write questions about labelled images, in every format of `training.ranking.formats`.
+
+    Args:
+        recognizer: encoder, memory and settings.
+        labelled: images with the rows of their categories.
+        output: folder.
+        k: options of a question.
+        neighbours: nearest categories of the truth's part that windows slide over; 20 and 5 make 16 windows.
+        held_out: share of the categories kept for the held-out part; 0: none.
+        mode: `list`: a sorted list answers; `choice`: the letter of the true option, k up to 20.
+        seed: of the parts and of the shuffling.
+        progress: called with the number of images done since the last call.
+
+    Raises:
+        RankingDataError: no question came of it; the message says why.
+        OutputUnusable: the disk refuses.
+    """
+    _check(k, neighbours, held_out, mode)
+    categories = recognizer.memory.vectors.categories
+    parts = [part_of(category.name, held_out, seed) for category in categories]
+    samples: dict[Part, list[Sample]] = {part: [] for part in PARTS}
+    skipped_images, skipped_groups = Counter[str](), Counter[str]()
+    for image in _neighbours(recognizer, labelled, parts, neighbours, skipped_images, progress):
+        if image.truth not in image.nearest:
+            skipped_images[NOT_RETRIEVED] += 1
+            continue
+        if len(image.nearest) < k:
+            skipped_images[TOO_FEW] += 1
+            continue
+        for number, window in enumerate(windows(image.nearest, k)):
+            if image.truth not in window:
+                skipped_groups[NO_TRUTH] += 1
+                continue
+            ranked = [image.truth, *(row for row in window if row != image.truth)]
+            options = [_option(categories[row]) for row in ranked]
+            if len({shown(option.title, NAME_CHARACTERS).casefold() for option in options}) < k:
+                skipped_groups[ALIKE] += 1
+                continue
+            order = random.Random(f"{seed} {image.key} {number}")
+            samples[parts[image.truth]].append(_sample(image.path, options, mode, order))
+    if not any(samples.values()):
+        raise RankingDataError(
+            f"none of {len(labelled.items)} images gave a question of {k} options: "
+            f"{dict(skipped_images + skipped_groups)}; give more images, or fewer options"
+        )
+    return RankingDataReport(
+        images=len(labelled.items),
+        groups={part: len(found) for part, found in samples.items()},
+        categories={part: parts.count(part) for part in PARTS},
+        skipped_images=dict(skipped_images),
+        skipped_groups=dict(skipped_groups),
+        files=write_formats(samples, output),
+    )
+
+
+def part_of(name: str, held_out: float, seed: int) -> Part:
+    """Deal a category into a part, whatever other categories there are; equal names share a part."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return "held_out" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
+
+
+def windows(rows: Sequence[int], k: int) -> list[Sequence[int]]:
+    """Return every k consecutive rows: len(rows) - k + 1 windows."""
+    return [rows[first : first + k] for first in range(len(rows) - k + 1)]
+
+
+def answer_list(names: Sequence[str]) -> str:
+    """Write names as the prompt asks for them: a Python list of texts, which `rerank.parse` reads back."""
+    return str([shown(name, NAME_CHARACTERS) for name in names])
+
+
+@dataclass(frozen=True, slots=True)
+class _Neighbours:
+    """The nearest category rows of one image within the part of its true row, best first."""
+
+    key: str
+    path: str
+    truth: int
+    nearest: Sequence[int]
+
+
+def _check(k: int, neighbours: int, held_out: float, mode: Mode) -> None:
+    if not 2 <= k <= neighbours:
+        raise RankingDataError(f"k={k} options do not fit {neighbours} neighbours; give 2 <= k <= neighbours")
+    if mode == "choice" and k > MOST_OPTIONS:
+        raise RankingDataError(f"k={k} options are more than the {MOST_OPTIONS} letters of mode 'choice'")
+    if not 0 <= held_out < 1:
+        raise RankingDataError(f"held_out={held_out} is no share of the categories; give 0 <= held_out < 1")
+
+
+def _neighbours(
+    recognizer: Recognizer,
+    labelled: Matched,
+    parts: Sequence[Part],
+    count: int,
+    skipped: Counter[str],
+    progress: Callable[[int], None] | None,
+) -> Iterator[_Neighbours]:
+    """Encode the images and retrieve for each the `count` nearest categories of its truth's part."""
+    share = {part: max(parts.count(part), 1) / len(parts) for part in PARTS}
+    # Twice as deep as the part's share needs on average; the memory's whole length for few categories.
+    depth = min(len(parts), math.ceil(2 * count / min(share[part] for part in set(parts))))
+    run = recognizer.settings.run
+    batches = encode_files(
+        recognizer.encoder,
+        in_batches(labelled.items, run.batch_size),
+        workers=run.workers,
+        limits=recognizer.settings.images,
+    )
+    done = 0
+    for batch in batches:
+        skipped.update(error.code for error in batch.errors if error is not None)
+        if batch.features is not None:
+            # An exemplar that is the image itself would answer for it.
+            found = recognizer.retriever.retrieve(batch.features, depth, exclude=batch.hashes)
+            for position, retrieved in zip(batch.positions, found, strict=True):
+                path = os.path.abspath(os.fsdecode(batch.items[position].path))
+                if not _is_utf8(path):
+                    skipped[NOT_UTF8] += 1
+                    continue
+                truth = labelled.rows[done + position]
+                same = [row for row in retrieved.rows.tolist() if parts[row] == parts[truth]]
+                yield _Neighbours(batch.items[position].key, path, truth, same[:count])
+        done += len(batch.items)
+        if progress:
+            progress(len(batch.items))
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _option(category: Category) -> Candidate:
+    texts = (bare_text(category, description) for description in category.descriptions[:DESCRIPTIONS])
+    return Candidate(
+        without_tags(category.name, NAME_CHARACTERS),
+        tuple(without_tags(text, DESCRIPTION_CHARACTERS) for text in texts),
+        without_tags(category.group, NAME_CHARACTERS),
+    )
+
+
+def _sample(path: str, ranked: Sequence[Candidate], mode: Mode, order: random.Random) -> Sample:
+    """Make a question of options in their final order."""
+    options = list(ranked)
+    order.shuffle(options)
+    if mode == "choice":
+        return Sample(path, choice_text(options, descriptions=DESCRIPTIONS), SYMBOLS[options.index(ranked[0])])
+    return Sample(path, list_text(options), answer_list([option.title for option in ranked]))

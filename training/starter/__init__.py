@@ -1,0 +1,1 @@
+"""How the starter encoder is made: pictures from packages, scenes composed of them, and its text classifiers."""
