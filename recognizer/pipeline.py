@@ -1,12 +1,12 @@
-"""From image files to features in fixed batches: decoding runs beside the forward pass, a bad image holds its slot.
+"""From image files to features, in fixed batches: the next batches are decoded while one is encoded.
 
-Every image of a batch shares its forward pass with the same others whatever failed and wherever an earlier run stopped,
-so resumed runs give the same bytes. Memory holds at most `LOOKAHEAD + 1` batches of pixels, however many images there
-are.
+An image always shares its forward pass with the same other images, whichever of them fail and wherever an earlier run
+stopped; so a resumed run gives the same bytes. At most `LOOKAHEAD + 1` batches of pixels are in memory at a time.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections import deque
@@ -24,19 +24,26 @@ from recognizer.images import ImageError, ImageItem, ImageLimits, decode_image
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Batches whose decoding has been asked for beyond the one in the forward pass.
+# Batches that are being decoded while one is in the forward pass: two keep the threads busy across a slow image.
 LOOKAHEAD = 2
+
+NumberedItems = tuple[int, Sequence[ImageItem]]
+"""The number of a batch in the grid, and its images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Pixels of one image ready for the encoder, or why there are none."""
+    """One image, ready for the encoder.
 
-    pixels: Tensor | None
-    frame: Frame | None
+    Attributes:
+        pixels: what `Encoder.preprocess` returns for it.
+        frame: where those pixels lie in the displayed image.
+        sha256: hex digest of the file.
+    """
+
+    pixels: Tensor
+    frame: Frame
     sha256: str
-    error: ImageError | None
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class EncodedBatch:
     """One batch of the grid.
 
     Attributes:
+        number: its place in the grid, from 0.
         items: its images, in order.
         errors: per image why it could not be decoded, or None.
         positions: which of the items have features, ascending.
@@ -53,6 +61,7 @@ class EncodedBatch:
         encode_s: seconds of the forward pass.
     """
 
+    number: int
     items: Sequence[ImageItem]
     errors: Sequence[ImageError | None]
     positions: Sequence[int]
@@ -62,14 +71,14 @@ class EncodedBatch:
     encode_s: float
 
 
-def in_batches(items: Sequence[ImageItem], batch_size: int) -> Iterator[Sequence[ImageItem]]:
-    """Slice items into the fixed grid of batches; a lazy sequence stays lazy."""
-    return (items[start : start + batch_size] for start in range(0, len(items), batch_size))
+def in_batches(items: Sequence[ImageItem], batch_size: int) -> Iterator[NumberedItems]:
+    """Slice items into the fixed grid of batches, numbered from 0; a lazy sequence stays lazy."""
+    return enumerate(items[start : start + batch_size] for start in range(0, len(items), batch_size))
 
 
 def encode_files(
     encoder: Encoder,
-    batches: Iterable[Sequence[ImageItem]],
+    batches: Iterable[NumberedItems],
     *,
     workers: int = 0,
     limits: ImageLimits | None = None,
@@ -77,58 +86,75 @@ def encode_files(
     """Decode and encode image files, in order, batch by batch.
 
     Args:
-        encoder: what encodes.
-        batches: the images that share each forward pass; read as far ahead as the pipeline is deep.
+        encoder: encodes the decoded images.
+        batches: number and images of each batch; an image shares its forward pass with the others of its batch. Up to
+            `LOOKAHEAD` batches are taken before the first is needed.
         workers: decoding threads; 0: one per core.
         limits: of pixels, bytes and aspect ratio.
+
+    Yields:
+        The encoded batches, in the order of `batches`.
     """
     limits = limits or ImageLimits()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode")
-    waiting: deque[tuple[Sequence[ImageItem], list[Future[Decoded]]]] = deque()
-    coming = iter(batches)
+    waiting: deque[tuple[int, Sequence[ImageItem], list[Future[tuple[Decoded | ImageError, float]]]]] = deque()
+    remaining = iter(batches)
 
-    def ask() -> None:
-        batch = next(coming, None)
-        if batch is not None:
-            waiting.append((batch, [pool.submit(_decode, encoder, item, limits) for item in batch]))
+    def submit_next() -> None:
+        for number, items in itertools.islice(remaining, 1):
+            waiting.append((number, items, [pool.submit(_timed_decode, encoder, item, limits) for item in items]))
 
     try:
         for _ in range(LOOKAHEAD):
-            ask()
+            submit_next()
         while waiting:
-            ask()
-            batch, futures = waiting.popleft()
-            yield _encode(encoder, batch, [future.result() for future in futures])
+            submit_next()
+            number, items, futures = waiting.popleft()
+            outcomes = [future.result() for future in futures]
+            decode_s = sum(seconds for _, seconds in outcomes)
+            yield _encode(encoder, number, items, [outcome for outcome, _ in outcomes], decode_s)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode(encoder: Encoder, item: ImageItem, limits: ImageLimits) -> Decoded:
-    started = time.perf_counter()
+def decode(encoder: Encoder, item: ImageItem, limits: ImageLimits) -> Decoded | ImageError:
+    """Read one image file and prepare it for the encoder; a file that cannot be used comes back as its error."""
     try:
-        decoded = decode_image(item.path, limits=limits, target_size_hw=encoder.input_size_hw)
+        image = decode_image(item.path, limits=limits, target_size_hw=encoder.input_size_hw)
     except ImageError as error:
-        return Decoded(None, None, "", error, time.perf_counter() - started)
-    pixels, frame = encoder.preprocess(decoded.image, decoded.displayed_size_hw)
-    return Decoded(pixels, frame, decoded.sha256, None, time.perf_counter() - started)
+        return error
+    pixels, frame = encoder.preprocess(image.image, image.displayed_size_hw)
+    return Decoded(pixels, frame, image.sha256)
 
 
-def _encode(encoder: Encoder, items: Sequence[ImageItem], decoded: Sequence[Decoded]) -> EncodedBatch:
+def _timed_decode(encoder: Encoder, item: ImageItem, limits: ImageLimits) -> tuple[Decoded | ImageError, float]:
     started = time.perf_counter()
-    positions = [position for position, one in enumerate(decoded) if one.pixels is not None]
+    return decode(encoder, item, limits), time.perf_counter() - started
+
+
+def _encode(
+    encoder: Encoder,
+    number: int,
+    items: Sequence[ImageItem],
+    outcomes: Sequence[Decoded | ImageError],
+    decode_s: float,
+) -> EncodedBatch:
+    started = time.perf_counter()
+    decoded = {position: one for position, one in enumerate(outcomes) if isinstance(one, Decoded)}
+    positions = list(decoded)
     features = None
-    if positions:
-        stand_in = decoded[positions[0]]
-        slots = [one if one.pixels is not None else stand_in for one in decoded]
-        pixels = torch.stack([slot.pixels for slot in slots if slot.pixels is not None])
-        frames = [slot.frame for slot in slots if slot.frame is not None]
-        features = encoder.encode_pixels(pixels, frames).take(np.array(positions))
+    if decoded:
+        # A failed image is stood in for by the first good one, so that the forward pass keeps its shape.
+        slots = [decoded.get(position, decoded[positions[0]]) for position in range(len(items))]
+        pixels = torch.stack([slot.pixels for slot in slots])
+        features = encoder.encode_pixels(pixels, [slot.frame for slot in slots]).take(np.array(positions))
     return EncodedBatch(
+        number=number,
         items=items,
-        errors=[one.error for one in decoded],
+        errors=[one if isinstance(one, ImageError) else None for one in outcomes],
         positions=positions,
         features=features,
-        hashes=[decoded[position].sha256 for position in positions],
-        decode_s=sum(one.seconds for one in decoded),
+        hashes=[one.sha256 for one in decoded.values()],
+        decode_s=decode_s,
         encode_s=time.perf_counter() - started,
     )

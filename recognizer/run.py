@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from recognizer.pipeline import EncodedBatch, encode_files
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_beside
-from recognizer.results import Batch, BatchTiming, ErrorRow, Row, RowSink, RunSetup
+from recognizer.results import BatchTiming, ErrorRow, Row, RowSink, RunSetup
 from recognizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def recognize_into(
         sink: an opened output; not finished here.
         reranker: puts the candidates in their final order while later batches are encoded; None: retrieval's stays.
     """
-    batches = _recognised(recognizer, items, sink)
+    batches = _recognize(recognizer, items, sink)
     if reranker is not None:
         settings = recognizer.settings
         batches = rerank_beside(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
@@ -68,17 +67,10 @@ def recognize_into(
         yield batch.rows
 
 
-def _recognised(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink) -> Iterator[RowBatch]:
-    asked: deque[Batch] = deque()
-
-    def batches() -> Iterator[Sequence[ImageItem]]:
-        for batch in sink.pending():
-            asked.append(batch)
-            yield items[batch.start : batch.stop]
-
+def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink) -> Iterator[RowBatch]:
     settings = recognizer.settings
-    encoded = encode_files(recognizer.encoder, batches(), workers=settings.run.workers, limits=settings.images)
-    for batch in encoded:
+    batches = ((batch.number, items[batch.start : batch.stop]) for batch in sink.pending())
+    for batch in encode_files(recognizer.encoder, batches, workers=settings.run.workers, limits=settings.images):
         started = time.perf_counter()
         rows = batch_rows(recognizer, batch)
         timing = BatchTiming(decode_s=batch.decode_s, encode_s=batch.encode_s, score_s=time.perf_counter() - started)
@@ -87,7 +79,7 @@ def _recognised(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSin
             RankedImage(item, hashes[position]) if position in hashes else None
             for position, item in enumerate(batch.items)
         ]
-        yield RowBatch(asked.popleft().number, rows, images, timing)
+        yield RowBatch(batch.number, rows, images, timing)
 
 
 def batch_rows(recognizer: Recognizer, batch: EncodedBatch) -> list[Row]:

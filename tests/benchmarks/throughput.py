@@ -108,7 +108,7 @@ def bare_seconds(encoder: Encoder, items) -> tuple[float, float]:
     decode = (time.perf_counter() - started) / len(items)
     batches = [
         (torch.stack([pixels for pixels, _ in batch]), [frame for _, frame in batch])
-        for batch in in_batches(prepared, 32)
+        for _, batch in in_batches(prepared, 32)
     ]
     encoder.encode_pixels(*batches[0])
     started = time.perf_counter()

@@ -22,6 +22,13 @@ def test_batches_come_in_order_on_a_fixed_grid(starter, folder):
         ["grass.jpg", "retina.jpg"],
         ["rocket.jpg"],
     ]
+    assert [batch.number for batch in batches] == [0, 1, 2]
+
+
+def test_a_batch_keeps_the_number_it_came_with(starter, folder):
+    items = list_images([folder])
+    batches = encode_files(starter, [(7, items[:1]), (9, items[1:2])])
+    assert [(batch.number, batch.items[0].key) for batch in batches] == [(7, "cat.jpg"), (9, "coffee.jpg")]
 
 
 def test_bad_image_holds_its_slot_and_changes_no_other(starter, folder):

@@ -50,7 +50,7 @@ def encoded_once(monkeypatch):
 
     def encode_once(encoder, batches, **options):
         for batch in batches:
-            key = id(encoder), tuple(batch)
+            key = id(encoder), tuple(batch[1])
             if key not in ENCODED:
                 ENCODED[key] = list(encode_files(encoder, [batch], **options))
             yield from ENCODED[key]
@@ -132,7 +132,7 @@ def retrieved(recognizer, labelled):
     names = [category.name for category in recognizer.memory.vectors.categories]
     found = {}
     for item, row in zip(labelled.items, labelled.rows, strict=True):
-        (batch,) = encode_files(recognizer.encoder, [[item]])
+        (batch,) = encode_files(recognizer.encoder, [(0, [item])])
         (best,) = recognizer.retriever.retrieve(batch.features, len(names))
         found[os.fsdecode(item.path)] = names[row], [names[each] for each in best.rows.tolist()]
     return found
