@@ -1,11 +1,11 @@
-"""Writing a memory: build it, add categories to it, take categories out of it.
+"""Writing a memory: build it, add categories to it, remove categories from it.
 
-A build goes through these stages; whenever it is killed, the memory is the one before or the one after.
+A build has four stages. Whenever it is killed, the memory is the one before the build or the one after it.
 
-1. plan: the final texts of every row, and a key for each row.
+1. texts: the final texts of every row, and a key for each row.
 2. encode: texts whose rows are neither in the published tables nor in the journal, chunk by chunk into the journal.
 3. write: new Lance versions of the tables, brought to the disk.
-4. publish: MEMORY.json names the new versions; then the journal goes.
+4. publish: MEMORY.json names the new versions; then the journal is deleted.
 """
 
 from __future__ import annotations
@@ -22,29 +22,31 @@ import numpy as np
 import pyarrow as pa
 
 from memory.category import Category
-from memory.durable import LOCK_NAME
-from memory.encode import Progress, PublishedVectors, VectorSource, encode_missing, plan_keys, plan_texts
+from memory.durable import LOCK_NAME, draft_name
+from memory.encode import Progress, PublishedVectors, VectorSource, all_keys, distinct_texts, encode_missing
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import EncoderMismatch, MemoryStoreError, printable, printable_path
 from memory.integrity import QUARANTINE
 from memory.journal import JOURNAL_NAME, VectorJournal, remove_journal
 from memory.manifest import MANIFEST_NAME, Manifest, TableRecord, write_manifest
-from memory.plan import Plan, make_plan
 from memory.search import INDEX_FOLDER
 from memory.store import TableStore
 from memory.tables import TABLES, category_batches, description_batches, exemplar_batches, schema
+from memory.texts import BuildTexts
 from memory.vectors import ExemplarSet, check_unit_rows
 
-_MAX_TABLE_FILES = 150
-_OWN_NAMES = frozenset(
-    {LOCK_NAME, MANIFEST_NAME, MANIFEST_NAME + ".tmp", JOURNAL_NAME, INDEX_FOLDER, QUARANTINE}
+# A table of more files is rewritten into one. Each addition adds three files or so, and opening a memory hashes all of
+# them, so hundreds would be slow; rewriting at every addition would copy all vectors each time.
+MAX_TABLE_FILES = 150
+_OUR_FILES = frozenset(
+    {LOCK_NAME, MANIFEST_NAME, draft_name(MANIFEST_NAME), JOURNAL_NAME, INDEX_FOLDER, QUARANTINE}
     | {f"{table}.lance" for table in TABLES}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build or an addition did. Texts are distinct final texts, templates applied.
+    """What a build or an addition did. Texts are distinct final texts, with templates applied.
 
     Attributes:
         categories: categories handed in, after merging.
@@ -53,7 +55,7 @@ class BuildReport:
         texts_reused: texts whose vectors were in the memory, or computed by an interrupted build.
         texts_truncated: texts longer than the encoder reads.
         seconds: wall time.
-        ann_recall: the lower recall@10 of the approximate indexes, None for exact search.
+        ann_recall: the lower recall@10 of the two approximate indexes, None for exact search.
     """
 
     categories: int
@@ -66,16 +68,16 @@ class BuildReport:
 
 
 class MemoryWriter:
-    """Writes to a memory; the caller holds the writer's lock.
+    """Writes to a memory, for the holder of its writer lock.
 
     Args:
         directory: the memory; it exists.
-        tables: the tables that can be read: those of the current manifest that are intact.
-        version: the version that is published at present, 0 for none.
+        tables: the tables of the current manifest whose files are intact.
+        version: the published version, 0 for none.
     """
 
     def __init__(self, directory: Path, tables: Mapping[str, TableRecord], version: int) -> None:
-        """Start writing: clear away what no table needs."""
+        """Delete the files that no table needs."""
         self._directory = directory
         self._store = TableStore(directory)
         self._tables = dict(tables)
@@ -96,48 +98,48 @@ class MemoryWriter:
         encoder: TextEncoder,
         progress: Progress | None,
     ) -> tuple[dict[str, TableRecord], BuildReport]:
-        """Write tables that hold these categories only; returns them unpublished."""
-        plan = make_plan(categories, templates, encoder.card)
-        source, report = self._vectors(plan, encoder, progress)
-        batches = self._batches(plan, exemplars, {}, encoder.card, source)
-        written = {
+        """Write tables that hold only these categories; return them, not yet published."""
+        texts = BuildTexts.make(categories, templates, encoder.card)
+        source, report = self._encode(texts, encoder, progress)
+        batches = self._batches(texts, exemplars, {}, encoder.card, source)
+        tables = {
             name: self._store.replace(name, self._tables.get(name), schema(name, encoder.card.dim), rows)
             for name, rows in batches.items()
         }
-        return {name: table for name, table in written.items() if table is not None}, self._timed(report)
+        return {name: table for name, table in tables.items() if table is not None}, self._timed(report)
 
     def put(
         self,
         categories: Sequence[Category],
-        present: Sequence[str],
+        replaced: Sequence[str],
         exemplars: ExemplarSet | None,
         exemplar_counts: Mapping[str, int],
         manifest: Manifest,
         encoder: TextEncoder,
         progress: Progress | None,
     ) -> tuple[dict[str, TableRecord], BuildReport]:
-        """Write tables with categories added; returns them unpublished.
+        """Write tables with categories added; return them, not yet published.
 
         Args:
             categories: the categories to write.
-            present: ids of those that are in the tables and are replaced.
-            exemplars: example images to add to those there are.
-            exemplar_counts: how many exemplars each category id has, where it has some.
+            replaced: ids of those that are in the tables already.
+            exemplars: further example images.
+            exemplar_counts: by category id, how many exemplars are in the tables already.
             manifest: the published manifest.
             encoder: the memory's encoder.
             progress: called with texts encoded so far and texts to encode.
         """
-        plan = make_plan(categories, manifest.templates, encoder.card)
-        source, report = self._vectors(plan, encoder, progress)
-        tables = self.without(present, ("categories", "descriptions")) if present else dict(self._tables)
-        for name, rows in self._batches(plan, exemplars, exemplar_counts, encoder.card, source).items():
-            written = self._extend(name, tables.get(name), schema(name, encoder.card.dim), rows)
-            if written is not None:
-                tables[name] = written
+        texts = BuildTexts.make(categories, manifest.templates, encoder.card)
+        source, report = self._encode(texts, encoder, progress)
+        tables = self.without(replaced, ("categories", "descriptions")) if replaced else dict(self._tables)
+        for name, rows in self._batches(texts, exemplars, exemplar_counts, encoder.card, source).items():
+            table = self._extend(name, tables.get(name), schema(name, encoder.card.dim), rows)
+            if table is not None:
+                tables[name] = table
         return tables, self._timed(report)
 
     def without(self, ids: Sequence[str], names: Iterable[str] = TABLES) -> dict[str, TableRecord]:
-        """Write tables without the rows of some categories."""
+        """Write tables without the rows of some categories; return them, not yet published."""
         tables = dict(self._tables)
         for name in names:
             if name in tables:
@@ -146,7 +148,7 @@ class MemoryWriter:
         return tables
 
     def publish(self, manifest: Manifest) -> Manifest:
-        """Make a manifest the memory's own, under the next version; returns it with that version."""
+        """Write MEMORY.json with the next version, and delete the journal; return the manifest with that version."""
         published = replace(manifest, version=self.next_version)
         write_manifest(self._directory, published)
         remove_journal(self._directory)
@@ -155,36 +157,38 @@ class MemoryWriter:
     def _extend(
         self, name: str, table: TableRecord | None, columns: pa.Schema, rows: Iterable[pa.RecordBatch]
     ) -> TableRecord | None:
-        """Append rows to a table; one that consists of many files is written anew in one."""
-        if table is not None and len(table.files) < _MAX_TABLE_FILES:
+        """Append rows to a table; a table of many files is rewritten with them into one file."""
+        if table is not None and len(table.files) < MAX_TABLE_FILES:
             first = next(iterator := iter(rows), None)
             return table if first is None else self._store.append(name, table, columns, chain([first], iterator))
         current = self._store.scan(name, table, columns.names) if table is not None else ()
         return self._store.replace(name, table, columns, chain(current, rows))
 
-    def _vectors(self, plan: Plan, encoder: TextEncoder, progress: Progress | None) -> tuple[VectorSource, BuildReport]:
+    def _encode(
+        self, texts: BuildTexts, encoder: TextEncoder, progress: Progress | None
+    ) -> tuple[VectorSource, BuildReport]:
         card = encoder.card
-        published = PublishedVectors(self._store, self._tables, plan_keys(plan), card.dim)
+        published = PublishedVectors(self._store, self._tables, all_keys(texts), card.dim)
         journal = VectorJournal(self._directory, card.dim)
-        distinct = plan_texts(plan)
-        encoded = encode_missing(list(plan_texts(plan, published)), encoder, journal, progress)
-        truncated = encoder.count_truncated(list(distinct)) if distinct else 0
+        distinct = distinct_texts(texts)
+        encoded = encode_missing(distinct_texts(texts, published), encoder, journal, progress)
+        truncated = encoder.count_truncated(distinct) if distinct else 0
         report = BuildReport(
-            len(plan.categories), len(plan.bare.texts), encoded, len(distinct) - encoded, truncated, 0.0
+            len(texts.categories), len(texts.bare.texts), encoded, len(distinct) - encoded, truncated, 0.0
         )
         return VectorSource(card, published, journal), report
 
     @staticmethod
     def _batches(
-        plan: Plan,
+        texts: BuildTexts,
         exemplars: ExemplarSet | None,
         exemplar_counts: Mapping[str, int],
         card: EncoderCard,
         source: VectorSource,
     ) -> dict[str, Iterable[pa.RecordBatch]]:
         return {
-            "categories": category_batches(plan, card.dim, source.vectors_of),
-            "descriptions": description_batches(plan, card.dim, source.vectors_of),
+            "categories": category_batches(texts, card.dim, source.vectors_of),
+            "descriptions": description_batches(texts, card.dim, source.vectors_of),
             "exemplars": () if exemplars is None else exemplar_batches(exemplars, exemplar_counts, card.dim),
         }
 
@@ -192,11 +196,11 @@ class MemoryWriter:
         return replace(report, seconds=time.monotonic() - self._started)
 
 
-def check_directory(directory: Path) -> None:
-    """Make the directory of a memory, and refuse one that holds something else.
+def prepare_directory(directory: Path) -> None:
+    """Make the directory of a memory, and refuse one that holds other files.
 
     Raises:
-        MemoryStoreError: it cannot be made, or holds files of others and no memory.
+        MemoryStoreError: it cannot be made, or it holds files of others and no memory.
     """
     shown = printable_path(directory)
     try:
@@ -204,9 +208,9 @@ def check_directory(directory: Path) -> None:
         entries = {entry.name for entry in directory.iterdir()}
     except OSError as error:
         raise MemoryStoreError(
-            f"{shown} cannot be used as a memory ({error.strerror}). Give a folder that can be written."
+            f"{shown} cannot be used as a memory ({error.strerror}). Give a folder that you can write to."
         ) from error
-    foreign = sorted(entries - _OWN_NAMES)
+    foreign = sorted(entries - _OUR_FILES)
     if foreign and MANIFEST_NAME not in entries:
         raise MemoryStoreError(
             f"{shown} holds other files ({printable(foreign[0])}) and no memory. Give an empty or a new folder."
@@ -214,18 +218,19 @@ def check_directory(directory: Path) -> None:
 
 
 def check_exemplars(exemplars: ExemplarSet | None, ids: Iterable[str], card: EncoderCard) -> ExemplarSet | None:
-    """Check exemplars against the categories and the encoder they belong to.
+    """Check exemplars against their categories and their encoder; return None when there are none.
 
     Raises:
         BadVectors: a vector is not a finite unit row of the encoder's dimension.
-        MemoryStoreError: an exemplar of a category that is not there.
+        MemoryStoreError: an exemplar of a category that is not in ``ids``.
     """
     if exemplars is None or not len(exemplars.category_ids):
         return None
-    strangers = sorted(set(exemplars.category_ids) - set(ids))
-    if strangers:
+    unknown = sorted(set(exemplars.category_ids) - set(ids))
+    if unknown:
         raise MemoryStoreError(
-            f"there are exemplars of category id {strangers[0]!r}, which is not among the categories."
+            f"there are exemplars of category id {unknown[0]!r}, which is not among the categories. "
+            "Add the category, or leave its exemplars out."
         )
     vectors = check_unit_rows(
         np.asarray(exemplars.vectors), [str(r) for r in exemplars.references], card.dim, "the exemplar set"
@@ -234,13 +239,13 @@ def check_exemplars(exemplars: ExemplarSet | None, ids: Iterable[str], card: Enc
 
 
 def check_same_encoder(manifest: Manifest, card: EncoderCard) -> None:
-    """Raise EncoderMismatch when a memory was made by another encoder."""
-    made_by = manifest.encoder
-    if made_by.fingerprint != card.fingerprint or made_by.dim != card.dim:
+    """Raise EncoderMismatch when another encoder made the memory."""
+    maker = manifest.encoder
+    if maker.fingerprint != card.fingerprint or maker.dim != card.dim:
         raise EncoderMismatch(
-            f"this memory was made by the encoder {made_by.name!r} ({made_by.fingerprint[:12]}, {made_by.dim} "
+            f"this memory was made by the encoder {maker.name!r} ({maker.fingerprint[:12]}, {maker.dim} "
             f"dimensions), not by {card.name!r} ({card.fingerprint[:12]}, {card.dim} dimensions). "
-            "Use the encoder it was made by, or build the memory again with the other one."
+            "Use the encoder that made it, or build the memory again with the other one."
         )
 
 
@@ -248,7 +253,7 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as they will be read back.
 
     Raises:
-        ValueError: something in them is not JSON.
+        ValueError: a value cannot be written as JSON.
     """
     try:
         return dict(json.loads(json.dumps(dict(settings), allow_nan=False)))

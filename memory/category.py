@@ -1,4 +1,4 @@
-"""Categories and their descriptions."""
+"""Categories to recognise, and their descriptions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Description:
     """A text about a category.
 
     Attributes:
-        text: the text as the user gave it.
+        text: the text of the user, unchanged.
         kind: "attribute" for a property ("long red legs"), which is put into a template with the name; "sentence" for
-            a full sentence that names the category itself, which is used as it stands.
+            a full sentence that contains the name, which is used unchanged.
         source: where the text comes from (a file name, a model), free text.
     """
 
@@ -38,12 +38,12 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A name to recognise, with what is known about it.
+    """Something to recognise: its name and what is known about it.
 
     Attributes:
-        name: the name, kept exactly as given.
-        group: tells equal names apart ("crane" the bird and "crane" the machine).
-        descriptions: texts about the category, distinct, in the order given.
+        name: the name of the user, unchanged.
+        group: distinguishes equal names ("crane" the bird and "crane" the machine).
+        descriptions: distinct texts about the category, in the user's order.
         metadata: further columns of the label file.
         exemplars: example images, as paths or references.
     """
@@ -64,7 +64,7 @@ class Category:
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits made from name and group; independent of row order and descriptions."""
+        """16 hexadecimal digits, a hash of name and group; it does not depend on row order or descriptions."""
         return hashlib.sha256(json.dumps([self.name, self.group]).encode()).hexdigest()[:16]
 
 
@@ -83,14 +83,14 @@ def check_text(text: str, what: str, *, empty_allowed: bool = False) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"the {what} {printable(text)!r} contains a lone surrogate, which is no text") from error
+        raise ValueError(f"the {what} {printable(text)!r} contains a lone surrogate, which is not text") from error
 
 
 def merge_categories(categories: Iterable[Category]) -> list[Category]:
     """Merge categories of equal name and group, in the order of their first appearance.
 
-    Descriptions and exemplars are united in order, without duplicates (descriptions of equal text and kind are
-    duplicates, whatever their source); of different metadata values under one key the first stays.
+    Descriptions and exemplars are joined in order, without duplicates; descriptions are duplicates when text and kind
+    are equal, from any source. Where metadata values under one key differ, the first one is used.
     """
     groups: dict[tuple[str, str], list[Category]] = {}
     for category in categories:

@@ -1,4 +1,4 @@
-"""Files that survive a power loss: sync, atomic replacement, hashes."""
+"""Files that survive a power loss: sync, atomic replacement, hashes, locks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from types import TracebackType
 
 from memory.errors import MemoryLocked, MemoryStoreError, WriteFailed, printable_path
 
-_HASH_THREADS = min(8, os.cpu_count() or 1)
-_BLOCK_BYTES = 1 << 20
+# Hashing reads the disk and releases the interpreter lock; more threads than this only queue for the same disk.
+HASH_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class FileRecord:
     sha256: str
 
 
-def sync(path: Path) -> None:
-    """Bring a file's content, or a folder's entries, to the disk."""
+def sync_file(path: Path) -> None:
+    """Bring the content of a file to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -36,124 +36,131 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_folder(folder: Path) -> None:
+    """Bring the entries of a folder (new files, renames) to the disk, where the file system can do that."""
+    with contextlib.suppress(OSError):
+        sync_file(folder)
+
+
 def sync_with_folders(root: Path, names: Iterable[str]) -> None:
-    """Sync files given relative to ``root``, and every folder between them and ``root``."""
+    """Sync files, whose paths are relative to ``root``, and every folder from theirs up to ``root``."""
     folders = {root}
     for name in names:
         path = root / name
-        sync(path)
+        sync_file(path)
         folders.update(parent for parent in path.parents if parent.is_relative_to(root))
     for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-        sync(folder)
+        sync_folder(folder)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file: a reader, or the next start after a power loss, sees the old content or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync(path.parent)
-
-
-def record_file(path: Path) -> FileRecord:
-    """Read a file and return its size and hash."""
-    digest = hashlib.sha256()
-    size = 0
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            size += len(block)
-    return FileRecord(size, digest.hexdigest())
-
-
-def record_files(root: Path, names: Iterable[str]) -> dict[str, FileRecord]:
-    """Return size and hash of files given relative to ``root``, in the order of their names."""
-    ordered = sorted(names)
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        return dict(zip(ordered, pool.map(lambda name: record_file(root / name), ordered), strict=True))
+def draft_name(name: str) -> str:
+    """Return the name under which ``replacing`` writes a file before the file takes its final name."""
+    return f".{name}.part"
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file beside its final place, then put it there durably.
+    """Write a new file beside its final path, then move it there in one step.
+
+    A reader, or the next start after a power loss, sees the old file or the new one.
 
     Args:
-        path: the final place, replaced if there is a file.
+        path: the final path; a file that is there is replaced.
 
     Yields:
-        The path to write to, in the same folder. On an error it is deleted and `path` stays as it was.
+        The path to write to, in the same folder. After an error it is deleted, and `path` is unchanged.
 
     Raises:
         WriteFailed: the disk refuses.
     """
-    draft = path.with_name(f".{path.name}.part")
+    draft = path.with_name(draft_name(path.name))
     try:
         yield draft
-        with open(draft, "rb+") as stream:
-            os.fsync(stream.fileno())
+        sync_file(draft)
         os.replace(draft, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise WriteFailed(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise WriteFailed(f"{printable_path(path)}: cannot be written: {error.strerror or error}") from error
     finally:
         draft.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def record_file(path: Path | bytes) -> FileRecord:
+    """Read a file and return its size and hash."""
+    with open(path, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return FileRecord(stream.tell(), digest)
+
+
+def file_sha256(path: Path | bytes) -> str:
+    """Read a file and return its sha256 (hexadecimal)."""
+    return record_file(path).sha256
+
+
+def record_files(root: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+    """Return size and hash of files, whose paths are relative to ``root``, in the order of their names."""
+    ordered = sorted(names)
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
+        return dict(zip(ordered, pool.map(lambda name: record_file(root / name), ordered), strict=True))
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file, without waiting; say whether it worked.
+
+    The kernel releases the lock when the file is closed or the process ends, however it ends.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 LOCK_NAME = "memory.lock"
+# Between two attempts to take the lock. Writers hold it for seconds to hours, so a shorter pause gains nothing.
 _POLL_SECONDS = 0.05
 
 
 class WriterLock:
     """Context manager that holds the writer's lock of a memory directory.
 
-    The kernel gives the lock back when the process ends, however it ends. The file stays, with the number of the
-    process that wrote last.
+    The lock file stays in the directory. It contains the id of the process that wrote last.
 
     Args:
         directory: the memory.
         wait_seconds: how long to wait for another writer.
 
     Raises:
-        MemoryLocked: another writer holds the lock; names its process.
+        MemoryLocked: another writer holds the lock; the message names its process.
         MemoryStoreError: the directory cannot be written.
     """
 
     def __init__(self, directory: Path, *, wait_seconds: float = 1.0) -> None:
-        """Prepare; ``with`` takes the lock."""
+        """Prepare the lock; ``with`` takes it."""
         self._path = directory / LOCK_NAME
         self._wait_seconds = wait_seconds
         self._descriptor: int | None = None
 
     def __enter__(self) -> WriterLock:
         """Take the lock."""
+        shown = printable_path(self._path.parent)
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise MemoryStoreError(
-                f"{printable_path(self._path.parent)} cannot be written ({error.strerror}). "
-                "Give write permission, or copy the memory to a place with it."
+                f"{shown} cannot be written ({error.strerror}). "
+                "Give write permission, or copy the memory to a folder that you can write to."
             ) from error
         deadline = time.monotonic() + self._wait_seconds
-        while not _try_lock(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() >= deadline:
-                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                writer = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
                 os.close(descriptor)
                 raise MemoryLocked(
-                    f"{printable_path(self._path.parent)} is being written by process {holder}. "
-                    "Wait until it has finished, or end it."
+                    f"{shown} is being written by process {writer}. Wait until that process has finished, or end it."
                 )
             time.sleep(_POLL_SECONDS)
         os.ftruncate(descriptor, 0)
@@ -164,15 +171,7 @@ class WriterLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,33 +1,35 @@
-"""Vectors for final texts: taken from the published tables, from the journal, or from the encoder."""
+"""Vectors for the texts of a build: from the published tables, from the journal, or from the encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.journal import VectorJournal
 from memory.manifest import TableRecord
-from memory.plan import Keys, Plan, TextGroups, keys_from_bytes, lookup, text_keys
 from memory.store import TableStore
 from memory.tables import VECTOR_COLUMNS, keys_and_vectors
+from memory.texts import BuildTexts, Keys, TextGroups, keys_from_bytes, lookup, text_keys
 from memory.vectors import Matrix, check_unit_rows, unit_mean
 
+# Texts for the encoder, and for the disk, at a time: seconds of work, so that a kill costs seconds.
 CHUNK_TEXTS = 2048
-"""Texts handed to the encoder, and brought to the disk, at a time."""
 
 Progress = Callable[[int, int], None]
+"""Called with the number of texts encoded so far, and the number to encode."""
 
 
 class PublishedVectors:
-    """The stored vectors that a plan can use again.
+    """The vectors in the published tables that a build can use again.
 
     Args:
         store: the tables.
-        tables: the intact ones among them.
-        wanted: keys that are worth keeping.
-        dim: dimension D; tables of another encoder have other keys, so none of theirs is found.
+        tables: those whose files are intact.
+        wanted: the keys that the build needs; other vectors are not held in memory.
+        dim: dimension D. Keys depend on the encoder, so tables of another encoder have none of the wanted keys.
     """
 
     def __init__(self, store: TableStore, tables: Mapping[str, TableRecord], wanted: Keys, dim: int) -> None:
@@ -35,6 +37,7 @@ class PublishedVectors:
         wanted = np.unique(wanted)
         in_order = np.arange(len(wanted))
         columns = [(table, pair) for table in tables for pair in VECTOR_COLUMNS.get(table, ())]
+        # One block for all rows that may come; pages that are never written cost no memory.
         room = np.empty((sum(tables[table].rows for table, _ in columns), dim), np.float32)
         keys, rows = [keys_from_bytes(b"")], 0
         for table, pair in columns:
@@ -48,59 +51,65 @@ class PublishedVectors:
         self._keys: Keys = np.concatenate(keys)
         self._order = np.argsort(self._keys, kind="stable")
 
-    def get(self, keys: Keys) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], Matrix]:
-        """Return for N keys which are here, (N) bool, and the (n, D) vectors of those that are."""
+    def get(self, keys: Keys) -> tuple[NDArray[np.bool_], Matrix]:
+        """Return for N keys (N) bool which of them are here, and the (n, D) vectors of those."""
         positions = lookup(self._keys, self._order, keys)
-        found = positions >= 0
-        return found, self._vectors[positions[found]]
+        is_here = positions >= 0
+        return is_here, self._vectors[positions[is_here]]
 
-    def has(self, keys: Keys) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Return for N keys which are here, (N) bool."""
+    def has(self, keys: Keys) -> NDArray[np.bool_]:
+        """Return for N keys (N) bool which of them are here."""
         return lookup(self._keys, self._order, keys) >= 0
 
 
 class VectorSource:
-    """Gives the stored vector of each text group of a plan, once everything missing has been encoded."""
+    """Gives the stored vector of each text group, once everything missing has been encoded.
+
+    Args:
+        card: of the encoder.
+        published: where vectors are looked for first.
+        journal: has the vectors of all other texts.
+    """
 
     def __init__(self, card: EncoderCard, published: PublishedVectors, journal: VectorJournal) -> None:
-        """Take the places to look, in this order."""
+        """Keep the two sources."""
         self._card = card
         self._published = published
         self._journal = journal
 
     def vectors_of(self, groups: TextGroups, part: slice) -> Matrix:
         """Return the (n, D) float32 unit rows of a slice of text groups."""
-        found, known = self._published.get(groups.keys[part])
-        rows = np.empty((len(found), self._card.dim), np.float32)
-        rows[found] = known
-        texts = [group for group, here in zip(groups.texts[part], found, strict=True) if not here]
-        if texts:
-            single = self._journal.get(text_keys([(text,) for group in texts for text in group], self._card))
-            counts = np.array([len(group) for group in texts], np.int64)
-            rows[~found] = unit_mean(single, counts, [group[0] for group in texts])
+        is_published, published = self._published.get(groups.keys[part])
+        rows = np.empty((len(is_published), self._card.dim), np.float32)
+        rows[is_published] = published
+        new = [group for group, here in zip(groups.texts[part], is_published, strict=True) if not here]
+        if new:
+            single = self._journal.get(text_keys([(text,) for group in new for text in group], self._card))
+            counts = np.array([len(group) for group in new], np.int64)
+            rows[~is_published] = unit_mean(single, counts, [group[0] for group in new])
         return rows
 
 
-def plan_keys(plan: Plan) -> Keys:
-    """Return the keys of all rows of a plan."""
-    return np.concatenate((plan.names.keys, plan.grounded.keys, plan.bare.keys))
+def all_keys(texts: BuildTexts) -> Keys:
+    """Return the keys of all rows of a build."""
+    return np.concatenate([groups.keys for groups in texts.groups])
 
 
-def plan_texts(plan: Plan, published: PublishedVectors | None = None) -> dict[str, None]:
-    """Return the distinct final texts of a plan; with ``published``, only of the rows that are not there."""
-    texts: dict[str, None] = {}
-    for groups in (plan.names, plan.grounded, plan.bare):
+def distinct_texts(texts: BuildTexts, published: PublishedVectors | None = None) -> list[str]:
+    """Return the distinct final texts of a build, without those of rows in ``published``."""
+    distinct: dict[str, None] = {}
+    for groups in texts.groups:
         here = published.has(groups.keys) if published is not None else np.zeros(len(groups.keys), bool)
         for group, is_here in zip(groups.texts, here, strict=True):
             if not is_here:
-                texts.update(dict.fromkeys(group))
-    return texts
+                distinct.update(dict.fromkeys(group))
+    return list(distinct)
 
 
 def encode_missing(
     texts: Sequence[str], encoder: TextEncoder, journal: VectorJournal, progress: Progress | None
 ) -> int:
-    """Encode the texts that the journal does not hold, in fixed chunks, and write each chunk to it.
+    """Encode the texts that are not in the journal, and append their vectors to it chunk by chunk.
 
     Returns:
         How many texts were encoded.
@@ -110,8 +119,9 @@ def encode_missing(
     """
     card = encoder.card
     if texts:
-        held = journal.find(text_keys([(text,) for text in texts], card))
-        texts = sorted((t for t, here in zip(texts, held, strict=True) if not here), key=lambda t: (len(t), t))
+        is_here = journal.has(text_keys([(text,) for text in texts], card))
+        # By length, so that an encoder pads little; then by text, so that a resumed build has the same chunks.
+        texts = sorted((t for t, here in zip(texts, is_here, strict=True) if not here), key=lambda t: (len(t), t))
     if progress is not None:
         progress(0, len(texts))
     for start in range(0, len(texts), CHUNK_TEXTS):

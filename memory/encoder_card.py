@@ -1,4 +1,4 @@
-"""What a memory knows about the encoder that made it."""
+"""The encoder as a memory knows it: its identity, and how it encodes texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EncoderCard:
     """The identity of an encoder.
 
     Attributes:
-        name: name for people.
+        name: for people to read.
         fingerprint: hexadecimal sha256 over architecture, weights, tokenizer and preprocessing.
         precision: "fp32" or "bf16".
         dim: length D of its vectors.
@@ -42,7 +42,11 @@ class EncoderCard:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> EncoderCard:
-        """Make a card from ``to_json``'s object; raises KeyError, TypeError or ValueError for another shape."""
+        """Make a card from a JSON object of ``to_json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: an object of another shape.
+        """
         return cls(
             name=str(value["name"]),
             fingerprint=str(value["fingerprint"]),
@@ -60,7 +64,7 @@ class TextEncoder(Protocol):
         """The identity of the encoder."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return (N, D) float32 unit rows, one for each text; a row depends on its own text alone."""
+        """Return (N, D) float32 unit rows, one for each text; a row must depend on its own text only."""
 
     def count_truncated(self, texts: Sequence[str]) -> int:
         """Return how many of the texts are longer than the encoder reads."""

@@ -1,14 +1,15 @@
-"""The errors of the memory.
+"""The errors of this package, and texts made safe to print.
 
 MemoryStoreError
-├── LabelError          a label file that cannot be read as one
-├── MemoryNotFound      no memory at this path
-├── MemoryDamaged       files that are missing or not the ones the memory vouches for
-├── SchemaTooNew        written by a newer release
-├── MemoryLocked        another process is writing
-├── EncoderMismatch     another encoder than the one that made the memory
-├── BadVectors          an encoder handed over vectors that cannot be stored
-└── UnknownCategory     a name or id that the memory does not hold, or holds more than once
+├── LabelError          a label file cannot be read
+├── MemoryNotFound      there is no memory in this directory
+├── MemoryDamaged       a file is missing, or its content has changed since it was written
+├── SchemaTooNew        a newer release wrote the memory
+├── MemoryLocked        another process is writing to the memory
+├── EncoderMismatch     another encoder made the memory
+├── BadVectors          an encoder returned vectors that cannot be stored
+└── UnknownCategory     a name or id matches no category of the memory, or several
+WriteFailed (OSError)   a file cannot be written
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ class MemoryNotFound(MemoryStoreError):
 
 
 class MemoryDamaged(MemoryStoreError):
-    """A file of the memory is missing, or not the file its MEMORY.json vouches for."""
+    """A file of the memory is missing, or is not the file that MEMORY.json lists."""
 
 
 class SchemaTooNew(MemoryStoreError):
-    """The memory was written by a newer release."""
+    """A newer release wrote the memory."""
 
 
 class MemoryLocked(MemoryStoreError):
@@ -64,29 +65,34 @@ class MemoryLocked(MemoryStoreError):
 
 
 class EncoderMismatch(MemoryStoreError):
-    """The memory was made by another encoder."""
+    """Another encoder made the memory."""
 
 
 class BadVectors(MemoryStoreError):
-    """Vectors that are not finite, not unit length or of another shape."""
+    """Vectors that are not finite, not of unit length, or of the wrong shape."""
 
 
 class UnknownCategory(MemoryStoreError):
-    """A name or id that fits no category, or more than one."""
+    """A name or id that matches no category, or several."""
 
 
 class WriteFailed(OSError):
-    """A file could not be written; its message names the file, and what was there before is unchanged."""
+    """A file cannot be written; the message names it. An earlier file of that name is unchanged."""
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Shorten a text and escape what a terminal or a log must not see raw."""
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text[:limit]
-    )
-    return shown + ("…" if len(text) > limit else "")
+    """Escape characters that must not reach a terminal or a log, and shorten the text with an ellipsis.
+
+    Args:
+        text: any text, also one with lone surrogates.
+        limit: length of the result at most.
+    """
+    # No character gets shorter, so the rest of a long text need not be escaped.
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def printable_path(path: str | Path) -> str:
-    """Show a path whole, with what a terminal or a log must not see escaped."""
-    return printable(str(path), 4096)
+    """Escape a path as `printable` does, without shortening it."""
+    # The longest path of Linux has 4,096 bytes; an escaped byte takes six characters.
+    return printable(str(path), 6 * 4096)

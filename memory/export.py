@@ -1,4 +1,4 @@
-"""A memory as JSON lines: the same content gives the same bytes, and the lines can be read as a label file."""
+"""A memory as JSON lines, which are a label file too; the same content gives the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def export_memory(stored: MemoryVectors, stream: TextIO, *, vectors: bool = Fals
 
     Args:
         stored: the content of a memory.
-        stream: a text stream; UTF-8 with ``\n`` line ends makes the bytes the same everywhere.
+        stream: a text stream; open it with UTF-8 and ``\n`` as line end for the same bytes everywhere.
         vectors: also write the vectors (base64 of little-endian float32 rows) and the hashes of the exemplars.
     """
     for row, category in enumerate(stored.categories):
@@ -27,15 +27,15 @@ def export_memory(stored: MemoryVectors, stream: TextIO, *, vectors: bool = Fals
             "metadata": dict(sorted(category.metadata.items())),
         }
         if vectors:
-            described = slice(stored.offsets[row], stored.offsets[row + 1])
-            shown = slice(stored.exemplar_offsets[row], stored.exemplar_offsets[row + 1])
+            own_descriptions = slice(stored.offsets[row], stored.offsets[row + 1])
+            own_exemplars = slice(stored.exemplar_offsets[row], stored.exemplar_offsets[row + 1])
             line["vectors"] = {
                 "name": _base64(stored.names[row]),
-                "grounded": _base64(stored.grounded[described]),
-                "bare": _base64(stored.bare[described]),
-                "exemplars": _base64(stored.exemplars[shown]),
+                "grounded": _base64(stored.grounded[own_descriptions]),
+                "bare": _base64(stored.bare[own_descriptions]),
+                "exemplars": _base64(stored.exemplars[own_exemplars]),
             }
-            line["exemplar_hashes"] = list(stored.exemplar_hashes[shown])
+            line["exemplar_hashes"] = list(stored.exemplar_hashes[own_exemplars])
         stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

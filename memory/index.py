@@ -1,12 +1,10 @@
-"""Nearest rows by inner product: exact, on CPU or GPU, and approximate.
+"""Search for the rows with the greatest inner product: exact, on CPU or GPU, and approximate.
 
-Rows need not be unit length: folded category vectors (a weighted sum of name and descriptions) are not, and the
-metric is the inner product, not the cosine.
+The metric is not the cosine: folded category vectors, weighted sums of name and descriptions, have no unit length.
 """
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -14,19 +12,25 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import FileRecord, record_file, write_atomically
+from memory.durable import FileRecord, record_file, replacing
 from memory.vectors import Matrix
 
 FaissObject: TypeAlias = Any
-"""An object of FAISS, which ships no complete types."""
+"""An object of FAISS, whose types are incomplete."""
 
+# Rows that are multiplied at a time: 16 MiB of products for 64 queries, however large the memory is.
 CHUNK_ROWS = 65_536
+# FAISS on the GPU selects at most 2,048 rows, and gets slow before; larger searches are done on the CPU.
 _GPU_MAX_K = 1024
+# Up to this many rows the graph is built by one thread, so that the same rows give the same graph; with many threads it
+# depends on their timing.
 _DETERMINISTIC_ROWS = 50_000
+# Links of a row in the graph, and breadth of the search while it is built: the usual high end, for vectors of 500 to
+# 1,000 dimensions.
 _LINKS = 32
 _EF_CONSTRUCTION = 200
+# Breadth of the search. At 20,000 categories it found all of the 5 best (`tests/benchmarks/scoring.py --hnsw`).
 EF_SEARCH = 128
-"""Default breadth of the approximate search: more is slower and finds more."""
 
 
 class SearchIndex(Protocol):
@@ -53,14 +57,14 @@ class SearchIndex(Protocol):
 
 
 class ExactIndex:
-    """Every row is compared.
+    """Search that compares every row.
 
     Args:
-        vectors: (N, D) float32; kept, not copied.
+        vectors: (N, D) float32; not copied.
     """
 
     def __init__(self, vectors: Matrix) -> None:
-        """Keep the rows, on the GPU as well where there is one."""
+        """Keep the rows, and copy them to the GPU where there is one."""
         self._vectors = vectors
         self._gpu = _GpuRows(vectors) if len(vectors) and gpu_count() else None
 
@@ -74,6 +78,8 @@ class ExactIndex:
         queries, k = _check(queries, k, *self._vectors.shape)
         if self._gpu is None or k >= min(_GPU_MAX_K, self.size):
             return self._search_chunks(queries, k)
+        # The GPU breaks ties in any order. One more row than wanted shows whether a tie crosses the end of the list;
+        # those queries are searched again on the CPU.
         scores, rows = self._gpu.search(queries, k + 1)
         scores, rows = _in_order(scores, rows)
         tied = scores[:, k - 1] == scores[:, k]
@@ -105,13 +111,13 @@ class HnswIndex:
     """
 
     def __init__(self, index: FaissObject, *, ef_search: int = EF_SEARCH) -> None:
-        """Take a built graph; see ``build`` and ``load``."""
+        """Keep a graph of ``build`` or ``load``."""
         self._index = index
         self._ef_search = ef_search
 
     @classmethod
     def build(cls, vectors: Matrix, *, ef_search: int = EF_SEARCH) -> HnswIndex:
-        """Build the graph over (N, D) float32 rows; up to 50,000 rows the same rows give the same graph."""
+        """Build the graph over (N, D) float32 rows; the same rows, up to 50,000, give the same graph."""
         import faiss
 
         index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
@@ -127,11 +133,12 @@ class HnswIndex:
 
     @classmethod
     def load(cls, path: Path, record: FileRecord, *, ef_search: int = EF_SEARCH) -> HnswIndex | None:
-        """Read an index that ``save`` wrote; None when the file is not the one recorded."""
+        """Read an index that ``save`` wrote; None when the file is missing or differs from its record."""
         if not path.is_file() or path.stat().st_size != record.size or record_file(path) != record:
             return None
         import faiss
 
+        # FAISS refuses to allocate more than 1 TiB by default; a valid index needs about the size of its file.
         limit = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(4 * record.size)
         try:
@@ -143,12 +150,12 @@ class HnswIndex:
         return cls(index, ef_search=ef_search)
 
     def save(self, path: Path) -> FileRecord:
-        """Replace a file by this index, and return its size and hash."""
+        """Write this index to a file in one step, and return the file's size and hash."""
         import faiss
 
-        data = faiss.serialize_index(self._index).tobytes()
-        write_atomically(path, data)
-        return FileRecord(len(data), hashlib.sha256(data).hexdigest())
+        with replacing(path) as draft:
+            draft.write_bytes(faiss.serialize_index(self._index).tobytes())
+            return record_file(draft)
 
     @property
     def size(self) -> int:
@@ -156,7 +163,10 @@ class HnswIndex:
         return int(self._index.ntotal)
 
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
-        """Return near rows of each query; see ``SearchIndex.search``. A query that reaches too few is done exactly."""
+        """Return near rows of each query; see ``SearchIndex.search``.
+
+        A query that reaches fewer than k rows of the graph is searched exactly.
+        """
         queries, k = _check(queries, k, self.size, self._index.d)
         if not k:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
@@ -169,14 +179,14 @@ class HnswIndex:
         return _in_order(scores, rows)
 
     def _vectors(self) -> Matrix:
-        """Return the (N, D) rows as a view of the index's own storage."""
+        """Return the (N, D) rows as a view of the storage in the index."""
         storage = _faiss().downcast_index(self._index.storage)
         flat: Matrix = _faiss().rev_swig_ptr(storage.get_xb(), self.size * self._index.d)
         return flat.reshape(self.size, self._index.d)
 
 
 class _GpuRows:
-    """Rows that stay on the first GPU."""
+    """A copy of the rows on the first GPU."""
 
     def __init__(self, vectors: Matrix) -> None:
         """Copy the rows to the GPU."""
@@ -193,7 +203,7 @@ class _GpuRows:
 
 
 def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
-    """Return the (Q, N) float32 products of (Q, D) queries with (N, D) vectors, on the GPU where FAISS sees one."""
+    """Return (Q, N) float32 products of (Q, D) queries and (N, D) vectors, computed on the GPU where FAISS sees one."""
     if gpu_count() and len(queries) and len(vectors):
         import faiss
 
@@ -208,7 +218,7 @@ def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
 
 
 def best_columns(products: Matrix, k: int) -> NDArray[np.int64]:
-    """Return the columns of the k largest of (Q, N) products in each row, best first; lower columns win ties.
+    """Return the columns of the k largest values in each row, best first; of equal values the lower column is first.
 
     Args:
         products: (Q, N) float32.
@@ -221,6 +231,7 @@ def best_columns(products: Matrix, k: int) -> NDArray[np.int64]:
     columns = np.empty((len(products), k), np.int64)
     if not k:
         return columns
+    # A partial sort finds the k-th largest value; only values that reach it are sorted, ties included.
     bounds = np.partition(products, -k, axis=1)[:, -k]
     for row, (values, bound) in enumerate(zip(products, bounds, strict=True)):
         candidates = np.flatnonzero(values >= bound)
@@ -231,26 +242,27 @@ def best_columns(products: Matrix, k: int) -> NDArray[np.int64]:
 def recall_at_k(approximate: SearchIndex, exact: SearchIndex, queries: Matrix, k: int = 10) -> float:
     """Return which share of the k best rows an approximate search finds, in [0, 1].
 
-    A row counts as found when its product reaches the exact k-th best one, so rows of equal products stand in for
-    each other. Without rows or queries the recall is 1.
+    A row is right when its product reaches the exact k-th best one, so that rows of equal products count as equal.
+    Without rows or queries the recall is 1.
     """
-    found, _ = approximate.search(queries, k)
+    reached, _ = approximate.search(queries, k)
     best, _ = exact.search(queries, k)
     if not best.size:
         return 1.0
-    return float((found >= best[:, -1:] - 1e-6).mean())
+    # Products of float32 that are computed in another order differ by up to 1e-6.
+    return float((reached >= best[:, -1:] - 1e-6).mean())
 
 
 @cache
 def gpu_count() -> int:
-    """Return how many GPUs FAISS can use; 0 for a build without GPU support."""
+    """Return how many GPUs FAISS can use; 0 when it was compiled without GPU support."""
     import faiss
 
     return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
 
 
 def _faiss() -> FaissObject:
-    """Return the module; its type stubs lack parts that are used here."""
+    """Return the module without its types, which lack parts that are used here."""
     import faiss
 
     return faiss

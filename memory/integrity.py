@@ -1,4 +1,4 @@
-"""Opening a memory: is it what its manifest says, and can it be made so again?"""
+"""Opening a memory: check that its files are those that MEMORY.json lists."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from memory.durable import FileRecord, WriterLock, record_file
+from memory.durable import HASH_THREADS, FileRecord, WriterLock, record_file
 from memory.errors import MemoryDamaged, MemoryStoreError, printable, printable_path
 from memory.manifest import REBUILD, Manifest, TableRecord, read_manifest
 from memory.store import TableStore
 
 QUARANTINE = "_quarantine"
-_HASH_THREADS = 4
+# A build takes longer than an opening, so even two attempts in a row that meet a new version are rare.
 _ATTEMPTS = 5
 
 
 def open_checked(directory: Path) -> Manifest:
-    """Read the manifest of a memory and check every file it vouches for.
+    """Read the manifest of a memory, and check every file it lists.
 
-    A writer that publishes in the meantime makes this start again with what it published.
+    When a writer publishes a new version during the check, the check starts again with that version.
 
     Raises:
-        MemoryNotFound, SchemaTooNew: see ``read_manifest``.
-        MemoryDamaged: a vouched file is missing or changed, or a table has another number of rows.
-        MemoryStoreError: a newer, broken file of Lance is in the way and cannot be moved.
+        MemoryNotFound, SchemaTooNew: as for ``read_manifest``.
+        MemoryDamaged: a listed file is missing or changed, or a table has another number of rows.
+        MemoryStoreError: a broken file keeps Lance from opening a table, and cannot be moved away.
     """
     for attempt in range(_ATTEMPTS):
         manifest = read_manifest(directory)
@@ -35,17 +35,20 @@ def open_checked(directory: Path) -> Manifest:
                 continue
             raise
         return manifest
-    raise MemoryStoreError(f"{printable_path(directory)} is being rewritten again and again; open it when that ends.")
+    raise MemoryStoreError(
+        f"{printable_path(directory)} was rewritten {_ATTEMPTS} times while it was opened. "
+        "Open it when the other program has finished."
+    )
 
 
 def intact_tables(directory: Path, manifest: Manifest) -> dict[str, TableRecord]:
-    """Return the tables whose files are all as the manifest says."""
+    """Return the tables of a manifest whose files are all unchanged."""
     return {name: table for name, table in manifest.tables.items() if not damaged_files(directory, table.files)}
 
 
 def damaged_files(directory: Path, files: Mapping[str, FileRecord]) -> list[str]:
-    """Return what is wrong with files, one line for each that is missing or changed."""
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+    """Return one line for each file that is missing or changed: its name and what is wrong with it."""
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
         reasons = pool.map(lambda item: _damage(directory / item[0], item[1]), files.items())
         return [f"{name} {reason}" for name, reason in zip(files, reasons, strict=True) if reason]
 
@@ -55,7 +58,7 @@ def _damage(path: Path, record: FileRecord) -> str | None:
         size = path.stat().st_size
         if size != record.size:
             return f"has {size} bytes instead of {record.size}"
-        return None if record_file(path) == record else "has other content than was written"
+        return None if record_file(path) == record else "does not hold what was written"
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
@@ -79,7 +82,7 @@ def _check(directory: Path, manifest: Manifest) -> None:
 
 
 def _count(directory: Path, store: TableStore, name: str, table: TableRecord) -> int:
-    """Count rows; a broken manifest of a version that was never vouched for is put out of Lance's way."""
+    """Count rows; move away a broken manifest of a newer, unpublished version, which keeps Lance from opening."""
     try:
         return store.count(name, table)
     except (RuntimeError, ValueError, OSError) as error:
@@ -94,7 +97,7 @@ def _count(directory: Path, store: TableStore, name: str, table: TableRecord) ->
 
 
 def _quarantine(directory: Path, files: Iterable[str]) -> None:
-    """Move files to the folder ``_quarantine``, under names that tell where they were."""
+    """Move files to the folder ``_quarantine``, under their paths with hyphens for slashes."""
     with WriterLock(directory):
         folder = directory / QUARANTINE
         folder.mkdir(exist_ok=True)

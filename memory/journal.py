@@ -1,8 +1,8 @@
-"""The vectors that a build has computed before its memory is published.
+"""The journal of a build: vectors that are computed, but not yet published in the tables.
 
-File format, repeated for each chunk: a header (magic, number of rows n, dimension d, crc32 of what follows), n keys of
-16 bytes, n x d float32, little-endian. A chunk counts when its crc fits; what a kill or a power loss left behind
-after the last whole chunk is cut off by the next writer.
+File format, repeated for each chunk: a header (magic, number of rows n, dimension d, crc32 of n, d and what follows,
+0), n keys of 16 bytes, n x d float32, little-endian. A chunk is valid when its crc is right. The next writer cuts off
+what a kill or a power loss left after the last valid chunk.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import sync
-from memory.plan import KEY_BYTES, Keys, keys_from_bytes, lookup
+from memory.durable import sync_folder
+from memory.texts import KEY_BYTES, Keys, keys_from_bytes, lookup
 from memory.vectors import Matrix
 
 JOURNAL_NAME = "vectors.journal"
@@ -36,15 +36,15 @@ class _Chunk:
 
 
 class VectorJournal:
-    """Append-only store of vectors by key; one writer at a time, under the memory's lock.
+    """Append-only store of vectors by key, for the holder of the memory's writer lock.
 
     Args:
         directory: the memory.
-        dim: dimension D of the vectors; chunks of another dimension are passed over.
+        dim: dimension D of the vectors; chunks of another dimension are ignored.
     """
 
     def __init__(self, directory: Path, dim: int) -> None:
-        """Read which vectors there are."""
+        """Read the keys; vectors are read when they are asked for."""
         self._path = directory / JOURNAL_NAME
         self._dim = dim
         chunks = list(self._chunks()) if self._path.exists() else []
@@ -55,8 +55,8 @@ class VectorJournal:
         )
         self._order: NDArray[np.int64] | None = None
 
-    def find(self, keys: Keys) -> NDArray[np.bool_]:
-        """Say for each of N keys whether its vector is here."""
+    def has(self, keys: Keys) -> NDArray[np.bool_]:
+        """Return for N keys (N) bool which of them are here."""
         return self._positions(keys) >= 0
 
     def get(self, keys: Keys) -> Matrix:
@@ -70,12 +70,14 @@ class VectorJournal:
         positions = self._positions(keys)
         if (positions < 0).any():
             raise KeyError(f"{int((positions < 0).sum())} of {len(keys)} vectors are not in {self._path}")
+        # Headers and keys are multiples of 4 bytes, so the whole file can be read as float32, and a row is a window
+        # of D of them that begins anywhere.
         floats = np.memmap(self._path, dtype="<f4", mode="r", shape=(self._end_byte // 4,))
         windows = np.lib.stride_tricks.sliding_window_view(floats, self._dim)
         return np.array(windows[self._starts[positions]], dtype=np.float32)
 
     def append(self, keys: Keys, vectors: Matrix) -> None:
-        """Add N keys with (N, D) float32 vectors, and bring them to the disk."""
+        """Append N keys with (N, D) float32 vectors, and bring them to the disk."""
         payload = keys.astype(f"S{KEY_BYTES}").tobytes() + np.ascontiguousarray(vectors, "<f4").tobytes()
         header = _HEADER.pack(_MAGIC, len(keys), self._dim, _crc(len(keys), self._dim, payload), 0)
         is_new = not self._path.exists()
@@ -86,7 +88,7 @@ class VectorJournal:
             file.flush()
             os.fsync(file.fileno())
         if is_new:
-            sync(self._path.parent)
+            sync_folder(self._path.parent)
         start = (self._end_byte + _HEADER.size + KEY_BYTES * len(keys)) // 4
         self._end_byte += len(header) + len(payload)
         self._keys = np.concatenate((self._keys, keys))
@@ -102,7 +104,7 @@ class VectorJournal:
         return start + np.arange(rows, dtype=np.int64) * self._dim
 
     def _chunks(self) -> Iterator[_Chunk]:
-        """Yield the whole chunks of this dimension, up to the first place that is no chunk."""
+        """Yield the valid chunks of this dimension; stop where no chunk begins or the file ends within one."""
         size = self._path.stat().st_size
         with open(self._path, "rb") as file:
             position = 0
@@ -113,6 +115,7 @@ class VectorJournal:
                 if magic != _MAGIC or end > size:
                     return
                 payload = file.read(length)
+                # After a chunk with a wrong crc the search goes on: only its own vectors are lost.
                 if dim == self._dim and crc == _crc(count, dim, payload):
                     keys = keys_from_bytes(payload[: count * KEY_BYTES])
                     yield _Chunk(keys, (position + _HEADER.size + count * KEY_BYTES) // 4, end)
@@ -120,7 +123,7 @@ class VectorJournal:
 
 
 def remove_journal(directory: Path) -> None:
-    """Delete a memory's journal, once its vectors are published."""
+    """Delete the journal of a memory whose vectors are published."""
     (directory / JOURNAL_NAME).unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
 """MEMORY.json: what a memory consists of, written last.
 
-A memory is what its manifest vouches for: Lance versions of tables, with size and hash of every file that belongs to
-them. Whatever else lies in the directory is either from an earlier version or from a write that did not finish.
+It lists versions of Lance tables, with size and hash of every file that belongs to them. Other files in the directory
+are from an earlier version, or from a write that did not finish.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from memory.durable import FileRecord, write_atomically
+from memory.durable import FileRecord, replacing
 from memory.encoder_card import EncoderCard
 from memory.errors import MemoryDamaged, MemoryNotFound, SchemaTooNew, printable_path
 
 MANIFEST_NAME = "MEMORY.json"
 SCHEMA = 1
-REBUILD = "Build the memory again over the same labels; what is intact is reused"
+REBUILD = "Build the memory again with the same labels; vectors that are intact are used again"
 
 
 @dataclass(frozen=True, slots=True)
 class TableRecord:
-    """A version of a Lance table: its number, its rows, and its files by path relative to the memory."""
+    """A version of a Lance table.
+
+    Attributes:
+        version: Lance's number.
+        rows: how many.
+        files: by path relative to the memory.
+    """
 
     version: int
     rows: int
@@ -37,7 +43,7 @@ class IndexRecord:
 
     Attributes:
         kind: "exact" or "hnsw".
-        fold_key: which folding of the category vectors the recall was measured with.
+        fold_key: of the fold (see ``memory.search.Fold``) that the recall was measured with.
         recall: recall@10 against exact search for each approximate index, once it has been measured.
     """
 
@@ -48,7 +54,16 @@ class IndexRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The content of MEMORY.json. ``version`` grows by one whenever the tables change."""
+    """The content of MEMORY.json.
+
+    Attributes:
+        version: grows by one whenever the tables change.
+        encoder: the encoder that made the vectors.
+        templates: texts with a placeholder for the name.
+        settings: free JSON of the user of the memory.
+        tables: by name; a table without rows is not stored.
+        index: how the memory is searched.
+    """
 
     version: int
     encoder: EncoderCard
@@ -58,15 +73,15 @@ class Manifest:
     index: IndexRecord = IndexRecord()
 
     def rows(self, table: str) -> int:
-        """Return the number of rows of a table; a table without rows is not stored."""
+        """Return the number of rows of a table."""
         return self.tables[table].rows if table in self.tables else 0
 
     def tables_digest(self) -> str:
-        """Return a hash over the content of the tables, which says whether an index belongs to them."""
+        """Return a hash over the content of the tables; an index stores it to say which tables it belongs to."""
         return hashlib.sha256(_dump({name: asdict(record) for name, record in self.tables.items()})).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """Return the file content: a JSON object that holds the hash of itself without that hash."""
+        """Return the content of the file: a JSON object that holds the hash of the rest of itself."""
         body = {"schema": SCHEMA, **asdict(self)}
         return _dump({**body, "sha256": hashlib.sha256(_dump(body)).hexdigest()})
 
@@ -77,7 +92,7 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         MemoryNotFound: there is none.
         SchemaTooNew: a newer release wrote it.
-        MemoryDamaged: it is not what was written.
+        MemoryDamaged: its content has changed since it was written.
     """
     path = directory / MANIFEST_NAME
     shown = printable_path(path)
@@ -86,7 +101,7 @@ def read_manifest(directory: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MemoryNotFound(
             f"there is no memory at {printable_path(directory)} (no {MANIFEST_NAME} in it). "
-            "Check the path, or make one with: recognizer build LABELS --memory DIR"
+            "Check the path, or build one: recognizer build LABELS --memory DIR"
         ) from error
     try:
         body = json.loads(data)
@@ -100,13 +115,14 @@ def read_manifest(directory: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MemoryDamaged(f"{shown} is damaged ({type(error).__name__}). {REBUILD}.") from error
     if not intact:
-        raise MemoryDamaged(f"{shown} is not as it was written. {REBUILD}.")
+        raise MemoryDamaged(f"{shown} has changed since it was written. {REBUILD}.")
     return manifest
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Publish a manifest: from here on the memory is what it says."""
-    write_atomically(directory / MANIFEST_NAME, manifest.to_bytes())
+    """Publish a manifest: from then on the memory consists of the tables it lists."""
+    with replacing(directory / MANIFEST_NAME) as draft:
+        draft.write_bytes(manifest.to_bytes())
 
 
 def _from_json(body: Mapping[str, Any]) -> Manifest:

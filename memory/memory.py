@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import shutil
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, TypeAlias
 
 from memory.build import (
     BuildReport,
     MemoryWriter,
-    check_directory,
     check_exemplars,
     check_same_encoder,
     checked_settings,
+    prepare_directory,
 )
 from memory.category import Category, merge_categories
 from memory.durable import WriterLock
@@ -34,15 +35,14 @@ from memory.errors import (
 from memory.export import export_memory
 from memory.integrity import intact_tables, open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
-from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, equal_fold, exact_index, load_hnsw, save_hnsw
+from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, load_hnsw, save_hnsw
 from memory.store import TableStore
 from memory.tables import load_vectors
 from memory.templates import check_templates
 from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
 
-EQUAL_FOLD_KEY = "equal"
-"""Key of the folding that approximate search is built with when none is given."""
+IndexKind: TypeAlias = Literal["exact", "hnsw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +77,26 @@ class MemoryInfo:
 
 
 class Memory:
-    """An opened memory; use ``Memory.open`` or ``Memory.build``.
+    """A memory of categories. ``Memory.open`` and ``Memory.build`` return one.
 
     Attributes:
         directory: where it is.
-        settings: free JSON of the user of the memory; ``save_settings`` stores it.
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
-        """Take a checked manifest; for ``open``."""
+        """Take a checked manifest; for ``open`` and ``build``."""
         self.directory = directory
-        self.settings: dict[str, Any] = dict(manifest.settings)
         self._manifest = manifest
         self._vectors: MemoryVectors | None = None
+        self._report: BuildReport | None = None
 
     @classmethod
     def open(cls, directory: str | Path) -> Memory:
-        """Open a memory and check all of its files against its MEMORY.json.
+        """Open a memory, and check all of its files against its MEMORY.json.
 
         Raises:
             MemoryNotFound: there is none.
-            MemoryDamaged: it is not what was written; the message says what to do.
+            MemoryDamaged: a file is missing or changed; the message says what to do.
             SchemaTooNew: a newer release wrote it.
         """
         path = Path(directory)
@@ -113,12 +112,11 @@ class Memory:
         templates: Sequence[str],
         settings: Mapping[str, Any] | None = None,
         exemplars: ExemplarSet | None = None,
-        index: Literal["exact", "hnsw"] = "exact",
-        fold: Fold = equal_fold,
-        fold_key: str = EQUAL_FOLD_KEY,
+        index: IndexKind = "exact",
+        fold: Fold | None = None,
         progress: Progress | None = None,
-    ) -> BuildReport:
-        """Build a memory, or build it again: it then holds these categories only.
+    ) -> Memory:
+        """Build a memory, or build it again: afterwards it holds these categories only.
 
         Vectors of a memory that is there already, and those of an interrupted build, are used again where encoder and
         texts are the same. A kill at any moment leaves the memory as it was, or the new one.
@@ -126,20 +124,22 @@ class Memory:
         Args:
             categories: at least one; those of equal name and group are merged.
             directory: a new or empty folder, or a memory.
-            encoder: encodes the texts that are not known yet.
+            encoder: encodes the texts whose vectors are not known yet.
             templates: texts with ``{}`` or ``{c}`` for the name.
             settings: free JSON; None keeps the settings of a memory by the same encoder.
-            exemplars: example images; None for none.
+            exemplars: example images, or None.
             index: "exact", or "hnsw" for approximate search, whose recall is then measured.
-            fold: folds the vectors of each category into the one that approximate search compares with.
-            fold_key: names the folding; see ``Memory.index``.
+            fold: weights of names and descriptions in approximate search, by default equal.
             progress: called with texts encoded so far and texts to encode.
+
+        Returns:
+            The memory, opened; its ``report`` says what the build did.
 
         Raises:
             MemoryLocked: another process is writing to it.
             BadVectors: the encoder's vectors cannot be stored.
             MemoryStoreError: the folder cannot be used.
-            ValueError: no category, templates without a placeholder, or settings that are not JSON.
+            ValueError: no category, a template without a placeholder, or settings that are not JSON.
         """
         path = Path(directory)
         merged = merge_categories(categories)
@@ -147,28 +147,41 @@ class Memory:
             raise ValueError("a memory needs at least one category")
         if index not in ("exact", "hnsw"):
             raise ValueError(f"index {index!r} is neither 'exact' nor 'hnsw'")
-        checked_templates = check_templates(templates)
-        stored_settings = None if settings is None else checked_settings(settings)
-        examples = check_exemplars(exemplars, (category.id for category in merged), encoder.card)
-        check_directory(path)
+        final_templates = check_templates(templates)
+        new_settings = checked_settings(settings) if settings is not None else None
+        examples = check_exemplars(exemplars, {category.id for category in merged}, encoder.card)
+        prepare_directory(path)
         with WriterLock(path):
-            before = _current(path)
+            before = _published(path)
             tables = {} if before is None else intact_tables(path, before)
             writer = MemoryWriter(path, tables, 0 if before is None else before.version)
-            written, report = writer.replace_all(merged, examples, checked_templates, encoder, progress)
-            if stored_settings is None:
-                kept = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
-                stored_settings = dict(before.settings) if before is not None and kept else {}
+            new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress)
+            if new_settings is None:
+                same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
+                new_settings = dict(before.settings) if before is not None and same_encoder else {}
             manifest = Manifest(
-                writer.next_version, encoder.card, checked_templates, stored_settings, written, IndexRecord(index)
+                writer.next_version, encoder.card, final_templates, new_settings, new_tables, IndexRecord(index)
             )
             if index == "hnsw":
-                manifest, recall = _index_tables(path, manifest, fold, fold_key)
+                manifest, recall = _index_tables(path, manifest, fold or Fold())
                 report = replace(report, ann_recall=recall)
-            writer.publish(manifest)
+            manifest = writer.publish(manifest)
             if index == "exact":
                 shutil.rmtree(path / INDEX_FOLDER, ignore_errors=True)
-        return report
+        memory = cls(path, manifest)
+        memory._report = report
+        return memory
+
+    @property
+    def report(self) -> BuildReport:
+        """What the last ``build`` or ``add`` through this object did.
+
+        Raises:
+            ValueError: the memory was opened, and nothing was added.
+        """
+        if self._report is None:
+            raise ValueError("a memory that was only opened has no build report; `build` and `add` make one")
+        return self._report
 
     @property
     def encoder(self) -> EncoderCard:
@@ -189,17 +202,27 @@ class Memory:
         return self._manifest.templates
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """A copy of the free JSON that ``build`` stored with the memory."""
+        return copy.deepcopy(dict(self._manifest.settings))
+
+    @property
     def version(self) -> int:
         """Grows by one with every change of the tables."""
         return self._manifest.version
+
+    @property
+    def index_kind(self) -> str:
+        """How the memory is searched: "exact" or "hnsw"."""
+        return self._manifest.index.kind
 
     @property
     def vectors(self) -> MemoryVectors:
         """All vectors, read at the first use.
 
         Raises:
-            MemoryDamaged: files have been damaged since it was opened.
-            MemoryStoreError: it has been written twice since it was opened, so that this version is gone.
+            MemoryDamaged: a file has been damaged since the memory was opened.
+            MemoryStoreError: it has been written twice since it was opened, and this version has been deleted.
         """
         if self._vectors is None:
             try:
@@ -219,18 +242,18 @@ class Memory:
         encoder: TextEncoder,
         exemplars: ExemplarSet | None = None,
         progress: Progress | None = None,
-    ) -> BuildReport:
-        """Add categories; descriptions of a category that is there already are added to those it has.
+    ) -> None:
+        """Add categories, or further descriptions and exemplars of categories; ``report`` says what was done.
 
         Args:
-            categories: what to add.
+            categories: at least one.
             encoder: the encoder that made the memory.
-            exemplars: example images of categories of the memory or of ``categories``, added to those there are.
+            exemplars: further example images, of categories of the memory or of ``categories``.
             progress: called with texts encoded so far and texts to encode.
 
         Raises:
-            EncoderMismatch: another encoder than the memory's.
-            MemoryLocked, BadVectors, ValueError: see ``build``.
+            EncoderMismatch: another encoder made the memory.
+            MemoryLocked, BadVectors, ValueError: as for ``build``.
         """
         merged = merge_categories(categories)
         if not merged:
@@ -241,25 +264,25 @@ class Memory:
             known = {category.id: category for category in self.vectors.categories}
             added = {category.id for category in merged}
             examples = check_exemplars(exemplars, added | known.keys(), encoder.card)
-            present = sorted(added & known.keys())
-            united = merge_categories([*(known[i] for i in present), *merged])
+            replaced = sorted(added & known.keys())
+            united = merge_categories([*(known[i] for i in replaced), *merged])
             writer = MemoryWriter(self.directory, self._manifest.tables, self.version)
             counts = {i: len(category.exemplars) for i, category in known.items()}
-            tables, report = writer.put(united, present, examples, counts, self._manifest, encoder, progress)
+            tables, report = writer.put(united, replaced, examples, counts, self._manifest, encoder, progress)
             self._publish(writer, tables)
-        return report
+        self._report = report
 
     def remove(self, names_or_ids: Iterable[str]) -> list[Category]:
-        """Take categories out, with their descriptions and exemplars.
+        """Remove categories with their descriptions and exemplars.
 
         Args:
-            names_or_ids: names exactly as they are, or ids; a name that stands in several groups needs its id.
+            names_or_ids: exact names, or ids; a name that is in several groups needs its id.
 
         Returns:
-            The categories taken out.
+            The removed categories.
 
         Raises:
-            UnknownCategory: a name or id fits no category or several; nothing is taken out then.
+            UnknownCategory: a name or id matches no category or several; then nothing is removed.
             MemoryLocked: another process is writing.
         """
         if isinstance(names_or_ids, str):
@@ -267,42 +290,28 @@ class Memory:
         wanted = list(names_or_ids)
         with WriterLock(self.directory):
             self._refresh()
-            found = {c.id: c for c in (_find(self.vectors.categories, text) for text in wanted)}
-            if found:
+            removed = {c.id: c for c in (_matching_category(self.vectors.categories, text) for text in wanted)}
+            if removed:
                 writer = MemoryWriter(self.directory, self._manifest.tables, self.version)
-                self._publish(writer, writer.without(sorted(found)))
-        return list(found.values())
+                self._publish(writer, writer.without(sorted(removed)))
+        return list(removed.values())
 
-    def save_settings(self, settings: Mapping[str, Any] | None = None) -> None:
-        """Store ``settings``, or the memory's own ``settings`` as they are now; only MEMORY.json is written.
+    def index(self, fold: Fold | None = None) -> MemoryIndex:
+        """Return what the memory is searched with: exact search, or the approximate indexes it was built with.
 
-        Raises:
-            ValueError: they are not JSON.
-            MemoryLocked: another process is writing.
-        """
-        stored = checked_settings(self.settings if settings is None else settings)
-        with WriterLock(self.directory):
-            self._refresh()
-            self._manifest = replace(self._manifest, settings=stored)
-            write_manifest(self.directory, self._manifest)
-        self.settings = stored
-
-    def index(self, fold: Fold = equal_fold, fold_key: str = EQUAL_FOLD_KEY) -> MemoryIndex:
-        """Return what the memory is searched with: exact search, or the approximate index it was built with.
-
-        An approximate index that belongs to other tables or to another folding, or is damaged, is built again, and
-        kept on disk where the directory can be written.
+        Approximate indexes that belong to other tables or to another fold, or are damaged, are built again, and stored
+        where the directory can be written.
 
         Args:
-            fold: gives the (C, D) rows that category search compares with; they need not be unit rows.
-            fold_key: names the folding with all its weights; another key means other rows.
+            fold: weights of names and descriptions in category search, by default equal.
         """
-        if self._manifest.index.kind == "exact":
+        fold = fold or Fold()
+        if self.index_kind == "exact":
             return exact_index(self.vectors, fold)
-        index = load_hnsw(self.directory, self.vectors, self._manifest, fold_key)
+        index = load_hnsw(self.directory, self.vectors, self._manifest, fold)
         if index is None:
             index = build_hnsw(self.vectors, fold)
-            self._keep(index, fold_key)
+            self._store_index(index, fold)
         return index
 
     def verify(self) -> list[Finding]:
@@ -330,64 +339,65 @@ class Memory:
         """Write the content as JSON lines, which ``read_labels`` reads; see ``export_memory``."""
         export_memory(self.vectors, stream, vectors=vectors)
 
-    def _take(self, manifest: Manifest) -> None:
-        """Go on with other tables; settings that are not saved yet stay."""
+    def _use(self, manifest: Manifest) -> None:
+        """Use other tables from now on."""
         self._manifest = manifest
         self._vectors = None
 
     def _refresh(self) -> None:
-        """Catch up with what other processes have published since; under the lock."""
+        """Load what other processes have published; only under the lock."""
         current = read_manifest(self.directory)
         if current.tables_digest() != self._manifest.tables_digest():
-            self._take(open_checked(self.directory))
+            self._use(open_checked(self.directory))
         else:
             self._manifest = current
 
     def _publish(self, writer: MemoryWriter, tables: Mapping[str, Any]) -> None:
+        # The recall was measured on the earlier tables.
         index = replace(self._manifest.index, recall={})
-        self._take(writer.publish(replace(self._manifest, tables=tables, index=index)))
+        self._use(writer.publish(replace(self._manifest, tables=tables, index=index)))
 
-    def _keep(self, index: MemoryIndex, fold_key: str) -> None:
-        """Store a rebuilt index and its recall, unless the directory is read-only or has moved on."""
+    def _store_index(self, index: MemoryIndex, fold: Fold) -> None:
+        """Store rebuilt indexes and their recall; only in this object when another process writes or none may."""
+        record = IndexRecord(self.index_kind, fold.key, dict(index.recall))
         try:
             with WriterLock(self.directory, wait_seconds=0.0):
                 current = read_manifest(self.directory)
                 if current.tables_digest() == self._manifest.tables_digest():
-                    save_hnsw(self.directory, index, current, fold_key)
-                    self._manifest = replace(
-                        current, index=IndexRecord(current.index.kind, fold_key, dict(index.recall))
-                    )
+                    save_hnsw(self.directory, index, current, fold)
+                    self._manifest = replace(current, index=record)
                     write_manifest(self.directory, self._manifest)
         except (OSError, MemoryLocked, MemoryStoreError):
-            self._manifest = replace(
-                self._manifest, index=IndexRecord(self._manifest.index.kind, fold_key, dict(index.recall))
-            )
+            self._manifest = replace(self._manifest, index=record)
 
 
-def _current(directory: Path) -> Manifest | None:
+def _published(directory: Path) -> Manifest | None:
+    """Return the manifest of a directory; None when there is none, or it is damaged."""
     try:
         return read_manifest(directory)
     except (MemoryNotFound, MemoryDamaged):
         return None
 
 
-def _index_tables(directory: Path, manifest: Manifest, fold: Fold, fold_key: str) -> tuple[Manifest, float]:
-    """Build the approximate index over tables that are about to be published; returns the lower recall too."""
+def _index_tables(directory: Path, manifest: Manifest, fold: Fold) -> tuple[Manifest, float]:
+    """Build approximate indexes over tables that will be published; return the manifest with them and the recall."""
     vectors = load_vectors(TableStore(directory), manifest.tables, manifest.encoder.dim)
     index = build_hnsw(vectors, fold)
-    save_hnsw(directory, index, manifest, fold_key)
-    record = IndexRecord("hnsw", fold_key, dict(index.recall))
+    save_hnsw(directory, index, manifest, fold)
+    record = IndexRecord("hnsw", fold.key, dict(index.recall))
     return replace(manifest, index=record), min(index.recall.values())
 
 
-def _find(categories: Sequence[Category], text: str) -> Category:
+def _matching_category(categories: Sequence[Category], text: str) -> Category:
+    """Return the one category with this name or id."""
     for wanted in (text, unicodedata.normalize("NFC", text)):
-        hits = [category for category in categories if wanted in (category.name, category.id)]
-        if len(hits) == 1:
-            return hits[0]
-        if hits:
-            groups = ", ".join(f"{category.id} (group {printable(category.group)!r})" for category in hits)
-            raise UnknownCategory(f"{printable(text)!r} fits {len(hits)} categories; give the id: {groups}.")
+        matches = [category for category in categories if wanted in (category.name, category.id)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            groups = ", ".join(f"{category.id} (group {printable(category.group)!r})" for category in matches)
+            raise UnknownCategory(f"{printable(text)!r} matches {len(matches)} categories; give the id: {groups}.")
+    # Names may have 10,000 characters, and the comparison is quadratic in them.
     close = difflib.get_close_matches(text[:80], [category.name[:80] for category in categories], n=3)
     hint = f" Similar names: {', '.join(map(repr, map(printable, close)))}." if close else ""
     raise UnknownCategory(f"the memory holds no category {printable(text)!r}.{hint} Give a name as `export` shows it.")

@@ -1,8 +1,8 @@
-"""The LanceDB tables of a memory, read and written at versions that the manifest vouches for.
+"""The LanceDB tables of a memory, read and written at the versions that MEMORY.json lists.
 
 Lance calls no fsync and keeps no checksums, and its newest manifest decides what a table holds. So every read names
-the version it wants, every write reports the files that belong to the new version, with hashes, after bringing them to
-the disk, and nothing a write leaves behind counts until MEMORY.json names it.
+the version it wants. Every write brings its files to the disk, and returns a record of those that belong to the new
+version, with hashes. A version that MEMORY.json does not list is ignored by readers and deleted by the next writer.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from memory.manifest import TableRecord
 LanceObject: TypeAlias = Any
 """A table or connection of LanceDB, which ships no types."""
 
+# Rows that are in memory at a time while tables are written or read: 4 MiB of vectors at D = 512.
 BATCH_ROWS = 2048
+# Ids are listed in the text of a condition; this many make it 40 kB long.
 _IDS_PER_DELETE = 2000
+# A file that Lance replaces in place and can do without; it belongs to no version.
 _HINT_NAME = "latest_version_hint.json"
-_NEWEST = 2**64 - 1
+# Lance names the manifest of version v after this number minus v, so that the newest comes first.
+_MANIFEST_NUMBER_OF_VERSION_0 = 2**64 - 1
 
 
 class TableStore:
@@ -37,7 +41,7 @@ class TableStore:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Take the place; Lance is connected when it is used."""
+        """Keep the directory; Lance is loaded at the first use."""
         self._directory = directory
 
     def count(self, name: str, record: TableRecord) -> int:
@@ -48,7 +52,7 @@ class TableStore:
         """
         try:
             return int(self._open(name, record).count_rows())
-        except BaseException as error:
+        except BaseException as error:  # a panic of Rust derives from BaseException, and its class cannot be imported
             if type(error).__name__ in ("RustPanic", "PanicException"):
                 raise RuntimeError(f"Lance panicked: {error}") from error
             raise
@@ -61,51 +65,55 @@ class TableStore:
     def replace(
         self, name: str, record: TableRecord | None, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
     ) -> TableRecord | None:
-        """Write a new version of a table that holds these rows only; None when there are none.
+        """Write a new version of a table that holds only these rows; return None when there are no rows.
 
         Args:
             name: the table.
-            record: its current version, None when there is none.
+            record: its current version, None for a new table.
             schema: columns of the batches.
-            batches: the rows; they may be read from the current version.
+            batches: the rows; they may come from a scan of the current version.
         """
         before = self.files(name)
         rows = iter(batches)
         first = next(rows, None)
         if first is None:
             return None
-        source = _Batches(chain([first], rows))
+        source = _Source(chain([first], rows))
         reader = pa.RecordBatchReader.from_batches(schema, iter(source))
         mode = "create" if record is None else "overwrite"
-        with source.errors_unwrapped():
+        with source.own_errors():
             table = self._connect().create_table(name, data=reader, mode=mode)
-        return self._vouch(name, table, {}, before)
+        return self._record(name, table, {}, before)
 
     def append(
         self, name: str, record: TableRecord, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
     ) -> TableRecord:
         """Write a new version of a table with further rows."""
         before = self.files(name)
-        source = _Batches(batches)
-        with source.errors_unwrapped():
+        source = _Source(batches)
+        with source.own_errors():
             table = self._open_latest(name, record)
             table.add(pa.RecordBatchReader.from_batches(schema, iter(source)))
-        return self._vouch(name, table, record.files, before)
+        return self._record(name, table, record.files, before)
 
     def delete(self, name: str, record: TableRecord, column: str, ids: Sequence[str]) -> TableRecord:
-        """Write new versions of a table without the rows whose ``column`` is one of these hexadecimal ids."""
+        """Write new versions of a table without the rows whose ``column`` is one of these hexadecimal ids.
+
+        Raises:
+            ValueError: an id is not hexadecimal; it would be part of a condition.
+        """
         unsafe = next((value for value in ids if not value or set(value) - set("0123456789abcdef")), None)
         if unsafe is not None:
-            raise ValueError(f"{unsafe!r} is no hexadecimal id; rows are deleted by id only")
+            raise ValueError(f"{unsafe!r} is not a hexadecimal id; rows are deleted by id only")
         before = self.files(name)
         table = self._open_latest(name, record)
         for start in range(0, len(ids), _IDS_PER_DELETE):
             values = ", ".join(f"'{value}'" for value in ids[start : start + _IDS_PER_DELETE])
             table.delete(f"{column} IN ({values})")
-        return self._vouch(name, table, record.files, before)
+        return self._record(name, table, record.files, before)
 
     def files(self, name: str) -> set[str]:
-        """Return the paths, relative to the memory, of all files in a table's folder, whatever version they serve."""
+        """Return the paths, relative to the memory, of all files in the folder of a table, of any version."""
         root = self._folder(name)
         return {
             os.path.relpath(os.path.join(parent, file), self._directory)
@@ -115,30 +123,40 @@ class TableStore:
         }
 
     def sweep(self, tables: Mapping[str, TableRecord], names: Iterable[str]) -> None:
-        """Delete the files that no vouched version needs: earlier versions and what a killed write left.
+        """Delete files of earlier versions and of writes that were killed; only for the holder of the writer lock.
 
-        Afterwards the vouched version of each table is its newest. Only for the holder of the writer's lock.
+        Args:
+            tables: the recorded tables, whose files stay. Their versions are the newest afterwards.
+            names: all tables.
         """
         for name in names:
-            kept = set(tables[name].files) if name in tables else set()
-            unvouched = self.files(name) - kept
-            for file in sorted(unvouched, key=lambda file: (not file.endswith(".manifest"), file)):
+            recorded = set(tables[name].files) if name in tables else set()
+            # Manifests first: after a kill in between, Lance finds no manifest whose data is gone.
+            for file in sorted(self.files(name) - recorded, key=lambda file: (not file.endswith(".manifest"), file)):
                 (self._directory / file).unlink(missing_ok=True)
             folder = self._folder(name)
             if name not in tables and folder.exists():
                 _remove_empty_folders(folder)
 
     def newer_manifests(self, name: str, record: TableRecord) -> list[str]:
-        """Return the paths, relative to the memory, of Lance manifests that are newer than the vouched version."""
+        """Return the paths, relative to the memory, of Lance manifests that are newer than the recorded version."""
         return sorted(
             file
             for file in self.files(name) - set(record.files)
             if file.endswith(".manifest") and _manifest_version(file) > record.version
         )
 
-    def _vouch(
+    def _record(
         self, name: str, table: LanceObject, inherited: Mapping[str, FileRecord], before: set[str]
     ) -> TableRecord:
+        """Bring the files of a new version to the disk, and return its record.
+
+        Args:
+            name: the table.
+            table: open at the new version.
+            inherited: files of the version before, which the new one continues to use.
+            before: all files of the table before the write.
+        """
         version = int(table.version)
         new = {
             file
@@ -146,8 +164,8 @@ class TableStore:
             if not file.endswith(".manifest") or _manifest_version(file) == version
         }
         sync_with_folders(self._directory, new)
-        kept = {file: record for file, record in inherited.items() if not file.endswith(".manifest")}
-        files = {**kept, **record_files(self._directory, new)}
+        shared = {file: record for file, record in inherited.items() if not file.endswith(".manifest")}
+        files = {**shared, **record_files(self._directory, new)}
         return TableRecord(version, int(table.count_rows()), dict(sorted(files.items())))
 
     def _open(self, name: str, record: TableRecord) -> LanceObject:
@@ -158,7 +176,7 @@ class TableStore:
         if table.version != record.version:
             raise MemoryStoreError(
                 f"the table {name!r} is at version {table.version}, the memory at {record.version}; "
-                "another program writes to its files. Leave the writing to this package, and build again."
+                "another program has written to its files. Let only this package write to them, and build again."
             )
         return table
 
@@ -171,8 +189,8 @@ class TableStore:
         return self._directory / f"{name}.lance"
 
 
-class _Batches:
-    """Batches on their way into Lance, which would wrap an error of their source beyond recognition."""
+class _Source:
+    """Batches for Lance, which replaces an error of their source by a RuntimeError of its own."""
 
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
         self._batches = iter(batches)
@@ -186,8 +204,8 @@ class _Batches:
             raise
 
     @contextmanager
-    def errors_unwrapped(self) -> Iterator[None]:
-        """Raise the source's own error in place of the one that Lance makes of it."""
+    def own_errors(self) -> Iterator[None]:
+        """Raise the error of the source in place of that of Lance."""
         try:
             yield
         except RuntimeError:
@@ -197,12 +215,13 @@ class _Batches:
 
 
 def _manifest_version(file: str) -> int:
-    """Return the version of a Lance manifest: its name is counted down from 2^64 - 1."""
+    """Return the version of a Lance manifest, 0 for a name of another form."""
     stem = Path(file).name.removesuffix(".manifest")
-    return _NEWEST - int(stem) if stem.isdigit() else 0
+    return _MANIFEST_NUMBER_OF_VERSION_0 - int(stem) if stem.isdigit() else 0
 
 
 def _remove_empty_folders(root: Path) -> None:
+    """Delete the folders below and including ``root`` that hold no file but hints."""
     for parent, _, _ in os.walk(root, topdown=False):
         leftovers = [entry for entry in os.scandir(parent) if entry.name == _HINT_NAME]
         for entry in leftovers:

@@ -1,4 +1,4 @@
-"""Rows of the tables: their schema, how they are written and how they become arrays again."""
+"""Rows of the tables: their schema, how they are written, and how they are read into arrays."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from memory.category import Category, Description
 from memory.manifest import TableRecord
-from memory.plan import KEY_BYTES, Keys, Plan, TextGroups, keys_from_bytes
 from memory.store import BATCH_ROWS, TableStore
+from memory.texts import KEY_BYTES, BuildTexts, Keys, TextGroups, keys_from_bytes
 from memory.vectors import ExemplarSet, Matrix, MemoryVectors
 
 TABLES = ("categories", "descriptions", "exemplars")
@@ -21,7 +21,7 @@ VECTOR_COLUMNS = {
     "categories": (("key", "vector"),),
     "descriptions": (("grounded_key", "grounded"), ("bare_key", "bare")),
 }
-"""Columns of keys and vectors of each table whose vectors come from texts."""
+"""By table, the pairs of a column of keys and a column of vectors; those of exemplars do not come from texts."""
 
 VectorsOf = Callable[[TextGroups, slice], Matrix]
 """Gives the (n, D) unit rows for a slice of text groups."""
@@ -61,26 +61,26 @@ def schema(table: str, dim: int) -> pa.Schema:
     return pa.schema(columns[table])
 
 
-def category_batches(plan: Plan, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
+def category_batches(texts: BuildTexts, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the table ``categories``."""
-    for part in _slices(len(plan.categories)):
-        categories = plan.categories[part]
+    for part in _slices(len(texts.categories)):
+        categories = texts.categories[part]
         columns = [
             [category.id for category in categories],
             [category.name for category in categories],
             [category.group for category in categories],
             [json.dumps(dict(category.metadata), sort_keys=True, ensure_ascii=False) for category in categories],
-            _key_column(plan.names.keys[part]),
-            _vector_column(vectors_of(plan.names, part)),
+            _key_column(texts.names.keys[part]),
+            _vector_column(vectors_of(texts.names, part)),
         ]
         yield _batch(columns, schema("categories", dim))
 
 
-def description_batches(plan: Plan, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
+def description_batches(texts: BuildTexts, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the table ``descriptions``."""
     rows = [
         (category.id, number, description)
-        for category in plan.categories
+        for category in texts.categories
         for number, description in enumerate(category.descriptions)
     ]
     for part in _slices(len(rows)):
@@ -90,18 +90,23 @@ def description_batches(plan: Plan, dim: int, vectors_of: VectorsOf) -> Iterator
             [description.text for _, _, description in rows[part]],
             [description.kind for _, _, description in rows[part]],
             [description.source for _, _, description in rows[part]],
-            _key_column(plan.grounded.keys[part]),
-            _vector_column(vectors_of(plan.grounded, part)),
-            _key_column(plan.bare.keys[part]),
-            _vector_column(vectors_of(plan.bare, part)),
+            _key_column(texts.grounded.keys[part]),
+            _vector_column(vectors_of(texts.grounded, part)),
+            _key_column(texts.bare.keys[part]),
+            _vector_column(vectors_of(texts.bare, part)),
         ]
         yield _batch(columns, schema("descriptions", dim))
 
 
 def exemplar_batches(exemplars: ExemplarSet, present: Mapping[str, int], dim: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of the table ``exemplars``, numbered after those that each category has already.
+    """Yield the rows of the table ``exemplars``.
 
-    Bytes of a path that are not UTF-8 are kept in escaped form.
+    Bytes of a path that are not UTF-8 are stored in escaped form.
+
+    Args:
+        exemplars: the rows.
+        present: by category id, how many exemplars are in the table already; new ones are numbered after them.
+        dim: dimension D.
     """
     counts = dict(present)
     ids = []
@@ -123,15 +128,15 @@ def exemplar_batches(exemplars: ExemplarSet, present: Mapping[str, int], dim: in
 def keys_and_vectors(
     store: TableStore, table: str, record: TableRecord, columns: tuple[str, str]
 ) -> Iterator[tuple[Keys, Matrix]]:
-    """Yield the (n) keys and (n, D) vectors of a version of a table, batch by batch, in stored order."""
+    """Yield (n) keys and (n, D) vectors of a version of a table, batch by batch, in stored order."""
     for batch in store.scan(table, record, columns):
         yield _keys(batch.column(columns[0])), _matrix(batch.column(columns[1]))
 
 
 def owner_ids(store: TableStore, table: str, record: TableRecord) -> set[str]:
-    """Return the category ids that the rows of ``descriptions`` or ``exemplars`` belong to."""
+    """Return the category ids in the rows of ``descriptions`` or ``exemplars``."""
     batches = store.scan(table, record, ("category_id",))
-    return {owner for batch in batches for owner in batch.column("category_id").to_pylist()}
+    return {category_id for batch in batches for category_id in batch.column("category_id").to_pylist()}
 
 
 def load_vectors(store: TableStore, tables: Mapping[str, TableRecord], dim: int) -> MemoryVectors:
@@ -192,6 +197,7 @@ def _read(
             for column in vector_columns:
                 vectors[column][start : start + batch.num_rows] = _matrix(batch.column(column))
             start += batch.num_rows
+    # Row ids begin with the category id and end with a number of fixed width, so this sorts by category and position.
     order = sorted(range(rows), key=texts["id"].__getitem__)
     if order != list(range(rows)):
         texts = {column: [values[i] for i in order] for column, values in texts.items()}
@@ -201,11 +207,12 @@ def _read(
     return {**texts, **vectors}
 
 
-def _offsets(ids: Sequence[str], owners: Sequence[str]) -> NDArray[np.int64]:
-    """Return (C + 1) int64 where the rows of each of C sorted ids begin among sorted owners."""
-    if not owners:
+def _offsets(ids: Sequence[str], category_ids: Sequence[str]) -> NDArray[np.int64]:
+    """Return (C + 1) int64 where the rows of each of C sorted ids begin in a sorted column of category ids."""
+    if not category_ids:
         return np.zeros(len(ids) + 1, np.int64)
-    starts = np.searchsorted(np.array(owners), np.array([*ids, "~"]), side="left")
+    # "~" comes after every hexadecimal digit, so its place is the number of rows.
+    starts = np.searchsorted(np.array(category_ids), np.array([*ids, "~"]), side="left")
     return starts.astype(np.int64)
 
 

@@ -1,4 +1,12 @@
-"""The final texts that an encoder sees: names and descriptions put into templates."""
+"""The final texts that an encoder reads: names and descriptions put into templates.
+
+A description of any form follows the name after a comma: "a photo of a heron, long legs". Relative clauses ("which has
+long legs"), chosen by a grammar of articles and verbs, were not better with the starter and WordNet glosses. Top-1
+with the default weights, clauses and commas: stamps of the development fold (81 photographs, 403 names) 0.469 and
+0.469, GCompris (210 photographs, 121 names) 0.495 and 0.495, Noto emoji of the development fold (203 drawings, 1,130
+names) 0.084 and 0.089; from names and descriptions of the whole image 0.444 and 0.444, 0.505 and 0.500, 0.099 and
+0.094. Every 95 % interval of a difference includes 0. Glosses cut at commas, and the labels of the demo, agree.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +15,15 @@ from collections.abc import Sequence
 
 from memory.category import Category, Description
 
-_PLACEHOLDER = re.compile(r"\{c?\}")
-_ARTICLES = frozenset({"a", "an", "the"})
-_RELATIVES = frozenset({"which", "that", "who", "whose", "where"})
-_PRONOUNS = frozenset({"it", "they", "he", "she", "this", "these", "there"})
-_PREPOSITIONS = frozenset({"with", "without"})
-# fmt: off
-_AUXILIARIES = frozenset([
-    "is", "are", "was", "were", "has", "have", "had", "can", "could", "may", "might", "must", "should", "will", "would",
-])
-_VERBS = _AUXILIARIES | frozenset([
-    "often", "typically", "usually", "sometimes", "generally", "commonly", "frequently", "always", "never",
-    "rarely", "normally", "appears", "bears", "belongs", "carries", "comes", "consists", "contains", "eats",
-    "features", "feeds", "flies", "grows", "hangs", "includes", "lacks", "lays", "lives", "looks", "makes",
-    "nests", "possesses", "produces", "ranges", "resembles", "seems", "sits", "smells", "sounds", "stands",
-    "swims", "tastes", "tends", "uses", "wears",
-])
-# fmt: on
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W_]+)*|\d+")
+_PLACEHOLDER = re.compile(r"\{c?\}")  # of classify-by-description (`{}`) and of CuPL and open_clip (`{c}`)
+_WORD = re.compile(r"[^\W_]")
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """Check that every template has a place for the name.
 
     Args:
-        templates: texts with ``{}`` or ``{c}`` where the name goes; other braces are plain text.
+        templates: texts with ``{}`` or ``{c}`` for the name; other braces are plain text.
 
     Returns:
         The distinct templates in their order.
@@ -43,24 +35,24 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
         raise ValueError(f"templates must be a list of texts, not the single text {templates!r}")
     for template in templates:
         if not _PLACEHOLDER.search(template):
-            raise ValueError(f"template {template!r} has no placeholder; put {{}} or {{c}} where the name goes")
+            raise ValueError(f"template {template!r} has no placeholder; write {{}} or {{c}} in place of the name")
     if not templates:
-        raise ValueError("there is no template; the plain name is the template '{}'")
+        raise ValueError("there is no template; for the plain name, give the template '{}'")
     return tuple(dict.fromkeys(templates))
 
 
 def prompt_name(name: str) -> str:
-    """Return a name as it appears in texts: underscores are shown as spaces."""
+    """Return a name as it appears in texts: with spaces for underscores."""
     return name.replace("_", " ")
 
 
 def fill_template(template: str, name: str) -> str:
-    """Put a name into a template; braces in the name stay as they are."""
+    """Put a name into a template; braces in the name are not placeholders."""
     return prompt_name(name).join(_PLACEHOLDER.split(template))
 
 
 def name_texts(name: str, templates: Sequence[str]) -> tuple[str, ...]:
-    """Return the texts whose mean vector stands for the name: one for each template."""
+    """Return the texts whose mean vector represents the name: one for each template."""
     return tuple(fill_template(template, name) for template in templates)
 
 
@@ -68,78 +60,37 @@ def grounded_texts(category: Category, description: Description, templates: Sequ
     """Return the texts of a description together with the name: one for each template, or the sentence itself."""
     if description.kind == "sentence":
         return (description.text,)
-    return tuple(_ground(fill_template(t, category.name), category.name, description.text) for t in templates)
+    return tuple(_join(fill_template(t, category.name), description.text) for t in templates)
 
 
 def bare_text(category: Category, description: Description) -> str:
-    """Return the text of a description without the name."""
+    """Return the text of a description alone; the name is removed from a sentence."""
     if description.kind == "sentence":
         return _without_name(description.text, prompt_name(category.name))
     return description.text
 
 
 def contains_name(text: str, name: str) -> bool:
-    """Say whether a text contains a name as whole words: in any case, with spaces for underscores, also in plural."""
+    """Say whether a text contains a name as whole words, in upper or lower case, in singular or plural."""
     return _name_pattern(prompt_name(name)).search(text) is not None
 
 
-def _ground(filled: str, name: str, description: str) -> str:
-    """Append a description to a filled template, as a relative clause or as a sentence of its own."""
-    text = description.strip()
-    if _is_sentence(text, prompt_name(name)):
-        return f"{filled.rstrip().rstrip('.')}. {text}"
-    stop = "." if filled.rstrip().endswith(".") else ""
-    return f"{filled.rstrip().rstrip('.')}, {_clause(text.rstrip('.'))}{stop}"
-
-
-def _clause(phrase: str) -> str:
-    words = _words(phrase)
-    first = words[0] if words and phrase.lower().startswith(words[0]) else ""
-    lowered = phrase[:1].lower() + phrase[1:]
-    if first in _RELATIVES or first in _PREPOSITIONS:
-        return lowered
-    if first in _VERBS:
-        return f"which {lowered}"
-    if first in _ARTICLES:
-        return f"which is {lowered}"
-    return f"which has {phrase}"
-
-
-def _is_sentence(text: str, name: str) -> bool:
-    """Say whether a description is a full sentence rather than a phrase."""
-    words = _words(text)
-    if len(words) < 2:
-        return False
-    if words[0] in _PRONOUNS:
-        return True
-    subject = re.match(r"(?:(?:a|an|the|most|all|some)\s+)?", text, re.IGNORECASE)
-    rest = text[subject.end() :] if subject else text
-    if rest.casefold().startswith(name.casefold()):
-        following = _words(rest[len(name) :])
-        if following and following[0] in _VERBS:
-            return True
-    return _is_written_as_sentence(text, words)
-
-
-def _is_written_as_sentence(text: str, words: list[str]) -> bool:
-    if not text.endswith((".", "!")) or not text[0].isupper() or words[0] in _VERBS | _RELATIVES:
-        return False
-    finite = next((i for i, word in enumerate(words) if word in _AUXILIARIES), None)
-    return finite is not None and not _RELATIVES.intersection(words[:finite])
-
-
-def _words(text: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(text)]
+def _join(filled: str, description: str) -> str:
+    """Append a description to a filled template, before its final period: "a photo of a heron, long legs."."""
+    stem = filled.rstrip()
+    stop = "." if stem.endswith(".") else ""
+    return f"{stem.rstrip('.')}, {description.strip().rstrip('.')}{stop}"
 
 
 def _name_pattern(name: str) -> re.Pattern[str]:
+    """Match a name as whole words, with any white space between them, and a plural in -s or -es."""
     words = [re.escape(word) for word in name.split()]
     body = r"\s+".join(words) if words else re.escape(name)
     return re.compile(rf"(?<!\w){body}(?:e?s)?(?!\w)", re.IGNORECASE)
 
 
 def _without_name(sentence: str, name: str) -> str:
-    """Take a name, and an article before it, out of a sentence; a sentence that is nothing else stays whole."""
+    """Remove a name, and an article before it, from a sentence; a sentence of nothing else is returned unchanged."""
     pattern = re.compile(rf"(?:(?<!\w)(?:a|an|the)\s+)?{_name_pattern(name).pattern}(?:['’]s(?!\w))?", re.IGNORECASE)
     rest = pattern.sub(" ", sentence)
     rest = re.sub(r"\s+", " ", rest)

@@ -1,12 +1,10 @@
-"""Checks on an opened memory, beyond those that opening makes."""
+"""Checks of a memory beyond those of opening it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from memory.encoder_card import is_fingerprint
 from memory.errors import MemoryDamaged
@@ -15,7 +13,7 @@ from memory.manifest import Manifest
 from memory.search import index_is_current
 from memory.store import TableStore
 from memory.tables import owner_ids
-from memory.vectors import UNIT_TOLERANCE, Matrix, MemoryVectors
+from memory.vectors import MemoryVectors, are_unit_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class Finding:
     Attributes:
         check: short name of the check.
         ok: whether it passed.
-        message: what was found, and what to do when it did not pass.
+        message: what was measured, or what is wrong.
     """
 
     check: str
@@ -39,7 +37,7 @@ def verify_memory(directory: Path, manifest: Manifest, load: Callable[[], Memory
     Args:
         directory: the memory.
         manifest: its manifest.
-        load: reads its vectors; not called when the files are damaged, which is then the only finding.
+        load: reads its vectors; not called when files are damaged, which is then the only finding.
     """
     files = _files(directory)
     if not files.ok:
@@ -66,13 +64,13 @@ def _files(directory: Path) -> Finding:
 
 
 def _counts(manifest: Manifest, vectors: MemoryVectors) -> Finding:
-    found = {
+    counts = {
         "categories": len(vectors.names),
         "descriptions": len(vectors.bare),
         "exemplars": len(vectors.exemplars),
     }
-    wrong = [f"{found[t]} {t} instead of {manifest.rows(t)}" for t in found if found[t] != manifest.rows(t)]
-    message = ", ".join(wrong or [f"{number} {table}" for table, number in found.items()])
+    wrong = [f"{counts[t]} {t} instead of {manifest.rows(t)}" for t in counts if counts[t] != manifest.rows(t)]
+    message = ", ".join(wrong or [f"{number} {table}" for table, number in counts.items()])
     return Finding("counts", not wrong, message)
 
 
@@ -85,19 +83,16 @@ def _matrices(manifest: Manifest, vectors: MemoryVectors) -> Iterator[Finding]:
     }
     wrong = [f"{what} have {m.shape[1]}" for what, m in matrices.items() if m.shape[1] != manifest.encoder.dim]
     yield Finding("dimensions", not wrong, "; ".join(wrong) or f"all vectors have {manifest.encoder.dim}")
-    bent = [f"{number} {what}" for what, m in matrices.items() if (number := _not_unit(m))]
-    yield Finding("unit norms", not bent, ("not of unit length: " + ", ".join(bent)) if bent else "all rows are unit")
-
-
-def _not_unit(matrix: Matrix) -> int:
-    lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix))
-    return int((~(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)).sum())
+    other = [f"{number} {what}" for what, m in matrices.items() if (number := int((~are_unit_rows(m)).sum()))]
+    yield Finding(
+        "unit norms", not other, ("not of unit length: " + ", ".join(other)) if other else "all rows have unit length"
+    )
 
 
 def _ids(vectors: MemoryVectors) -> Finding:
     number = len(vectors.categories) - len({category.id for category in vectors.categories})
     return Finding(
-        "distinct ids", number == 0, f"{number} categories stand twice" if number else "all ids are distinct"
+        "distinct ids", number == 0, f"{number} categories are in it twice" if number else "all ids are distinct"
     )
 
 
@@ -105,13 +100,15 @@ def _orphans(directory: Path, manifest: Manifest, vectors: MemoryVectors) -> Fin
     known = {category.id for category in vectors.categories}
     store = TableStore(directory)
     orphans = [
-        f"{owner} in {table}"
+        f"{category_id} in {table}"
         for table in ("descriptions", "exemplars")
         if table in manifest.tables
-        for owner in owner_ids(store, table, manifest.tables[table])
-        if owner not in known
+        for category_id in owner_ids(store, table, manifest.tables[table])
+        if category_id not in known
     ]
-    message = f"{len(orphans)} rows without a category, first {orphans[0]}" if orphans else "every row has its category"
+    message = "every row has its category"
+    if orphans:
+        message = f"rows of {len(orphans)} category ids that do not exist, such as {orphans[0]}"
     return Finding("orphan rows", not orphans, message)
 
 
@@ -123,9 +120,9 @@ def _fingerprint(manifest: Manifest) -> Finding:
 
 def _index(directory: Path, manifest: Manifest) -> Finding:
     if manifest.index.kind == "exact":
-        return Finding("index", True, "exact search needs none")
+        return Finding("index", True, "exact search needs no index")
     if index_is_current(directory, manifest):
         return Finding("index", True, f"{manifest.index.kind} index belongs to version {manifest.version}")
     return Finding(
-        "index", False, "the index is missing, damaged or older than the tables; the next search rebuilds it"
+        "index", False, "the index is missing, damaged or older than the tables; the next search builds it again"
     )

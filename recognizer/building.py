@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from memory import BuildReport, Category, ExemplarSet, Memory, MemoryStoreError
+from memory import Category, ExemplarSet, Memory, MemoryStoreError
 from memory.manifest import Manifest, read_manifest
+from memory.search import Fold
 from memory.store import TableStore
 from memory.templates import check_templates
 from recognizer.encoder import Encoder
@@ -17,8 +18,6 @@ from recognizer.errors import RecognizerError
 from recognizer.evaluation.labelled import Matched, match_labels, read_labelled
 from recognizer.images import ImageItem
 from recognizer.pipeline import encode_files, in_batches
-from recognizer.retrieval import fold_key
-from recognizer.score import Scorer
 from recognizer.settings import ScoreSettings
 
 # Weight of the exemplar term in a memory with exemplars. Its values are standard scores, an order of magnitude larger
@@ -106,7 +105,7 @@ def build_memory(
     fine_grained: bool = False,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
-) -> BuildReport:
+) -> Memory:
     """Encode exemplars, if there are any, and build the memory.
 
     Args:
@@ -152,8 +151,7 @@ def build_memory(
         settings=settings,
         exemplars=examples,
         index=index,
-        fold=lambda vectors: Scorer.fold(vectors, score),
-        fold_key=fold_key(score),
+        fold=Fold(score.name, score.description),
         progress=progress,
     )
 

@@ -41,7 +41,9 @@ def text_progress() -> Iterator[Callable[[int, int], None]]:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, widest: int = 60) -> str:
     """Lay out a table as text: columns aligned, cells elided to `widest` characters, non-printables escaped."""
-    cells = [[_cell(value, widest) for value in row] for row in (headers, *rows)]
+    from memory.errors import printable
+
+    cells = [[printable(value, widest) for value in row] for row in (headers, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
@@ -54,8 +56,3 @@ def user_errors() -> tuple[type[BaseException], ...]:
     from rerank.base import RerankError
 
     return MemoryStoreError, RecognizerError, RerankError, OSError, ValueError
-
-
-def _cell(value: str, widest: int) -> str:
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in value)
-    return shown if len(shown) <= widest else shown[: widest - 1] + "…"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from memory import BuildReport, Memory, read_labels
+from memory import Memory, read_labels
 from recognizer.encoder import Encoder
 from recognizer.images import list_images
 from recognizer.recognizer import Recognizer
@@ -23,13 +23,11 @@ class Demo:
     """What the demo made.
 
     Attributes:
-        report: of the build.
         rows: one result per photograph.
         results: the results file.
         pictures: the annotated pictures.
     """
 
-    report: BuildReport
     rows: list[ResultRow]
     results: Path
     pictures: list[Path]
@@ -44,10 +42,10 @@ def run_demo(output: Path, *, device: str = "auto", precision: str = "auto") -> 
         precision: of the encoder.
     """
     encoder = Encoder.load("starter", device=device, precision=precision)
-    report = Memory.build(
+    memory = Memory.build(
         read_labels(DATA / "labels.json"), output / "memory", encoder=encoder, templates=encoder.default_templates
     )
-    recognizer = Recognizer(encoder, Memory.open(output / "memory"))
+    recognizer = Recognizer(encoder, memory)
     listing = list_images([DATA / "photos"])
     setup = run_setup(recognizer.memory, recognizer.settings, listing, device=device, precision=precision)
     rows: list[ResultRow] = []
@@ -57,7 +55,7 @@ def run_demo(output: Path, *, device: str = "auto", precision: str = "auto") -> 
         for batch in recognize_into(recognizer, listing, sink):
             rows.extend(row for row in batch if isinstance(row, ResultRow))
         sink.finish()
-    return Demo(report, rows, output / "results.jsonl", [_draw(row, output / "pictures") for row in rows])
+    return Demo(rows, output / "results.jsonl", [_draw(row, output / "pictures") for row in rows])
 
 
 def _draw(row: ResultRow, folder: Path) -> Path:

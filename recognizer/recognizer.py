@@ -45,7 +45,7 @@ class Recognizer:
         self.scorer = Scorer(memory.vectors, self.settings.score, reference=reference)
         index = self.settings.run.index
         temperature = self.settings.score.temperature or encoder.default_temperature
-        approximate = index == "hnsw" or (index == "auto" and memory.info().index == "hnsw")
+        approximate = index == "hnsw" or (index == "auto" and memory.index_kind == "hnsw")
         self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=approximate)
 
     @classmethod

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Memory, MemoryVectors, best_columns
+from memory import Memory
+from memory.index import best_columns
+from memory.search import Fold
 from recognizer.score import Rows, Scorer, log_normaliser
-from recognizer.settings import ScoreSettings
 
 if TYPE_CHECKING:
-    from memory import MemoryIndex
+    from memory.search import MemoryIndex
     from recognizer.encoder import ImageFeatures
 
 
@@ -102,17 +103,8 @@ def make_retriever(memory: Memory, scorer: Scorer, *, temperature: float, approx
     """Choose the search: exact, or the memory's indexes, rebuilt if they are of another version or other weights."""
     if not approximate:
         return ExactRetriever(scorer, temperature)
-    settings = scorer.settings
-
-    def fold(vectors: MemoryVectors) -> NDArray[np.float32]:
-        return Scorer.fold(vectors, settings)
-
-    return ApproximateRetriever(scorer, temperature, memory.index(fold, fold_key(settings)))
-
-
-def fold_key(settings: ScoreSettings) -> str:
-    """Name what the folded category vectors depend on besides the memory."""
-    return f"name={settings.name:.6f} description={settings.description:.6f}"
+    fold = Fold(scorer.settings.name, scorer.settings.description)
+    return ApproximateRetriever(scorer, temperature, memory.index(fold))
 
 
 def _retrieved(rows: Rows, scores: NDArray[np.float32], temperature: float, normaliser: float) -> Retrieved:

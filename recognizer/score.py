@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import MemoryVectors, inner_products, mean_by_category
+from memory.index import inner_products
+from memory.search import Fold
+from memory.vectors import MemoryVectors, mean_by_category
 from recognizer.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -87,9 +89,7 @@ class Scorer:
         Returns:
             (C, D) float32.
         """
-        means = mean_by_category(vectors.grounded, vectors.offsets, vectors.names)
-        folded: Floats = np.ascontiguousarray(settings.name * vectors.names + settings.description * means, np.float32)
-        return folded
+        return Fold(settings.name, settings.description).rows(vectors)
 
     def score(self, features: ImageFeatures, *, exclude: Sequence[str] = ()) -> Floats:
         """Score every category for every image.

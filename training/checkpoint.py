@@ -19,9 +19,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from memory.durable import sync_folder
+from memory.durable import file_sha256, sync_folder, sync_with_folders
 from recognizer.console import note
-from recognizer.encoder.starter.weights import file_sha256
 from training.errors import TrainingError
 
 _STATE = "state.json"
@@ -79,7 +78,7 @@ class Checkpoints:
                 save_file(contiguous, draft / f"{name}.safetensors")
             files = {file.name: [file.stat().st_size, file_sha256(file)] for file in sorted(draft.iterdir())}
             (draft / _STATE).write_text(json.dumps({**state, "files": files}, indent=1), encoding="utf-8")
-            _sync(draft)
+            sync_with_folders(draft, [file.name for file in draft.iterdir()])
             if final.exists():
                 shutil.rmtree(final)
             os.replace(draft, final)
@@ -112,10 +111,3 @@ def _read_state(folder: Path) -> Mapping[str, Any]:
             raise ValueError(f"{name} does not hold what was written")
     checked: Mapping[str, Any] = state
     return checked
-
-
-def _sync(folder: Path) -> None:
-    for file in folder.iterdir():
-        with file.open("rb+") as stream:
-            os.fsync(stream.fileno())
-    sync_folder(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from memory import Memory, read_labels
+from memory import read_labels
 from recognizer.building import build_memory
 from recognizer.encoder import Encoder
 from recognizer.evaluation.evaluate import CONTROL, evaluate
@@ -26,10 +26,9 @@ def zero_shot(encoder: Encoder, chosen: EvaluationSet) -> SetAccuracy:
     """
     categories = read_labels(chosen.labels)
     with TemporaryDirectory() as folder:
-        build_memory(categories, Path(folder), encoder=encoder)
-        opened = Memory.open(folder)
-        labelled = match_labels(read_labelled(chosen.images), opened.vectors.categories)
-        found = evaluate(Recognizer(encoder, opened), labelled)
+        memory = build_memory(categories, Path(folder), encoder=encoder)
+        labelled = match_labels(read_labelled(chosen.images), memory.vectors.categories)
+        found = evaluate(Recognizer(encoder, memory), labelled)
     return {
         name: {"top1": row.top1.value, "top5": row.top5.value, "images": float(found.images)}
         for name, row in found.rows.items()

@@ -1,3 +1,7 @@
-"""Label files in any format to categories: `read_labels` in `read` is the way in; nothing here knows of vectors."""
+"""Label files in any format, read into categories.
 
+Enter at `read_labels` in `read`; the other files hold one group of formats each. Nothing here knows of vectors.
+"""
+
+from memory.labels.read import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from memory.labels.read import read_labels as read_labels

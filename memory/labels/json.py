@@ -34,9 +34,9 @@ def json_format(document: Json) -> str:
 
 
 def description_rows(file: LabelFile, document: Json, kind: str) -> Iterator[LabelRow]:
-    """Yield the rows of ``{name: [texts]}``; ``kind`` is "attribute" or "sentence" for all of its texts."""
+    """Yield the rows of ``{name: [texts]}``; ``kind`` is that of all texts: "attribute" or "sentence"."""
     if not isinstance(document, dict):
-        raise file.error("the document is no object of names", _SHAPES, where="$")
+        raise file.error("the document is not an object with names as keys", _SHAPES, where="$")
     for name, value in document.items():
         where = f"$[{printable(name)!r}]"
         texts = [] if value is None else [value] if isinstance(value, str) else value
@@ -99,7 +99,7 @@ def _record(file: LabelFile, record: Json, place: dict[str, Any]) -> LabelRow:
         raise file.error(f"expected an object with a name, found {_shown(record)}", _SHAPES, **place)
     group = record.get("group")
     if group is not None and not isinstance(group, str):
-        raise file.error(f"the group is no text: {_shown(group)}", "Put it in quotes", **place)
+        raise file.error(f"the group is not a text: {_shown(group)}", "Put it in quotes", **place)
     return LabelRow(
         record["name"],
         group or "",
@@ -124,7 +124,7 @@ def _descriptions(file: LabelFile, record: Mapping[str, Any], place: dict[str, A
         text = entry.get("text") if isinstance(entry, dict) else None
         if not isinstance(text, str) or kind not in (None, "attribute", "sentence"):
             raise file.error(
-                f"this is no description: {_shown(entry)}",
+                f"this is not a description: {_shown(entry)}",
                 'Write a text, or {"text": ..., "kind": "attribute" or "sentence", "source": ...}',
                 **place,
             )
@@ -133,11 +133,11 @@ def _descriptions(file: LabelFile, record: Mapping[str, Any], place: dict[str, A
 
 
 def _metadata(file: LabelFile, record: Mapping[str, Any], place: dict[str, Any]) -> dict[str, str]:
-    given = record.get("metadata") or {}
-    if not isinstance(given, dict):
-        raise file.error(f"the metadata is no object: {_shown(given)}", 'Write {"key": "value"}', **place)
+    nested = record.get("metadata") or {}
+    if not isinstance(nested, dict):
+        raise file.error(f"the metadata is not an object: {_shown(nested)}", 'Write {"key": "value"}', **place)
     metadata = {}
-    for key, value in {**{k: v for k, v in record.items() if k not in _FIELDS}, **given}.items():
+    for key, value in {**{k: v for k, v in record.items() if k not in _FIELDS}, **nested}.items():
         if not _is_scalar(value):
             raise file.error(
                 f"the field {printable(key)!r} holds {_shown(value)}",
@@ -150,6 +150,7 @@ def _metadata(file: LabelFile, record: Mapping[str, Any], place: dict[str, Any])
 
 
 def _most_texts_name_their_category(document: Mapping[str, Any]) -> bool:
+    # Full sentences nearly always name their category; most of the texts are enough to allow for a few that do not.
     verdicts = [
         contains_name(text, name)
         for name, texts in document.items()

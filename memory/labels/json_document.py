@@ -18,7 +18,7 @@ _TOKEN = re.compile(rf"(?P<key>{_STRING})(?=\s*:)|(?P<string>{_STRING})|(?P<othe
 
 
 def looks_like_json(text: str) -> bool:
-    """Say whether a text begins as a JSON object or list does, so that it is no list of names."""
+    """Say whether a text begins like a JSON object or list rather than a list of names."""
     return re.match(r'\s*(?:\{\s*["}]|\[\s*["{\[\]])', text) is not None
 
 
@@ -31,7 +31,7 @@ def parse_json(file: LabelFile, text: str, *, first_line: int = 1) -> Json:
         first_line: 1-based line of the file on which the document begins.
 
     Raises:
-        LabelError: not JSON, a key that stands twice in one object, NaN or Infinity, or nested too deeply.
+        LabelError: not JSON, a key twice in one object, NaN or Infinity, or nested too deeply.
     """
 
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -40,26 +40,26 @@ def parse_json(file: LabelFile, text: str, *, first_line: int = 1) -> Json:
             keys = [key for key, _ in pairs]
             double = next(key for i, key in enumerate(keys) if key in keys[:i])
             raise file.error(
-                f"the key {printable(double)!r} stands twice in one object",
-                "Merge the two entries; only one of them would be kept",
+                f"the key {printable(double)!r} occurs twice in one object",
+                "Merge the two entries; JSON keeps only one of them",
                 line=_line_of_duplicate(text, double, first_line),
             )
         return value
 
     def refuse_constant(name: str) -> NoReturn:
         tokens = (line for line, _, token in _tokens(text) if token == name)
-        raise file.error(f"{name} is no JSON value", "Write a number or null", line=first_line + next(tokens, 0))
+        raise file.error(f"{name} is not a JSON value", "Write a number or null", line=first_line + next(tokens, 0))
 
     try:
         return json.loads(text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
         raise file.error(
-            f"this is no JSON: {error.msg}, at column {error.colno}",
-            "Correct the JSON, or pass --format for a file of another kind",
+            f"this is not JSON: {error.msg}, at column {error.colno}",
+            "Correct the JSON, or say with --format what kind of file it is",
             line=first_line + error.lineno - 1,
         ) from error
     except RecursionError as error:
-        raise file.error("the JSON is nested too deeply", "Write it with a few levels", line=first_line) from error
+        raise file.error("the JSON is nested too deeply", "Use fewer levels", line=first_line) from error
     except LabelError:
         raise
     except ValueError as error:
@@ -69,7 +69,7 @@ def parse_json(file: LabelFile, text: str, *, first_line: int = 1) -> Json:
 
 
 def _line_of_duplicate(text: str, key: str, first_line: int) -> int | None:
-    """Find the line where a key stands for the second time in one object."""
+    """Find the line where a key comes for the second time in one object."""
     seen = [0]
     for line, kind, token in _tokens(text):
         if token == "{":

@@ -1,4 +1,4 @@
-"""From the rows of a label file to categories: what all formats share."""
+"""What all formats of label files share: the file as text, its rows, and categories made of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEYS = ("name", "name,group")
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One entry of a label file and where it stands: a 1-based line, or a place inside a JSON document."""
+    """One entry of a label file, with its place: a 1-based line, or a position in a JSON document."""
 
     name: str
     group: str = ""
@@ -27,13 +27,13 @@ class LabelRow:
 
     @property
     def place(self) -> str:
-        """Where the row stands, for messages."""
+        """The place of the row, for messages."""
         return f"line {self.line}" if self.line is not None else self.where or "the file"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelFile:
-    r"""A label file in memory: its path, for messages, and its text, with lines that end in ``\n`` or ``\r\n``."""
+    r"""The text of a label file, with lines that end in ``\n`` or ``\r\n``, and its path, for messages."""
 
     path: Path
     text: str
@@ -43,7 +43,7 @@ class LabelFile:
         return LabelError(message, file=self.path, remedy=remedy, line=line, where=where)
 
     def lines(self) -> list[str]:
-        """Return the lines without their ends; other separators, such as U+2028, are part of a line."""
+        """Return the lines without their ends; other separators, such as U+2028, belong to a line."""
         return [line.removesuffix("\r") for line in self.text.split("\n")]
 
 
@@ -73,12 +73,12 @@ def read_text(path: Path) -> LabelFile:
 
 
 def rows_to_categories(rows: Iterable[LabelRow], path: Path, key: str) -> list[Category]:
-    """Make categories of rows: names in NFC, rows of one name and group merged, in file order.
+    """Make categories of rows, in file order: names are normalised to NFC, rows of one name and group are merged.
 
     Args:
         rows: the rows of a label file.
         path: the file, for messages.
-        key: "name" when names alone tell categories apart, "name,group" when the group belongs to the key.
+        key: "name" when a name is one category, "name,group" when equal names in different groups are different ones.
 
     Raises:
         LabelError: a text that cannot be stored, the same name in two groups under the key "name", or no row at all.
@@ -92,16 +92,16 @@ def rows_to_categories(rows: Iterable[LabelRow], path: Path, key: str) -> list[C
         group, first = first_seen.setdefault(category.name, (category.group, row))
         if key == "name" and group != category.group:
             raise LabelError(
-                f"the name {printable(category.name)!r} stands in two groups: {printable(group)!r} ({first.place}) "
+                f"the name {printable(category.name)!r} is in two groups: {printable(group)!r} ({first.place}) "
                 f"and {printable(category.group)!r} ({row.place})",
                 file=path,
                 line=row.line,
                 where=row.where,
-                remedy="Pass --key name,group to keep both as categories of their own, or give them one group",
+                remedy="Pass --key name,group to make two categories of them, or give them one group",
             )
         categories.append(category)
     if not categories:
-        raise LabelError("there is no category in it", file=path, remedy="Write at least one category name into it")
+        raise LabelError("the file has no category", file=path, remedy="Write at least one category name into it")
     return merge_categories(categories)
 
 
@@ -119,7 +119,11 @@ def _category(row: LabelRow, path: Path) -> Category:
 
 
 def make_description(file: LabelFile, text: str, kind: str, source: str, **place: int | str | None) -> Description:
-    """Make a description; raises LabelError with the place for a text that cannot be stored."""
+    """Make a description.
+
+    Raises:
+        LabelError: the text cannot be stored; the message has its place.
+    """
     line, where = place.get("line"), place.get("where")
     try:
         return Description(text, "sentence" if kind == "sentence" else "attribute", source)

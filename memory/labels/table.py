@@ -16,7 +16,7 @@ _COLUMNS = ("name", "group", "description", "descriptions")
 
 
 def header_delimiter(file: LabelFile) -> str | None:
-    """Return the delimiter of a header line that has a ``name`` column beside others, or None without such a header."""
+    """Return the delimiter of the header line; None when the first line does not have a ``name`` column and others."""
     first = next((line for line in file.lines() if line.strip()), "")
     for delimiter in "\t,;":
         cells = [cell.strip(_BLANK + '"').lower() for cell in first.split(delimiter)]
@@ -29,7 +29,7 @@ def table_rows(file: LabelFile, format: str) -> Iterator[LabelRow]:
     """Yield the rows of a table.
 
     Columns: ``name``, and optionally ``description``, ``descriptions`` and ``group``; every other column is metadata.
-    Several descriptions of a category stand in several rows, or in ``descriptions``, separated by semicolons.
+    Write several descriptions of a category in several rows, or in ``descriptions``, separated by semicolons.
 
     Args:
         file: the label file.
@@ -61,7 +61,7 @@ def _row(file: LabelFile, line: int, cells: dict[str, str]) -> LabelRow:
     group = cells.pop("group", "").strip(_BLANK)
     texts = [text.strip(_BLANK) for text in (cells.pop("description", ""), *cells.pop("descriptions", "").split(";"))]
     if not name:
-        raise file.error("the row has no name", "Fill the name column, or take the row out", line=line)
+        raise file.error("the row has no name", "Fill the name column, or delete the row", line=line)
     descriptions = [make_description(file, text, "attribute", file.path.name, line=line) for text in texts if text]
     metadata = {key: value for key, value in cells.items() if value.strip(_BLANK)}
     return LabelRow(name, group, descriptions, metadata, line=line)
@@ -72,7 +72,7 @@ def _header(file: LabelFile, line: int, cells: list[str]) -> list[str]:
     header = [cell.lower() if cell.lower() in _COLUMNS else cell for cell in header]
     if "name" not in header:
         raise file.error(
-            f"the header has no 'name' column, but {', '.join(map(repr, header[:8]))}",
+            f"the header has no 'name' column; its columns are {', '.join(map(repr, header[:8]))}",
             "Add a header line with a column 'name', or pass --format text for a file with one name per line",
             line=line,
         )
@@ -83,7 +83,7 @@ def _header(file: LabelFile, line: int, cells: list[str]) -> list[str]:
 
 
 def _split(file: LabelFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank lines, each with the number of the line it starts on."""
+    """Yield the rows that are not empty, each with the number of its first line."""
     reader = csv.reader(io.StringIO(file.text, newline="\n"), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
@@ -105,7 +105,7 @@ def _split(file: LabelFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 @contextmanager
 def _large_fields() -> Iterator[None]:
-    """Lift the limit of 131,072 characters per cell, which is a setting of the whole process, for one call."""
+    """Remove the limit of 131,072 characters per cell for one call; it is a setting of the whole process."""
     before = csv.field_size_limit(sys.maxsize)
     try:
         yield

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
-from memory import inner_products
+from memory.index import inner_products
 from recognizer.calibration.terms import UNKNOWN, Rows
 from recognizer.images import ImageItem
 

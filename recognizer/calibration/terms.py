@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import MemoryVectors
+from memory.vectors import MemoryVectors
 from recognizer.score import Scorer
 from recognizer.settings import ScoreSettings
 

@@ -14,7 +14,7 @@ from recognizer.cli.app import DeviceOption, Index, MemoryOption, PrecisionOptio
 from recognizer.console import note, table, text_progress
 
 if TYPE_CHECKING:
-    from memory import BuildReport
+    from memory import Memory
 
 
 @app.command()
@@ -66,7 +66,7 @@ def build(
         encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
     kept = Index(before.index.kind) if before is not None else Index.exact
     with text_progress() as progress:
-        report = build_memory(
+        built = build_memory(
             categories,
             memory,
             encoder=encoder,
@@ -77,7 +77,7 @@ def build(
             progress=progress,
             warn=note,
         )
-    _print_report(report, memory)
+    _print_report(built)
 
 
 @app.command()
@@ -98,8 +98,8 @@ def add(
 
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
     with text_progress() as progress:
-        report = opened.add(categories, encoder=encoder, progress=progress)
-    _print_report(report, memory)
+        opened.add(categories, encoder=encoder, progress=progress)
+    _print_report(opened)
 
 
 @app.command()
@@ -164,10 +164,11 @@ def export(
         opened.export(stream, vectors=vectors)
 
 
-def _print_report(report: BuildReport, memory: Path) -> None:
+def _print_report(memory: Memory) -> None:
+    report = memory.report
     recall = f"; recall@10 of the approximate search {report.ann_recall:.3f}" if report.ann_recall is not None else ""
     texts = f"{report.texts_encoded} encoded, {report.texts_reused} reused, {report.texts_truncated} truncated"
     print(
-        f"{memory}: {report.categories} categories, {report.descriptions} descriptions; texts: {texts}; "
+        f"{memory.directory}: {report.categories} categories, {report.descriptions} descriptions; texts: {texts}; "
         f"{report.seconds:.1f} s{recall}"
     )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Description, Memory, MemoryVectors
+from memory import Description, Memory
 from memory.templates import bare_text, grounded_texts
-from memory.vectors import unit_mean
+from memory.vectors import MemoryVectors, unit_mean
 from recognizer.encoder import Encoder
 from recognizer.evaluation.labelled import Matched
 from recognizer.evaluation.metrics import Accuracy, confusions, measure, truth_ranks

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from memory.errors import printable
 from recognizer.errors import RecognizerError
 
 _ADDRESS = re.compile(r"(?: at)? ?0x[0-9a-fA-F]+")
@@ -56,6 +57,4 @@ IMAGE_ERROR_CODES = {
 
 def printable_reason(text: str) -> str:
     """One printable line: no memory addresses, no absolute paths, no control characters, bounded length."""
-    text = _ABSOLUTE_PATH.sub("(path)", _ADDRESS.sub("", text))
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
+    return printable(_ABSOLUTE_PATH.sub("(path)", _ADDRESS.sub("", text)), _REASON_LENGTH)

@@ -8,12 +8,11 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from memory.labels import IMAGE_SUFFIXES
 from recognizer.images.errors import ImageInputError
 from recognizer.images.key import display_key
 
-IMAGE_SUFFIXES = frozenset(
-    b".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .avif .jp2 .j2k .jpx .ppm .pgm .pbm .pnm".split()
-)
+_IMAGE_SUFFIXES = frozenset(map(os.fsencode, IMAGE_SUFFIXES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def walk_files(
     Args:
         folder: where to start; itself it may be a link.
         problems: receives the folders that could not be read and the links that were not followed.
-        any_suffix: take files of every suffix, not those of :data:`IMAGE_SUFFIXES` alone.
+        any_suffix: take files of every suffix, not those of `memory.labels.IMAGE_SUFFIXES` alone.
         hidden: take names that begin with a dot.
         depth: how many levels of folders to look into; 1 is the folder alone, None has no end.
 
@@ -75,7 +74,7 @@ def walk_files(
 
 
 def _has_image_suffix(name: bytes) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
 
 
 def _is_regular(entry: os.DirEntry[bytes]) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from memory.durable import file_sha256
 from recognizer.images import ImageError, ImageItem, ImageLimits, decode_image
 from recognizer.results.row import CandidateRow, EvidenceRow, ResultRow, Row
 from recognizer.settings import RerankSettings, ScoreSettings
@@ -78,14 +78,13 @@ def question_of(row: ResultRow, image: RankedImage, settings: RerankSettings, li
         except ImageError as error:
             raise OSError(f"{error.code}: {error.reason}") from error
 
-    return Question(image.sha256 or file_sha256(image.item), load, candidates_of(row))
+    return Question(image.sha256 or _item_sha256(image.item), load, candidates_of(row))
 
 
-def file_sha256(item: ImageItem) -> str:
+def _item_sha256(item: ImageItem) -> str:
     """Hash a file; one that cannot be read has a name of its own, for its question will fail and be kept nowhere."""
     try:
-        with open(item.path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(item.path)
     except OSError:
         return f"unreadable {item.key}"
 

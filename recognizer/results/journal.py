@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from memory.durable import sync_folder
+from memory.durable import sync_folder, try_lock
 from recognizer.results.errors import OutputUnusable, ResumeRefused
 from recognizer.results.row import Row, encode_row
 
@@ -106,11 +106,6 @@ def count_rows(spans: Sequence[BatchSpan]) -> tuple[int, Counter[str]]:
     """Sum the rows of batches: those with status ok, and those with status error by code."""
     return sum(span.ok for span in spans), sum((span.errors for span in spans), Counter[str]())
 
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: two runs on one output are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 _SYNC_EVERY_BATCHES = 64
 
@@ -231,13 +226,12 @@ def open_locked(path: Path) -> IO[bytes]:
     except OSError as error:
         raise OutputUnusable(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
     stream = open(descriptor, "rb+", buffering=0)  # noqa: SIM115  the caller closes it
-    if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.close()
-                raise OutputUnusable(f"{path}: another run is writing this file; wait for it or stop it") from None
+    is_ours = True
+    with contextlib.suppress(OSError):  # a file system without locks
+        is_ours = try_lock(descriptor)
+    if not is_ours:
+        stream.close()
+        raise OutputUnusable(f"{path}: another run is writing this file; wait for it or stop it")
     return stream
 
 

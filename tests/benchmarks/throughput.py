@@ -46,10 +46,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         photos = make_photos(Path(folder) / "photos", arguments.images, arguments.side)
         listing = list_images([photos])
-        Memory.build(
+        memory = Memory.build(
             read_labels(DATA / "labels.json"), f"{folder}/memory", encoder=encoder, templates=encoder.default_templates
         )
-        recognizer = Recognizer(encoder, Memory.open(f"{folder}/memory"))
+        recognizer = Recognizer(encoder, memory)
         decode, encode = bare_seconds(encoder, listing[:192])
         resident = psutil.Process().memory_info().rss
         started = time.perf_counter()

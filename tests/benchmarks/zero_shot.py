@@ -31,7 +31,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from memory import Category, Memory, best_columns, read_labels
+from memory import Category, Memory, read_labels
+from memory.index import best_columns
 from recognizer import Encoder, Recognizer
 from recognizer.console import note, table
 from recognizer.demo import DATA
@@ -187,9 +188,9 @@ def named_box_overlap(recognizer: Recognizer, image: ImageFeatures, row: int, bo
 
 
 def prepare(encoder: Encoder, names: Sequence[str], overrides: Sequence[str]) -> tuple[Recognizer, dict[str, Scorer]]:
-    folder = tempfile.mkdtemp()
-    Memory.build([Category(name) for name in names], folder, encoder=encoder, templates=encoder.default_templates)
-    recognizer = Recognizer(encoder, Memory.open(folder), settings=load_settings(overrides=overrides))
+    categories = [Category(name) for name in names]
+    memory = Memory.build(categories, tempfile.mkdtemp(), encoder=encoder, templates=encoder.default_templates)
+    recognizer = Recognizer(encoder, memory, settings=load_settings(overrides=overrides))
     score, vectors = recognizer.settings.score, recognizer.memory.vectors
     return recognizer, dict(zip(WAYS, (Scorer(vectors, score.only("name")), Scorer(vectors, score)), strict=True))
 

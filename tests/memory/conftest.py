@@ -1,9 +1,8 @@
 import pytest
 
-from memory import Category, Description
+from memory import Category, Description, Memory
+from tests.memory.building import build, exemplar_set
 from tests.memory.fake_encoder import FakeEncoder
-
-TEMPLATES = ("a photo of a {}.", "{c}")
 
 
 @pytest.fixture
@@ -24,3 +23,11 @@ def categories():
 @pytest.fixture
 def directory(tmp_path):
     return tmp_path / "memory"
+
+
+@pytest.fixture
+def built(categories, directory, encoder):
+    """A memory with exemplars, from which a category was removed, so that it has every kind of file."""
+    build(categories, directory, encoder, exemplars=exemplar_set(categories, 1))
+    Memory.open(directory).remove(["dog"])
+    return directory

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import memory
 
 CHECK = """
@@ -20,6 +22,8 @@ def test_importing_and_reading_labels_load_nothing_heavy(tmp_path):
     subprocess.run([sys.executable, "-c", CHECK, str(labels)], check=True, cwd=Path(memory.__file__).parents[1])
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     assert all(getattr(memory, name) is not None for name in memory.__all__)
     assert memory.__all__ == sorted(memory.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'inner_products'"):
+        _ = memory.inner_products

@@ -3,8 +3,8 @@ import pytest
 
 from memory import Category, Memory
 from memory.journal import JOURNAL_NAME, VectorJournal
-from memory.plan import text_keys
-from tests.memory.conftest import TEMPLATES
+from memory.texts import text_keys
+from tests.memory.building import TEMPLATES
 from tests.memory.fake_encoder import FakeEncoder
 
 CATEGORIES = [Category(f"thing {i}") for i in range(20)]
@@ -29,7 +29,7 @@ def test_a_resumed_build_encodes_exactly_the_chunks_that_were_left(directory):
     build(directory.with_name("whole"), whole)
     interrupted(directory, 2)
     resumed = FakeEncoder()
-    report = build(directory, resumed)
+    report = build(directory, resumed).report
     assert resumed.calls == whole.calls[2:]
     assert (report.texts_encoded, report.texts_reused) == (24, 16)
     one, other = Memory.open(directory).vectors, Memory.open(directory.with_name("whole")).vectors
@@ -75,10 +75,10 @@ def test_a_flipped_chunk_in_the_middle_costs_only_itself(directory):
     assert resumed.calls == [whole.calls[1], *whole.calls[3:]]
 
 
-def test_vectors_of_another_dimension_are_passed_over(tmp_path, encoder):
+def test_vectors_of_another_dimension_are_ignored(tmp_path, encoder):
     keys = text_keys([("a",), ("b",)], encoder.card)
     VectorJournal(tmp_path, 3).append(keys, np.eye(2, 3, dtype=np.float32))
-    assert not VectorJournal(tmp_path, 4).find(keys).any()
+    assert not VectorJournal(tmp_path, 4).has(keys).any()
     journal = VectorJournal(tmp_path, 3)
     np.testing.assert_array_equal(journal.get(keys[::-1]), np.eye(2, 3)[::-1])
     with pytest.raises(KeyError, match="1 of 1"):

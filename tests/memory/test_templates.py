@@ -7,37 +7,21 @@ from memory.templates import bare_text, check_templates, fill_template, grounded
 @pytest.mark.parametrize(
     ("name", "description", "expected"),
     [
-        ("heron", "long legs", "a photo of a heron, which has long legs"),
-        ("heron", "long legs.", "a photo of a heron, which has long legs"),
-        ("heron", "has long legs", "a photo of a heron, which has long legs"),
-        ("heron", "have long legs", "a photo of a heron, which have long legs"),
-        ("heron", "is grey", "a photo of a heron, which is grey"),
-        ("heron", "often near water", "a photo of a heron, which often near water"),
-        ("heron", "may be blue", "a photo of a heron, which may be blue"),
-        ("heron", "a wading bird", "a photo of a heron, which is a wading bird"),
-        ("heron", "A wading bird that has legs.", "a photo of a heron, which is a wading bird that has legs"),
-        ("moose", "antlers", "a photo of a moose, which has antlers"),  # begins like the article "an"
-        ("moose", "isolated habits", "a photo of a moose, which has isolated habits"),  # begins like "is"
-        ("heron", "which eats fish", "a photo of a heron, which eats fish"),
-        ("heron", "with a crest", "a photo of a heron, with a crest"),
-        ("gull", "It is a seabird.", "a photo of a gull. It is a seabird."),
-        ("gull", "it swims", "a photo of a gull. it swims"),
-        ("gull", "Gull is a seabird", "a photo of a gull. Gull is a seabird"),
-        ("gull", "A gull has wings.", "a photo of a gull. A gull has wings."),
-        ("gull", "gull wings", "a photo of a gull, which has gull wings"),
-        ("gull", "Its wings are white.", "a photo of a gull. Its wings are white."),
-        ("gull", "!", "a photo of a gull, which has !"),
-        ("polar_bear", "white fur", "a photo of a polar bear, which has white fur"),
+        ("heron", "long legs", "a photo of a heron, long legs"),
+        ("heron", " long legs. ", "a photo of a heron, long legs"),
+        ("heron", "is grey", "a photo of a heron, is grey"),
+        ("heron", "A wading bird that has legs.", "a photo of a heron, A wading bird that has legs"),
+        ("gull", "!", "a photo of a gull, !"),
+        ("polar_bear", "white_fur", "a photo of a polar bear, white_fur"),
     ],
 )
-def test_a_description_is_attached_to_the_name(name, description, expected):
-    category = Category(name)
-    assert grounded_texts(category, Description(description), ["a photo of a {}"]) == (expected,)
+def test_a_description_follows_the_name_after_a_comma(name, description, expected):
+    assert grounded_texts(Category(name), Description(description), ["a photo of a {}"]) == (expected,)
 
 
 def test_the_final_period_of_a_template_goes_to_the_end():
     texts = grounded_texts(Category("cat"), Description("whiskers"), ["a {}.", "{c}"])
-    assert texts == ("a cat, which has whiskers.", "cat, which has whiskers")
+    assert texts == ("a cat, whiskers.", "cat, whiskers")
 
 
 def test_both_placeholders_take_the_name_and_braces_in_names_stay():

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from memory import Category, Description, MemoryVectors
+from memory import Category, Description
+from memory.vectors import MemoryVectors
 from recognizer.encoder import ImageFeatures
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from memory.durable import replacing
 from memory.errors import WriteFailed
+from memory.labels import IMAGE_SUFFIXES
 
 NOTHING = -1
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 _KEPT_FROM = 2000  # samples; smaller shards are indexed faster than a file is written
 
 
@@ -82,7 +82,7 @@ def _scan(path: Path) -> ShardIndex:
             key, suffix = _split(member.name)
             if key != previous:
                 run, previous = run + 1, key
-            kind = "image" if suffix in IMAGE_SUFFIXES else suffix
+            kind = "image" if f".{suffix}" in IMAGE_SUFFIXES else suffix
             samples.setdefault((run, key), {})[kind] = (member.offset_data, member.size)
     padded = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     cut_short = cut_short or size < padded + tarfile.BLOCKSIZE  # an archive ends with blocks of zeros

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from memory.durable import file_sha256
 from recognizer.encoder.errors import EncoderUnavailable
 
 IMAGE_WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -33,16 +33,15 @@ def starter_text_folder() -> Path:
     return _checked(folder / "model.safetensors", TEXT_WEIGHTS_SHA256).parent
 
 
-def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file; hashed once per process as long as its size and time do not change."""
+def _sha256_once(path: Path) -> str:
+    """Hash a file, once per process as long as its size and time do not change."""
     status = path.stat()
-    return _hash_file(path, status.st_size, status.st_mtime_ns)
+    return _sha256_of_state(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
-def _hash_file(path: Path, _size: int, _mtime_ns: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _sha256_of_state(path: Path, _size: int, _mtime_ns: int) -> str:
+    return file_sha256(path)
 
 
 def _package_folder(module: str, distribution: str) -> Path:
@@ -58,7 +57,7 @@ def _package_folder(module: str, distribution: str) -> Path:
 def _checked(path: Path, expected_sha256: str) -> Path:
     if not path.is_file():
         problem = "is missing"
-    elif (actual := file_sha256(path)) != expected_sha256:
+    elif (actual := _sha256_once(path)) != expected_sha256:
         problem = f"has sha256 {actual}, not the published {expected_sha256}"
     else:
         return path

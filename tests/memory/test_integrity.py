@@ -1,0 +1,111 @@
+import json
+import random
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from memory import Memory, MemoryDamaged, MemoryStoreError
+from memory.integrity import open_checked
+from memory.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from tests.memory.building import build, exported
+
+
+def recorded_files(directory):
+    tables = json.loads((directory / MANIFEST_NAME).read_bytes())["tables"]
+    return [directory / file for table in tables.values() for file in table["files"]]
+
+
+def test_every_kind_of_file_is_recorded(built):
+    kinds = {(path.parent.name, path.suffix) for path in recorded_files(built)}
+    assert kinds >= {("data", ".lance"), ("_versions", ".manifest"), ("_transactions", ".txn")}
+    assert any(folder == "_deletions" for folder, _ in kinds)
+
+
+def test_single_flipped_bits_are_found_in_every_file(built):
+    generator = random.Random(0)
+    for path in [built / MANIFEST_NAME, *recorded_files(built)]:
+        data = path.read_bytes()
+        for _ in range(5):
+            flipped = bytearray(data)
+            flipped[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
+            path.write_bytes(flipped)
+            with pytest.raises(
+                MemoryDamaged if path.name != MANIFEST_NAME else MemoryStoreError, match=r"[Bb]uild|schema"
+            ):
+                Memory.open(built)
+        path.write_bytes(data)
+    assert all(finding.ok for finding in Memory.open(built).verify())
+
+
+@pytest.mark.parametrize("change", ["missing", "empty", "zeros", "half", "zero page"])
+def test_files_as_a_power_loss_leaves_them_are_found(built, change):
+    for path in recorded_files(built):
+        data = path.read_bytes()
+        path.unlink()
+        if change != "missing":
+            half = data[: len(data) // 2]
+            path.write_bytes(
+                {"empty": b"", "zeros": bytes(len(data)), "half": half}.get(change, data[:-64] + bytes(64))
+            )
+        if change == "missing" or path.read_bytes() != data:
+            with pytest.raises(MemoryDamaged, match=path.name):
+                Memory.open(built)
+        path.write_bytes(data)
+
+
+def newer_manifest(directory, content):
+    tables = json.loads((directory / MANIFEST_NAME).read_bytes())["tables"]
+    path = directory / "categories.lance/_versions" / f"{2**64 - 1 - tables['categories']['version'] - 1}.manifest"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("content", [bytes(600), b"", b"\xff" * 600, b"garbage"])
+def test_a_broken_newest_manifest_neither_empties_nor_closes_the_memory(built, encoder, categories, content):
+    before = exported(Memory.open(built))
+    path = newer_manifest(built, content)
+    assert exported(Memory.open(built)) == before
+    assert path.exists() or (built / "_quarantine" / f"categories.lance-_versions-{path.name}").read_bytes() == content
+    newer_manifest(built, content)
+    Memory.open(built).add([categories[1]], encoder=encoder)
+    memory = Memory.open(built)
+    assert sorted(c.name for c in memory.vectors.categories) == ["cat", "crane", "crane", "dog"]
+
+
+def test_building_over_a_damaged_memory_reuses_what_is_intact(categories, directory, encoder):
+    first = build(categories, directory, encoder).report
+    before = exported(Memory.open(directory))
+    path = next(p for p in recorded_files(directory) if "descriptions.lance/data" in str(p))
+    path.write_bytes(bytes(path.stat().st_size))
+    report = build(categories, directory, encoder).report
+    assert 0 < report.texts_encoded < first.texts_encoded
+    assert exported(Memory.open(directory)) == before
+    (directory / MANIFEST_NAME).write_bytes(b"{}")
+    with pytest.raises(MemoryDamaged, match="Build the memory again"):
+        Memory.open(directory)
+    assert build(categories, directory, encoder).report.texts_encoded == first.texts_encoded
+    assert exported(Memory.open(directory)) == before
+
+
+def test_copies_of_a_memory_are_memories(built, tmp_path):
+    shutil.copytree(built, tmp_path / "copy")
+    assert exported(Memory.open(tmp_path / "copy")) == exported(Memory.open(built))
+
+
+def test_a_memory_that_is_rewritten_while_it_is_opened_is_opened_as_it_is_then(built, categories, encoder, monkeypatch):
+    earlier = read_manifest(built)
+    build(categories, built, encoder)
+    build(categories, built, encoder)  # the files of the earlier version are gone
+    current = read_manifest(built)
+    answers = [earlier, current, current]
+    monkeypatch.setattr("memory.integrity.read_manifest", lambda _: answers.pop(0))
+    assert open_checked(built) == current
+
+
+def test_a_count_that_differs_from_the_table_is_damage(built):
+    manifest = read_manifest(built)
+    table = replace(manifest.tables["categories"], rows=9)
+    write_manifest(built, replace(manifest, tables={**manifest.tables, "categories": table}))
+    with pytest.raises(MemoryDamaged, match="'categories' has 3 rows instead of 9"):
+        Memory.open(built)

@@ -1,0 +1,81 @@
+import pyarrow as pa
+import pytest
+
+from memory import MemoryStoreError
+from memory.store import TableStore
+
+COLUMNS = pa.schema([("id", pa.string())])
+
+
+def rows(*ids):
+    return [pa.RecordBatch.from_arrays([pa.array([i])], schema=COLUMNS) for i in ids]
+
+
+def stored(store, record):
+    return [i for batch in store.scan("t", record, ["id"]) for i in batch.column("id").to_pylist()]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return TableStore(tmp_path)
+
+
+def test_every_write_is_a_version_of_its_own_until_it_is_swept(store):
+    one = store.replace("t", None, COLUMNS, rows("a", "b"))
+    two = store.append("t", one, COLUMNS, rows("c"))
+    three = store.delete("t", two, "id", ["a"])
+    assert [stored(store, record) for record in (one, two, three)] == [["a", "b"], ["a", "b", "c"], ["b", "c"]]
+    assert [record.rows for record in (one, two, three)] == [store.count("t", r) for r in (one, two, three)]
+    store.sweep({"t": three}, ["t"])
+    assert store.files("t") == set(three.files)
+    assert stored(store, three) == ["b", "c"]
+    with pytest.raises((RuntimeError, ValueError, OSError)):
+        store.count("t", one)
+
+
+def test_a_write_that_was_not_recorded_is_swept_away(store):
+    one = store.replace("t", None, COLUMNS, rows("a"))
+    two = store.append("t", one, COLUMNS, rows("b"))
+    assert store.newer_manifests("t", one) == [file for file in two.files if file.endswith(".manifest")]
+    with pytest.raises(MemoryStoreError, match="'t' is at version 2, the memory at 1"):
+        store.append("t", one, COLUMNS, rows("c"))
+    store.sweep({"t": one}, ["t"])
+    assert store.files("t") == set(one.files)
+    assert stored(store, store.append("t", one, COLUMNS, rows("c"))) == ["a", "c"]
+
+
+def test_a_table_of_no_rows_is_not_stored(store, tmp_path):
+    assert store.replace("t", None, COLUMNS, []) is None
+    store.replace("t", None, COLUMNS, rows("a"))
+    store.sweep({}, ["t"])
+    assert not (tmp_path / "t.lance").exists()
+
+
+def test_a_table_can_be_rewritten_from_itself(store):
+    one = store.replace("t", None, COLUMNS, rows("a", "b"))
+    two = store.replace("t", one, COLUMNS, store.scan("t", one, ["id"]))
+    assert stored(store, two) == ["a", "b"]
+    assert not {f for f in two.files if f.endswith(".lance")} & {f for f in one.files if f.endswith(".lance")}
+
+
+@pytest.mark.parametrize("value", ["", "x' OR '1'='1", "A", "12g"])
+def test_only_hexadecimal_ids_are_deleted(store, value):
+    one = store.replace("t", None, COLUMNS, rows("a"))
+    with pytest.raises(ValueError, match="hexadecimal"):
+        store.delete("t", one, "id", ["a", value])
+    assert store.count("t", one) == 1
+
+
+def test_more_ids_than_a_condition_holds_are_deleted(store, monkeypatch):
+    monkeypatch.setattr("memory.store._IDS_PER_DELETE", 2)
+    one = store.replace("t", None, COLUMNS, rows(*"abcdef"))
+    assert stored(store, store.delete("t", one, "id", list("abcde"))) == ["f"]
+
+
+def test_an_error_of_the_source_is_raised_as_it_is(store):
+    def failing():
+        yield from rows("a")
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        store.replace("t", None, COLUMNS, failing())
