@@ -144,7 +144,7 @@ class TimmTower:
             bf16: Run under bf16 autocast, for convolutional trunks.
 
         Raises:
-            ValueError: If the trunk's features are no grid that the head takes a window of.
+            ValueError: If the head does not accept a window of the trunk's features.
         """
         self._visual = visual
         self.network: nn.Module = visual
@@ -188,7 +188,7 @@ class TimmTower:
         return features[:, self._prefix :].reshape(len(features), height, width, -1)
 
     def _probe(self) -> None:
-        """Learn the layout of the features from one blank image, and that a window passes the head."""
+        """Find the layout of the features with one blank image, and check that the head accepts a window."""
         blank = torch.zeros(1, 3, *self.preprocessing.size_hw, device=self._parameter.device)
         try:
             with torch.inference_mode(), autocast(blank.device, enabled=self._bf16):
@@ -196,7 +196,7 @@ class TimmTower:
                 self._is_sequence = features.ndim == 3
                 vector = self.project(self._grid(features).float().mean(dim=(1, 2)))
         except (RuntimeError, AttributeError, TypeError, IndexError, AssertionError) as error:
-            raise ValueError(f"the head of {type(self._visual.trunk).__name__} takes no windows: {error}") from error
+            raise ValueError(f"the head of {type(self._visual.trunk).__name__} accepts no windows: {error}") from error
         if vector.shape != (1, self.dim):
             raise ValueError(f"a window of {type(self._visual.trunk).__name__} has shape {tuple(vector.shape)}")
 

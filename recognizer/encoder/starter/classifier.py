@@ -1,4 +1,4 @@
-"""The image tower of the starter encoder: a convolutional classifier, read through its classes."""
+"""The image tower of the starter encoder: a convolutional classifier, whose classes describe an image."""
 
 from __future__ import annotations
 

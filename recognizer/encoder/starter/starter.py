@@ -1,4 +1,4 @@
-"""The encoder that installs from the package index alone: EfficientNet-Lite0, MiniLM, and the classes between them."""
+"""The encoder whose weights come from the package index: EfficientNet-Lite0 and MiniLM, joined by the classes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INPUT_SIZE = 320  # side of the model input; its feature map, 10 x 10 cells, mak
 WHOLE_SIZE = 224
 GEOMETRY: Geometry = "letterbox"
 TEXT_TEMPERATURE = 0.08  # divides a text's cosines to the classes before the softmax
-# Of a region's vector without training: 0 where every class is as probable as any other, 1 where one is certain.
+# Length of a region's vector with full weight, between 0 (all classes equally probable) and 1 (one certain class).
 FULL_WEIGHT_LENGTH = 0.8
 TEMPLATES = ("a photo of a {}.",)
 WINDOWS = WindowSettings(divisions=10, sizes=(3, 5))
