@@ -224,9 +224,9 @@ def numerical_gradient(function, values, step=1e-5):
     return gradient
 
 
-def written_score(text, image, pooled, written):
+def text_classifier_score(text, image, pooled, classifiers):
     """Cosine of a text and an image in the space of text classifiers, number by number."""
-    settings = written.settings
+    settings = classifiers.settings
 
     def unit(values):
         length = math.sqrt(sum(value * value for value in values))
@@ -234,12 +234,12 @@ def written_score(text, image, pooled, written):
 
     text, image = unit(text), unit(image)
     compared = unit(text[: settings.dim])
-    kernel = [math.exp((dot(compared, known) - 1) / settings.bandwidth) for known in written.texts.tolist()]
-    columns = list(zip(*written.coefficients.tolist(), strict=True))
+    kernel = [math.exp((dot(compared, known) - 1) / settings.bandwidth) for known in classifiers.texts.tolist()]
+    columns = list(zip(*classifiers.coefficients.tolist(), strict=True))
     classifier = unit([dot(kernel, column) for column in columns])
     rooted = [math.copysign(math.sqrt(abs(value)), value) for value in pooled]
-    centred = unit([value - mean for value, mean in zip(rooted, written.mean.tolist(), strict=True)])
-    answers = [dot(centred, column) for column in zip(*written.projection.tolist(), strict=True)]
+    centred = unit([value - mean for value, mean in zip(rooted, classifiers.mean.tolist(), strict=True)])
+    answers = [dot(centred, column) for column in zip(*classifiers.projection.tolist(), strict=True)]
     own, added = 1 - settings.share, settings.share
     length = math.sqrt(own + added * dot(answers, answers))
     return (own * dot(text, image) + added * dot(classifier, answers)) / length

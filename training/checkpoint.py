@@ -1,9 +1,9 @@
-"""Checkpoints on the disk: folders of safetensors and JSON that are whole or not there, the newest few.
+"""Checkpoints on disk: folders of safetensors and JSON, each complete or absent; the newest few are kept.
 
     FOLDER/step-00000123/state.json            JSON values, with size and sha256 of the other files
     FOLDER/step-00000123/NAME.safetensors      tensors by name
 
-Nothing in them is executed when they are read. Knows nothing of models and optimisers; see `training.run_state`.
+Nothing in them is executed when they are read. Models and optimisers are known to `training.run_state` alone.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _PART = ".part"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that was found whole.
+    """A complete checkpoint.
 
     Attributes:
-        folder: its own.
+        folder: holds its files.
         state: its JSON values.
     """
 
@@ -40,7 +40,7 @@ class Checkpoint:
     state: Mapping[str, Any]
 
     def has(self, name: str) -> bool:
-        """Say whether there are tensors of this name."""
+        """Tell whether there are tensors of this name."""
         return (self.folder / f"{name}.safetensors").is_file()
 
     def tensors(self, name: str) -> dict[str, Tensor]:
@@ -52,11 +52,11 @@ class Checkpoints:
     """The checkpoints of one run; written by one process."""
 
     def __init__(self, folder: Path, *, keep: int) -> None:
-        """Take the folder, which need not be there, and how many checkpoints are kept in it."""
+        """Take the folder, which need not exist, and the number of checkpoints to keep in it."""
         self._folder, self._keep = folder, keep
 
     def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint, then delete those that are too many.
+        """Write a checkpoint, then delete the oldest above the number to keep.
 
         Args:
             step: steps taken; a checkpoint of the same step is replaced.
@@ -64,7 +64,7 @@ class Checkpoints:
             state: JSON values.
 
         Raises:
-            TrainingError: the disk refuses.
+            TrainingError: the disk is full or refuses.
         """
         final = self._folder / f"step-{step:08d}"
         draft = final.with_name(final.name + _PART)
@@ -89,12 +89,12 @@ class Checkpoints:
             raise TrainingError(f"the checkpoint {final} cannot be written: {error.strerror or error}") from error
 
     def newest(self) -> Checkpoint | None:
-        """Return the newest whole checkpoint; damaged ones are passed over with a warning."""
+        """Return the newest complete checkpoint; damaged ones are skipped with a warning."""
         for folder in self._found():
             try:
                 return Checkpoint(folder, _read_state(folder))
             except (OSError, ValueError, KeyError, TypeError) as error:
-                note(f"warning: the checkpoint {folder} is damaged and passed over: {error}")
+                note(f"warning: the checkpoint {folder} is damaged and skipped: {error}")
         return None
 
     def _found(self) -> list[Path]:
@@ -108,6 +108,6 @@ def _read_state(folder: Path) -> Mapping[str, Any]:
         if found != size:
             raise ValueError(f"{name} has {found} bytes, not {size}")
         if file_sha256(folder / name) != sha256:
-            raise ValueError(f"{name} does not hold what was written")
+            raise ValueError(f"the content of {name} has changed")
     checked: Mapping[str, Any] = state
     return checked

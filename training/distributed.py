@@ -1,14 +1,14 @@
-"""The ranks of a training run: how many there are, what they gather and add.
+"""The processes of a training run: their number, and what they gather and add.
 
-One process without any set-up is rank 0 of 1. The gather carries gradients, so that a loss over the global batch
-teaches every rank's embeddings. Ranks may hold different numbers of rows, or none. Every rank must make the same calls
-in the same order, whatever it holds.
+A rank is the number of a process; without any set-up there is one, rank 0. The gather carries gradients, so that a loss
+over the global batch trains every rank's embeddings. Ranks may hold different numbers of rows, or none. Every rank must
+make the same calls in the same order, whatever it holds.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,8 +40,54 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of this rank beside those of all ranks.
+
+    Attributes:
+        own: (n, ...) rows of this rank.
+        all: (N, ...) rows of all ranks in rank order, of which those from `start` on are equal to `own`.
+        start: place of the first own row among all.
+    """
+
+    own: Tensor
+    all: Tensor
+    start: int
+
+    @classmethod
+    def of_one_rank(cls, rows: Tensor) -> Rows:
+        """Return the rows of a run of one process."""
+        return cls(rows, rows, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RankSum:
+    """This rank's share of an average over the global batch.
+
+    Attributes:
+        total: scalar, a sum over this rank's items, with gradient.
+        count: scalar, the number of this rank's items.
+    """
+
+    total: Tensor
+    count: Tensor
+
+
+def average_over_ranks(shares: Sequence[RankSum]) -> list[Tensor]:
+    """Average over the items of all ranks, in one transfer; 0 where there are none.
+
+    Each result is this rank's sum times the number of ranks, over the items of all ranks. Its **mean over the ranks is
+    the average over the global batch**, so averaging the gradients of the ranks gives the global batch's gradient.
+
+    Returns:
+        Scalars with gradient, in the order of `shares`.
+    """
+    counts = all_reduce_sum(torch.stack([share.count for share in shares])).clamp(min=1)
+    return [share.total * world_size() / count for share, count in zip(shares, counts, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
 class RankRows:
-    """How the rows of a global batch lie on the ranks, in rank order.
+    """How the rows of a global batch are distributed over the ranks, in rank order.
 
     Attributes:
         counts: rows of each rank.
@@ -52,14 +98,14 @@ class RankRows:
     rank: int
 
     @classmethod
-    def of(cls, rows: Tensor) -> RankRows:
-        """Ask every rank for its number of rows, `len(rows)`; with several ranks this waits for the device."""
+    def of_each(cls, *tensors: Tensor) -> list[RankRows]:
+        """Ask every rank for its number of rows of several tensors; with several ranks this waits for the device."""
         if world_size() == 1:
-            return cls((len(rows),), 0)
-        own = torch.tensor([len(rows)], device=rows.device)
-        counts = own.new_empty(world_size())
+            return [cls((len(rows),), 0) for rows in tensors]
+        own = torch.tensor([len(rows) for rows in tensors], device=tensors[0].device)
+        counts = own.new_empty(world_size() * len(tensors))
         dist.all_gather_into_tensor(counts, own)
-        return cls(tuple(counts.tolist()), rank())
+        return [cls(tuple(column), rank()) for column in counts.view(world_size(), -1).T.tolist()]
 
     @property
     def total(self) -> int:
@@ -67,35 +113,37 @@ class RankRows:
         return sum(self.counts)
 
     @property
-    def own(self) -> slice:
-        """This rank's place among the gathered rows."""
-        start = sum(self.counts[: self.rank])
-        return slice(start, start + self.counts[self.rank])
+    def start(self) -> int:
+        """Place of this rank's first row among the gathered ones."""
+        return sum(self.counts[: self.rank])
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows of all ranks, with gradient.
+    def gather(self, rows: Tensor) -> Rows:
+        """Gather the rows of all ranks, with gradient.
 
-        The gradient that reaches a rank's rows is the sum of what all ranks send to them.
+        The gradient that reaches a rank's rows is the sum of the gradients that all ranks compute for them.
 
         Args:
             rows: (counts[rank], ...) of any dtype, the further dimensions alike on all ranks.
-
-        Returns:
-            (total, ...) in rank order.
         """
         if len(self.counts) == 1 or not self.total:
-            return rows
+            return Rows(rows, rows, self.start)
+        # Collectives need the same number of rows on every rank: pad, gather, and drop the padding.
         most = max(self.counts)
         padding = rows.new_zeros((most - len(rows), *rows.shape[1:]))
         gathered: Tensor = _AllGather.apply(torch.cat([rows, padding]))
-        if min(self.counts) == most:
-            return gathered
-        real = [place * most + row for place, count in enumerate(self.counts) for row in range(count)]
-        return gathered[torch.tensor(real, device=rows.device)]
+        if min(self.counts) < most:
+            real = [place * most + row for place, count in enumerate(self.counts) for row in range(count)]
+            gathered = gathered[torch.tensor(real, device=rows.device)]
+        return Rows(rows, gathered, self.start)
 
 
 class _AllGather(torch.autograd.Function):
-    """Gather equally many rows from each rank; backward adds what the ranks say about each row and returns our part."""
+    """Gather equally many rows from each rank, with gradient.
+
+    Every rank uses every row in its own share of the loss, so the gradient of a row is a sum over the ranks. One
+    reduce-scatter adds the gradients and hands each rank those of its own rows. (torch.distributed's own gather returns
+    no gradient.)
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
@@ -106,7 +154,7 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
-        """Return (n, ...), the sum over the ranks of their gradients of our rows."""
+        """Return (n, ...), the sum over the ranks of their gradients of this rank's rows."""
         own = gradient.new_empty((len(gradient) // world_size(), *gradient.shape[1:]))
         dist.reduce_scatter_tensor(own, gradient.contiguous())
         return own
@@ -116,15 +164,15 @@ def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-_LONGEST_WAIT = timedelta(hours=4)  # the others wait while rank 0 fills the token cache or evaluates
+_LONGEST_WAIT = timedelta(hours=4)  # the other ranks wait while rank 0 fills the token cache or evaluates
 
 
 @contextmanager
 def joined_processes(device: str) -> Iterator[torch.device]:
-    """Join the process group that the environment describes, if it describes one, and leave it in the end.
+    """Join the process group that the environment describes, if it describes one, and leave it afterwards.
 
     Args:
-        device: as `Encoder.load` takes it; of several processes on CUDA each takes the device of its local rank.
+        device: as for `Encoder.load`; of several processes on CUDA each uses the device of its local rank.
 
     Yields:
         This process's device.
@@ -147,25 +195,25 @@ def joined_processes(device: str) -> Iterator[torch.device]:
 
 
 def gather_bytes(own: bytes, device: torch.device) -> list[bytes]:
-    """Return what every rank gives, in rank order, on every rank."""
+    """Return the bytes of every rank, in rank order, on every rank."""
     rows = torch.frombuffer(bytearray(own), dtype=torch.uint8).to(device)
-    places = RankRows.of(rows)
-    gathered: Tensor = places.gather(rows).cpu()
+    (places,) = RankRows.of_each(rows)
+    gathered = places.gather(rows).all.cpu()
     return [bytes(part.numpy()) for part in torch.split(gathered, list(places.counts))]
 
 
 def wait_for_all() -> None:
-    """Wait until every rank is here."""
+    """Wait until every rank has called this."""
     if world_size() > 1:
         dist.barrier()
 
 
 @dataclass(frozen=True, slots=True)
 class RandomState:
-    """Of the CPU and of one CUDA device.
+    """The state of torch's random numbers, of the CPU and of one CUDA device.
 
     Attributes:
-        cpu: uint8, as torch gives it.
+        cpu: uint8, in torch's format.
         cuda: likewise; None on the CPU.
     """
 
@@ -174,7 +222,7 @@ class RandomState:
 
     @classmethod
     def now(cls, device: torch.device) -> RandomState:
-        """Keep the present state."""
+        """Return the current state."""
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return cls(torch.get_rng_state(), cuda)
 
@@ -190,5 +238,5 @@ class RandomState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> RandomState:
-        """Undo `tensors`."""
+        """Return the state from the result of `tensors`."""
         return cls(tensors["cpu"], tensors.get("cuda"))

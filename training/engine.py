@@ -14,9 +14,8 @@ from training.config import TrainConfig
 from training.data.batch import Batch
 from training.distributed import RandomState, all_reduce_sum, world_size
 from training.errors import TrainingError
-from training.losses import Terms, total_loss
-from training.model import GroundedModel, Outputs
-from training.objective import compute_terms
+from training.model import GroundedModel, ModelOutput
+from training.objective import Terms, compute_terms, total_loss
 
 
 class Ema:
@@ -35,14 +34,14 @@ class Ema:
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Take the weights in that `steps` finished steps have made."""
+        """Add the weights after `steps` steps to the average."""
         decay = min(self._decay, (1 + steps) / (10 + steps))
         for name, value in self._weights.items():
             self.average[name].lerp_(value, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the average where the weights are, for a while."""
+        """Use the average as the weights inside a `with` block."""
         self._swap()
         try:
             yield
@@ -52,16 +51,16 @@ class Ema:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, value in self._weights.items():
-            kept = value.detach().clone()
+            weights = value.detach().clone()
             value.copy_(self.average[name])
-            self.average[name].copy_(kept)
+            self.average[name].copy_(weights)
 
 
 def make_optimizer(model: GroundedModel, config: TrainConfig) -> torch.optim.AdamW:
     """Make AdamW with one group for each share of the learning rate and each weight decay.
 
-    Norms, biases, the logit scale and whatever else has fewer than two dimensions are not decayed. A group's `lr_share`
-    is what the learning rate of a step is multiplied by.
+    Norms, biases, the logit scale and all other parameters of fewer than two dimensions are not decayed. The learning
+    rate of a step is multiplied by a group's `lr_share`.
     """
     shares = {"image": config.image_tower.lr_share, "text": config.text_tower.lr_share}
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -92,17 +91,17 @@ def learning_rate(step: int, config: TrainConfig, steps_per_epoch: int) -> float
 
 
 _AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_KEYS_SHOWN = 8
+_KEYS_SHOWN = 8  # samples named in an error message
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step reports, for the batch of all ranks.
+    """The report of one step, for the batch of all ranks.
 
     Attributes:
         terms: the terms of the loss, and their weighted sum as `loss`.
         lr: learning rate.
-        grad_norm: before clipping; not finite where fp16 overflowed and the step was left out.
+        grad_norm: before clipping; not finite where fp16 overflowed and the step was skipped.
         logit_scale: after the step.
     """
 
@@ -113,19 +112,19 @@ class Step:
 
 
 class Engine:
-    """Takes steps.
+    """Takes optimiser steps.
 
     Attributes:
         steps: taken so far.
-        optimizer: AdamW over what learns.
-        scaler: of the gradients; does nothing but for fp16.
-        ema: None where there is none.
+        optimizer: AdamW over the trained weights.
+        scaler: of the gradients; active with fp16 only.
+        ema: None without an average.
     """
 
     def __init__(
         self, model: GroundedModel, config: TrainConfig, device: torch.device, *, steps_per_epoch: int
     ) -> None:
-        """Start before the first step; `steps_per_epoch` is for the learning rate."""
+        """Prepare the first step; the learning rate depends on `steps_per_epoch`."""
         self.steps = 0
         self.optimizer = make_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
@@ -135,7 +134,7 @@ class Engine:
         self._weights = config.loss_weights()
 
     def step(self, batch: Batch) -> Step:
-        """Learn from a batch, `accumulate` parts of `batch_size` samples on this rank.
+        """Take one step on a batch: `accumulate` parts of `batch_size` samples on this rank.
 
         Raises:
             TrainingError: loss or gradient is not finite; the message gives the terms and the samples.
@@ -157,7 +156,7 @@ class Engine:
         return Step(terms, lr, norm, self._model.log_scale.detach().exp().item())
 
     def backward(self, batch: Batch) -> dict[str, float]:
-        """Give every weight its gradient of the whole batch, averaged over the ranks (times the scaler's scale).
+        """Compute every weight's gradient over the whole batch, averaged over the ranks (times the scaler's scale).
 
         Returns:
             The terms and their weighted sum, `loss`, of the batch of all ranks.
@@ -177,10 +176,10 @@ class Engine:
         return terms
 
     def _backward_in_parts(self, batch: Batch) -> dict[str, float]:
-        """Do the same with the memory of one part, for twice its forward passes (Gao et al. 2021, GradCache).
+        """Compute the same gradient with the memory of one part and two forward passes (Gao et al. 2021, GradCache).
 
-        The loss is computed once, over the outputs of all parts, and its gradient by these outputs is led back through
-        the parts one after the other, each with the random numbers it had the first time.
+        The loss is computed once, over the outputs of all parts. Its gradient with respect to these outputs is then
+        propagated back through the parts one after the other, each with the random numbers of its first pass.
         """
         size = self._config.batch_size
         parts = [batch.part(start, start + size) for start in range(0, len(batch), size)]
@@ -190,7 +189,7 @@ class Engine:
             with torch.no_grad():
                 outputs.append(self._forward(part.to(self._device)))
         counts = [[len(tensor) for tensor in part.tensors()] for part in outputs]
-        joined = Outputs.concatenate(outputs).map(lambda tensor: tensor.detach().requires_grad_())
+        joined = ModelOutput.concatenate(outputs).map(lambda tensor: tensor.detach().requires_grad_())
         loss, terms = self._loss(joined, batch.without_images().to(self._device))
         torch.autograd.backward(self.scaler.scale(loss))
         columns = [
@@ -200,18 +199,20 @@ class Engine:
         for part, state, gradients in zip(parts, states, zip(*columns, strict=True), strict=True):
             state.restore(self._device)
             again = self._forward(part.to(self._device)).tensors()
-            learning = [(one, gradient) for one, gradient in zip(again, gradients, strict=True) if one.requires_grad]
-            torch.autograd.backward([one for one, _ in learning], [gradient for _, gradient in learning])
+            trained = [
+                (tensor, gradient) for tensor, gradient in zip(again, gradients, strict=True) if tensor.requires_grad
+            ]
+            torch.autograd.backward([tensor for tensor, _ in trained], [gradient for _, gradient in trained])
         return terms
 
-    def _forward(self, batch: Batch) -> Outputs:
+    def _forward(self, batch: Batch) -> ModelOutput:
         with self._autocast():
-            outputs: Outputs = self._model(batch)
-            return outputs
+            output: ModelOutput = self._model(batch)
+            return output
 
-    def _loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def _loss(self, output: ModelOutput, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         terms = compute_terms(
-            outputs,
+            output,
             batch,
             self._config.loss,
             wanted=frozenset(self._weights),
@@ -225,15 +226,15 @@ class Engine:
         return loss, shown
 
     def _average_gradients(self) -> None:
-        """Average over the ranks, in one transfer; a weight that took no part on a rank has gradient 0 there.
+        """Average over the ranks, in one transfer; a weight that a rank did not use has gradient 0 there.
 
-        One that took part on none keeps no gradient, so that AdamW does not decay what the loss never sees.
+        A weight that no rank used keeps no gradient, so that AdamW does not decay weights that the loss never sees.
         """
         if world_size() == 1:
             return
         parameters = list(self._model.trained.values())
-        took_part = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=self._device)
-        for parameter, ranks in zip(parameters, all_reduce_sum(took_part).tolist(), strict=True):
+        used = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=self._device)
+        for parameter, ranks in zip(parameters, all_reduce_sum(used).tolist(), strict=True):
             if ranks and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -261,7 +262,7 @@ def _gradient(tensor: Tensor) -> Tensor:
 
 
 def _over_ranks(terms: Terms) -> dict[str, float]:
-    """Return the mean over the ranks, which is the term of the whole batch, as numbers."""
+    """Return the mean over the ranks, which is the term of the global batch, as numbers."""
     values = torch.stack([term.detach().double() for term in terms.values()])
     return dict(zip(terms, (all_reduce_sum(values) / world_size()).tolist(), strict=True))
 

@@ -1,9 +1,9 @@
 """Bipartite matching of region queries to boxes, for the whole batch at once and on box cost alone.
 
-The cost is GRAIN's and DETR's, 5 L1 - 2 GIoU (their class term is left out: there are no classes). Each image is an
-assignment problem of its own, so costs are computed image by image in one (B, Q, M) tensor, never across images. With
-few queries every assignment is tried on the device: the totals of 120 permutations of 5 queries cost less than moving
-the costs to the CPU. Knows no embeddings, no texts and no losses.
+The cost is that of GRAIN and DETR, 5 L1 - 2 GIoU, without DETR's class term, as there are no classes. Each image is an
+assignment problem of its own, so costs are computed within images, in one (B, Q, M) tensor. With few queries every
+assignment is tried on the device: adding up the 120 permutations of 5 queries takes less time than moving the costs to
+the CPU. This module knows no embeddings, texts or losses.
 
 Letters: B images, Q queries, M box slots (padded), K = min(Q, M) pairs of a full assignment.
 """
@@ -32,11 +32,11 @@ LARGEST_COST = 1e30
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Which query found which box; every query and every box is in at most one pair.
+    """The pairs of queries and boxes; every query and every box is in at most one pair.
 
     Attributes:
-        query_of_box: (B, M) int64, -1 for padding and for boxes left over where there are more boxes than queries.
-        box_of_query: (B, Q) int64, -1 for queries without a box. The same pairs, seen from the other side.
+        query_of_box: (B, M) int64, -1 for padding and, where there are more boxes than queries, for unmatched boxes.
+        box_of_query: (B, Q) int64, -1 for queries without a box; the same pairs.
     """
 
     query_of_box: Tensor
@@ -48,13 +48,13 @@ class Matches:
         return self.query_of_box >= 0
 
     def at_boxes(self, values: Tensor) -> Tensor:
-        """Put each query's row at the box it found, with gradient.
+        """Put each query's row at its box, with gradient.
 
         Args:
             values: (B, Q, D) one row for each query, Q >= 1.
 
         Returns:
-            (B, M, D); where `matched` is false, the row of query 0, to be masked by the caller.
+            (B, M, D); where `matched` is false, the row of query 0, which the caller masks.
         """
         rows = self.query_of_box.clamp(min=0)[..., None].expand(-1, -1, values.shape[-1])
         return values.gather(1, rows)
@@ -72,13 +72,13 @@ def match(
     """Find, in each image, the cheapest assignment of min(Q, its number of boxes) queries to boxes.
 
     Exact: the total cost is the one `scipy.optimize.linear_sum_assignment` finds, up to float32 rounding. A pair whose
-    cost is not finite loses against every finite one, and the result is a valid assignment all the same. Among equal
-    totals the result is the first in a fixed order: queries that predict the same go to the boxes in order.
+    cost is not finite loses against every finite one, and the result is still a valid assignment. Among equal totals
+    the first in a fixed order wins: queries with equal predictions go to the boxes in order.
 
     Args:
         predicted_boxes_cxcywh: (B, Q, 4) floating, computed in float32 also under autocast.
         target_boxes_cxcywh: (B, M, 4) in the same frame, M >= 0; padding may hold anything.
-        target_mask: (B, M) bool, true for the boxes that are there.
+        target_mask: (B, M) bool, true for real boxes.
         l1_weight: of the L1 distance of cxcywh.
         giou_weight: of the negated generalised IoU.
 
@@ -109,10 +109,10 @@ def box_cost(
 
 
 def _outweigh(cost: Tensor, bad: Tensor, counted: Tensor) -> Tensor:
-    """Replace bad costs (B, Q, M) by one above all others of their image, bar the ones that are not counted.
+    """Replace bad costs (B, Q, M) by one above all counted good costs of their image.
 
-    That is enough: what is bad is so for every partner, so giving its place to an idle good one always saves. The
-    replacement follows the costs of the image, so that float32 still tells these apart beside it.
+    That is enough: a bad query or box is bad with every partner, so an assignment that can use a good one instead is
+    always cheaper. It depends on the costs of the image, so that float32 still tells these apart in a sum with it.
     """
     largest = cost.abs().masked_fill(bad | ~counted, 0).amax((1, 2), keepdim=True)
     return torch.where(bad, 2 * largest + 1, cost)
@@ -133,7 +133,7 @@ def _enumerate(cost: Tensor, target_mask: Tensor) -> Tensor:
     if slots <= queries:  # an absent box takes any query, for nothing
         chosen = _cheapest(torch.where(real, cost, 0).permute(2, 1, 0))
         return torch.where(target_mask, chosen.T, -1)
-    # Each query takes a box; absent ones only where there are not enough others.
+    # Each query takes a box; absent boxes are taken only where there are not enough real ones.
     chosen = _cheapest(_outweigh(cost, ~real.expand_as(cost), real).permute(1, 2, 0))
     query_of_box = target_mask.new_full((batch, slots), -1, dtype=torch.int64)
     query_of_box.scatter_(1, chosen.T, torch.arange(queries, device=cost.device).expand(batch, queries))

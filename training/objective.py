@@ -1,52 +1,54 @@
-"""From a batch and what the model makes of it to the named terms of the loss."""
+"""Compute the loss terms of one batch: L = w_ic L_ic + w_box L_box + w_rd L_rd (GRAIN, arXiv 2412.04429).
+
+The batch is the global one: candidates come from all ranks, and averages count the items of all ranks. The rows that
+the contrastive losses compare across ranks are gathered here, once; the losses are pure functions
+(`training.contrastive`, `training.box_losses`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from recognizer.encoder.decoder import DecoderOutput
+from training.box_losses import box_loss, region_overlap_loss, region_weight_loss
 from training.config import LossConfig
-from training.data.batch import Batch
-from training.losses import (
-    Descriptions,
-    Terms,
-    box_loss,
+from training.contrastive import (
+    DescribedRegions,
     hash_texts,
     image_text_contrastive,
     image_text_sigmoid,
     region_description_contrastive,
     region_description_sigmoid,
-    region_overlap_loss,
-    region_weight_loss,
 )
+from training.data.batch import Batch
+from training.distributed import RankRows, RankSum, average_over_ranks
 from training.matcher import Matches, match
-from training.model import Outputs, Regions
+from training.model import ModelOutput
+
+Terms = dict[str, Tensor]
+"""Scalars by name, each to be given a weight."""
+
+Shares = dict[str, tuple[RankSum, ...]]
+"""By term, the averages whose mean it is: two for the two directions of InfoNCE, else one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """The kind of the contrastive terms: InfoNCE, or sigmoid losses where there is a bias."""
+def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Return the weighted sum of the terms, a scalar.
 
-    log_scale: Tensor
-    bias: Tensor | None
-
-    def of_captions(self, images: Tensor, captions: Tensor, ids: Tensor) -> Terms:
-        """Contrast images with captions."""
-        if self.bias is None:
-            return image_text_contrastive(images, captions, ids, self.log_scale)
-        return image_text_sigmoid(images, captions, ids, self.log_scale, self.bias)
-
-    def of_regions(self, regions: Tensor, matches: Matches, descriptions: Descriptions) -> Terms:
-        """Contrast matched regions with descriptions."""
-        if self.bias is None:
-            return region_description_contrastive(regions, matches, descriptions, self.log_scale)
-        return region_description_sigmoid(regions, matches, descriptions, self.log_scale, self.bias)
+    Raises:
+        ValueError: a term has no weight, a weight has no term, or there are none at all.
+    """
+    unknown, unused = sorted(terms.keys() - weights.keys()), sorted(weights.keys() - terms.keys())
+    if unknown or unused or not terms:
+        raise ValueError(f"each loss term needs one weight; terms without: {unknown}, weights without: {unused}")
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
 def compute_terms(
-    outputs: Outputs,
+    output: ModelOutput,
     batch: Batch,
     config: LossConfig,
     *,
@@ -54,63 +56,99 @@ def compute_terms(
     log_scale: Tensor,
     bias: Tensor | None,
 ) -> Terms:
-    """Compute the wanted terms; see `training.losses` for their values over several ranks.
+    """Compute the wanted terms; `average_over_ranks` says what their values are on several ranks.
 
     Args:
-        outputs: of the batch.
-        batch: with its tensors on the device of the outputs; it may have no boxes.
-        config: kind of the losses, costs of the matching.
+        output: of the batch.
+        batch: with its tensors on the device of the output; it may have no boxes.
+        config: costs of the matching, targets of the weights.
         wanted: names of terms: `image_text`, `region_description`, `box_l1`, `box_giou`, `region_weight`.
         log_scale: scalar, log of the logit scale.
-        bias: scalar, for the sigmoid losses.
+        bias: scalar, for the sigmoid losses; None for InfoNCE.
     """
-    terms: Terms = {}
-    contrast = Contrast(log_scale, bias)
+    shares: Shares = {}
     if "image_text" in wanted:
-        ids = hash_texts(batch.captions).to(outputs.images.device)
-        terms |= contrast.of_captions(outputs.images, outputs.captions, ids)
-    if outputs.regions is not None and wanted - {"image_text"}:
-        found = _region_terms(outputs.regions, outputs.descriptions, batch, config, wanted, contrast)
-        terms |= {name: term for name, term in found.items() if name in wanted}
-    return terms
+        shares |= _image_text(output, batch, log_scale, bias)
+    if wanted - {"image_text"}:
+        decoded = output.decoded
+        copies = config.queries_per_box
+        boxes_cxcywh = batch.boxes_cxcywh.repeat_interleave(copies, dim=1)
+        box_mask = batch.box_mask.repeat_interleave(copies, dim=1)
+        matches = match(
+            decoded.boxes_cxcywh, boxes_cxcywh, box_mask, l1_weight=config.l1_cost, giou_weight=config.giou_cost
+        )
+        l1, overlap = box_loss(decoded.boxes_cxcywh, boxes_cxcywh, box_mask, matches)
+        shares |= {"box_l1": (l1,), "box_giou": (overlap,)}
+        shares |= _region_weight(decoded, batch, matches, config)
+        if "region_description" in wanted:
+            shares |= _region_description(output, batch, first_copies(matches, copies), log_scale, bias)
+    return _average({name: parts for name, parts in shares.items() if name in wanted})
 
 
-def _region_terms(
-    regions: Regions,
-    embeddings: Tensor,
-    batch: Batch,
-    config: LossConfig,
-    wanted: frozenset[str],
-    contrast: Contrast,
-) -> Terms:
-    copies = config.queries_per_box
-    boxes_cxcywh = batch.boxes_cxcywh.repeat_interleave(copies, dim=1)
-    box_mask = batch.box_mask.repeat_interleave(copies, dim=1)
-    matches = match(
-        regions.boxes_cxcywh, boxes_cxcywh, box_mask, l1_weight=config.l1_cost, giou_weight=config.giou_cost
+def _average(shares: Shares) -> Terms:
+    averages = iter(average_over_ranks([share for parts in shares.values() for share in parts]))
+    return {name: torch.stack([next(averages) for _ in parts]).mean() for name, parts in shares.items()}
+
+
+def _image_text(output: ModelOutput, batch: Batch, log_scale: Tensor, bias: Tensor | None) -> Shares:
+    vectors = output.decoded.image
+    (places,) = RankRows.of_each(vectors)
+    images, texts = places.gather(vectors), places.gather(output.captions)
+    ids = places.gather(hash_texts(batch.captions).to(vectors.device))
+    if bias is None:
+        return {"image_text": image_text_contrastive(images, texts, ids, log_scale)}
+    return {"image_text": (image_text_sigmoid(images, texts, ids, log_scale, bias),)}
+
+
+def _region_description(
+    output: ModelOutput, batch: Batch, matches: Matches, log_scale: Tensor, bias: Tensor | None
+) -> Shares:
+    texts = output.descriptions
+    ids = hash_texts(batch.descriptions).to(texts.device)
+    described = gather_described(output.decoded.regions, matches, texts, ids, batch.description_box)
+    if bias is None:
+        return {"region_description": region_description_contrastive(described, log_scale)}
+    return {"region_description": (region_description_sigmoid(described, log_scale, bias),)}
+
+
+def gather_described(
+    regions: Tensor, matches: Matches, texts: Tensor, text_ids: Tensor, description_box: Tensor
+) -> DescribedRegions:
+    """Put each region at the box it is matched with, and gather regions and texts from all ranks.
+
+    Args:
+        regions: (b, Q, D) unit rows.
+        matches: of these queries with the batch's boxes, (b, M) slots.
+        texts: (T, D) unit rows.
+        text_ids: (T,) int64 from `hash_texts`.
+        description_box: (T, 2) int64, the image and the box slot in it that each text describes.
+    """
+    at_slots = matches.at_boxes(regions).flatten(0, 1)
+    region_places, text_places = RankRows.of_each(at_slots, texts)
+    image, slot = description_box.unbind(1)
+    row = image * matches.matched.shape[1] + slot
+    region_of_text = torch.where(matches.matched.flatten()[row], row + region_places.start, -1)
+    return DescribedRegions(
+        regions=region_places.gather(at_slots),
+        texts=text_places.gather(texts),
+        text_ids=text_places.gather(text_ids),
+        region_of_text=text_places.gather(region_of_text),
     )
-    terms: Terms = {}
-    if wanted & {"box_l1", "box_giou"}:
-        terms |= box_loss(regions.boxes_cxcywh, boxes_cxcywh, box_mask, matches)
-    if "region_weight" in wanted:
-        if config.region_target == "overlap":
-            terms |= region_overlap_loss(
-                regions.weight_logits, regions.boxes_cxcywh, batch.boxes_cxcywh, batch.box_mask
-            )
-        else:
-            terms |= region_weight_loss(regions.weight_logits, matches)
-    if "region_description" in wanted:
-        own = first_copies(matches, copies)
-        ids = hash_texts(batch.descriptions).to(embeddings.device)
-        terms |= contrast.of_regions(regions.embeddings, own, Descriptions(embeddings, ids, batch.description_box))
-    return terms
+
+
+def _region_weight(decoded: DecoderOutput, batch: Batch, matches: Matches, config: LossConfig) -> Shares:
+    if config.region_target == "overlap":
+        share = region_overlap_loss(decoded.weight_logits, decoded.boxes_cxcywh, batch.boxes_cxcywh, batch.box_mask)
+    else:
+        share = region_weight_loss(decoded.weight_logits, matches)
+    return {"region_weight": (share,)}
 
 
 def first_copies(matches: Matches, copies: int) -> Matches:
-    """Return the matches of a batch in which every box was there several times, side by side, for the first of each.
+    """Reduce the matches of a batch that holds every box several times, side by side, to the first copy of each.
 
-    One query for each box is enough to learn words from: all queries become vectors in the same way, while boxes and
-    weights are each query's own.
+    One query for each box is enough to learn words from: the decoder turns all queries into vectors in the same way,
+    while each query has its own box and weight.
     """
     of_query = matches.box_of_query
     first = (of_query >= 0) & (of_query % copies == 0)

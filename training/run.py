@@ -20,9 +20,9 @@ import torch
 
 from memory.durable import replacing
 from recognizer.console import note, progress_bar, table
-from recognizer.encoder.decoder import DecoderInput
 from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.preprocessing import Preprocessing
+from recognizer.encoder.towers import TowerOutput
 from recognizer.yaml_settings import load_yaml_settings
 from training.checkpoint import Checkpoints
 from training.config import EvaluationSet, TrainConfig
@@ -206,7 +206,7 @@ class Run:
     def _cache(self, folder: Path, source: Source) -> TokenCache:
         if self._model.decoder is None:
             raise TrainingError("data.cache keeps tokens for a decoder, and decoder is null; leave data.cache out")
-        data, dense = self._config.data, self._model.decoder.settings.residual is not None
+        data, dense = self._config.data, self._model.decoder.settings.anchors is not None
         own = folder / cache_key(self._model.tower_fingerprint, data.train, data.samples, dense=dense)
         if rank() == 0 and not own.is_dir():
             with progress_bar(len(source), "img", "cache tokens") as advance:
@@ -214,9 +214,9 @@ class Run:
         wait_for_all()
         return TokenCache(own, data.samples.max_descriptions)
 
-    def _look(self, pixels: torch.Tensor) -> DecoderInput:
+    def _look(self, pixels: torch.Tensor) -> TowerOutput:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._config.amp == "bf16"):
-            return self._model.decoder_input(pixels.to(self._device))
+            return self._model.read_images(pixels.to(self._device))
 
 
 def _warn_of_other_frames(encoder: Preprocessing, augment: AugmentSettings) -> None:

@@ -27,7 +27,7 @@ class TextReader(Protocol):
 
 
 class FrozenReader:
-    """A tower that does not learn: its vectors are kept from step to step, those used last.
+    """Reads with a frozen tower: the vectors used last are kept from step to step.
 
     They are kept for the process, so that several runs from one encoder, with other seeds or losses, encode once.
     """
@@ -38,10 +38,10 @@ class FrozenReader:
         """Take the tower.
 
         Args:
-            tower: what encodes.
+            tower: encodes the texts.
             device: where it is.
-            identity: the same for towers that give the same vectors.
-            most: how many vectors are kept.
+            identity: the same for towers that return the same vectors.
+            most: number of vectors to keep.
         """
         self._tower, self._device, self._most = tower, device, most
         self._known = self._known_of.setdefault(identity, OrderedDict())
@@ -62,7 +62,7 @@ class FrozenReader:
 
 
 class LearningReader:
-    """A tower that learns: texts of one padded length share a forward pass with gradient."""
+    """Reads with a tower in training: texts of one padded length share a forward pass with gradient."""
 
     def __init__(self, tower: TextTower, device: torch.device) -> None:
         """Take the tower and where it is."""

@@ -14,7 +14,7 @@ from recognizer.recognizer import Recognizer
 from training.config import EvaluationSet
 
 SetAccuracy = dict[str, dict[str, float]]
-"""By way of scoring (`names`, `+ descriptions`, `+ regions`): `top1` and `top5` from 0 to 1, and `images`."""
+"""By scoring method (`names`, `+ descriptions`, `+ regions`): `top1` and `top5` from 0 to 1, and `images`."""
 
 
 def zero_shot(encoder: Encoder, chosen: EvaluationSet) -> SetAccuracy:

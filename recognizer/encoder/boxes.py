@@ -1,4 +1,4 @@
-"""Boxes as tensors: their formats, how much two overlap, and what those that agree on an object make of it together.
+"""Boxes as tensors: formats, overlap of two boxes, and the mean of boxes that overlap.
 
 Formats, always the last dimension: `xyxy` is (x0, y0, x1, y1), `cxcywh` is (centre x, centre y, width, height). The
 frame is the caller's: nothing here depends on whether a unit is a pixel or a share of the image.
@@ -9,13 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_OWN_VOTE = 1e-12  # so that a box without any trust stays where it is
+_SELF_VOTE = 1e-12  # keeps a box with no trusted neighbour in place instead of dividing by 0
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
     """Convert (..., 4) boxes from centre and size to corners, same dtype and frame."""
     centres, sizes = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
     return torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)
+
+
+def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+    """Convert (..., 4) boxes from corners to centre and size, same dtype and frame."""
+    top_left, bottom_right = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=-1)
 
 
 def giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
@@ -38,7 +44,7 @@ def giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
 def pairwise_giou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
     """Compute generalised IoU of every box with every other one: (..., N, 4) and (..., M, 4) give (..., N, M).
 
-    As `giou` otherwise. Leading dimensions are batches: no box meets one of another image.
+    Otherwise as `giou`. Leading dimensions are batches: boxes of different images are never compared.
     """
     return giou(boxes_xyxy[..., :, None, :], others_xyxy[..., None, :, :])
 
@@ -50,25 +56,25 @@ def pairwise_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
 
 
 def vote_boxes(boxes_xyxy: Tensor, trust: Tensor, overlap: float) -> Tensor:
-    """Average each box with those it overlaps (box voting, Gidaris & Komodakis 2015).
+    """Average each box with the boxes it overlaps (box voting, Gidaris & Komodakis 2015).
 
-    Several queries find one object, each off in its own way; their mean is nearer to it than one of them.
+    Several queries find the same object, each with its own error; their mean is nearer to it than each one alone.
 
     Args:
         boxes_xyxy: (B, Q, 4) with sides of at least 0.
         trust: (B, Q), how much each box counts, at least 0.
-        overlap: IoU from which a box takes part in another's mean, in (0, 1]; at 1 only equal boxes do.
+        overlap: smallest IoU at which a box joins another's mean, in (0, 1]; at 1 only equal boxes do.
 
     Returns:
         (B, Q, 4).
     """
     votes = (pairwise_iou(boxes_xyxy, boxes_xyxy) >= overlap).float() * trust[:, None]
-    votes = votes + torch.diag_embed(torch.full_like(trust, _OWN_VOTE))
+    votes = votes + torch.diag_embed(torch.full_like(trust, _SELF_VOTE))
     return votes @ boxes_xyxy / votes.sum(dim=-1, keepdim=True)
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return the values in float32 where they are of a smaller float type, unchanged where they are not."""
+    """Return float16 and bfloat16 values in float32, others unchanged."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-_WAVELENGTHS = 10_000.0
+_WAVELENGTHS = 10_000.0  # ratio of the longest to the shortest wavelength, as in Vaswani et al. 2017
 
 
 class DecoderLayer(nn.Module):
@@ -29,7 +29,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, query_positions: Tensor, tokens: Tensor, token_positions: Tensor) -> Tensor:
-        """Refine (B, Q, W) queries by (B, N, W) tokens; positions are (Q, W) and (N, W), or anything that adds."""
+        """Refine (B, Q, W) queries by (B, N, W) tokens; positions are (Q, W) and (N, W), or broadcast to these."""
         normed = self.norm_self(queries)
         placed = normed + query_positions
         queries = queries + self.dropout(self.self_attention(placed, placed, normed, need_weights=False)[0])
@@ -41,10 +41,10 @@ class DecoderLayer(nn.Module):
 
 
 def sine_positions(points_xy: Tensor, width: int) -> Tensor:
-    """Encode places by sines and cosines of geometrically spaced wavelengths, half of the channels for each axis.
+    """Encode points by sines and cosines of geometrically spaced wavelengths, half of the channels for each axis.
 
     Args:
-        points_xy: (N, 2) places, as shares of the input's width and height.
+        points_xy: (N, 2) points, as shares of the input's width and height.
         width: channels, a multiple of 4.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which device and which number format to compute with."""
+"""Choose the device and the number format to compute with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_CONVOLUTIONS_OF_A_TRANSFORMER = 4  # patch embedding, at most a small stem
 
 
 def choose_device(device: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, ... into a device; `auto` takes a GPU where there is one.
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, ... into a device; `auto` is a GPU where there is one.
 
     Raises:
         EncoderError: If the device does not exist here.
@@ -35,7 +35,7 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
     """Turn `auto`, `fp32` or `bf16` into a precision.
 
     `auto` is bf16 where the hardware multiplies bf16 natively (CPUs with AVX512-BF16 or AMX, GPUs from Ampere
-    on) and fp32 elsewhere. bf16 asked for by name is taken at its word, even where it is emulated and slow.
+    on) and fp32 elsewhere. bf16 by name is used everywhere, even where it is emulated and slow.
 
     Raises:
         EncoderError: If the name is unknown.
@@ -48,7 +48,7 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
 
 
 def is_convolutional(module: nn.Module) -> bool:
-    """Whether a tower is a convolutional network, which computes bf16 under autocast and in channels-last order."""
+    """Tell whether a tower is convolutional; such towers compute bf16 under autocast and in channels-last order."""
     convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())
     return convolutions > _MAX_CONVOLUTIONS_OF_A_TRANSFORMER
 
@@ -63,5 +63,5 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, *, enabled: bool) -> AbstractContextManager[Any]:
-    """bf16 autocast on `device`, or nothing."""
+    """Return a context that computes in bf16 on `device` if enabled, or changes nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()

@@ -22,21 +22,23 @@ from recognizer.encoder.device import Precision, autocast, choose_device, choose
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.features import Frame, ImageFeatures
 from recognizer.encoder.open_clip.model import load_open_clip
-from recognizer.encoder.starter.starter import STARTER, StarterSettings, load_starter
+from recognizer.encoder.parts import EncoderParts, apply_trained
+from recognizer.encoder.starter.starter import STARTER, load_starter, read_starter_settings, starter_spec
 from recognizer.encoder.text_batches import encode_in_buckets
-from recognizer.encoder.towers import EncoderParts, regions_from_crops, regions_from_tokens
-from recognizer.encoder.trained_file import GroundedFile, apply_trained
-from recognizer.encoder.windows import WindowSettings
+from recognizer.encoder.trained_file import TrainedFile
+from recognizer.encoder.windows import WindowSettings, regions_from_crops, regions_from_tokens
 
 TRAINED_SUFFIX = ".safetensors"
-_VOTE_SHARPNESS = 8  # power of a region's weight with which its box votes; 2 to 8 differ by 0.007 in overlap
+# A region's box votes with this power of the region's weight. On the development fold 2 to 8 differ by 0.007 in
+# overlap.
+_VOTE_SHARPNESS = 8
 
 
 class Encoder:
     """Two towers behind one interface. Make one with `Encoder.load`.
 
     Vectors come out as float32 unit rows whatever the precision inside. Encoding is meant for one thread at a
-    time; `preprocess` may run in many threads beside it.
+    time; `preprocess` may run in many threads at once.
 
     Attributes:
         card: Name, fingerprint, precision, dimensions and spec, as a memory stores them.
@@ -48,7 +50,7 @@ class Encoder:
     """
 
     def __init__(self, parts: EncoderParts, *, device: torch.device, precision: Precision) -> None:
-        """Put the parts together; `device` and `precision` are those the towers were made for."""
+        """Put the parts together, which were made for `device` and `precision`."""
         self._image_tower = parts.image_tower
         self._text_tower = parts.text_tower
         self._windows = parts.windows
@@ -74,7 +76,6 @@ class Encoder:
         *,
         device: str = "auto",
         precision: str = "auto",
-        starter: StarterSettings | None = None,
         windows: WindowSettings | None = None,
     ) -> Encoder:
         """Load an encoder.
@@ -86,14 +87,13 @@ class Encoder:
                 the default, or `conse`, the encoder before any training.
             device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`.
             precision: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
-            starter: Settings of the starter encoder.
-            windows: The regions of an open_clip model; the starter has its own in `starter`.
+            windows: The regions of an open_clip model; the starter and trained files have their own.
 
         Raises:
             EncoderError: If the arguments do not fit together.
             EncoderUnavailable: If a file is missing and cannot be fetched.
         """
-        spec = make_spec(model, pretrained, starter=starter, windows=windows)
+        spec = make_spec(model, pretrained, windows=windows)
         return cls.from_spec(spec, device=device, precision=precision)
 
     @classmethod
@@ -101,7 +101,7 @@ class Encoder:
         """Load the encoder that `spec`, the spec of an `EncoderCard`, describes.
 
         Raises:
-            EncoderError: If the spec is of no kind this version knows.
+            EncoderError: If the spec is of a kind that this version does not know.
             EncoderUnavailable: If a file is missing and cannot be fetched.
         """
         chosen_device = choose_device(device)
@@ -128,7 +128,7 @@ class Encoder:
         return encode_in_buckets(self._text_tower, texts, device=self.device)
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """How many of the texts are longer than the text tower's context, and lose their end."""
+        """Count the texts that are longer than the text tower's context, and lose their end."""
         limit = self._text_tower.context_length
         return sum(count > limit for count in self._text_tower.count_tokens(texts))
 
@@ -140,7 +140,7 @@ class Encoder:
             displayed_size_hw: Its height and width as displayed, where `image` was decoded at a reduced scale.
 
         Returns:
-            (3, H, W) uint8 pixels for `encode_pixels`, and the frame that leads back to displayed pixels.
+            (3, H, W) uint8 pixels for `encode_pixels`, and the frame that maps boxes back to displayed pixels.
         """
         return self._image_tower.preprocessing.pixels(image, displayed_size_hw)
 
@@ -176,57 +176,67 @@ class Encoder:
             normalized = self._image_tower.preprocessing.normalize(pixels.to(self.device))
             if self._decoder is not None:
                 return self._decode(self._decoder, normalized, frames)
-            output = self._image_tower.forward(normalized)
-            if output.tokens is None:
-                vectors, boxes = regions_from_crops(self._image_tower, normalized)
-            else:
-                vectors, boxes = regions_from_tokens(self._image_tower, output.tokens, self._windows)
-            certainty = self._certainty(vectors)
-            image = F.normalize(output.image.float(), dim=-1).cpu().numpy()
-            regions = F.normalize(vectors.float(), dim=-1).cpu().numpy()
-        return ImageFeatures(
-            image=image,
-            regions=regions,
-            boxes_xyxy=np.stack([frame.to_displayed(boxes) for frame in frames]),
-            region_weight=np.stack([frame.visible_share(boxes) for frame in frames]) * certainty,
+            return self._window(normalized, frames)
+
+    def _window(self, normalized: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
+        """Encode images whose regions are fixed windows."""
+        tower = self._image_tower
+        output = tower.forward(normalized)
+        if output.tokens.shape[1]:
+            vectors, boxes = regions_from_tokens(tower, output, self._windows)
+        else:
+            vectors, boxes = regions_from_crops(tower, normalized)
+        weight = torch.ones(vectors.shape[:2])
+        if tower.full_weight_length > 0:
+            weight = (vectors.float().norm(dim=-1) / tower.full_weight_length).clamp(max=1)
+        return _features(
+            image=F.normalize(output.image_vectors().float(), dim=-1),
+            regions=F.normalize(vectors.float(), dim=-1),
+            boxes_xyxy=np.broadcast_to(boxes, (len(frames), *boxes.shape)),
+            weight=weight,
+            frames=frames,
         )
 
     def _decode(self, decoder: GroundingDecoder, normalized: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
-        tower, counts_from = self._image_tower, decoder.settings.counts_from
-        given = tower.decoder_input(normalized, dense=decoder.settings.residual is not None)
+        """Encode images whose regions a decoder finds."""
+        settings = decoder.settings
+        output = decoder.read(self._image_tower, normalized)
         with autocast(self.device, enabled=self.precision == "bf16"):
-            grounded = decoder(given, tower.project)
-        weight = (grounded.region_weight_logits - math.log(counts_from / (1 - counts_from))).sigmoid()
+            decoded = decoder(output)
+        # Shifting the logit by that of `counts_from` makes a weight of `counts_from` 0.5.
+        shift = math.log(settings.counts_from / (1 - settings.counts_from))
+        shares = cxcywh_to_xyxy(decoded.boxes_cxcywh).clamp(0, 1)
+        if settings.vote_overlap is not None:
+            trust = decoded.weight_logits.sigmoid() ** _VOTE_SHARPNESS
+            shares = vote_boxes(shares, trust, settings.vote_overlap)
         height, width = self.input_size_hw
-        shares = cxcywh_to_xyxy(grounded.boxes_cxcywh).clamp(0, 1)
-        if decoder.settings.vote_overlap is not None:
-            trust = grounded.region_weight_logits.sigmoid() ** _VOTE_SHARPNESS
-            shares = vote_boxes(shares, trust, decoder.settings.vote_overlap)
-        boxes = shares.cpu().numpy() * np.array([width, height, width, height], dtype=np.float32)
-        visible = np.stack([frame.visible_share(own) for frame, own in zip(frames, boxes, strict=True)])
-        return ImageFeatures(
-            image=grounded.image.cpu().numpy(),
-            regions=grounded.regions.cpu().numpy(),
-            boxes_xyxy=np.stack([frame.to_displayed(own) for frame, own in zip(frames, boxes, strict=True)]),
-            region_weight=visible * weight.cpu().numpy(),
+        return _features(
+            image=decoded.image,
+            regions=decoded.regions,
+            boxes_xyxy=shares.cpu().numpy() * np.array([width, height, width, height], dtype=np.float32),
+            weight=(decoded.weight_logits - shift).sigmoid(),
+            frames=frames,
         )
 
-    def _certainty(self, vectors: Tensor) -> NDArray[np.float32] | np.float32:
-        """How much each region counts by the length of its (B, Q, D) vector; (B, Q) in [0, 1], or 1 for all."""
-        full = self._image_tower.certain_length
-        if full == 0:
-            return np.float32(1)
-        lengths: NDArray[np.float32] = (vectors.float().norm(dim=-1) / full).clamp(max=1).cpu().numpy()
-        return lengths
+
+def _features(
+    *, image: Tensor, regions: Tensor, boxes_xyxy: NDArray[np.float32], weight: Tensor, frames: Sequence[Frame]
+) -> ImageFeatures:
+    """Bring a batch to the CPU, its (B, Q, 4) boxes from the model input to displayed pixels.
+
+    A region's weight is lowered by the share of its box that shows padding.
+    """
+    pairs = list(zip(frames, boxes_xyxy, strict=True))
+    visible = np.stack([frame.visible_share(boxes) for frame, boxes in pairs])
+    return ImageFeatures(
+        image=image.cpu().numpy(),
+        regions=regions.cpu().numpy(),
+        boxes_xyxy=np.stack([frame.to_displayed(boxes) for frame, boxes in pairs]),
+        region_weight=visible * weight.cpu().numpy(),
+    )
 
 
-def make_spec(
-    model: str,
-    pretrained: str | None = None,
-    *,
-    starter: StarterSettings | None = None,
-    windows: WindowSettings | None = None,
-) -> dict[str, Any]:
+def make_spec(model: str, pretrained: str | None = None, *, windows: WindowSettings | None = None) -> dict[str, Any]:
     """Return the spec of the encoder that `Encoder.load` makes of the same arguments.
 
     Raises:
@@ -234,13 +244,8 @@ def make_spec(
     """
     if model == STARTER:
         if windows is not None:
-            raise EncoderError("the starter encoder takes no windows, only starter settings")
-        settings = starter or StarterSettings()
-        if pretrained is not None:
-            settings = replace(settings, pretrained=pretrained)
-        return {"kind": STARTER, "settings": settings.to_json()}
-    if starter is not None:
-        raise EncoderError(f"starter settings do not apply to {model}")
+            raise EncoderError("the starter encoder has its own regions; leave windows out")
+        return starter_spec(pretrained)
     if model.endswith(TRAINED_SUFFIX):
         if pretrained is not None or windows is not None:
             raise EncoderError(f"{model} brings its own weights and regions; leave pretrained and windows out")
@@ -250,20 +255,20 @@ def make_spec(
 
 
 def load_parts(spec: Mapping[str, Any], *, device: torch.device, precision: Precision) -> EncoderParts:
-    """Load what the encoder of `spec` is made of.
+    """Load the parts of the encoder that `spec` describes.
 
     Raises:
-        EncoderError: If the spec is of no kind this version knows.
+        EncoderError: If the spec is of a kind that this version does not know.
         EncoderUnavailable: If a file is missing and cannot be fetched.
     """
     match spec:
         case {"kind": "starter", "settings": settings}:
-            return load_starter(StarterSettings.from_json(settings), device=device, precision=precision)
+            return load_starter(read_starter_settings(settings), device=device, precision=precision)
         case {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows}:
             chosen = WindowSettings.from_json(windows)
             return load_open_clip(model, pretrained, windows=chosen, device=device, precision=precision)
         case {"kind": "trained", "file": file}:
-            trained = GroundedFile.read(Path(file))
+            trained = TrainedFile.read(Path(file))
             base = load_parts(trained.base, device=device, precision=precision)
             name = f"{Path(file).stem} ({base.name}, trained)"
             return replace(apply_trained(base, trained, name=name, device=device), spec=dict(spec))

@@ -1,4 +1,4 @@
-"""What can go wrong when an encoder is made.
+"""Errors of encoders.
 
 EncoderError
 └── EncoderUnavailable
@@ -10,8 +10,8 @@ from recognizer.errors import RecognizerError
 
 
 class EncoderError(RecognizerError):
-    """An encoder was asked for something it cannot be or do."""
+    """The request does not fit the encoder, or the file is not one of this project; the message says what to change."""
 
 
 class EncoderUnavailable(EncoderError):
-    """A file the encoder needs is not here and could not be fetched; the message says which and how to get it."""
+    """A file of the encoder is missing and could not be fetched; the message names it and says how to get it."""

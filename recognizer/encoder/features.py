@@ -1,4 +1,4 @@
-"""What an encoder returns for images."""
+"""The features that an encoder returns for images, and the frame between displayed pixels and the model input."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ImageFeatures:
         image: (B, D) unit rows.
         regions: (B, Q, D) unit rows.
         boxes_xyxy: (B, Q, 4) left, top, right, bottom in pixels of the displayed image, clipped to it.
-        region_weight: (B, Q) in [0, 1]: the share of the region that shows image rather than padding, times how
-            much the encoder makes of it.
+        region_weight: (B, Q) in [0, 1]: the share of the region that shows image rather than padding, times the
+            weight that the encoder gives it.
     """
 
     image: NDArray[np.float32]
@@ -28,7 +28,7 @@ class ImageFeatures:
     region_weight: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        """Check that the four arrays belong together.
+        """Check that the shapes of the four arrays agree.
 
         Raises:
             ValueError: If a shape does not follow from the shape of `regions`.
@@ -42,14 +42,14 @@ class ImageFeatures:
         for field, shape in expected.items():
             actual = getattr(self, field).shape
             if actual != shape:
-                raise ValueError(f"{field} has shape {actual}, but regions {self.regions.shape} ask for {shape}")
+                raise ValueError(f"{field} has shape {actual}, but regions of shape {self.regions.shape} need {shape}")
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.image)
 
     def take(self, positions: int | NDArray[np.int64]) -> ImageFeatures:
-        """Keep some images: one by its number, or several; the batch axis stays."""
+        """Return some of the images, one by its number or several; the batch axis stays."""
         rows = np.atleast_1d(np.asarray(positions, dtype=np.int64))
         return ImageFeatures(
             image=self.image[rows],
@@ -71,7 +71,7 @@ class ImageFeatures:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How one displayed image was laid into the model input: displayed = (input - offset) * scale, per axis.
+    """The place of one displayed image in the model input: displayed = (input - offset) * scale, per axis.
 
     Coordinates are continuous: an image of width w spans x from 0 to w.
 

@@ -1,4 +1,4 @@
-"""From a picture to the pixels of a model, and the frame that leads back."""
+"""Turn a picture into the pixels of a model, with the frame that maps boxes back to the picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from recognizer.encoder.features import Frame
 
 Geometry = Literal["squash", "crop", "letterbox"]
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_LARGEST_RESIZE = 32  # of a whole image before its crop, in areas of the model input
+# Largest resized image, in areas of the model input: a long thin image resized before its crop would fill the memory.
+_LARGEST_RESIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,13 @@ class Preprocessing:
         return torch.from_numpy(array.copy()).permute(2, 0, 1), frame
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Bring (B, 3, H, W) uint8 pixels to the model's scale, float32, on the device they are on."""
+        """Convert (B, 3, H, W) uint8 pixels to float32 on the model's scale, on the same device."""
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
         return pixels.float().div_(255).sub_(mean).div_(std)
 
     def _layout(self, image_hw: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Size the image is resized to, and where its top-left corner then lies in the input (top, left)."""
+        """Return the size of the resized image, and where its top-left corner lies in the input (top, left)."""
         height, width = self.size_hw
         if self.geometry == "squash":
             return self.size_hw, (0, 0)
@@ -114,7 +115,7 @@ class Preprocessing:
         return resized.crop((-left, -top, width - left, height - top))
 
     def _resize_part(self, image: Image.Image, resized_hw: tuple[int, int], top: int, left: int) -> Image.Image:
-        """Resample only what the crop keeps of a long thin image, whose resized whole would fill the memory."""
+        """Resample only the part of a long thin image that the crop keeps."""
         height, width = self.size_hw
         scale_x, scale_y = image.width / resized_hw[1], image.height / resized_hw[0]
         x1, y1 = min((width - left) * scale_x, image.width), min((height - top) * scale_y, image.height)

@@ -1,4 +1,4 @@
-"""Texts in full batches of one length each."""
+"""Encode texts in batches of one padded length each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from recognizer.encoder.towers import TextTower
 
-BUCKET_STEP = 8
+BUCKET_STEP = 8  # tokens; finer steps save padding but make more, smaller batches
 TOKENS_PER_BATCH = 2048  # larger batches fall out of the CPU's cache, smaller ones leave it idle
 ROW_STEP = 16  # below this, matrix kernels for few rows round differently
 
@@ -33,7 +33,7 @@ def encode_in_buckets(tower: TextTower, texts: Sequence[str], *, device: torch.d
     filled up to a multiple of 16 rows, so that the same kernels compute every row whatever its neighbours are.
 
     Args:
-        tower: What encodes.
+        tower: Encodes the texts.
         texts: Any number of texts, in any order, with repetitions.
         device: Where the tower is.
 

@@ -1,217 +1,132 @@
-"""Encoders that training made: the file they are kept in, and the way back.
+"""The file of a trained encoder.
 
-One safetensors file holds what training changed (the decoder, and those networks that were not frozen) and, in its
-header, the spec of the encoder that training started from, so that frozen weights are kept once, where they came from.
+One safetensors file holds the weights that training changed: the decoder, towers that were not frozen, text
+classifiers. Its header holds the spec of the encoder that training started from, so that frozen weights are stored
+once, where they came from. `recognizer.encoder.parts` puts the weights into that encoder.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from recognizer.encoder.decoder import DecoderSettings, GroundingDecoder
+from recognizer.encoder.decoder import DecoderSettings
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
-from recognizer.encoder.starter.text_classifiers import Written, WrittenSettings
-from recognizer.encoder.starter.wider_towers import MappedTextTower, WrittenImageTower
-from recognizer.encoder.towers import EncoderParts, ImageTower
-
-
-def fingerprint(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Hash what an encoder computes with.
-
-    Call it before weights are cast or folded, so that one encoder has one fingerprint in every precision.
-
-    Args:
-        description: Architecture, tokenizer and preprocessing as JSON values.
-        tensors: The weights by name, in the format they were loaded in; their order does not matter.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
+from recognizer.encoder.starter.text_classifiers import TextClassifiers, TextClassifierSettings
 
 FORMAT = "recognizer-encoder-1"
-_MOST_NAMED = 5
-_PREFIXES = {"decoder": "decoder.", "image": "image.", "text": "text.", "written": "written."}
+# Files call the text classifiers `written`, in the header and in tensor names.
+_PREFIXES = {"decoder": "decoder.", "image": "image.", "text": "text.", "text_classifiers": "written."}
+_CLASSIFIER_SECTION = "written"
+
+Part = Literal["decoder", "image", "text", "text_classifiers"]
 
 
 @dataclass(frozen=True, slots=True)
-class GroundedFile:
-    """What a file of a trained encoder holds.
+class TrainedFile:
+    """The content of a file.
 
     Attributes:
-        base: spec of the encoder training started from.
+        base: spec of the encoder that training started from.
         decoder: settings of its decoder; None where only towers were trained.
         card: how it was trained and what it reached; JSON values.
-        tensors: weights by name: `decoder.…`, `image.…`, `text.…`, `written.…`, and others that only training needs.
-        written: settings of its classifiers; None where there are none.
+        tensors: weights by name: `decoder.…`, `image.…`, `text.…`, `written.…` (text classifiers).
+        text_classifiers: their settings; None where there are none.
+        decoder_header: the decoder's section of the header as a file holds it; None before there is a file. It is
+            hashed into the encoder's fingerprint, so that a file keeps its fingerprint when settings are added or
+            retired.
     """
 
     base: Mapping[str, Any]
     decoder: DecoderSettings | None
     card: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
-    written: WrittenSettings | None = None
+    text_classifiers: TextClassifierSettings | None = None
+    decoder_header: Mapping[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
         """Return the file's content; the same for the same values."""
         header = {
             "base": dict(self.base),
             "decoder": self.decoder.model_dump(mode="json") if self.decoder else None,
-            "written": self.written.model_dump(mode="json") if self.written else None,
+            _CLASSIFIER_SECTION: self.text_classifiers.model_dump(mode="json") if self.text_classifiers else None,
             "card": dict(self.card),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
-        return save(tensors, metadata={FORMAT: json.dumps(header, sort_keys=True)})  # several keys come in any order
+        # safetensors writes several metadata keys in any order, so all values stand under one.
+        return save(tensors, metadata={FORMAT: json.dumps(header, sort_keys=True)})
 
     @classmethod
-    def read(cls, path: Path) -> GroundedFile:
+    def read(cls, path: Path) -> Self:
         """Read a file that `to_bytes` made; nothing in it is executed.
 
         Raises:
             EncoderUnavailable: it cannot be read.
-            EncoderError: it is another kind of file.
+            EncoderError: it is another kind of file, or has a decoder that this version cannot compute.
         """
         try:
             with safe_open(path, framework="pt") as opened:
-                header = opened.metadata() or {}
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+                metadata = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError) as error:
             raise EncoderUnavailable(f"cannot read the encoder {path}: {error}") from error
-        if FORMAT not in header:
-            raise EncoderError(f"{path} is no encoder of this project: {FORMAT} is not in its header")
+        if FORMAT not in metadata:
+            raise EncoderError(f"{path} is not an encoder of this project: {FORMAT} is not in its header")
         try:
-            values = json.loads(header[FORMAT])
-            decoder = None if values["decoder"] is None else DecoderSettings.model_validate(values["decoder"])
-            given = values.get("written")  # files of earlier versions do not say it
-            written = None if given is None else WrittenSettings.model_validate(given)
-            return cls(values["base"], decoder, values["card"], tensors, written)
+            header = json.loads(metadata[FORMAT])
+            section = header["decoder"]
+            classifiers = header.get(_CLASSIFIER_SECTION)  # missing in the first files
+            return cls(
+                base=header["base"],
+                decoder=None if section is None else _read_decoder(section),
+                card=header["card"],
+                tensors=tensors,
+                text_classifiers=classifiers and TextClassifierSettings.model_validate(classifiers),
+                decoder_header=section,
+            )
         except (KeyError, ValueError, ValidationError) as error:
             raise EncoderError(f"the header of {path} cannot be read: {error}") from error
 
-    def part(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors of `decoder`, `image`, `text` or `written` under the names they have in that module."""
+    def part(self, name: Part) -> dict[str, Tensor]:
+        """Return the tensors of one part under the names that they have in its module."""
         prefix = _PREFIXES[name]
         return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
 
+    def with_text_classifiers(self, classifiers: TextClassifiers, card: Mapping[str, Any]) -> Self:
+        """Return the file with these text classifiers, in float16, in place of any earlier ones, and another card."""
+        prefix = _PREFIXES["text_classifiers"]
+        others = {key: tensor for key, tensor in self.tensors.items() if not key.startswith(prefix)}
+        tensors = {f"{prefix}{name}": value.half() for name, value in classifiers.state_dict().items()}
+        return replace(self, card=card, tensors=others | tensors, text_classifiers=classifiers.settings)
 
-def written_tensors(written: Written) -> dict[str, Tensor]:
-    """Return what a file keeps of classifiers, in float16, under the names it has there."""
-    return {f"{_PREFIXES['written']}{name}": value.half() for name, value in written.state_dict().items()}
-
-
-def make_decoder(settings: DecoderSettings, tower: ImageTower, device: torch.device) -> GroundingDecoder:
-    """Make a decoder of random weights that fits a tower.
-
-    Raises:
-        EncoderError: it does not.
-    """
-    blank = torch.zeros(1, 3, *tower.preprocessing.size_hw, device=device)
-    try:
-        with torch.inference_mode():
-            given = tower.decoder_input(blank, dense=settings.residual is not None)
-        return GroundingDecoder(settings, token_dim=given.tokens.shape[-1], dim=tower.dim, grid_hw=given.grid_hw).to(
-            device
-        )
-    except ValueError as error:
-        raise EncoderError(f"this decoder does not fit the image tower: {error}") from error
+    def without_decoder(self) -> dict[str, Tensor]:
+        """Return all other tensors, under the names that they have in the file."""
+        prefix = _PREFIXES["decoder"]
+        return {key: tensor for key, tensor in self.tensors.items() if not key.startswith(prefix)}
 
 
-def apply_trained(parts: EncoderParts, trained: GroundedFile, *, name: str, device: torch.device) -> EncoderParts:
-    """Put trained weights into the encoder they started from.
+def _read_decoder(section: Mapping[str, Any]) -> DecoderSettings:
+    """Read the decoder's settings, also those of earlier versions, which had one more: `residual`.
 
-    Args:
-        parts: made from `trained.base`; its networks are changed in place.
-        trained: the weights.
-        name: of the result, for people.
-        device: where the networks are.
+    It named a network that changed the tower's vectors (`hidden` 0: none; null: the decoder replaces the tower's
+    vectors). What is left of it are the two decoders of today: anchors with `hidden` 0, and learned queries with null.
 
     Raises:
-        EncoderError: the weights are of another architecture; the message says what differs.
+        ValueError: the file has another combination.
     """
-    load_weights(parts.image_tower.network, trained.part("image"), "image tower", partly=True)
-    text = trained.part("text")
-    if text:
-        if parts.text_tower.network is None:
-            raise EncoderError("there are weights for a text tower that cannot be trained")
-        load_weights(parts.text_tower.network, text, "text tower", partly=True)
-    written = trained.written
-    if written is not None:
-        parts = _widen(parts, written, trained.part("written"), device)
-    decoder, towers = None, parts.tower_fingerprint
-    if trained.decoder is not None:
-        decoder = make_decoder(trained.decoder, parts.image_tower, device)
-        load_weights(decoder, trained.part("decoder"), "decoder")
-        decoder.eval().requires_grad_(requires_grad=False)
-    described: dict[str, object] = {
-        "base": parts.fingerprint,
-        "decoder": trained.decoder.model_dump(mode="json") if trained.decoder else None,
-    }
-    if written is not None:
-        described["written"] = written.model_dump(mode="json")
-    of_towers = {key: tensor for key, tensor in trained.tensors.items() if not key.startswith(_PREFIXES["decoder"])}
-    if of_towers:
-        towers = fingerprint({"base": towers, "written": described.get("written")}, of_towers)
-    return replace(
-        parts, name=name, fingerprint=fingerprint(described, trained.tensors), decoder=decoder, towers=towers
-    )
-
-
-def _widen(
-    parts: EncoderParts, settings: WrittenSettings, tensors: Mapping[str, Tensor], device: torch.device
-) -> EncoderParts:
-    """Lead both towers to the space with written classifiers."""
-    written = Written(settings, token_dim=tensors["mean"].shape[0] if "mean" in tensors else 0)
-    load_weights(written, tensors, "set of classifiers")
-    written.to(device).eval()
-    image_tower = WrittenImageTower(parts.image_tower, written)
-    return replace(
-        parts,
-        image_tower=image_tower,
-        text_tower=MappedTextTower(parts.text_tower, written.extend_texts, dim=image_tower.dim),
-        temperature=settings.temperature,
-        written=written,
-    )
-
-
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str, *, partly: bool = False) -> None:
-    """Copy tensors into a module, converting number formats.
-
-    Args:
-        module: takes them.
-        tensors: by the names they have in the module.
-        what: the module, in words for people.
-        partly: whether the module may have weights that are not given.
-
-    Raises:
-        EncoderError: names or shapes differ; the message says which.
-    """
-    own = module.state_dict()
-    faults = [f"{name} is unknown" for name in sorted(tensors.keys() - own.keys())]
-    if not partly:
-        faults += [f"{name} is missing" for name in sorted(own.keys() - tensors.keys())]
-    faults += [
-        f"{name} has shape {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in own and own[name].shape != tensor.shape
-    ]
-    if faults:
-        more = f" and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
-        raise EncoderError(f"these weights are of another {what}: {'; '.join(faults[:_MOST_NAMED])}{more}")
-    module.load_state_dict(dict(tensors), strict=False)
+    if "residual" in section:
+        residual = section["residual"]
+        supported = residual is None if section.get("anchors") is None else residual and not residual["hidden"]
+        if not supported:
+            raise ValueError(
+                f"its decoder has residual {residual}, which this version cannot compute; train the decoder again"
+            )
+    return DecoderSettings.model_validate({key: value for key, value in section.items() if key != "residual"})

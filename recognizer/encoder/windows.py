@@ -1,4 +1,4 @@
-"""A fixed set of windows over a token grid: the regions of an encoder that has no grounding decoder."""
+"""A fixed set of windows over the image: the regions of an encoder without a grounding decoder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
+
+from recognizer.encoder.towers import ImageTower, TowerOutput
 
 
 @dataclass(frozen=True, slots=True)
 class WindowSettings:
-    """Square windows on a lattice laid over the model input.
+    """Square windows on a lattice over the model input.
 
     The lattice, not the token grid, fixes the windows, so that their number does not grow with the grid: the
     defaults give 25 + 16 + 9 = 50 windows on any grid of 7x7 cells or more.
@@ -46,8 +49,12 @@ class WindowSettings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> WindowSettings:
-        """Read what `to_json` wrote; raises TypeError on an unknown key."""
+        """Read the values that `to_json` returns; raises TypeError on an unknown key."""
         return cls(**{**values, "sizes": tuple(values["sizes"])})
+
+
+# Of a tower without tokens: 13 windows, because each one costs a pass of the tower.
+CROP_WINDOWS = WindowSettings(divisions=4, sizes=(2, 3))
 
 
 def window_cells(grid_hw: tuple[int, int], settings: WindowSettings) -> NDArray[np.int64]:
@@ -57,7 +64,7 @@ def window_cells(grid_hw: tuple[int, int], settings: WindowSettings) -> NDArray[
 
     Args:
         grid_hw: Height and width of the grid, in cells.
-        settings: Which windows.
+        settings: The lattice and the sizes.
 
     Returns:
         (Q, 4) int64 left, top, right, bottom in cells; right and bottom are exclusive, no window is empty.
@@ -80,8 +87,21 @@ def window_boxes(
     return np.asarray(cells_xyxy * np.array([pitch_x, pitch_y, pitch_x, pitch_y]), dtype=np.float32)
 
 
+def window_averages(cells_xyxy: NDArray[np.int64], grid_hw: tuple[int, int]) -> Tensor:
+    """Return (Q, gh * gw) float32 weights, each row summing to 1: their product with tokens is the mean of each window.
+
+    Args:
+        cells_xyxy: (Q, 4) windows of the grid, in cells.
+        grid_hw: gh and gw.
+    """
+    averages = np.zeros((len(cells_xyxy), *grid_hw), dtype=np.float32)
+    for row, (x0, y0, x1, y1) in zip(averages, cells_xyxy, strict=True):
+        row[y0:y1, x0:x1] = 1.0 / ((y1 - y0) * (x1 - x0))
+    return torch.from_numpy(averages).flatten(1)
+
+
 def pool_windows(tokens: Tensor, cells_xyxy: NDArray[np.int64]) -> Tensor:
-    """Mean token of every window.
+    """Return the mean token of every window.
 
     Args:
         tokens: (B, gh, gw, C) token grid.
@@ -90,13 +110,48 @@ def pool_windows(tokens: Tensor, cells_xyxy: NDArray[np.int64]) -> Tensor:
     Returns:
         (B, Q, C) float32.
     """
-    batch, grid_height, grid_width, channels = tokens.shape
-    averaging = np.zeros((len(cells_xyxy), grid_height, grid_width), dtype=np.float32)
-    for row, (x0, y0, x1, y1) in zip(averaging, cells_xyxy, strict=True):
-        row[y0:y1, x0:x1] = 1.0 / ((y1 - y0) * (x1 - x0))
-    weights = torch.from_numpy(averaging).flatten(1).to(tokens.device)
-    pooled: Tensor = weights @ tokens.reshape(batch, grid_height * grid_width, channels).float()
+    weights = window_averages(cells_xyxy, (tokens.shape[1], tokens.shape[2])).to(tokens.device)
+    pooled: Tensor = weights @ tokens.flatten(1, 2).float()
     return pooled
+
+
+def regions_from_tokens(
+    tower: ImageTower, output: TowerOutput, settings: WindowSettings
+) -> tuple[Tensor, NDArray[np.float32]]:
+    """Average the tokens of each window and project the means into the joint space.
+
+    Args:
+        tower: The one that returned the output.
+        output: Of B images, with tokens.
+        settings: The windows.
+
+    Returns:
+        (B, Q, D) vectors of any length and (Q, 4) boxes in model-input pixels.
+    """
+    cells = window_cells(output.grid_hw, settings)
+    pooled = pool_windows(output.grid(), cells)
+    vectors = tower.project(pooled.flatten(0, 1)).reshape(*pooled.shape[:2], -1)
+    return vectors, window_boxes(cells, output.grid_hw, tower.preprocessing.size_hw)
+
+
+def regions_from_crops(tower: ImageTower, pixels: Tensor) -> tuple[Tensor, NDArray[np.float32]]:
+    """Cut windows out of the pixels, enlarge each to the model input, and encode it as an image.
+
+    Args:
+        tower: A tower without tokens.
+        pixels: (B, 3, H, W) normalised pixels.
+
+    Returns:
+        (B, Q, D) vectors of any length and (Q, 4) boxes in model-input pixels.
+    """
+    height, width = pixels.shape[2:]
+    cells = window_cells((height, width), CROP_WINDOWS)
+    crops = [
+        F.interpolate(pixels[:, :, y0:y1, x0:x1], size=(height, width), mode="bicubic", antialias=True)
+        for x0, y0, x1, y1 in cells.tolist()
+    ]
+    vectors = torch.stack([tower.forward(crop).image_vectors() for crop in crops], dim=1)
+    return vectors, window_boxes(cells, (height, width), (height, width))
 
 
 def _edges(length: int, divisions: int) -> list[int]:

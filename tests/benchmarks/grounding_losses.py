@@ -2,9 +2,10 @@
 
 usage: python tests/benchmarks/grounding_losses.py PICTURES CONFIG [--fold 1] [--seeds 3] [--epochs 3] [--set a.b=c]
 
-PICTURES is the folder that `bash training/starter/fetch_pictures.sh PICTURES` fills, CONFIG a training config such as
-`configs/train/starter.yaml`. Each figure is the mean over the seeds with the smallest and largest value; the figures
-are those of `zero_shot.py`, of the whole image where regions take no part, with regions elsewhere.
+PICTURES is the folder that `bash training/starter/fetch_pictures.sh PICTURES` fills, CONFIG a training config with
+learned queries such as `configs/train/grain_vitb16_cc3m.yaml` (with anchors, contrastive losses teach nothing). Each
+figure is the mean over the seeds with the smallest and largest value; the figures are those of `zero_shot.py`, of the
+whole image where regions take no part, with regions elsewhere.
 """
 
 from __future__ import annotations

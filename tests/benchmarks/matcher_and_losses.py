@@ -1,4 +1,4 @@
-"""Matching and box loss of a batch: the usual way against `training.matcher` and `training.losses`.
+"""Matching and box loss of a batch: the usual way against `training.matcher` and `training.box_losses`.
 
 usage: python tests/benchmarks/matcher_and_losses.py [--batch 256] [--queries 5] [--boxes 5] [--dim 512] [--repeats 50]
 
@@ -24,15 +24,11 @@ from torchvision.ops import generalized_box_iou
 
 from recognizer.console import table
 from recognizer.encoder.boxes import cxcywh_to_xyxy
-from training.losses import (
-    Descriptions,
-    box_loss,
-    image_text_contrastive,
-    region_description_contrastive,
-    region_weight_loss,
-    total_loss,
-)
+from training.box_losses import box_loss, region_weight_loss
+from training.contrastive import image_text_contrastive, region_description_contrastive
+from training.distributed import Rows, average_over_ranks
 from training.matcher import Matches, match
+from training.objective import gather_described
 
 Pairs = list[tuple[Tensor, Tensor]]
 
@@ -99,7 +95,8 @@ def usual_box_loss(predicted: Tensor, targets: list[Tensor], pairs: Pairs) -> Te
 
 
 def our_box_loss(predicted: Tensor, target: Tensor, mask: Tensor, matches: Matches) -> Tensor:
-    return total_loss(box_loss(predicted, target, mask, matches), {"box_l1": 1.0, "box_giou": 1.0})
+    l1, overlap = average_over_ranks(box_loss(predicted, target, mask, matches))
+    return l1 + overlap
 
 
 def all_terms(predicted: Tensor, target: Tensor, mask: Tensor, dim: int) -> Callable[[], Tensor]:
@@ -111,18 +108,20 @@ def all_terms(predicted: Tensor, target: Tensor, mask: Tensor, dim: int) -> Call
 
     images, captions = embeddings(batch), embeddings(batch)
     regions, texts = embeddings(batch, queries), embeddings(batch * slots)
-    descriptions = Descriptions(texts, torch.arange(batch * slots), mask.nonzero())
+    text_ids, text_boxes = torch.arange(batch * slots), mask.nonzero()
     logits, log_scale = torch.randn(batch, queries, requires_grad=True), torch.tensor(2.66, requires_grad=True)
 
     def step() -> Tensor:
         matches = match(predicted, target, mask)
-        terms = {
-            **image_text_contrastive(images, captions, torch.arange(batch), log_scale),
-            **region_description_contrastive(regions, matches, descriptions, log_scale),
-            **box_loss(predicted, target, mask, matches),
-            **region_weight_loss(logits, matches),
-        }
-        return total_loss(terms, dict.fromkeys(terms, 1.0))
+        described = gather_described(regions, matches, texts, text_ids, text_boxes)
+        whole = [Rows.of_one_rank(rows) for rows in (images, captions, torch.arange(batch))]
+        shares = [
+            *image_text_contrastive(*whole, log_scale),
+            *region_description_contrastive(described, log_scale),
+            *box_loss(predicted, target, mask, matches),
+            region_weight_loss(logits, matches),
+        ]
+        return torch.stack(average_over_ranks(shares)).sum()
 
     return step
 

@@ -4,7 +4,6 @@ from PIL import Image
 
 from memory import Category, EncoderMismatch, Memory
 from recognizer import Encoder, Recognizer
-from recognizer.encoder import StarterSettings
 from recognizer.settings import load_settings
 
 
@@ -48,7 +47,7 @@ def test_calibrated_threshold_decides_unknown(demo_memory, starter, photos):
 
 
 def test_memory_of_another_encoder_is_refused_with_both_names(demo_memory):
-    other = Encoder.load(starter=StarterSettings(temperature=3.0), device="cpu", precision="fp32")
+    other = Encoder.load("starter", "conse", device="cpu", precision="fp32")
     with pytest.raises(EncoderMismatch, match=r"starter.*starter"):
         Recognizer(other, Memory.open(demo_memory))
 

@@ -28,7 +28,7 @@ def test_only_the_newest_few_are_kept_and_a_step_can_be_saved_again(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
-def test_what_a_kill_left_behind_is_passed_over_and_swept(tmp_path):
+def test_a_draft_that_a_kill_left_is_skipped_and_deleted(tmp_path):
     checkpoints = save(tmp_path, 1)
     shutil.copytree(tmp_path / "step-00000001", tmp_path / "step-00000002.part")
     assert checkpoints.newest().state["steps"] == 1
@@ -37,7 +37,7 @@ def test_what_a_kill_left_behind_is_passed_over_and_swept(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "state", "gone"])
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, capsys, damage):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, capsys, damage):
     checkpoints = save(tmp_path, 1, 2)
     weights, state = (tmp_path / "step-00000002" / name for name in ("weights.safetensors", "state.json"))
     content = weights.read_bytes()
@@ -51,7 +51,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, capsys, da
         case "gone":
             weights.unlink()
     assert checkpoints.newest().state["steps"] == 1
-    assert "step-00000002 is damaged and passed over" in capsys.readouterr().err
+    assert "step-00000002 is damaged and skipped" in capsys.readouterr().err
 
 
 def test_differences_are_named_and_harmless_ones_are_not():

@@ -1,23 +1,18 @@
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn import functional
 
-from training.distributed import RankRows, all_reduce_sum, rank, world_size
-from training.losses import (
-    Descriptions,
-    box_loss,
-    hash_texts,
-    image_text_contrastive,
-    image_text_sigmoid,
-    region_description_contrastive,
-    region_description_sigmoid,
-    region_weight_loss,
-    total_loss,
-)
-from training.matcher import match
+from recognizer.encoder.decoder import DecoderOutput
+from training.config import LossConfig
+from training.data.batch import Batch
+from training.data.record import Rejects
+from training.distributed import RankRows, RankSum, all_reduce_sum, average_over_ranks, gather_bytes, rank, world_size
+from training.model import ModelOutput
+from training.objective import compute_terms, total_loss
 
 
 class TinyModel(nn.Module):
@@ -29,68 +24,64 @@ class TinyModel(nn.Module):
         self.box, self.weight = nn.Linear(8, 4), nn.Linear(8, 1)
         self.log_scale, self.bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(-1.0))
 
-    def forward(self, batch):
-        queries = batch["queries"]
-        matches = match(self.box(queries).sigmoid(), batch["boxes"], batch["mask"])
-        descriptions = Descriptions(
-            functional.normalize(self.text(batch["descriptions"]), dim=-1),
-            batch["description_ids"],
-            batch["description_box"],
+    def forward(self, queries, batch, vectors):
+        def unit(layer, values):
+            return functional.normalize(layer(values), dim=-1)
+
+        decoded = DecoderOutput(
+            unit(self.image, queries.mean(1)),
+            unit(self.region, queries),
+            self.box(queries).sigmoid(),
+            self.weight(queries)[..., 0],
         )
-        images, texts, regions = (
-            functional.normalize(layer(values), dim=-1)
-            for layer, values in (
-                (self.image, queries.mean(1)),
-                (self.text, batch["captions"]),
-                (self.region, queries),
-            )
-        )
-        contrastive = {
-            **image_text_contrastive(images, texts, batch["caption_ids"], self.log_scale),
-            **region_description_contrastive(regions, matches, descriptions, self.log_scale),
-            **box_loss(self.box(queries).sigmoid(), batch["boxes"], batch["mask"], matches),
-            **region_weight_loss(self.weight(queries)[..., 0], matches),
-        }
-        sigmoid = {
-            **image_text_sigmoid(images, texts, batch["caption_ids"], self.log_scale, self.bias),
-            **region_description_sigmoid(regions, matches, descriptions, self.log_scale, self.bias),
-        }
-        weights = {"image_text": 1.0, "region_description": 0.7, "box_l1": 2.0, "box_giou": 1.5, "region_weight": 0.5}
-        return total_loss(contrastive, weights) + total_loss(sigmoid, {"image_text": 0.3, "region_description": 0.2})
+        captions = unit(self.text, torch.stack([vectors[text] for text in batch.captions]))
+        texts = torch.stack([vectors[text] for text in batch.descriptions]) if batch.descriptions else torch.zeros(0, 8)
+        output = ModelOutput(decoded, captions, unit(self.text, texts))
+        loss = torch.tensor(0.0)
+        for bias, weights in ((None, INFONCE), (self.bias, SIGMOID)):
+            for target in ("matched", "overlap"):
+                config = LossConfig(region_target=target, queries_per_box=1 if bias is None else 2)
+                terms = compute_terms(
+                    output, batch, config, wanted=frozenset(weights), log_scale=self.log_scale, bias=bias
+                )
+                loss = loss + total_loss(terms, weights)
+        return loss
+
+
+INFONCE = {"image_text": 1.0, "region_description": 0.7, "box_l1": 2.0, "box_giou": 1.5, "region_weight": 0.5}
+SIGMOID = {"image_text": 0.3, "region_description": 0.2, "region_weight": 0.4}
 
 
 def whole_batch():
     """Seven images; the last three, which are rank 1's, have all their texts in common with the others or no boxes."""
     generator = torch.Generator().manual_seed(0)
-    words = {text: torch.randn(8, generator=generator) for text in ("wing", "tail", "beak", "eye")}
     placed = [(0, 0, "wing"), (0, 1, "tail"), (0, 1, "eye"), (2, 0, "wing"), (2, 1, "beak"), (3, 0, "eye")]
     placed += [(4, 0, "wing"), (4, 0, "tail"), (4, 1, "wing")]
     captions = ["a", "b", "a", "c", "b", "d", "a"]
-    vectors = {caption: torch.randn(8, generator=generator) for caption in "abcd"}
-    return {
-        "queries": torch.randn(7, 5, 8, generator=generator),
-        "boxes": torch.rand(7, 3, 4, generator=generator),
-        "mask": torch.arange(3) < torch.tensor([2, 0, 3, 1, 2, 0, 0])[:, None],
-        "captions": torch.stack([vectors[caption] for caption in captions]),
-        "caption_ids": hash_texts(captions),
-        "descriptions": torch.stack([words[text] for *_, text in placed]),
-        "description_ids": hash_texts([text for *_, text in placed]),
-        "description_box": torch.tensor([place[:2] for place in placed]),
-    }
+    vectors = {text: torch.randn(8, generator=generator) for text in ("wing", "tail", "beak", "eye", *"abcd")}
+    batch = Batch(
+        keys=captions,
+        pixels=torch.zeros(7, 3, 0, 0),
+        captions=captions,
+        boxes_cxcywh=torch.rand(7, 3, 4, generator=generator),
+        box_mask=torch.arange(3) < torch.tensor([2, 0, 3, 1, 2, 0, 0])[:, None],
+        descriptions=[text for *_, text in placed],
+        description_box=torch.tensor([place[:2] for place in placed]),
+        rejects=Rejects(),
+    )
+    return torch.randn(7, 5, 8, generator=generator), batch, vectors
 
 
-def part_of(batch, start, stop, slots):
+def part_of(whole, start, stop, slots):
     """Images start to stop with their boxes in the given number of slots."""
-    image = batch["description_box"][:, 0]
-    ours = (image >= start) & (image < stop)
-    part = {name: batch[name][ours] for name in ("descriptions", "description_ids", "description_box")}
-    part["description_box"] = part["description_box"] - torch.tensor([start, 0])
-    part |= {name: batch[name][start:stop] for name in ("queries", "captions", "caption_ids")}
-    return part | {name: batch[name][start:stop, :slots] for name in ("boxes", "mask")}
+    queries, batch, vectors = whole
+    part = batch.part(start, stop)
+    part = replace(part, boxes_cxcywh=part.boxes_cxcywh[:, :slots], box_mask=part.box_mask[:, :slots])
+    return queries[start:stop], part, vectors
 
 
 def gradients(model, batch):
-    loss = model(batch)
+    loss = model(*batch)
     loss.backward()
     return {"loss": loss.detach(), **{name: value.grad for name, value in model.named_parameters()}}
 
@@ -128,8 +119,16 @@ def test_two_ranks_give_the_gradients_of_one_process_with_the_whole_batch(tmp_pa
 
 def test_one_process_is_rank_zero_of_one():
     values = torch.arange(6.0).reshape(3, 2).requires_grad_()
-    rows = RankRows.of(values)
-    assert (rank(), world_size(), rows.total, rows.own) == (0, 1, 3, slice(0, 3))
-    assert torch.equal(rows.gather(values), values)
+    places, others = RankRows.of_each(values, values[:1])
+    rows = places.gather(values)
+    assert (rank(), world_size(), places.total, others.total, places.start) == (0, 1, 3, 1, 0)
+    assert torch.equal(rows.own, values)
+    assert torch.equal(rows.all, values)
     assert torch.equal(all_reduce_sum(values), values.detach())
     assert not all_reduce_sum(values).requires_grad
+    assert gather_bytes(b"one", torch.device("cpu")) == [b"one"]
+
+
+def test_an_average_of_nothing_is_zero():
+    two, nothing = RankSum(torch.tensor(6.0), torch.tensor(4)), RankSum(torch.tensor(0.0), torch.tensor(0))
+    assert [float(average) for average in average_over_ranks([two, nothing])] == [1.5, 0]

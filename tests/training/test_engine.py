@@ -41,15 +41,15 @@ def test_parts_draw_the_same_dropout_in_both_passes(tiny_model, pictures):
     engine = Engine(model, config, CPU, steps_per_epoch=10)
     seen = []
 
-    def note_regions(_module, _given, outputs):
-        seen.append(outputs.regions.embeddings.detach())
+    def note_regions(_module, _inputs, output):
+        seen.append(output.decoded.regions.detach())
 
     model.register_forward_hook(note_regions)
     engine.backward(batch)
     assert len(seen) == 8
     for once, again in zip(seen[:4], seen[4:], strict=True):
         assert torch.equal(once, again)
-    assert not torch.equal(seen[0], make_model(config).eval()(batch.part(0, 2)).regions.embeddings)
+    assert not torch.equal(seen[0], make_model(config).eval()(batch.part(0, 2)).decoded.regions)
 
 
 def test_a_batch_without_boxes_teaches_the_images(tiny_model, pictures):
@@ -199,8 +199,8 @@ def test_half_precision_stays_near_full_and_keeps_boxes_in_float32(tiny_model, p
     engine = Engine(model, half, CPU, steps_per_epoch=10)
     kinds = set()
 
-    def note_kinds(_module, _given, outputs):
-        kinds.update(tensor.dtype for tensor in outputs.tensors())
+    def note_kinds(_module, _inputs, output):
+        kinds.update(tensor.dtype for tensor in output.tensors())
 
     model.register_forward_hook(note_kinds)
     terms = engine.step(batch).terms

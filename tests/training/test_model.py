@@ -1,5 +1,3 @@
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -8,14 +6,11 @@ from torch import nn
 
 from recognizer.encoder import Encoder
 from recognizer.encoder.starter.starter import GROUNDED_FILE
-from recognizer.encoder.trained_file import GroundedFile
+from recognizer.encoder.trained_file import TrainedFile
 from tests.training.runs import CPU, SIZE, first_batch, make_config, make_loader, make_model, write_model
 from training.engine import Engine
 from training.errors import TrainingError
-from training.matcher import match
 from training.model import GroundedModel
-from training.objective import first_copies
-from training.text_reader import FrozenReader, LearningReader
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FROZEN = {"image_tower": {"lr_share": 0}, "text_tower": {"lr_share": 0}}
@@ -80,25 +75,27 @@ def test_the_saved_encoder_gives_the_vectors_of_the_live_one(tiny_model, picture
 def test_the_baseline_is_the_towers_own_image_vector(tiny_model, pictures):
     config = make_config(tiny_model, pictures, decoder=None)
     batch = first_batch(config)
-    outputs = make_model(config).eval()(batch)
+    output = make_model(config).eval()(batch)
     base = Encoder.load(tiny_model, device="cpu", precision="fp32")
     images = [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in batch.pixels]
-    np.testing.assert_allclose(outputs.images.detach().numpy(), base.encode_images(images).image, atol=1e-5)
-    assert outputs.regions is None
+    np.testing.assert_allclose(output.decoded.image.detach().numpy(), base.encode_images(images).image, atol=1e-5)
+    assert output.decoded.regions.shape[1] == 0
     model, before = take_steps(config)
     assert not torch.equal(before["image.proj"], everything(model)["image.proj"])
     assert model.to_file({}).decoder is None
 
 
-def test_training_goes_on_from_a_trained_encoder_with_its_decoder(tiny_model, pictures, tmp_path):
+def test_training_goes_on_from_a_trained_encoder_with_its_decoder(tiny_model, pictures, tmp_path, capsys):
     first, _ = take_steps(make_config(tiny_model, pictures))
     file = tmp_path / "trained.safetensors"
     file.write_bytes(first.to_file({}).to_bytes())
     again = make_model(make_config(str(file), pictures))
     name = "decoder.box_head.0.weight"
     torch.testing.assert_close(again.trained[name], first.trained[name], atol=1e-3, rtol=1e-3)
+    assert "a new one is trained" not in capsys.readouterr().err
     other = make_model(make_config(str(file), pictures, decoder={"layers": 2}))
     assert not torch.allclose(other.trained[name], first.trained[name], atol=1e-3)
+    assert "a new one is trained" in capsys.readouterr().err
 
 
 def test_training_goes_on_with_a_decoder_whose_results_are_used_otherwise(tiny_model, pictures, tmp_path):
@@ -113,35 +110,17 @@ def test_training_goes_on_with_a_decoder_whose_results_are_used_otherwise(tiny_m
 
 
 def test_a_trained_starter_stands_on_the_untrained_one(pictures):
-    shape = GroundedFile.read(GROUNDED_FILE).decoder.model_dump(mode="json")
+    shape = TrainedFile.read(GROUNDED_FILE).decoder.model_dump(mode="json")
     shape["counts_from"] = 0.25
     frozen = {**FROZEN, "data": {"samples": {"augment": {"size_hw": [320, 320]}}}}
     model = make_model(make_config("starter", pictures, decoder=shape, **frozen))
     made = model.to_file({})
     assert made.base["settings"]["pretrained"] == "conse"
     assert made.decoder.counts_from == model.decoder.settings.counts_from == 0.25
-    shipped = GroundedFile.read(GROUNDED_FILE)
-    assert made.written == shipped.written
+    shipped = TrainedFile.read(GROUNDED_FILE)
+    assert made.text_classifiers == shipped.text_classifiers
     assert made.tensors.keys() == shipped.tensors.keys()
     assert all(torch.equal(made.tensors[name], value) for name, value in shipped.tensors.items())
-
-
-def test_a_decoder_goes_on_without_its_residual(tiny_model, pictures, tmp_path, capsys):
-    first, _ = take_steps(make_config(tiny_model, pictures, decoder={"residual": {"dim": 8, "hidden": 16}}))
-    file = tmp_path / "trained.safetensors"
-    file.write_bytes(first.to_file({}).to_bytes())
-    again = make_model(make_config(str(file), pictures, decoder={"residual": {"dim": 8, "hidden": 0}}))
-    of_decoder = {name for name in first.trained if name.startswith("decoder.")}
-    kept = {name for name in again.trained if name.startswith("decoder.")}
-    assert {name.split(".")[1] for name in of_decoder - kept} == {"residual"}
-    assert kept < of_decoder
-    for name in kept:
-        torch.testing.assert_close(again.trained[name], first.trained[name], atol=1e-3, rtol=1e-3)
-    assert "a new one" not in capsys.readouterr().err
-
-    other = make_model(make_config(str(file), pictures, decoder={"width": 16}))
-    assert "a new one is trained" in capsys.readouterr().err
-    assert other.decoder.settings.width == 16
 
 
 def test_what_the_encoder_does_not_allow_is_said(tiny_model, pictures):
@@ -150,66 +129,12 @@ def test_what_the_encoder_does_not_allow_is_said(tiny_model, pictures):
         make_model(make_config(tiny_model, pictures, data=augment))
 
 
-class CountingTower:
-    """Stands for a text tower; a text's vector is made of its length and first letter."""
-
-    context_length, pad_id, dim, network = 16, 0, 3, None
-
-    def __init__(self):
-        self.encoded = []
-
-    def tokenize(self, texts):
-        self.encoded += texts
-        return [[1 + ord(text[0]) % 7] * len(text) for text in texts]
-
-    def forward(self, tokens):
-        first, length = tokens[:, 0].float(), (tokens > 0).sum(1).float()
-        return torch.stack([first, length, torch.ones_like(first)], 1)
-
-
-@pytest.mark.parametrize("reader", [partial(FrozenReader, identity="order"), LearningReader])
-def test_texts_come_back_in_their_order_each_encoded_once(reader):
-    tower = CountingTower()
-    texts = ["bb", "a long one", "a", "bb", "c" * 9, "a"]
-    found = reader(tower, CPU).read(texts)
-    expected = nn.functional.normalize(
-        tower.forward(torch.tensor([[1 + ord(t[0]) % 7] * len(t) + [0] * (16 - len(t)) for t in texts])), dim=-1
-    )
-    torch.testing.assert_close(found, expected)
-    assert sorted(tower.encoded) == sorted(set(texts))
-    assert reader(tower, CPU).read([]).shape == (0, 3)
-
-
-def test_a_frozen_tower_is_asked_again_only_for_what_was_dropped():
-    tower = CountingTower()
-    reader = FrozenReader(tower, CPU, identity="dropped", most=2)
-    for text in ("a", "b", "a", "c", "a", "b"):
-        reader.read([text])
-    assert tower.encoded == ["a", "b", "c", "b"]
-
-
-def test_another_run_from_the_same_encoder_knows_its_texts():
-    first, second, other = CountingTower(), CountingTower(), CountingTower()
-    found = FrozenReader(first, CPU, identity="one").read(["a", "bb"])
-    assert torch.equal(FrozenReader(second, CPU, identity="one").read(["bb", "a"]), found.flip(0))
-    FrozenReader(other, CPU, identity="another").read(["a"])
-    assert (second.encoded, other.encoded) == ([], ["a"])
-
-
-def test_of_the_copies_of_a_box_the_first_is_described():
-    torch.manual_seed(0)
-    predicted, boxes = torch.rand(4, 12, 4), torch.rand(4, 3, 4)
-    mask = torch.tensor([[True, True, True], [True, False, True], [False, False, False], [True, True, False]])
-    repeated = match(predicted, boxes.repeat_interleave(3, 1), mask.repeat_interleave(3, 1))
-    found = first_copies(repeated, 3)
-    assert torch.equal(found.matched, mask)
-    for image in range(4):
-        for box in range(3):
-            query = int(found.query_of_box[image, box])
-            if mask[image, box]:
-                assert repeated.query_of_box[image, 3 * box] == query
-                assert found.box_of_query[image, query] == box
-    assert (found.box_of_query >= 0).sum() == mask.sum()
+@pytest.mark.parametrize("pretrained", ["conse", "grounded"])  # the second one inside extended towers
+def test_a_tower_that_calls_its_blocks_itself_refuses_checkpointing(pictures, pretrained):
+    changes = {"image_tower": {"lr_share": 0.5}, "text_tower": {"lr_share": 0}, "activation_checkpointing": True}
+    data = {"samples": {"augment": {"size_hw": [320, 320]}}}
+    with pytest.raises(TrainingError, match=r"the image tower of starter .* has no activation_checkpointing"):
+        make_model(make_config("starter", pictures, encoder={"pretrained": pretrained}, data=data, **changes))
 
 
 def test_the_model_has_no_part_of_a_frozen_encoder(tiny_model, pictures):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from recognizer.cli import app
 from recognizer.encoder import Encoder
-from recognizer.encoder.trained_file import GroundedFile
+from recognizer.encoder.trained_file import TrainedFile
 from tests.training.runs import largest_difference, make_config, make_settings, write_data
 from training.checkpoint import Checkpoints
 from training.config import TrainConfig
@@ -83,7 +83,7 @@ def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tiny_model, pictures, t
     assert largest_difference(whole.tensors("ema"), whole.tensors("weights")) > 1e-5
     logs = [[(line["step"], line.get("terms")) for line in lines(tmp_path / name)] for name in ("killed", "whole")]
     assert logs[0] == logs[1]
-    files = [GroundedFile.read(tmp_path / name / "encoder.safetensors").tensors for name in ("killed", "whole")]
+    files = [TrainedFile.read(tmp_path / name / "encoder.safetensors").tensors for name in ("killed", "whole")]
     assert all(torch.equal(value, files[1][key]) for key, value in files[0].items())
 
 
@@ -120,7 +120,7 @@ def test_the_command_trains_measures_and_resumes(tiny_model, pictures, tmp_path)
         assert text in result.stdout
     encoder = Encoder.load(str(output / "encoder.safetensors"), device="cpu", precision="fp32")
     assert encoder.region_source == "grounding decoder"
-    card = GroundedFile.read(output / "encoder.safetensors").card
+    card = TrainedFile.read(output / "encoder.safetensors").card
     assert (card["epochs"], card["steps"], card["data"]["samples"]) == (2, 8, 16)
     assert set(card["metrics"]) == {"development", "held_out"}
     assert {"torch", "device", "processes", "threads"} == set(card["hardware"])
@@ -146,11 +146,11 @@ def test_training_on_from_a_file_needs_that_file_no_more(tiny_model, pictures, t
     frozen = {"image_tower": {"lr_share": 0.0}, "schedule": {"epochs": 1}}
     second = train(make_config(str(first.encoder), pictures, **frozen), tmp_path / "second")
     photo = [Image.open(pictures.parent / "0.png")]
-    image = GroundedFile.read(first.encoder).part("image")
+    image = TrainedFile.read(first.encoder).part("image")
     first.encoder.unlink()
     alone = Encoder.load(str(second.encoder), device="cpu", precision="fp32")
     assert alone.encode_images(photo).regions.shape[-1] == 32
-    kept = GroundedFile.read(second.encoder)
+    kept = TrainedFile.read(second.encoder)
     assert kept.base["kind"] == "open_clip"
     assert image.keys() == kept.part("image").keys()
     assert all(torch.equal(image[name], tensor) for name, tensor in kept.part("image").items())
@@ -199,5 +199,5 @@ def test_a_cached_run_learns_and_resumes_without_its_pictures(tiny_model, tmp_pa
         picture.unlink()
     longer = config.model_copy(update={"schedule": config.schedule.model_copy(update={"epochs": 2})})
     assert train(longer, tmp_path / "run", device="cpu").steps == 8
-    tensors = GroundedFile.read(tmp_path / "run" / "encoder.safetensors").tensors
+    tensors = TrainedFile.read(tmp_path / "run" / "encoder.safetensors").tensors
     assert {name.split(".")[0] for name in tensors} == {"decoder"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from recognizer.encoder.decoder import DecoderInput
+from recognizer.encoder.towers import TowerOutput
 from training.data.augment import Augmented
 from training.data.record import Rejects
 
@@ -27,7 +27,7 @@ class Sample:
     key: str
     shown: Augmented
     rejects: Rejects
-    given: DecoderInput | None = None
+    given: TowerOutput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Batch:
     descriptions: list[str]
     description_box: Tensor
     rejects: Rejects
-    given: DecoderInput | None = None
+    given: TowerOutput | None = None
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -101,12 +101,12 @@ class Batch:
         )
 
 
-def map_input(given: DecoderInput | None, change: Callable[[Tensor], Tensor]) -> DecoderInput | None:
+def map_input(given: TowerOutput | None, change: Callable[[Tensor], Tensor]) -> TowerOutput | None:
     """Apply a function to every tensor of a decoder input."""
     if given is None:
         return None
     image, pooled = (None if value is None else change(value) for value in (given.image, given.pooled))
-    return DecoderInput(change(given.tokens), given.grid_hw, image, pooled)
+    return TowerOutput(change(given.tokens), given.grid_hw, image, pooled)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -138,7 +138,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def _stack(given: Sequence[DecoderInput]) -> DecoderInput | None:
+def _stack(given: Sequence[TowerOutput]) -> TowerOutput | None:
     if not given:
         return None
     tokens, images, pooled = (
@@ -146,4 +146,4 @@ def _stack(given: Sequence[DecoderInput]) -> DecoderInput | None:
         for name in ("tokens", "image", "pooled")
     )
     image, whole = (torch.cat(parts) if parts else None for parts in (images, pooled))
-    return DecoderInput(torch.cat(tokens), given[0].grid_hw, image, whole)
+    return TowerOutput(torch.cat(tokens), given[0].grid_hw, image, whole)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from recognizer.encoder.decoder import DecoderInput
+from recognizer.encoder.towers import TowerOutput
 from training.data.augment import Augmented, augment
 from training.data.batch import Sample
 from training.data.loader import DataSettings, Pictures, draw_descriptions
@@ -71,7 +71,7 @@ class TokenCache:
         caption = line["captions"][int(rng.integers(len(line["captions"])))]
         boxes_cxcywh = np.array(line["boxes_cxcywh"], dtype=np.float32).reshape(-1, 4)
         descriptions = draw_descriptions(line["descriptions"], self._max_descriptions, rng)
-        given = DecoderInput(
+        given = TowerOutput(
             self._row("tokens", row), self._grid_hw, self._maybe("image", row), self._maybe("pooled", row)
         )
         return Sample(line["key"], Augmented(_NO_PIXELS, caption, boxes_cxcywh, descriptions), rejects, given)
@@ -114,7 +114,7 @@ def fill_cache(
     folder: Path,
     source: Source,
     settings: DataSettings,
-    look: Callable[[Tensor], DecoderInput],
+    look: Callable[[Tensor], TowerOutput],
     *,
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -205,7 +205,7 @@ class _Writer:
         self._spans = np.zeros(rows + 1, dtype=np.int64)
         self._grid_hw: tuple[int, int] | None = None
 
-    def add(self, prepared: Sequence[_Prepared], look: Callable[[Tensor], DecoderInput]) -> None:
+    def add(self, prepared: Sequence[_Prepared], look: Callable[[Tensor], TowerOutput]) -> None:
         good = [place for place, one in enumerate(prepared) if one.pixels is not None]
         if good:
             pixels = np.stack([one.pixels for one in prepared if one.pixels is not None])
@@ -225,7 +225,7 @@ class _Writer:
         np.save(self._folder / "spans.npy", self._spans)
         (self._folder / "meta.json").write_text(json.dumps({"grid_hw": self._grid_hw}), encoding="utf-8")
 
-    def _keep(self, rows: NDArray[np.int64], given: DecoderInput) -> None:
+    def _keep(self, rows: NDArray[np.int64], given: TowerOutput) -> None:
         found = {"tokens": given.tokens.half(), "image": given.image, "pooled": given.pooled}
         values = {name: value.cpu().numpy() for name, value in found.items() if value is not None}
         if not np.isfinite(values["tokens"]).all():

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,17 +27,17 @@ from torchvision.transforms.functional import pil_to_tensor
 from memory.durable import replacing
 from recognizer.console import note, progress_bar
 from recognizer.encoder.encoder import load_parts, make_spec
-from recognizer.encoder.starter.starter import CLASSES_FILE, CONSE, STARTER, StarterSettings
+from recognizer.encoder.parts import EncoderParts
+from recognizer.encoder.starter.starter import CLASSES_FILE, CONSE, STARTER, WHOLE_SIZE
 from recognizer.encoder.starter.text_classifiers import (
-    Written,
-    WrittenSettings,
+    TextClassifiers,
+    TextClassifierSettings,
     centred_units,
     signed_root,
     text_kernel,
 )
 from recognizer.encoder.text_batches import encode_in_buckets
-from recognizer.encoder.towers import EncoderParts
-from recognizer.encoder.trained_file import GroundedFile, written_tensors
+from recognizer.encoder.trained_file import TrainedFile
 from training.starter.composer import Composer, GroundedSettings
 from training.starter.pictures import TRAINING, in_folds
 from training.starter.scene_shards import load_pictures, make_composer
@@ -77,11 +76,11 @@ def write(
     bandwidth: float,
     share: float,
     temperature: float,
-) -> Written:
+) -> TextClassifiers:
     """Regress classifiers on texts.
 
-    Kernel ridge regression, whose kernel `Written` has, and the principal directions of what it answers for the known
-    texts.
+    Kernel ridge regression, with the kernel of `TextClassifiers`, and the principal directions of what it answers for
+    the known texts.
 
     Args:
         texts: (N, E) unit rows.
@@ -97,7 +96,7 @@ def write(
     coefficients = torch.linalg.solve(kernel + torch.diag(noise), directions)
     answers = F.normalize(kernel @ coefficients, dim=-1)
     projection = torch.linalg.svd(answers, full_matrices=False).Vh[:width].T
-    settings = WrittenSettings(
+    settings = TextClassifierSettings(
         dim=texts.shape[1],
         texts=len(texts),
         width=width,
@@ -105,7 +104,7 @@ def write(
         share=share,
         temperature=temperature,
     )
-    written = Written(settings, token_dim=len(mean))
+    written = TextClassifiers(settings, token_dim=len(mean))
     written.load_state_dict(
         {"texts": texts, "coefficients": coefficients @ projection, "projection": projection, "mean": mean}
     )
@@ -113,7 +112,7 @@ def write(
 
 
 CPU = torch.device("cpu")
-SCENES = GroundedSettings(size=StarterSettings().whole_size, objects=(1, 1), longest_side=(0.55, 1.0), plain=0.7)
+SCENES = GroundedSettings(size=WHOLE_SIZE, objects=(1, 1), longest_side=(0.55, 1.0), plain=0.7)
 PHOTOGRAPHS = ("stamps", "qabcs")
 WIDTH, BANDWIDTH = 512, 0.2
 RIDGE, CLASS_NOISE, NAME_NOISE = 0.03, 0.3, 0.8
@@ -150,7 +149,7 @@ def look(parts: EncoderParts, composers: Sequence[Composer], count: int) -> tupl
             scenes = [composers[number % len(composers)](number // len(composers)) for number in numbers]
             seen = [(image, record) for image, record in scenes if record.regions]
             pixels = torch.stack([pil_to_tensor(image) for image, _ in seen])
-            pooled = tower.decoder_input(tower.preprocessing.normalize(pixels), dense=True).pooled
+            pooled = tower.forward(tower.preprocessing.normalize(pixels)).pooled
             assert pooled is not None
             features.append(pooled)
             names += [record.regions[0].descriptions[0] for _, record in seen]
@@ -158,7 +157,7 @@ def look(parts: EncoderParts, composers: Sequence[Composer], count: int) -> tupl
     return torch.cat(features).clone(), names
 
 
-def write_from(features: Tensor, names: Sequence[str], parts: EncoderParts, *, share: float) -> Written:
+def write_from(features: Tensor, names: Sequence[str], parts: EncoderParts, *, share: float) -> TextClassifiers:
     """Write classifiers from those of the 1,000 classes and from pictures of other names.
 
     Args:
@@ -193,19 +192,6 @@ def write_from(features: Tensor, names: Sequence[str], parts: EncoderParts, *, s
     )
 
 
-def with_written(trained: GroundedFile, written: Written, facts: dict[str, object]) -> GroundedFile:
-    """Return the file with classifiers, in float16, in the place of a residual, and `facts` as `words` in its card."""
-    replaced = ("decoder.residual.", "written.")
-    kept = {name: tensor for name, tensor in trained.tensors.items() if not name.startswith(replaced)}
-    decoder = trained.decoder
-    if decoder is not None and decoder.residual is not None:
-        decoder = decoder.model_copy(update={"residual": decoder.residual.model_copy(update={"hidden": 0})})
-    card = {**trained.card, "words": facts}
-    return replace(
-        trained, decoder=decoder, card=card, tensors=kept | written_tensors(written), written=written.settings
-    )
-
-
 def main() -> None:
     """Write the file the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,7 +202,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=SHARE, help="what the classifiers count, out of 1")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    trained = GroundedFile.read(arguments.encoder)
+    trained = TrainedFile.read(arguments.encoder)
     if trained.base["kind"] != STARTER:
         parser.error(f"{arguments.encoder} does not stand on the starter encoder, whose classifier this needs")
     parts = load_parts(make_spec(STARTER, CONSE), device=CPU, precision="bf16")
@@ -225,7 +211,7 @@ def main() -> None:
     written = write_from(features, names, parts, share=arguments.share)
     facts: dict[str, object] = {name: getattr(arguments, name) for name in ("count", "seed")}
     with replacing(arguments.output) as draft:
-        draft.write_bytes(with_written(trained, written, facts).to_bytes())
+        draft.write_bytes(trained.with_text_classifiers(written, {**trained.card, "words": facts}).to_bytes())
     note(f"{len(features)} pictures of {len(set(names))} names; the encoder is {arguments.output}")
 
 

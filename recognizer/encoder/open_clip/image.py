@@ -1,4 +1,4 @@
-"""The image towers of open_clip models that open_clip itself defines: ViTs and modified ResNets."""
+"""The image towers of open_clip models: its own ViTs and ResNets, those of timm, and any other without tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recognizer.encoder.decoder import DecoderInput
 from recognizer.encoder.device import autocast
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import Network, TowerOutput
@@ -27,7 +26,8 @@ class ViTTower:
     """
 
     region_source = "windows over the value projection of the last attention"
-    certain_length = 0.0
+    full_weight_length = 0.0
+    obeys_checkpointing = True
 
     def __init__(self, visual: Network, preprocessing: Preprocessing) -> None:
         """Take an `open_clip` VisionTransformer of at least two blocks, in its final precision."""
@@ -38,7 +38,7 @@ class ViTTower:
         self.network: nn.Module = visual
 
     def forward(self, pixels: Tensor) -> TowerOutput:
-        """One vector per image and a (B, gh, gw, D) grid of tokens in the joint space."""
+        """Image vectors, and tokens in the joint space."""
         visual = self._visual
         before_last, pooler = -2, visual.attn_pool
         output = visual.forward_intermediates(
@@ -54,16 +54,14 @@ class ViTTower:
         tokens = visual.ln_post(tokens)
         if visual.proj is not None:
             tokens = tokens @ visual.proj
-        return TowerOutput(output["image_features"].float(), tokens.float().unflatten(1, self._grid_hw(pixels)))
+        image = output["image_features"].float()
+        return TowerOutput(tokens.float(), self._grid_hw(pixels), image, image)
 
-    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
-        """Dense tokens in the joint space with the image vector, or all tokens after the final norm, class token first.
+    def final_tokens(self, pixels: Tensor) -> TowerOutput:
+        """All tokens after the final norm, class token first, as GRAIN reads them.
 
-        The latter are GRAIN's, for which the pooling of the tower itself is not used. With an attention pooler, whose
-        norm comes after it, they are the tokens that the pooler sees.
+        With an attention pooler, whose norm comes after it, they are the tokens that the pooler reads.
         """
-        if dense:
-            return joint_space_input(self.forward(pixels))
         output = self._visual.forward_intermediates(
             pixels.to(self._dtype),
             indices=[-1],
@@ -73,7 +71,7 @@ class ViTTower:
             output_extra_tokens=True,
         )
         tokens = [output["image_intermediates_prefix"][0], output["image_intermediates"][0]]
-        return DecoderInput(torch.cat(tokens, dim=1), self._grid_hw(pixels))
+        return TowerOutput(torch.cat(tokens, dim=1), self._grid_hw(pixels))
 
     def _grid_hw(self, pixels: Tensor) -> tuple[int, int]:
         patch_height, patch_width = self._visual.patch_size
@@ -92,7 +90,8 @@ class ResNetTower:
     """
 
     region_source = "windows over the value projection of the attention pooling"
-    certain_length = 0.0
+    full_weight_length = 0.0
+    obeys_checkpointing = True
 
     def __init__(self, visual: Network, preprocessing: Preprocessing, *, bf16: bool) -> None:
         """Take an open_clip ModifiedResNet with fp32 weights; `bf16` runs it under autocast."""
@@ -103,29 +102,134 @@ class ResNetTower:
         self.network: nn.Module = self._visual
 
     def forward(self, pixels: Tensor) -> TowerOutput:
-        """One vector per image and a (B, gh, gw, D) grid of tokens in the joint space."""
+        """Image vectors, and tokens in the joint space."""
         pool = self._visual.attnpool
         with autocast(pixels.device, enabled=self._bf16):
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             output = self._visual.forward_intermediates(pixels, indices=[4])
             grid = output["image_intermediates"][0].permute(0, 2, 3, 1)
             tokens = pool.c_proj(pool.v_proj(grid))
-        return TowerOutput(output["image_features"].float(), tokens.float())
+        image = output["image_features"].float()
+        return TowerOutput(tokens.float().flatten(1, 2), (grid.shape[1], grid.shape[2]), image, image)
 
-    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
-        """The tokens in the joint space, in either case."""
-        return joint_space_input(self.forward(pixels))
+    def final_tokens(self, pixels: Tensor) -> TowerOutput:
+        """The same: tokens in the joint space."""
+        return self.forward(pixels)
 
     def project(self, pooled: Tensor) -> Tensor:
         """The tokens are in the joint space already."""
         return pooled
 
 
-def joint_space_input(output: TowerOutput) -> DecoderInput:
-    """What a decoder gets from a tower whose tokens and image vectors are in the joint space already."""
-    assert output.tokens is not None
-    height, width = output.tokens.shape[1:3]
-    return DecoderInput(output.tokens.flatten(1, 2), (height, width), output.image, output.image)
+class TimmTower:
+    """open_clip's `TimmModel`: the trunk runs once, its pooling head runs again on every window.
+
+    The head sees a window as a feature map (or sequence) of one position that holds the window's mean. With
+    average pooling that is the head over the window. With attention pooling (SigLIP) the softmax over one
+    position is 1, so the head takes its value projection: MaskCLIP's reading, with uniform attention over the
+    window.
+    """
+
+    region_source = "windows over the feature grid, through the pooling head"
+    full_weight_length = 0.0
+    obeys_checkpointing = True
+
+    def __init__(self, visual: Network, preprocessing: Preprocessing, *, dim: int, bf16: bool) -> None:
+        """Take an open_clip TimmModel.
+
+        Args:
+            visual: On its device, in its final precision; a convolutional trunk keeps fp32 weights.
+            preprocessing: The model's own.
+            dim: Dimensions of the joint space.
+            bf16: Run under bf16 autocast, for convolutional trunks.
+
+        Raises:
+            ValueError: If the head does not accept a window of the trunk's features.
+        """
+        self._visual = visual
+        self.network: nn.Module = visual
+        self._parameter = next(visual.parameters())
+        self._bf16 = bf16
+        self._prefix = int(getattr(self._visual.trunk, "num_prefix_tokens", 0))
+        self._channels_last_grid = getattr(self._visual.trunk, "output_fmt", "NCHW") == "NHWC"
+        self._is_sequence = False
+        self.preprocessing = preprocessing
+        self.dim = dim
+        self._probe()
+
+    def forward(self, pixels: Tensor) -> TowerOutput:
+        """Image vectors, and the tokens before the pooling head; their mean stands for the whole image."""
+        with autocast(pixels.device, enabled=self._bf16):
+            features = self._visual.trunk.forward_features(pixels.to(self._parameter.dtype))
+            image = self._visual.head(self._visual.trunk.forward_head(features))
+        grid = self._grid(features).float()
+        tokens = grid.flatten(1, 2)
+        return TowerOutput(tokens, (grid.shape[1], grid.shape[2]), image.float(), tokens.mean(dim=1))
+
+    def final_tokens(self, pixels: Tensor) -> TowerOutput:
+        """The same: the tokens before the pooling head are the trunk's last."""
+        return self.forward(pixels)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """(N, C) window means through the pooling head, to (N, D)."""
+        if self._is_sequence:
+            features = pooled[:, None].expand(-1, self._prefix + 1, -1)
+        else:
+            features = pooled[:, None, None] if self._channels_last_grid else pooled[:, :, None, None]
+        with autocast(pooled.device, enabled=self._bf16):
+            head = self._visual.trunk.forward_head(features.to(self._parameter.dtype))
+            projected: Tensor = self._visual.head(head)
+        return projected.float()
+
+    def _grid(self, features: Tensor) -> Tensor:
+        if features.ndim == 4:
+            return features if self._channels_last_grid else features.permute(0, 2, 3, 1)
+        height, width = self._visual.trunk.patch_embed.grid_size
+        return features[:, self._prefix :].reshape(len(features), height, width, -1)
+
+    def _probe(self) -> None:
+        """Find the layout of the features with one blank image, and check that the head accepts a window."""
+        blank = torch.zeros(1, 3, *self.preprocessing.size_hw, device=self._parameter.device)
+        try:
+            with torch.inference_mode(), autocast(blank.device, enabled=self._bf16):
+                features = self._visual.trunk.forward_features(blank.to(self._parameter.dtype))
+                self._is_sequence = features.ndim == 3
+                vector = self.project(self._grid(features).float().mean(dim=(1, 2)))
+        except (RuntimeError, AttributeError, TypeError, IndexError, AssertionError) as error:
+            raise ValueError(f"the head of {type(self._visual.trunk).__name__} accepts no windows: {error}") from error
+        if vector.shape != (1, self.dim):
+            raise ValueError(f"a window of {type(self._visual.trunk).__name__} has shape {tuple(vector.shape)}")
+
+
+class PlainTower:
+    """Any open_clip model, through its `encode_image` alone."""
+
+    region_source = "windows cut out of the image and encoded one by one"
+    full_weight_length = 0.0
+    obeys_checkpointing = True
+
+    def __init__(self, model: Network, preprocessing: Preprocessing, *, dim: int, bf16: bool) -> None:
+        """Take an open_clip model on its device, in its final precision; `bf16` runs it under autocast."""
+        self._model = model
+        self.network: nn.Module = model.visual
+        self._parameter = next(self._model.visual.parameters())
+        self._bf16 = bf16
+        self.preprocessing = preprocessing
+        self.dim = dim
+
+    def forward(self, pixels: Tensor) -> TowerOutput:
+        """Image vectors, no tokens."""
+        with autocast(pixels.device, enabled=self._bf16):
+            image = self._model.encode_image(pixels.to(self._parameter.dtype))
+        return TowerOutput(image.new_zeros(len(pixels), 0, 0), (0, 0), image.float())
+
+    def final_tokens(self, pixels: Tensor) -> TowerOutput:
+        """The same: there are no tokens."""
+        return self.forward(pixels)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """There are no tokens to project; returns its input."""
+        return pooled
 
 
 def attention_values(block: Network, x: Tensor) -> Tensor:
@@ -154,37 +258,3 @@ def _pooler_values(pooler: Network, tokens: Tensor) -> Tensor:
     weight = attention.v_proj_weight if attention.in_proj_weight is None else attention.in_proj_weight[2 * width :]
     values = F.linear(pooler.ln_k(tokens), weight, attention.in_proj_bias[2 * width :])
     return attention.out_proj(values)  # type: ignore[no-any-return]
-
-
-class PlainTower:
-    """Any open_clip model, through its `encode_image` alone."""
-
-    region_source = "windows cut out of the image and encoded one by one"
-    certain_length = 0.0
-
-    def __init__(self, model: Network, preprocessing: Preprocessing, *, dim: int, bf16: bool) -> None:
-        """Take an open_clip model on its device, in its final precision; `bf16` runs it under autocast."""
-        self._model = model
-        self.network: nn.Module = model.visual
-        self._parameter = next(self._model.visual.parameters())
-        self._bf16 = bf16
-        self.preprocessing = preprocessing
-        self.dim = dim
-
-    def forward(self, pixels: Tensor) -> TowerOutput:
-        """One vector per image, no tokens."""
-        with autocast(pixels.device, enabled=self._bf16):
-            image = self._model.encode_image(pixels.to(self._parameter.dtype))
-        return TowerOutput(image.float(), None)
-
-    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
-        """There are no tokens to decode.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(f"{type(self.network).__name__} gives no tokens that a grounding decoder could look at")
-
-    def project(self, pooled: Tensor) -> Tensor:
-        """There are no tokens to project; what comes in goes out."""
-        return pooled

@@ -11,12 +11,11 @@ from torch import nn
 
 from recognizer.encoder.device import Precision, is_convolutional
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
-from recognizer.encoder.open_clip.image import PlainTower, ResNetTower, ViTTower
+from recognizer.encoder.open_clip.image import PlainTower, ResNetTower, TimmTower, ViTTower
 from recognizer.encoder.open_clip.text import build_text_tower, describe_tokenizer
-from recognizer.encoder.open_clip.timm_image import TimmTower
+from recognizer.encoder.parts import EncoderParts, fingerprint
 from recognizer.encoder.preprocessing import Geometry, Preprocessing
-from recognizer.encoder.towers import EncoderParts, ImageTower, Network, Tokenizer
-from recognizer.encoder.trained_file import fingerprint
+from recognizer.encoder.towers import ImageTower, Network, Tokenizer
 from recognizer.encoder.windows import WindowSettings
 
 RANDOM = "random"
@@ -69,7 +68,7 @@ def load_open_clip(
 
 
 def _resolve(model: str, pretrained: str | None) -> str | None:
-    """Check model and weights against what there is; a file becomes an absolute path."""
+    """Check that model and weights exist; a file becomes an absolute path."""
     import open_clip
 
     if model.startswith(_SCHEMAS):
@@ -89,7 +88,7 @@ def _resolve(model: str, pretrained: str | None) -> str | None:
         return pretrained
     if Path(pretrained).is_file():
         return str(Path(pretrained).resolve())
-    raise EncoderUnavailable(f"{pretrained!r} is no weights of {model}: there is no such file; use {possible}")
+    raise EncoderUnavailable(f"{pretrained!r} does not name weights of {model}: there is no such file; use {possible}")
 
 
 def _build(model: str, pretrained: str | None) -> Network:
@@ -127,7 +126,7 @@ def _missing(model: str, what: str | None, error: Exception) -> str:
     return (
         f"the files of {wanted} are not on this machine and could not be fetched: {reason}; on a machine with a "
         f"connection load the model once and copy its cache folder (HF_HOME) here, or save it there with "
-        f"open_clip.push_to_hf_hub.save_for_hf and give it here as 'local-dir:FOLDER'"
+        f"open_clip.push_to_hf_hub.save_for_hf and load it here as 'local-dir:FOLDER'"
     )
 
 
@@ -180,7 +179,7 @@ def _cast_own_tensors(module: nn.Module) -> None:
 
 
 def _image_tower(network: Network, preprocessing: Preprocessing, dim: int, precision: Precision) -> ImageTower:
-    """The tower that gives the best regions `network.visual` allows."""
+    """Choose the tower with the best regions that `network.visual` allows."""
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.timm_model import TimmModel
     from open_clip.transformer import VisionTransformer

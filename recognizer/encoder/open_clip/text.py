@@ -109,13 +109,13 @@ class TextHalf(nn.Module):
 
 
 def text_half(model: Network) -> nn.Module:
-    """What of an open_clip model, or of its text transformer, encodes texts."""
+    """Return the weights of an open_clip model, or of its text transformer, that encode texts."""
     half: nn.Module = model.text if hasattr(model, "text") else TextHalf(model) if hasattr(model, "visual") else model
     return half
 
 
 def build_text_tower(model: Network, tokenizer: Tokenizer, dim: int) -> CausalTextTower | FullContextTextTower:
-    """Choose the tower that is exact for `model`: cut the context where it is causal, keep it elsewhere."""
+    """Choose the tower that is exact for `model`: the context is cut to the batch only where attention is causal."""
     text = model if hasattr(model, "token_embedding") else getattr(model, "text", None)
     causal = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
     pool_type = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
@@ -133,7 +133,7 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
 
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What tells one open_clip tokenizer from another: its vocabulary and how it treats some awkward texts."""
+    """Describe an open_clip tokenizer for the fingerprint: its vocabulary, and its tokens of some awkward texts."""
     vocabulary = tokenizer.encoder if hasattr(tokenizer, "encoder") else tokenizer.tokenizer.get_vocab()
     return {
         "kind": type(tokenizer).__name__,

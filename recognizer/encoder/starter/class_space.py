@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_LEAST_LENGTH = 1e-6
+_LEAST_LENGTH = 1e-6  # keeps a direction for an image whose classes are all equally probable
 
 
 class ClassSpace:
@@ -17,40 +17,38 @@ class ClassSpace:
     sentence embeddings of nouns share one large direction that would make every image resemble every name.
 
     The second half compares distributions: an image has its softmax p, a text the softmax q of its cosines to the
-    classes, and <sqrt p, sqrt q> is their Bhattacharyya coefficient. It counts only classes that both mean, where the
-    mean of ConSE also adds up many small likenesses.
+    classes, and <sqrt p, sqrt q> is their Bhattacharyya coefficient. Only classes that are probable for both count,
+    whereas the mean of ConSE also adds up many small similarities.
 
     The cosine in this space is the mean of the cosine of the first half and the coefficient of the second. With K =
-    1,000 and D = 384 its 1,384 dimensions cost memory, and projecting the profiles on fewer directions cost accuracy:
-    on folds 1 to 4 of the stamps (352 photographs, 403 names) ConSE alone reaches top-1 0.261 and top-5 0.449, with
-    profiles of 384 directions 0.273 and 0.483, with all of them 0.284 and 0.494.
+    1,000 and D = 384 its 1,384 dimensions cost memory, and projecting the profiles onto fewer directions costs
+    accuracy: on folds 1 to 4 of the stamps (352 photographs, 403 names) ConSE alone reaches top-1 0.261 and top-5
+    0.449, with profiles of 384 directions 0.273 and 0.483, with all of them 0.284 and 0.494.
     """
 
-    def __init__(self, class_vectors: Tensor, *, temperature: float, text_temperature: float) -> None:
+    def __init__(self, class_vectors: Tensor, *, text_temperature: float) -> None:
         """Take the classes.
 
         Args:
             class_vectors: (K, D) float32 unit rows, one per class of the classifier.
-            temperature: Divides the logits before the softmax; below 1 sharpens.
             text_temperature: Divides a text's cosines to the classes before the softmax.
         """
         self._mean = class_vectors.mean(dim=0)
         self._centred = class_vectors - self._mean
         self._units = F.normalize(self._centred, dim=-1)
-        self._temperature = temperature
         self._text_temperature = text_temperature
         self.dim = sum(class_vectors.shape)
 
     def embed_logits(self, logits: Tensor) -> Tensor:
-        """Lead the classifier's logits to the joint space.
+        """Project the classifier's logits into the joint space.
 
         Args:
             logits: (N, K) float32.
 
         Returns:
-            (N, D + K) vectors whose length, from 0 to 1, is that of the ConSE mean: it says how sure the classifier is.
+            (N, D + K) vectors whose length, from 0 to 1, is that of the ConSE mean: the certainty of the classifier.
         """
-        probabilities = torch.softmax(logits / self._temperature, dim=-1)
+        probabilities = torch.softmax(logits, dim=-1)
         mean = probabilities @ self._centred
         both = torch.cat([F.normalize(mean, dim=-1), probabilities.sqrt()], dim=-1)
         certainty = mean.norm(dim=-1, keepdim=True).clamp_min(_LEAST_LENGTH)

@@ -1,4 +1,4 @@
-"""The image tower of the starter encoder: a convolutional classifier, read through its classes."""
+"""The image tower of the starter encoder: a convolutional classifier, whose classes describe an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from recognizer.encoder.decoder import DecoderInput
 from recognizer.encoder.device import autocast
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.starter.class_space import ClassSpace
@@ -20,12 +19,12 @@ class ClassifierTower:
     In bf16 the stem and the first block stay in fp32: rounding there is amplified by every later block, and
     keeping them halves the distance to fp32 for a fifth of the speed.
 
-    A window of bare background makes every class about as probable, and its vector nearly zero. Made a
-    unit row, that remainder would match some name as well as an object does; `certain_length` gives it a low
-    weight instead.
+    A window of bare background makes every class about as probable, and its vector nearly zero. Normalised, that
+    remainder would match some name as well as an object does; `full_weight_length` gives it a low weight instead.
     """
 
     region_source = "windows over the feature map, through the classifier and its classes"
+    obeys_checkpointing = False  # the blocks are called one by one, not through the network's forward
 
     def __init__(
         self,
@@ -34,7 +33,7 @@ class ClassifierTower:
         space: ClassSpace,
         *,
         whole_size: int,
-        certain_length: float,
+        full_weight_length: float,
         bf16: bool,
     ) -> None:
         """Take a classifier with average pooling.
@@ -42,9 +41,9 @@ class ClassifierTower:
         Args:
             model: In eval mode, fp32, on its device. Its batch norms are folded into its convolutions in place.
             preprocessing: The model's own.
-            space: Leads logits to the joint space.
+            space: Projects logits into the joint space.
             whole_size: Side in pixels at which the whole image is classified; the regions see the full input.
-            certain_length: Length of a region's vector from which on the region counts in full.
+            full_weight_length: Length of a region's vector from which on the region has full weight.
             bf16: Run all but the first convolutions under bf16 autocast.
         """
         fold_batch_norms(model)
@@ -54,7 +53,7 @@ class ClassifierTower:
         self.preprocessing = preprocessing
         self.dim = space.dim
         self._whole_size = whole_size
-        self.certain_length = certain_length
+        self.full_weight_length = full_weight_length
 
     @property
     def network(self) -> nn.Module:
@@ -63,20 +62,18 @@ class ClassifierTower:
         return network
 
     def forward(self, pixels: Tensor) -> TowerOutput:
-        """One vector per image and its (B, gh, gw, C) feature map."""
-        given = self.decoder_input(pixels, dense=True)
-        assert given.image is not None
-        return TowerOutput(given.image, given.tokens.reshape(len(pixels), *given.grid_hw, -1))
-
-    def decoder_input(self, pixels: Tensor, *, dense: bool) -> DecoderInput:
-        """The feature map, which leads to the joint space in either case, and the mean features of the whole image."""
+        """The feature map as tokens, and the image vector of the image at `whole_size`."""
         features = self._features(pixels)
         whole = features
         if pixels.shape[-1] != self._whole_size:
             size = (self._whole_size, self._whole_size)
             whole = self._features(F.interpolate(pixels, size=size, mode="bicubic", antialias=True))
         pooled, (height, width) = whole.mean(dim=(2, 3)), features.shape[2:]
-        return DecoderInput(features.flatten(2).transpose(1, 2), (height, width), self.project(pooled), pooled)
+        return TowerOutput(features.flatten(2).transpose(1, 2), (height, width), self.project(pooled), pooled)
+
+    def final_tokens(self, pixels: Tensor) -> TowerOutput:
+        """The same: the feature map is the trunk's last."""
+        return self.forward(pixels)
 
     def _features(self, pixels: Tensor) -> Tensor:
         model = self._model

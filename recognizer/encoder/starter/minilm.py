@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from recognizer.encoder.towers import Tokenizer
 
-_SEQUENCE_LENGTH = 256  # what all-MiniLM-L6-v2 was trained with, below the 512 positions it has
+_SEQUENCE_LENGTH = 256  # all-MiniLM-L6-v2 was trained with it; the network has 512 positions
 
 
 class MiniLM:
@@ -28,7 +28,7 @@ class MiniLM:
     network = None
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
-        """Take the weights as they are, device and format included.
+        """Take the weights, on their device and in their format.
 
         Args:
             config: `config.json` of the checkpoint.
@@ -64,7 +64,7 @@ class MiniLM:
         return {"context_length": self.context_length, "tokenizer": json.loads(self._tokenizer.to_str())}
 
     def cast(self, dtype: torch.dtype) -> MiniLM:
-        """The same encoder with its floating-point weights in another format."""
+        """Return the same encoder with its floating-point weights in another format."""
         clone = object.__new__(type(self))
         clone.__dict__.update(self.__dict__)
         clone._tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in self._tensors.items()}

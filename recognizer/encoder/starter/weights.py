@@ -1,4 +1,4 @@
-"""Where the starter encoder's weights come from, and whether they are the published ones."""
+"""Find the starter encoder's weights in their packages, and check that they are the published ones."""
 
 from __future__ import annotations
 

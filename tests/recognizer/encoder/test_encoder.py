@@ -3,7 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from recognizer.encoder import Encoder, EncoderError, ImageFeatures
+from recognizer.encoder import Encoder, EncoderError, ImageFeatures, WindowSettings
+from tests.recognizer.encoder.test_trained_file import ANCHORS, GRAIN, trained_file
+from tests.reference import voted_boxes
 
 
 def test_images_are_pixels_in_batches(tiny_vit, pictures):
@@ -68,7 +70,8 @@ def test_no_texts_give_no_rows(tiny_vit):
         ({"device": "abacus"}, "abacus"),
         ({"device": "cuda:99"}, "0 CUDA devices|does not exist"),
         ({"precision": "fp8"}, "fp8"),
-        ({"pretrained": "openai"}, "starter"),
+        ({"pretrained": "openai"}, "no pretrained 'openai'; use grounded or conse"),
+        ({"windows": WindowSettings()}, "leave windows out"),
     ],
 )
 def test_impossible_requests_are_refused(options, words):
@@ -86,3 +89,33 @@ def test_features_that_do_not_belong_together_are_refused():
     arrays = {"image": (2, 4), "regions": (2, 3, 4), "boxes_xyxy": (2, 3, 4), "region_weight": (2, 2)}
     with pytest.raises(ValueError, match=r"region_weight has shape \(2, 2\)"):
         ImageFeatures(**{field: np.zeros(shape, dtype=np.float32) for field, shape in arrays.items()})
+
+
+def test_counts_from_is_returned_as_half(checkpoints, tmp_path):
+    weights = []
+    for number, counts_from in enumerate((0.5, 0.25)):
+        settings = GRAIN.model_copy(update={"counts_from": counts_from})
+        path = tmp_path / f"{number}.safetensors"
+        path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
+        encoder = Encoder.load(str(path), device="cpu", precision="fp32")
+        square = Image.new("RGB", (56, 56), "red")
+        weights.append(encoder.encode_images([square]).region_weight.astype(float))
+    trained, returned = weights
+    assert np.allclose(returned, trained / (trained + (1 - trained) / 3), atol=1e-5)  # odds times 3
+
+
+def test_boxes_that_overlap_are_returned_as_their_mean(checkpoints, tmp_path):
+    features = []
+    for number, vote_overlap in enumerate((None, 0.3)):
+        settings = ANCHORS.model_copy(update={"vote_overlap": vote_overlap})
+        path = tmp_path / f"{number}.safetensors"
+        path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
+        encoder = Encoder.load(str(path), device="cpu", precision="fp32")
+        square = Image.effect_mandelbrot((56, 56), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+        features.append(encoder.encode_images([square]))
+    plain, voted = features
+    assert np.array_equal(plain.regions, voted.regions)
+    assert np.array_equal(plain.image, voted.image)
+    equally = np.full(len(plain.boxes_xyxy[0]), 1.0)  # untrained weights are all the same
+    assert np.allclose(voted.boxes_xyxy[0], voted_boxes(plain.boxes_xyxy[0].tolist(), equally, 0.3), atol=1e-3)
+    assert not np.allclose(voted.boxes_xyxy, plain.boxes_xyxy, atol=1)

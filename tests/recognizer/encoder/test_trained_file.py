@@ -1,28 +1,30 @@
-"""Files of trained encoders, and encoders made from them."""
+"""The file of a trained encoder: written, read back, and read from earlier versions."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from recognizer.encoder import Encoder
-from recognizer.encoder.decoder import DecoderSettings, ResidualSettings
+from recognizer.encoder.decoder import DecoderSettings
 from recognizer.encoder.encoder import load_parts
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
-from recognizer.encoder.trained_file import GroundedFile, make_decoder
+from recognizer.encoder.parts import make_decoder
+from recognizer.encoder.starter.text_classifiers import TextClassifiers, TextClassifierSettings
+from recognizer.encoder.trained_file import FORMAT, TrainedFile
 from recognizer.encoder.windows import WindowSettings
-from tests.reference import voted_boxes
 
 CPU = torch.device("cpu")
 SMALL = {"layers": 1, "width": 32, "heads": 4, "feedforward": 48}
-RESIDUAL = DecoderSettings(
-    **SMALL, anchors=WindowSettings(divisions=3, sizes=(1, 2)), residual=ResidualSettings(dim=8), positions=True
-)
+ANCHORS = DecoderSettings(**SMALL, anchors=WindowSettings(divisions=3, sizes=(1, 2)), positions=True)
 GRAIN = DecoderSettings(**SMALL, queries=4)
-WITH_TOKENS = ("tiny-vit", "tiny-coca-pool", "tiny-resnet", "tiny-pooled", "tiny-convnext")
 
 
 def base_spec(checkpoints: dict[str, str], name: str) -> dict:
@@ -30,126 +32,88 @@ def base_spec(checkpoints: dict[str, str], name: str) -> dict:
     return {"kind": "open_clip", "model": name, "pretrained": checkpoints[name], "windows": windows}
 
 
-def trained_file(checkpoints: dict[str, str], name: str, settings: DecoderSettings, **changes: dict) -> GroundedFile:
+def trained_file(checkpoints: dict[str, str], name: str, settings: DecoderSettings, **changes: dict) -> TrainedFile:
     spec = base_spec(checkpoints, name)
     tower = load_parts(spec, device=CPU, precision="fp32").image_tower
     torch.manual_seed(0)
     decoder = make_decoder(settings, tower, CPU)
     tensors = {f"decoder.{key}": value for key, value in decoder.state_dict().items()}
-    return GroundedFile(**({"base": spec, "decoder": settings, "card": {"steps": 3}, "tensors": tensors} | changes))
+    return TrainedFile(**({"base": spec, "decoder": settings, "card": {"steps": 3}, "tensors": tensors} | changes))
 
 
-@pytest.mark.parametrize("name", WITH_TOKENS)
-@pytest.mark.parametrize("settings", [RESIDUAL, GRAIN], ids=["residual", "grain"])
-def test_every_tower_with_tokens_takes_a_decoder(checkpoints, tmp_path, name, settings):
-    path = tmp_path / "trained.safetensors"
-    path.write_bytes(trained_file(checkpoints, name, settings).to_bytes())
-    encoder = Encoder.load(str(path), device="cpu", precision="fp32")
-    wide = Image.effect_mandelbrot((90, 40), (-2, -1.5, 1, 1.5), 50).convert("RGB")
-    features = encoder.encode_images([wide, wide.resize((30, 70))])
-    assert np.allclose(np.linalg.norm(features.regions, axis=-1), 1, atol=1e-5)
-    for row, (width, height) in enumerate(((90, 40), (30, 70))):
-        x0, y0, x1, y1 = features.boxes_xyxy[row].T
-        assert (x0 >= 0).all()
-        assert (y0 >= 0).all()
-        assert (x1 <= width).all()
-        assert (y1 <= height).all()
-    assert ((features.region_weight >= 0) & (features.region_weight <= 1)).all()
-    assert encoder.region_source == "grounding decoder"
+def encoder_of(file: TrainedFile, folder: Path) -> Encoder:
+    path = folder / "encoder.safetensors"
+    path.write_bytes(file.to_bytes())
+    return Encoder.load(str(path), device="cpu", precision="fp32")
 
 
-def test_a_tower_without_tokens_is_refused(checkpoints):
-    with pytest.raises(EncoderError, match="gives no tokens"):
-        trained_file(checkpoints, "tiny-one-block", RESIDUAL)
+def rewrite_decoder_section(path: Path, **changes: object) -> None:
+    """Write a file again with other settings of its decoder, as an earlier version would have."""
+    with safe_open(path, framework="pt") as opened:
+        header = json.loads(opened.metadata()[FORMAT])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    header["decoder"] |= changes
+    save_file(tensors, path, metadata={FORMAT: json.dumps(header, sort_keys=True)})
 
 
-def test_the_way_through_the_file_changes_nothing(checkpoints, tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "residual"),
+    [(ANCHORS, {"dim": 8, "gain": 1.0, "hidden": 0}), (GRAIN, None)],
+    ids=["anchors", "grain"],
+)
+def test_files_with_the_residual_setting_of_earlier_versions_load(checkpoints, tmp_path, settings, residual):
+    file = trained_file(checkpoints, "tiny-vit", settings)
+    today = encoder_of(file, tmp_path)
+    rewrite_decoder_section(tmp_path / "encoder.safetensors", residual=residual)
+    earlier = Encoder.load(str(tmp_path / "encoder.safetensors"), device="cpu", precision="fp32")
+    picture = Image.effect_mandelbrot((56, 56), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+    one, other = today.encode_images([picture]), earlier.encode_images([picture])
+    assert np.array_equal(one.regions, other.regions)
+    assert np.array_equal(one.boxes_xyxy, other.boxes_xyxy)
+    back = TrainedFile.read(tmp_path / "encoder.safetensors")
+    assert back.decoder == settings
+    assert back.decoder_header["residual"] == residual  # part of the fingerprint
+    assert earlier.card.fingerprint != today.card.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("settings", "residual"),
+    [(ANCHORS, {"dim": 8, "gain": 1.0, "hidden": 4}), (ANCHORS, None), (GRAIN, {"dim": 8, "gain": 1.0, "hidden": 0})],
+    ids=["network", "anchors with learned vectors", "queries with the tower's vectors"],
+)
+def test_decoders_of_earlier_versions_that_are_gone_are_refused(checkpoints, tmp_path, settings, residual):
+    path = tmp_path / "encoder.safetensors"
+    path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
+    rewrite_decoder_section(path, residual=residual)
+    with pytest.raises(EncoderError, match=r"this version cannot compute; train the decoder again"):
+        Encoder.load(str(path))
+
+
+def test_text_classifiers_replace_earlier_ones_and_all_else_stays():
+    tensors = {"decoder.norm.weight": torch.ones(16), "written.mean": torch.ones(3)}
+    file = TrainedFile({"kind": "starter"}, GRAIN, {"steps": 7}, tensors)
+    settings = TextClassifierSettings(dim=4, texts=2, width=3, temperature=0.1)
+    classifiers = TextClassifiers(settings, 6).eval()
+    classifiers.mean += 0.25
+    made = file.with_text_classifiers(classifiers, {"steps": 7, "words": 3})
+    assert made.card == {"steps": 7, "words": 3}
+    assert (made.decoder, made.base, made.text_classifiers) == (file.decoder, file.base, settings)
+    expected = {"decoder.norm.weight", "written.texts", "written.coefficients", "written.projection", "written.mean"}
+    assert made.tensors.keys() == expected
+    assert made.tensors["written.mean"].dtype == torch.float16
+    assert made.tensors["written.mean"].tolist() == [0.25] * 6
+    assert file.tensors == tensors
+
+
+def test_a_file_is_read_back_as_it_was_written(checkpoints, tmp_path):
     trained = trained_file(checkpoints, "tiny-vit", GRAIN)
     path = tmp_path / "trained.safetensors"
     path.write_bytes(trained.to_bytes())
-    back = GroundedFile.read(path)
+    back = TrainedFile.read(path)
     assert (back.base, back.decoder, back.card) == (trained.base, trained.decoder, trained.card)
     assert back.tensors.keys() == trained.tensors.keys()
     assert all(torch.equal(back.tensors[key], value) for key, value in trained.tensors.items())
     assert back.to_bytes() == trained.to_bytes()
-
-
-def test_the_weight_from_which_a_region_counts_is_given_out_as_half(checkpoints, tmp_path):
-    weights = []
-    for number, counts_from in enumerate((0.5, 0.25)):
-        settings = GRAIN.model_copy(update={"counts_from": counts_from})
-        path = tmp_path / f"{number}.safetensors"
-        path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
-        encoder = Encoder.load(str(path), device="cpu", precision="fp32")
-        square = Image.new("RGB", (56, 56), "red")
-        weights.append(encoder.encode_images([square]).region_weight.astype(float))
-    trained, given_out = weights
-    assert np.allclose(given_out, trained / (trained + (1 - trained) / 3), atol=1e-5)  # odds times 3
-
-
-def test_boxes_that_agree_are_given_out_as_their_mean(checkpoints, tmp_path):
-    features = []
-    for number, vote_overlap in enumerate((None, 0.3)):
-        settings = RESIDUAL.model_copy(update={"vote_overlap": vote_overlap})
-        path = tmp_path / f"{number}.safetensors"
-        path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
-        encoder = Encoder.load(str(path), device="cpu", precision="fp32")
-        square = Image.effect_mandelbrot((56, 56), (-2, -1.5, 1, 1.5), 50).convert("RGB")
-        features.append(encoder.encode_images([square]))
-    plain, voted = features
-    assert np.array_equal(plain.regions, voted.regions)
-    assert np.array_equal(plain.image, voted.image)
-    equally = np.full(len(plain.boxes_xyxy[0]), 1.0)  # untrained weights are all the same
-    assert np.allclose(voted.boxes_xyxy[0], voted_boxes(plain.boxes_xyxy[0].tolist(), equally, 0.3), atol=1e-3)
-    assert not np.allclose(voted.boxes_xyxy, plain.boxes_xyxy, atol=1)
-
-
-def test_a_memory_finds_its_trained_encoder_again(checkpoints, tmp_path):
-    path = tmp_path / "trained.safetensors"
-    path.write_bytes(trained_file(checkpoints, "tiny-vit", GRAIN).to_bytes())
-    encoder = Encoder.load(str(path), device="cpu", precision="fp32")
-    again = Encoder.from_spec(encoder.card.spec, device="cpu", precision="fp32")
-    assert again.card == encoder.card
-
-
-def test_other_weights_are_another_encoder(checkpoints, tmp_path):
-    trained = trained_file(checkpoints, "tiny-vit", GRAIN)
-    changed = {key: value + 1 if key == "decoder.norm.bias" else value for key, value in trained.tensors.items()}
-    prints = set()
-    for number, tensors in enumerate((trained.tensors, changed)):
-        path = tmp_path / f"{number}.safetensors"
-        path.write_bytes(trained_file(checkpoints, "tiny-vit", GRAIN, tensors=tensors).to_bytes())
-        prints.add(Encoder.load(str(path), device="cpu").card.fingerprint)
-    assert len(prints) == 2
-
-
-def test_trained_towers_replace_those_of_the_base(checkpoints, tmp_path):
-    spec = base_spec(checkpoints, "tiny-vit")
-    parts = load_parts(spec, device=CPU, precision="fp32")
-    image = {f"image.{key}": torch.zeros_like(value) for key, value in parts.image_tower.network.state_dict().items()}
-    text = {f"text.{key}": torch.ones_like(value) for key, value in parts.text_tower.network.named_parameters()}
-    path = tmp_path / "trained.safetensors"
-    path.write_bytes(trained_file(checkpoints, "tiny-vit", GRAIN, decoder=None, tensors=image | text).to_bytes())
-    loaded = load_parts({"kind": "trained", "file": str(path)}, device=CPU, precision="fp32")
-    assert not any(value.any() for value in loaded.image_tower.network.state_dict().values())
-    assert all((value == 1).all() for value in loaded.text_tower.network.parameters())
-    assert loaded.decoder is None
-
-
-def test_weights_of_another_architecture_are_named(checkpoints, tmp_path):
-    trained = trained_file(checkpoints, "tiny-vit", GRAIN)
-    tensors = dict(trained.tensors)
-    del tensors["decoder.norm.weight"]
-    tensors["decoder.norm.bias"] = torch.zeros(7)
-    tensors["decoder.surprise"] = torch.zeros(1)
-    path = tmp_path / "trained.safetensors"
-    path.write_bytes(trained_file(checkpoints, "tiny-vit", GRAIN, tensors=tensors).to_bytes())
-    with pytest.raises(EncoderError) as caught:
-        Encoder.load(str(path), device="cpu")
-    assert str(caught.value) == (
-        "these weights are of another decoder: surprise is unknown; norm.weight is missing; "
-        "norm.bias has shape (7,), not (32,)"
-    )
 
 
 def test_other_files_are_refused(tmp_path):
@@ -159,7 +123,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(EncoderUnavailable, match="cannot read the encoder"):
         Encoder.load(str(tmp_path / "text.safetensors"))
     save_file({"x": torch.zeros(1)}, tmp_path / "strange.safetensors")
-    with pytest.raises(EncoderError, match="is no encoder of this project"):
+    with pytest.raises(EncoderError, match="is not an encoder of this project"):
         Encoder.load(str(tmp_path / "strange.safetensors"))
     with pytest.raises(EncoderError, match="brings its own weights"):
         Encoder.load(str(tmp_path / "strange.safetensors"), "random")

@@ -12,7 +12,7 @@ from training.data.token_cache import TokenCache, cache_key, fill_cache
 from training.errors import TrainingError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-RESIDUAL = {"residual": {"dim": 16, "hidden": 8}}
+ANCHORS = {"anchors": {"divisions": 3, "sizes": [1, 2]}}
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,12 @@ def frozen(tiny_model, data, **changes):
     return make_config(tiny_model, data, data=data_section, **towers, **changes)
 
 
-@pytest.mark.parametrize("decoder", [{}, RESIDUAL])
+@pytest.mark.parametrize("decoder", [{}, ANCHORS])
 def test_cached_batches_are_the_direct_ones(tiny_model, broken, tmp_path, decoder):
     config = frozen(tiny_model, broken, decoder=decoder)
     model = make_model(config).eval()
     source = open_sources(config.data.train)
-    fill_cache(tmp_path / "key", source, config.data.samples, model.decoder_input, workers=2)
+    fill_cache(tmp_path / "key", source, config.data.samples, model.read_images, workers=2)
     cached = make_loader(config, samples=TokenCache(tmp_path / "key", 8))
     direct = make_loader(config)
     for _ in range(2):
@@ -42,7 +42,7 @@ def test_cached_batches_are_the_direct_ones(tiny_model, broken, tmp_path, decode
             for name in ("boxes_cxcywh", "box_mask", "description_box"):
                 assert torch.equal(getattr(given, name), getattr(shown, name)), name
             assert given.rejects == shown.rejects
-            fresh = model.decoder_input(shown.pixels)
+            fresh = model.read_images(shown.pixels)
             assert given.given.grid_hw == fresh.grid_hw
             assert given.given.tokens.dtype == torch.float16
             torch.testing.assert_close(given.given.tokens.float(), fresh.tokens, atol=2e-3, rtol=1e-3)
@@ -51,26 +51,26 @@ def test_cached_batches_are_the_direct_ones(tiny_model, broken, tmp_path, decode
                 torch.testing.assert_close(given.given.image, fresh.image)
                 torch.testing.assert_close(given.given.pooled, fresh.pooled)
             outputs, expected = model(given), model(shown)
-            torch.testing.assert_close(outputs.images, expected.images, atol=3e-3, rtol=0)
-            torch.testing.assert_close(outputs.regions.boxes_cxcywh, expected.regions.boxes_cxcywh, atol=3e-3, rtol=0)
+            torch.testing.assert_close(outputs.decoded.image, expected.decoded.image, atol=3e-3, rtol=0)
+            torch.testing.assert_close(outputs.decoded.boxes_cxcywh, expected.decoded.boxes_cxcywh, atol=3e-3, rtol=0)
         assert cached.rejects == direct.rejects
         assert cached.rejects.bad > 0
 
 
 def test_a_batch_of_tokens_is_cut_into_parts(tiny_model, pictures, tmp_path):
-    config = frozen(tiny_model, pictures, decoder=RESIDUAL)
+    config = frozen(tiny_model, pictures, decoder=ANCHORS)
     model = make_model(config).eval()
-    fill_cache(tmp_path / "key", open_sources(config.data.train), config.data.samples, model.decoder_input)
+    fill_cache(tmp_path / "key", open_sources(config.data.train), config.data.samples, model.read_images)
     batch = next(iter(make_loader(config, samples=TokenCache(tmp_path / "key", 8))))
     whole, parts = model(batch), [model(batch.part(0, 3)), model(batch.part(3, 4))]
-    torch.testing.assert_close(torch.cat([part.images for part in parts]), whole.images)
+    torch.testing.assert_close(torch.cat([part.decoded.image for part in parts]), whole.decoded.image)
     assert map_input(None, torch.clone) is None
 
 
 def test_another_process_maps_the_files_anew(tiny_model, pictures, tmp_path):
     config = frozen(tiny_model, pictures)
     source = open_sources(config.data.train)
-    fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).decoder_input)
+    fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).read_images)
     cache = TokenCache(tmp_path / "key", 8)
     pickled = pickle.dumps(cache)
     assert len(pickled) < 500
@@ -102,7 +102,7 @@ def test_an_interrupted_cache_is_no_cache(tiny_model, pictures, tmp_path):
     with pytest.raises(RuntimeError):
         fill_cache(tmp_path / "key", source, config.data.samples, fail)
     assert not (tmp_path / "key").exists()
-    fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).decoder_input)
+    fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).read_images)
     fill_cache(tmp_path / "key", source, config.data.samples, fail)  # it is there
     assert len(TokenCache(tmp_path / "key", 8)) == 16
 
@@ -112,4 +112,4 @@ def test_data_without_a_good_sample_makes_no_cache(tiny_model, tmp_path):
     path.write_text("{\n{\n")
     config = frozen(tiny_model, path)
     with pytest.raises(TrainingError, match="not one sample"):
-        fill_cache(tmp_path / "key", open_sources([path]), config.data.samples, make_model(config).decoder_input)
+        fill_cache(tmp_path / "key", open_sources([path]), config.data.samples, make_model(config).read_images)

@@ -7,13 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from recognizer.encoder.decoder import DecoderSettings, ResidualSettings
 from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.starter.starter import CONSE, STARTER
-from recognizer.encoder.starter.text_classifiers import Written, WrittenSettings, signed_root
-from recognizer.encoder.trained_file import GroundedFile
+from recognizer.encoder.starter.text_classifiers import signed_root
+from recognizer.encoder.trained_file import TrainedFile
 from training.data.record import Record, Region
-from training.starter.words import CPU, look, main, with_written, write_from
+from training.starter.words import CPU, look, main, write_from
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 COLOURS = {"red ball": (220, 30, 30), "blue ball": (30, 30, 220), "green ball": (30, 160, 30)}
@@ -44,7 +43,7 @@ def test_composers_take_turns_and_what_shows_nothing_is_left_out(parts):
     assert features.shape == (len(names), 1280)
     pixels = torch.from_numpy(np.array(plain_colours(0)(0)[0])).permute(2, 0, 1)[None]
     tower = parts.image_tower
-    alone = tower.decoder_input(tower.preprocessing.normalize(pixels), dense=True).pooled
+    alone = tower.forward(tower.preprocessing.normalize(pixels)).pooled
     torch.testing.assert_close(features[:1], alone, atol=1e-4, rtol=1e-4)
 
 
@@ -66,29 +65,9 @@ def test_pictured_names_are_known_and_classes_stay_known(parts):
     assert torch.nn.functional.cosine_similarity(kept, centred).median() > 0.7
 
 
-def test_a_file_gets_classifiers_in_place_of_its_residual_and_keeps_all_else():
-    old = DecoderSettings(layers=1, width=16, heads=2, feedforward=16, queries=2, residual=ResidualSettings(dim=4))
-    tensors = {
-        "decoder.norm.weight": torch.ones(16),
-        "decoder.residual.network.1.weight": torch.ones(4, 4),
-        "written.mean": torch.ones(3),
-    }
-    file = GroundedFile({"kind": "starter"}, old, {"steps": 7}, tensors)
-    written = Written(WrittenSettings(dim=4, texts=2, width=3, temperature=0.1), 6).eval()
-    written.mean += 0.25
-    made = with_written(file, written, {"count": 3})
-    assert made.card == {"steps": 7, "words": {"count": 3}}
-    assert made.decoder == old.model_copy(update={"residual": ResidualSettings(dim=4, hidden=0)})
-    assert made.written == written.settings
-    expected = {"decoder.norm.weight", "written.texts", "written.coefficients", "written.projection", "written.mean"}
-    assert made.tensors.keys() == expected
-    assert made.tensors["written.mean"].dtype == torch.float16
-    assert made.tensors["written.mean"].tolist() == [0.25] * 6
-
-
 def test_an_encoder_on_other_towers_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
     file = tmp_path / "towers.safetensors"
-    file.write_bytes(GroundedFile({"kind": "open_clip"}, None, {}, {"image.weight": torch.zeros(1)}).to_bytes())
+    file.write_bytes(TrainedFile({"kind": "open_clip"}, None, {}, {"image.weight": torch.zeros(1)}).to_bytes())
     monkeypatch.setattr("sys.argv", ["starter_words", str(tmp_path), str(file), str(tmp_path / "out.safetensors")])
     with pytest.raises(SystemExit):
         main()

@@ -6,6 +6,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch.nn import functional as F
 
 from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable
+from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.open_clip.image import attention_values
 
 NAMES = ["cat", "red panda", "T-shirt", "a very long name that goes on and on, " * 3, "naïve café", "x" * 400]
@@ -67,8 +68,8 @@ def test_values_are_what_attention_gives_a_position_that_sees_only_itself(checkp
 
 def test_a_uniform_image_of_an_averaging_tower_looks_alike_in_every_window(checkpoints):
     model, _ = original("tiny-convnext", checkpoints)
-    encoder = Encoder.load("tiny-convnext", checkpoints["tiny-convnext"], device="cpu", precision="fp32")
-    tower = encoder._image_tower
+    spec = make_spec("tiny-convnext", checkpoints["tiny-convnext"])
+    tower = load_parts(spec, device=torch.device("cpu"), precision="fp32").image_tower
     with torch.inference_mode():
         features = model.visual.trunk.forward_features(torch.randn(1, 3, 160, 160))
         whole = tower.project(features.mean(dim=(2, 3)))
@@ -166,3 +167,38 @@ def test_tokens_of_the_attention_pooler_are_unit_queries_apart(checkpoints, pict
     encoder = Encoder.load("tiny-coca-pool", checkpoints["tiny-coca-pool"], device="cpu", precision="fp32")
     regions = torch.from_numpy(encoder.encode_images(pictures[:1]).regions[0])
     assert F.cosine_similarity(regions[:1], regions[1:]).min() < 0.9999
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_tower_returns_fits_together(name, checkpoints):
+    tower = load_parts(make_spec(name, checkpoints[name]), device=torch.device("cpu"), precision="fp32").image_tower
+    pixels = torch.randn(2, 3, *tower.preprocessing.size_hw, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        output, final = tower.forward(pixels), tower.final_tokens(pixels)
+    height, width = output.grid_hw
+    assert output.image.shape == (2, tower.dim)
+    assert output.tokens.shape[1] == height * width
+    assert output.grid().shape == (2, height, width, output.tokens.shape[2])
+    if name == "tiny-one-block":
+        assert output.tokens.numel() == 0
+        return
+    assert output.pooled.shape == (2, output.tokens.shape[2])
+    assert tower.project(output.tokens[0]).shape == (height * width, tower.dim)
+    assert final.grid_hw == output.grid_hw
+    if name in ("tiny-vit", "tiny-coca-pool"):  # the class token comes first, of the trunk's width
+        assert final.image is None
+        assert final.tokens.shape == (2, 1 + height * width, 64)
+        assert torch.equal(final.grid().flatten(1, 2), final.tokens[:, 1:])
+    else:
+        assert torch.equal(final.tokens, output.tokens)
+
+
+def test_final_tokens_of_a_vit_lead_to_its_image_vector(checkpoints):
+    model, _ = original("tiny-vit", checkpoints)
+    tower = load_parts(
+        make_spec("tiny-vit", checkpoints["tiny-vit"]), device=torch.device("cpu"), precision="fp32"
+    ).image_tower
+    pixels = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        class_token = tower.final_tokens(pixels).tokens[:, 0]
+        torch.testing.assert_close(class_token @ model.visual.proj, model.encode_image(pixels), atol=1e-5, rtol=1e-4)

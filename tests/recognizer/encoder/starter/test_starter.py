@@ -8,19 +8,19 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file
 
-from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable, StarterSettings, WindowSettings
-from recognizer.encoder.encoder import load_parts, make_spec
+from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable
 from recognizer.encoder.starter import weights
 from recognizer.encoder.starter.class_space import ClassSpace
 from recognizer.encoder.starter.classifier import fold_batch_norms
-from recognizer.encoder.starter.starter import CLASSES_FILE, GROUNDED_FILE, _load_classifier
-from recognizer.encoder.trained_file import GroundedFile
+from recognizer.encoder.starter.minilm import MiniLM
+from recognizer.encoder.starter.starter import CLASSES_FILE, GROUNDED_FILE, load_classifier, read_starter_settings
+from recognizer.encoder.trained_file import TrainedFile
 from training.starter.classes import class_vectors
 
 TEXTS = ["tench", "A photo of a CAT, which has whiskers.", "", "naïve café 🦩", "word " * 300]
 
 
-def test_sentences_equal_transformers(starter):
+def test_sentences_equal_transformers():
     folder = weights.starter_text_folder()
     bert = transformers.BertModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -29,9 +29,9 @@ def test_sentences_equal_transformers(starter):
         hidden = bert(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None]
         expected = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
-        inner = starter._text_tower.inner.inner  # before the classifiers and before the class space
-        for sequence, vector in zip(inner.tokenize(TEXTS), expected, strict=True):
-            torch.testing.assert_close(inner.forward(torch.tensor([sequence]))[0], vector, atol=2e-6, rtol=0)
+        minilm = MiniLM.load(folder, torch.device("cpu"))
+        for sequence, vector in zip(minilm.tokenize(TEXTS), expected, strict=True):
+            torch.testing.assert_close(minilm.forward(torch.tensor([sequence]))[0], vector, atol=2e-6, rtol=0)
 
 
 def test_texts_are_centred_unit_rows(starter):
@@ -43,7 +43,7 @@ def test_texts_are_centred_unit_rows(starter):
 
 def test_image_and_text_in_the_class_space_by_hand():
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    space = ClassSpace(vectors, temperature=1.0, text_temperature=0.5)
+    space = ClassSpace(vectors, text_temperature=0.5)
     mean = torch.tensor([0.0, 1 / 3])
     p = torch.tensor([[0.5, 0.3, 0.2]])
     image = space.embed_logits(torch.log(p))
@@ -60,15 +60,15 @@ def test_image_and_text_in_the_class_space_by_hand():
     torch.testing.assert_close((unit @ text.T)[0, 0], (conse[0, 1] / conse.norm() + (p[0] * q).sqrt().sum()) / 2)
 
 
-def test_sharper_temperature_makes_a_surer_image():
-    vectors = torch.eye(3)
-    logits = torch.tensor([[2.0, 1.0, 0.0]])
-    lengths = [ClassSpace(vectors, temperature=t, text_temperature=1).embed_logits(logits).norm() for t in (0.5, 1, 2)]
-    assert lengths == sorted(lengths, reverse=True)
+def test_a_surer_classifier_makes_a_longer_vector():
+    space = ClassSpace(torch.eye(3), text_temperature=1)
+    lengths = [space.embed_logits(torch.tensor([[2.0, 1.0, 0.0]]) * factor).norm() for factor in (0, 0.5, 1, 2)]
+    assert lengths == sorted(lengths)
+    assert lengths[0] > 0  # with a direction
 
 
 def test_folded_batch_norms_change_nothing(starter):
-    model, folded = _load_classifier(), _load_classifier()
+    model, folded = load_classifier(), load_classifier()
     fold_batch_norms(folded)
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
     pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -86,36 +86,28 @@ def test_an_object_is_named_and_found(starter, photos):
         assert features.regions.shape == (1, 51, starter.dim)
 
 
-def test_settings_reach_the_encoder(pictures):
-    windows = WindowSettings(divisions=3, sizes=(1,))
-    settings = StarterSettings(input_size=96, whole_size=96, windows=windows, pretrained="conse")
-    encoder = Encoder.load(starter=settings, device="cpu", precision="fp32")
-    features = encoder.encode_images([pictures[3]])
-    assert encoder.input_size_hw == (96, 96)
-    assert features.regions.shape == (1, 9, 1384)
-    assert (features.region_weight == 0).sum() == 6
-    bare = encoder.encode_images([Image.new("RGB", (96, 96), (128, 128, 128))])
-    assert (bare.region_weight < 0.5).all()
-    assert (
-        Encoder.from_spec(json.loads(json.dumps(encoder.card.spec)), device="cpu", precision="fp32").card
-        == encoder.card
-    )
-
-
-def test_windows_and_templates_leave_the_fingerprint_alone(starter):
+def test_regions_without_training_have_the_weight_of_what_they_show():
     conse = Encoder.load("starter", "conse", device="cpu", precision="fp32")
-    settings = {"certain_length": 0.0, "templates": ("a {}",), "windows": WindowSettings(sizes=(7,))}
-    other = Encoder.load(starter=StarterSettings(**settings, pretrained="conse"))
-    assert other.card.fingerprint == conse.card.fingerprint
-    assert other.encode_images([Image.new("RGB", (9, 9))]).region_weight.min() == 1
-    assert Encoder.load(starter=StarterSettings(**settings)).card.fingerprint == starter.card.fingerprint
-    assert Encoder.load(starter=StarterSettings(temperature=0.7)).card.fingerprint != starter.card.fingerprint
-    assert conse.card.fingerprint != starter.card.fingerprint
+    assert conse.input_size_hw == (320, 320)
+    wide = Image.effect_mandelbrot((200, 33), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+    features = conse.encode_images([wide])
+    assert features.regions.shape == (1, 100, 1384)
+    assert (features.region_weight == 0).sum() > 20  # windows over the padding
+    bare = conse.encode_images([Image.new("RGB", (96, 96), (128, 128, 128))])
+    assert (bare.region_weight < 0.5).all()
+
+
+def test_the_encoders_are_those_that_memories_were_built_with(starter):
+    conse = Encoder.load("starter", "conse", device="cpu", precision="fp32")
+    assert conse.card.fingerprint == "ea2d6eb196ba76e9b9982eb84929fcd506c55bcfa519ac696e83aa1115006116"
+    assert starter.card.fingerprint == "12c5d0409b4ed40ff906fc67ac15105c493be2d454f8c39d5a9074a11d636127"
+    again = Encoder.from_spec(json.loads(json.dumps(starter.card.spec)), device="cpu", precision="fp32")
+    assert again.card == starter.card
 
 
 def test_the_trained_starter_adds_to_the_untrained_one(starter, photos):
     conse = Encoder.load("starter", "conse", device="cpu", precision="fp32")
-    share = load_parts(make_spec("starter"), device=starter.device, precision="fp32").written.settings.share
+    share = TrainedFile.read(GROUNDED_FILE).text_classifiers.share
     text, own_text = starter.encode_texts(["a cat"])[0], conse.encode_texts(["a cat"])[0]
     np.testing.assert_allclose(text[: conse.dim], (1 - share) ** 0.5 * own_text, atol=1e-6)
     with Image.open(photos / "cat.jpg") as photograph:
@@ -129,28 +121,27 @@ def test_the_trained_starter_adds_to_the_untrained_one(starter, photos):
     assert np.abs(other.boxes_xyxy / 600 - trained.boxes_xyxy / 451).max() > 0.05  # boxes follow what is seen
 
 
-def test_a_spec_from_before_there_was_a_trained_starter_means_the_untrained_one():
-    settings = StarterSettings().to_json()
-    assert StarterSettings.from_json(settings).pretrained == "grounded"
-    del settings["pretrained"]
-    assert StarterSettings.from_json(settings).pretrained == "conse"
+def test_specs_of_earlier_versions_are_read():
+    earlier = TrainedFile.read(GROUNDED_FILE).base["settings"]  # with eight constants beside `pretrained`
+    assert len(earlier) == 9
+    assert read_starter_settings(earlier) == "conse"
+    assert read_starter_settings({**earlier, "pretrained": "grounded"}) == "grounded"
+    assert read_starter_settings({}) == "conse"  # the first version had nothing trained
+    assert read_starter_settings({"pretrained": "grounded"}) == "grounded"
+
+
+@pytest.mark.parametrize("settings", [{"input_size": 96}, {"temperature": 0.7}, {"magic": 1}])
+def test_other_values_in_a_spec_are_refused(settings):
+    with pytest.raises(EncoderError, match=str(settings)):
+        read_starter_settings(settings)
 
 
 def test_the_shipped_weights_say_how_they_were_made_and_are_small():
-    trained = GroundedFile.read(GROUNDED_FILE)
+    trained = TrainedFile.read(GROUNDED_FILE)
     assert trained.base["settings"]["pretrained"] == "conse"
     assert {"config", "steps", "seconds", "hardware", "metrics", "data"} <= trained.card.keys()
     assert {str(tensor.dtype) for tensor in trained.tensors.values()} == {"torch.float16"}
     assert GROUNDED_FILE.stat().st_size + CLASSES_FILE.stat().st_size < 30e6
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"input_size": 100}, {"whole_size": 0}, {"temperature": 0.0}, {"text_temperature": 0.0}, {"certain_length": -1.0}],
-)
-def test_impossible_settings_are_refused(settings):
-    with pytest.raises(EncoderError, match=next(iter(settings)).split("_")[-1]):
-        StarterSettings(**settings)
 
 
 def test_missing_weights_say_how_to_get_them(monkeypatch):

@@ -1,4 +1,4 @@
-"""Classifiers written from text, by themselves and on top of towers."""
+"""Text classifiers, alone and on top of towers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch.nn import functional as F
 from recognizer.encoder import Encoder
 from recognizer.encoder.encoder import load_parts
 from recognizer.encoder.errors import EncoderError
-from recognizer.encoder.starter.text_classifiers import Written, WrittenSettings, signed_root
-from recognizer.encoder.starter.wider_towers import WrittenImageTower
-from recognizer.encoder.trained_file import GroundedFile
-from tests.recognizer.encoder.test_trained_file import CPU, GRAIN, RESIDUAL, base_spec, trained_file
-from tests.reference import written_score
+from recognizer.encoder.starter.extended_towers import ExtendedImageTower
+from recognizer.encoder.starter.text_classifiers import TextClassifiers, TextClassifierSettings, signed_root
+from recognizer.encoder.trained_file import TrainedFile
+from tests.recognizer.encoder.test_trained_file import ANCHORS, CPU, GRAIN, base_spec, trained_file
+from tests.reference import text_classifier_score
 
 OWN, CHANNELS = 10, 12
-SETTINGS = WrittenSettings(dim=6, texts=7, width=5, bandwidth=0.3, share=0.7, temperature=0.05)
+SETTINGS = TextClassifierSettings(dim=6, texts=7, width=5, bandwidth=0.3, share=0.7, temperature=0.05)
 
 
-def make(settings: WrittenSettings = SETTINGS, channels: int = CHANNELS) -> Written:
+def make(settings: TextClassifierSettings = SETTINGS, channels: int = CHANNELS) -> TextClassifiers:
     generator = torch.Generator().manual_seed(0)
-    written = Written(settings, channels)
-    written.load_state_dict(
+    classifiers = TextClassifiers(settings, channels)
+    classifiers.load_state_dict(
         {
             "texts": F.normalize(torch.randn(settings.texts, settings.dim, generator=generator), dim=-1),
             "coefficients": torch.randn(settings.texts, settings.width, generator=generator),
@@ -33,25 +33,29 @@ def make(settings: WrittenSettings = SETTINGS, channels: int = CHANNELS) -> Writ
             "mean": torch.randn(channels, generator=generator),
         }
     )
-    return written
+    return classifiers
 
 
 def test_a_cosine_is_that_of_the_plain_formula():
     torch.manual_seed(1)
-    written, texts, images, pooled = make(), torch.randn(4, OWN), torch.randn(3, OWN), torch.randn(3, CHANNELS)
-    cosines = F.normalize(written.extend_images(images, pooled), dim=-1) @ written.extend_texts(texts).T
+    classifiers, texts, images, pooled = make(), torch.randn(4, OWN), torch.randn(3, OWN), torch.randn(3, CHANNELS)
+    cosines = F.normalize(classifiers.extend_images(images, pooled), dim=-1) @ classifiers.extend_texts(texts).T
     for image, text in np.ndindex(3, 4):
-        expected = written_score(texts[text].tolist(), images[image].tolist(), pooled[image].tolist(), written)
+        expected = text_classifier_score(
+            texts[text].tolist(), images[image].tolist(), pooled[image].tolist(), classifiers
+        )
         assert cosines[image, text].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_texts_are_unit_rows_and_images_keep_their_length():
-    written, own, pooled = make(), torch.randn(2, 3, OWN), torch.randn(2, 3, CHANNELS)
-    assert torch.allclose(written.extend_texts(own[0]).norm(dim=-1), torch.ones(3))
-    wider = written.extend_images(own, pooled)
+    classifiers, own, pooled = make(), torch.randn(2, 3, OWN), torch.randn(2, 3, CHANNELS)
+    assert torch.allclose(classifiers.extend_texts(own[0]).norm(dim=-1), torch.ones(3))
+    wider = classifiers.extend_images(own, pooled)
     assert wider.shape == (2, 3, OWN + SETTINGS.width)
     torch.testing.assert_close(wider.norm(dim=-1), own.norm(dim=-1))
-    assert torch.equal(written.extend_images(torch.zeros(1, OWN), pooled[0, :1]), torch.zeros(1, OWN + SETTINGS.width))
+    assert torch.equal(
+        classifiers.extend_images(torch.zeros(1, OWN), pooled[0, :1]), torch.zeros(1, OWN + SETTINGS.width)
+    )
 
 
 def test_a_known_text_gets_what_is_known_where_the_kernel_is_narrow():
@@ -67,22 +71,23 @@ def test_the_root_keeps_signs_and_has_a_gradient_everywhere():
     assert torch.isfinite(values.grad).all()
 
 
-def written_file(checkpoints: dict[str, str], name: str, *, decoder: bool) -> tuple[GroundedFile, Written]:
+def file_with_classifiers(
+    checkpoints: dict[str, str], name: str, *, decoder: bool
+) -> tuple[TrainedFile, TextClassifiers]:
     spec = base_spec(checkpoints, name)
     parts = load_parts(spec, device=CPU, precision="fp32")
     blank = torch.zeros(1, 3, *parts.image_tower.preprocessing.size_hw)
-    pooled = parts.image_tower.decoder_input(blank, dense=True).pooled
-    written = make(replace_dim(parts.text_tower.dim), pooled.shape[-1])
-    tensors = {f"written.{key}": value for key, value in written.state_dict().items()}
-    file = GroundedFile(spec, None, {}, tensors, written.settings)
+    pooled = parts.image_tower.forward(blank).pooled
+    classifiers = make(replace_dim(parts.text_tower.dim), pooled.shape[-1])
+    tensors = {f"written.{key}": value for key, value in classifiers.state_dict().items()}
+    file = TrainedFile(spec, None, {}, tensors, classifiers.settings)
     if decoder:
-        shape = RESIDUAL.model_copy(update={"residual": RESIDUAL.residual.model_copy(update={"hidden": 0})})
-        made = trained_file(checkpoints, name, shape)
-        file = replace(file, decoder=shape, tensors={**tensors, **made.tensors})
-    return file, written
+        made = trained_file(checkpoints, name, ANCHORS)
+        file = replace(file, decoder=ANCHORS, tensors={**tensors, **made.tensors})
+    return file, classifiers
 
 
-def replace_dim(dim: int) -> WrittenSettings:
+def replace_dim(dim: int) -> TextClassifierSettings:
     return SETTINGS.model_copy(update={"dim": dim})
 
 
@@ -97,20 +102,20 @@ def test_a_decoder_leaves_the_identity_of_the_towers_alone(checkpoints, tmp_path
     assert base.tower_fingerprint == base.fingerprint
     grounded = parts_of(trained_file(checkpoints, "tiny-vit", GRAIN))
     assert grounded.tower_fingerprint == base.fingerprint != grounded.fingerprint
-    bare, _ = written_file(checkpoints, "tiny-vit", decoder=False)
-    both, _ = written_file(checkpoints, "tiny-vit", decoder=True)
+    bare, _ = file_with_classifiers(checkpoints, "tiny-vit", decoder=False)
+    both, _ = file_with_classifiers(checkpoints, "tiny-vit", decoder=True)
     wider = parts_of(bare)
     assert wider.tower_fingerprint == parts_of(both).tower_fingerprint != base.fingerprint
     assert parts_of(both).fingerprint != wider.fingerprint
-    other = parts_of(replace(bare, written=bare.written.model_copy(update={"share": 0.5})))
+    other = parts_of(replace(bare, text_classifiers=bare.text_classifiers.model_copy(update={"share": 0.5})))
     assert other.tower_fingerprint != wider.tower_fingerprint
 
 
 @pytest.mark.parametrize("name", ["tiny-vit", "tiny-convnext"])
 @pytest.mark.parametrize("decoder", [False, True], ids=["windows", "decoder"])
 def test_a_file_widens_any_tower_with_tokens(checkpoints, tmp_path, pictures, name, decoder):
-    file, written = written_file(checkpoints, name, decoder=decoder)
-    path = tmp_path / "written.safetensors"
+    file, classifiers = file_with_classifiers(checkpoints, name, decoder=decoder)
+    path = tmp_path / "classifiers.safetensors"
     path.write_bytes(file.to_bytes())
     encoder = Encoder.load(str(path), device="cpu", precision="fp32")
     base = Encoder.from_spec(file.base, device="cpu", precision="fp32")
@@ -121,7 +126,7 @@ def test_a_file_widens_any_tower_with_tokens(checkpoints, tmp_path, pictures, na
 
     texts = encoder.encode_texts(["a cat", "a dog"])
     own = torch.from_numpy(base.encode_texts(["a cat", "a dog"]))
-    np.testing.assert_allclose(texts, written.extend_texts(own).numpy(), atol=1e-5)
+    np.testing.assert_allclose(texts, classifiers.extend_texts(own).numpy(), atol=1e-5)
     wider, narrow = encoder.encode_images(pictures), base.encode_images(pictures)
     np.testing.assert_allclose(np.linalg.norm(wider.regions, axis=-1), 1, atol=1e-5)
     kept = wider.image[:, : base.dim]
@@ -129,36 +134,33 @@ def test_a_file_widens_any_tower_with_tokens(checkpoints, tmp_path, pictures, na
     assert wider.image[:, base.dim :].any(axis=1).all()
 
 
-def test_a_decoder_of_its_own_vectors_takes_the_wider_space(checkpoints, tmp_path, pictures):
-    file, _ = written_file(checkpoints, "tiny-vit", decoder=False)
-    path = tmp_path / "written.safetensors"
+def test_extended_towers_leave_the_final_tokens_alone(checkpoints, tmp_path):
+    file, _ = file_with_classifiers(checkpoints, "tiny-vit", decoder=False)
+    path = tmp_path / "classifiers.safetensors"
     path.write_bytes(file.to_bytes())
-    spec = {"kind": "trained", "file": str(path)}
-    parts = load_parts(spec, device=CPU, precision="fp32")
-    assert isinstance(parts.image_tower, WrittenImageTower)
+    parts = load_parts({"kind": "trained", "file": str(path)}, device=CPU, precision="fp32")
+    assert isinstance(parts.image_tower, ExtendedImageTower)
     assert parts.text_tower.dim == parts.image_tower.dim
     pixels = torch.zeros(1, 3, *parts.image_tower.preprocessing.size_hw)
-    bare = parts.image_tower.decoder_input(pixels, dense=False)
-    inner = parts.image_tower.inner.decoder_input(pixels, dense=False)
-    assert GRAIN.residual is None
-    assert torch.equal(bare.tokens, inner.tokens)
-    assert (bare.image is None) == (inner.image is None)
+    output, inner = parts.image_tower.final_tokens(pixels), parts.image_tower.inner.final_tokens(pixels)
+    assert torch.equal(output.tokens, inner.tokens)
+    assert output.image is None
 
 
 def test_classifiers_of_other_sizes_are_refused(checkpoints, tmp_path):
-    file, _ = written_file(checkpoints, "tiny-vit", decoder=False)
-    other = replace(file, written=SETTINGS.model_copy(update={"dim": 32, "texts": 9}))
-    path = tmp_path / "written.safetensors"
+    file, _ = file_with_classifiers(checkpoints, "tiny-vit", decoder=False)
+    other = replace(file, text_classifiers=SETTINGS.model_copy(update={"dim": 32, "texts": 9}))
+    path = tmp_path / "classifiers.safetensors"
     path.write_bytes(other.to_bytes())
-    with pytest.raises(EncoderError, match=r"another set of classifiers: .*texts has shape \(7, 32\), not \(9, 32\)"):
+    with pytest.raises(EncoderError, match=r"set of text classifiers: .*texts has shape \(7, 32\), not \(9, 32\)"):
         Encoder.load(str(path))
 
 
 def test_settings_survive_the_file(tmp_path, checkpoints):
-    file, _ = written_file(checkpoints, "tiny-vit", decoder=False)
-    path = tmp_path / "written.safetensors"
+    file, _ = file_with_classifiers(checkpoints, "tiny-vit", decoder=False)
+    path = tmp_path / "classifiers.safetensors"
     path.write_bytes(file.to_bytes())
-    assert GroundedFile.read(path).written == file.written
-    plain = replace(file, written=None, tensors={})
+    assert TrainedFile.read(path).text_classifiers == file.text_classifiers
+    plain = replace(file, text_classifiers=None, tensors={})
     path.write_bytes(plain.to_bytes())
-    assert GroundedFile.read(path).written is None
+    assert TrainedFile.read(path).text_classifiers is None

@@ -1,0 +1,54 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from tests.training.runs import CPU
+from training.text_reader import FrozenReader, LearningReader
+
+
+class CountingTower:
+    """Stands for a text tower; a text's vector is made of its length and first letter."""
+
+    context_length, pad_id, dim, network = 16, 0, 3, None
+
+    def __init__(self):
+        self.encoded = []
+
+    def tokenize(self, texts):
+        self.encoded += texts
+        return [[1 + ord(text[0]) % 7] * len(text) for text in texts]
+
+    def forward(self, tokens):
+        first, length = tokens[:, 0].float(), (tokens > 0).sum(1).float()
+        return torch.stack([first, length, torch.ones_like(first)], 1)
+
+
+@pytest.mark.parametrize("reader", [partial(FrozenReader, identity="order"), LearningReader])
+def test_texts_come_back_in_their_order_each_encoded_once(reader):
+    tower = CountingTower()
+    texts = ["bb", "a long one", "a", "bb", "c" * 9, "a"]
+    found = reader(tower, CPU).read(texts)
+    expected = nn.functional.normalize(
+        tower.forward(torch.tensor([[1 + ord(t[0]) % 7] * len(t) + [0] * (16 - len(t)) for t in texts])), dim=-1
+    )
+    torch.testing.assert_close(found, expected)
+    assert sorted(tower.encoded) == sorted(set(texts))
+    assert reader(tower, CPU).read([]).shape == (0, 3)
+
+
+def test_a_frozen_tower_is_asked_again_only_for_what_was_dropped():
+    tower = CountingTower()
+    reader = FrozenReader(tower, CPU, identity="dropped", most=2)
+    for text in ("a", "b", "a", "c", "a", "b"):
+        reader.read([text])
+    assert tower.encoded == ["a", "b", "c", "b"]
+
+
+def test_another_run_from_the_same_encoder_knows_its_texts():
+    first, second, other = CountingTower(), CountingTower(), CountingTower()
+    found = FrozenReader(first, CPU, identity="one").read(["a", "bb"])
+    assert torch.equal(FrozenReader(second, CPU, identity="one").read(["bb", "a"]), found.flip(0))
+    FrozenReader(other, CPU, identity="another").read(["a"])
+    assert (second.encoded, other.encoded) == ([], ["a"])
