@@ -44,6 +44,7 @@ def test_a_file_is_replaced_only_when_its_draft_is_whole(tmp_path):
     with pytest.raises(RuntimeError):
         fail_half_way()
     assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
     with replacing(path) as draft:
         draft.write_bytes(b"new")
         assert draft.parent == tmp_path

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memory import read_labels
 from recognizer.images import ImageInputError, list_images
 from recognizer.images.key import display_key, key_base64, key_from_display
 
@@ -195,3 +196,14 @@ def test_a_large_folder_is_listed_quickly_and_small(tmp_path, monkeypatch):
     listing = list_images(tmp_path)
     assert time.perf_counter() - started < 2
     assert (len(listing), listing[-1].key) == (100_000, "0099999.jpg")
+
+
+def test_runs_and_label_folders_agree_on_what_is_an_image(tmp_path):
+    folder = tmp_path / "labels" / "cat"
+    folder.mkdir(parents=True)
+    for suffix in ("jp2", "PNG", "pnm", "jfif", "avif", "txt", "svg", "npy", "jpg.part", "heic"):
+        (folder / f"image.{suffix}").touch()
+    (category,) = read_labels(tmp_path / "labels")
+    listed = keys(list_images([folder]))
+    assert [os.path.basename(path) for path in category.exemplars] == listed
+    assert listed == [f"image.{suffix}" for suffix in ("PNG", "avif", "jfif", "jp2", "pnm")]
