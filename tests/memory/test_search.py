@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from memory import Category, Memory
+from memory import Category, Description, Memory
 from memory.manifest import read_manifest
-from memory.search import Fold, build_hnsw, exact_index, load_hnsw
+from memory.search import Fold, build_hnsw, description_rows, exact_index, load_hnsw
 from tests.memory.building import build
 
 
@@ -87,3 +87,14 @@ def test_the_recall_is_measured_against_exact_search(directory, encoder, monkeyp
     assert memory.report.ann_recall == 0.5432
     with pytest.raises(ValueError, match="neither 'exact' nor 'hnsw'"):
         build([Category("1")], directory, encoder, index="flat")
+
+
+def test_rows_of_the_description_index_are_descriptions_then_names_of_categories_without(directory, encoder):
+    categories = [Category(str(n), descriptions=(Description(f"d{n}"),) * (n % 2)) for n in range(8)]
+    vectors = build(categories, directory, encoder).vectors
+    rows, owners = description_rows(vectors)
+    names = [vectors.categories[owner].name for owner in owners]
+    assert sorted(names[:4]) == ["1", "3", "5", "7"]
+    assert sorted(names[4:]) == ["0", "2", "4", "6"]
+    expected = [encoder.vector(f"d{name}") for name in names[:4]] + [vectors.names[owner] for owner in owners[4:]]
+    np.testing.assert_array_equal(rows, expected)
