@@ -26,6 +26,7 @@ def test_every_write_is_a_version_of_its_own_until_it_is_swept(store):
     three = store.delete("t", two, "id", ["a"])
     assert [stored(store, record) for record in (one, two, three)] == [["a", "b"], ["a", "b", "c"], ["b", "c"]]
     assert [record.rows for record in (one, two, three)] == [store.count("t", r) for r in (one, two, three)]
+    assert [len(store.newer_manifests("t", record)) for record in (one, two, three)] == [2, 1, 0]
     store.sweep({"t": three}, ["t"])
     assert store.files("t") == set(three.files)
     assert stored(store, three) == ["b", "c"]
@@ -69,7 +70,9 @@ def test_only_hexadecimal_ids_are_deleted(store, value):
 def test_more_ids_than_a_condition_holds_are_deleted(store, monkeypatch):
     monkeypatch.setattr("memory.store._IDS_PER_DELETE", 2)
     one = store.replace("t", None, COLUMNS, rows(*"abcdef"))
-    assert stored(store, store.delete("t", one, "id", list("abcde"))) == ["f"]
+    rest = store.delete("t", one, "id", list("abcde"))
+    assert stored(store, rest) == ["f"]
+    assert sum(file.endswith(".manifest") for file in rest.files) == 1
 
 
 def test_an_error_of_the_source_is_raised_as_it_is(store):
