@@ -1,4 +1,4 @@
-"""The terms of the score before they are weighted: what the weights and the temperature are fitted to.
+"""Tables of the terms of the score, to which weights and temperature are fitted, and the answers that follow from them.
 
 A table holds every category of a small memory. Of a large one it holds, per image, the best by each term, the true
 category, and a uniform sample of the rest; each of the sample stands for rest/sample categories, as a logarithm added
@@ -9,30 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory.vectors import MemoryVectors
-from recognizer.score import Scorer
-from recognizer.settings import ScoreSettings
-
-if TYPE_CHECKING:
-    from recognizer.encoder import ImageFeatures
-
+from recognizer.settings import TERMS
 
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-TERMS = ("name", "description", "region", "region_name", "exemplar")
 UNKNOWN = -1
 """The true category of an image that shows none of the memory's."""
 
 KEEP_ALL = 2000
 """Categories up to which every one is kept; a table is then at most 72 kB per image."""
 BEST = 200
+"""Best categories by each term that are kept of a larger memory: the likely answers, whatever the weights."""
 OTHERS = 200
+"""Categories sampled from the rest, which stand for it."""
 _CHUNK = 512  # images whose terms are turned into doubles at a time
 
 
@@ -108,49 +103,16 @@ class TermTable:
         )
 
 
-class TermScorer:
-    """Computes the five terms with the scorer itself, one term switched on at a time.
-
-    Args:
-        vectors: the memory's.
-        settings: region threshold, exemplars averaged and centring; its weights are of no account.
-        reference: needed for centring, as in `Scorer`.
-    """
-
-    def __init__(
-        self, vectors: MemoryVectors, settings: ScoreSettings, *, reference: ImageFeatures | None = None
-    ) -> None:
-        """Make one scorer per term; a memory without descriptions has those terms from the names."""
-        self.distinct = distinct_terms(vectors)
-        self._scorers = {
-            term: Scorer(vectors, settings.only(term), reference=reference) for term in TERMS if term in self.distinct
-        }
-        self._categories = len(vectors.names)
-
-    def terms(self, features: ImageFeatures, *, exclude: Sequence[str] = ()) -> NDArray[np.float32]:
-        """Return (B, C, 5) float32, so that the weighted sum over the last axis is `Scorer.score`.
-
-        Args:
-            features: of B images.
-            exclude: as in `Scorer.score`.
-        """
-        values = np.zeros((len(features), self._categories, len(TERMS)), np.float32)
-        for term, scorer in self._scorers.items():
-            values[:, :, TERMS.index(term)] = scorer.score(features, exclude=exclude)
-        if "description" not in self._scorers:
-            values[:, :, TERMS.index("description")] = values[:, :, TERMS.index("name")]
-            values[:, :, TERMS.index("region")] = values[:, :, TERMS.index("region_name")]
-        return values
-
-
 def distinct_terms(vectors: MemoryVectors) -> tuple[str, ...]:
-    """Return the terms that say something of their own.
+    """Return the terms that no other term repeats.
 
     Without descriptions a category has its name as its only one, so those terms repeat the name's; without exemplars
-    there is nothing to compare with.
+    their term is 0.
     """
-    terms = ("name", "description", "region", "region_name") if len(vectors.bare) else ("name", "region_name")
-    return (*terms, "exemplar") if len(vectors.exemplars) else terms
+    repeats = set[str]() if len(vectors.bare) else {"image_description", "region_description"}
+    if not len(vectors.exemplars):
+        repeats.add("exemplar")
+    return tuple(term for term in TERMS if term not in repeats)
 
 
 def make_table(values: NDArray[np.float32], truth_rows: Rows, rng: np.random.Generator) -> TermTable:
