@@ -46,12 +46,10 @@ class ScoreFit:
     Attributes:
         weights: by term in the order of `TERMS`, non-negative, summing to 1, of four decimals.
         temperature: > 0.
-        images: known images it was fitted on.
     """
 
     weights: tuple[float, ...]
     temperature: float
-    images: int
 
 
 def fit_score(table: TermTable, present: Sequence[float], terms: Sequence[str] = TERMS) -> ScoreFit:
@@ -79,7 +77,7 @@ def fit_score(table: TermTable, present: Sequence[float], terms: Sequence[str] =
             "temperature fits. Check that the labels belong to the images."
         )
     weights = _rounded(slopes / slopes.sum())
-    return ScoreFit(weights, float(f"{fit_temperature(known, weights, 1 / slopes.sum()):.6g}"), len(known))
+    return ScoreFit(weights, float(f"{fit_temperature(known, weights, 1 / slopes.sum()):.6g}"))
 
 
 def fit_slopes(known: TermTable, present: Sequence[float], terms: Sequence[str] = TERMS) -> Doubles:

@@ -27,7 +27,9 @@ KEEP_ALL = 2000
 BEST = 200
 """Best categories by each term that are kept of a larger memory: the likely answers, whatever the weights."""
 OTHERS = 200
-"""Categories sampled from the rest, which stand for it."""
+"""Categories sampled from the rest, which stand for it.
+
+More are sampled where the best by several terms are the same ones, so that every image keeps equally many."""
 _CHUNK = 512  # images whose terms are turned into doubles at a time
 
 
@@ -37,7 +39,7 @@ class TermTable:
 
     Attributes:
         values: (N, K, 5) float32, in the order of `TERMS`.
-        categories: (N, K) int64 category rows of the memory, ascending; -1 fills up rows that keep fewer.
+        categories: (N, K) int64 category rows of the memory, ascending.
         log_offset: (N, K) float64 added to the logits: 0, log(rest / sample) for a sampled category, -inf for one that
             does not take part.
         truth: (N,) int64 position of the true category among the K, or `UNKNOWN`.
@@ -83,23 +85,12 @@ class TermTable:
 
     @classmethod
     def concatenate(cls, parts: Sequence[TermTable]) -> TermTable:
-        """Join tables along the images; those that keep fewer categories are filled up."""
-        width = max(part.categories.shape[1] for part in parts)
-        filled = [part._filled(width) for part in parts]
+        """Join tables of equally many categories along the images."""
         return cls(
-            np.concatenate([part.values for part in filled]),
-            np.concatenate([part.categories for part in filled]),
-            np.concatenate([part.log_offset for part in filled]),
-            np.concatenate([part.truth for part in filled]),
-        )
-
-    def _filled(self, width: int) -> TermTable:
-        gap = ((0, 0), (0, width - self.categories.shape[1]))
-        return TermTable(
-            np.pad(self.values, (*gap, (0, 0))),
-            np.pad(self.categories, gap, constant_values=-1),
-            np.pad(self.log_offset, gap, constant_values=-np.inf),
-            self.truth,
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.categories for part in parts]),
+            np.concatenate([part.log_offset for part in parts]),
+            np.concatenate([part.truth for part in parts]),
         )
 
 
@@ -136,13 +127,13 @@ def make_table(values: NDArray[np.float32], truth_rows: Rows, rng: np.random.Gen
 def _chosen(values: NDArray[np.float32], best: Rows, truth: int, rng: np.random.Generator) -> TermTable:
     """Keep the best, the truth and a sample of the rest of one image; values are (C, 5)."""
     sure = np.unique(best if truth == UNKNOWN else np.append(best, truth))
-    rest = len(values) - len(sure)
+    rest, others = len(values) - len(sure), len(TERMS) * BEST + OTHERS - len(sure)
     # The r-th category that is not among the sure ones is r plus how many of the sure ones come before it.
-    ranks = rng.choice(rest, OTHERS, replace=False, shuffle=False)
+    ranks = rng.choice(rest, others, replace=False, shuffle=False)
     sampled = ranks + np.searchsorted(sure - np.arange(len(sure)), ranks, side="right")
     columns = np.concatenate([sure, sampled])
     order = np.argsort(columns)
-    offset = np.repeat([0.0, np.log(rest / OTHERS)], [len(sure), OTHERS])[order]
+    offset = np.repeat([0.0, np.log(rest / others)], [len(sure), others])[order]
     columns = columns[order]
     position = UNKNOWN if truth == UNKNOWN else int(np.searchsorted(columns, truth))
     return TermTable(values[columns][None], columns[None], offset[None], np.array([position]))

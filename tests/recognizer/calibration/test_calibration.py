@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +22,6 @@ from recognizer.evaluation.labelled import LabelledImages, read_labelled
 from recognizer.images import ImageItem
 from recognizer.memory_settings import SETTINGS_FILE, read_calibration
 from recognizer.settings import load_settings
-from recognizer.yaml_settings import SettingsError
 from tests.recognizer.calibration.tables import drawn_table
 from tests.recognizer.worlds import unit
 
@@ -156,21 +153,6 @@ def test_file_fitted_on_another_memory_is_ignored_with_a_sentence(calibration, r
     assert read_calibration(memory, path, warn=warnings.append) is None
     assert "version 1 of the memory" in warnings[0]
     assert "recognizer calibrate" in warnings[0]
-
-
-@pytest.mark.parametrize(("text", "said"), [("score: {}", "no section"), ("[1", "cannot read"), ("", "no section")])
-def test_file_of_another_shape_is_refused(memory_copy, tmp_path, text, said):
-    (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=said):
-        read_calibration(memory_copy, tmp_path / "c.yaml")
-
-
-def test_reading_the_file_loads_no_scipy_and_no_matplotlib():
-    code = (
-        "import sys, recognizer.memory_settings; "
-        "sys.exit(any(name in sys.modules for name in ('scipy.optimize', 'matplotlib', 'torch')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_report_says_what_was_found_and_what_was_left_out(calibration):

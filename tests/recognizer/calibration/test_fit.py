@@ -91,7 +91,6 @@ def test_weights_and_temperature_that_drew_the_labels_are_found_again():
     found = fit_score(table, EQUAL)
     np.testing.assert_allclose(found.weights, weights, atol=0.03)
     assert found.temperature == pytest.approx(0.1, rel=0.05)
-    assert found.images == 3000
 
 
 def test_standard_scores_and_cosines_are_pulled_alike():

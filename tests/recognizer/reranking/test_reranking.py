@@ -58,14 +58,14 @@ def test_options_carry_what_the_evidence_says_strongest_first_and_once():
             candidate(
                 "cat",
                 0.4,
-                piece("name", "cat", 0.9),
-                piece("description", "whiskers", 0.01),
-                piece("description", "tail", 0.02),
-                piece("region", "whiskers", 0.03, region=2),
+                piece("image_name", "cat", 0.9),
+                piece("image_description", "whiskers", 0.01),
+                piece("description", "tail", 0.02),  # as earlier result files call the term
+                piece("region_description", "whiskers", 0.03, region=2),
                 piece("region_name", "cat", 0.5, region=1),
                 piece("exemplar", "photo.jpg", 0.4),
             ),
-            candidate("crane", 0.2, piece("description", "crane", 0.1), group="bird"),
+            candidate("crane", 0.2, piece("image_description", "crane", 0.1), group="bird"),
         )
     )
     assert shown[0].descriptions == ("whiskers", "tail")
