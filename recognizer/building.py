@@ -1,8 +1,8 @@
-"""Building a memory with its exemplars: what lies between label files and `memory.Memory.build`."""
+"""Build a memory from categories, an encoder and, optionally, example images of the categories."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +15,20 @@ from memory.store import TableStore
 from memory.templates import check_templates
 from recognizer.encoder import Encoder
 from recognizer.errors import RecognizerError
-from recognizer.evaluation.labelled import Matched, match_labels, read_labelled
+from recognizer.evaluation.encode import Failures, encode_labelled
+from recognizer.evaluation.labelled import LabelledSet, match_labels, read_labelled
 from recognizer.images import ImageItem
-from recognizer.pipeline import encode_files, in_batches
-from recognizer.settings import ScoreSettings
+from recognizer.settings import TERMS, ScoreSettings
 
-# Weight of the exemplar term in a memory with exemplars. Its values are standard scores, an order of magnitude larger
-# than differences of cosines, so it is small. On stamps of folds 1 to 4 with one exemplar (from another set) for 37 of
-# 344 names it raised top-1 of their photographs from 0.67 to 0.81; that of the others fell from 0.252 to 0.239.
 EXEMPLAR_WEIGHT = 0.04
+"""Weight of the exemplar term in a memory with exemplars.
+
+It is small because the term is a standard score, an order of magnitude larger than differences of cosines. On stamps of
+folds 1 to 4 with one exemplar (from another set) for 37 of 344 names it raised top-1 of their photographs from 0.67 to
+0.81; that of the others fell from 0.252 to 0.239."""
 
 
-def exemplar_images(categories: Sequence[Category], folder: Path | None) -> Matched | None:
+def exemplar_images(categories: Sequence[Category], folder: Path | None) -> LabelledSet | None:
     """Find the example images of categories: those that the label file names, and those of a labelled folder.
 
     Args:
@@ -45,49 +47,33 @@ def exemplar_images(categories: Sequence[Category], folder: Path | None) -> Matc
     items = [
         ImageItem(path.encode(errors="surrogateescape"), path.encode(errors="surrogateescape")) for path, _ in named
     ]
-    return Matched(items, [rows[name] for _, name in named], {})
+    return LabelledSet(items, [rows[name] for _, name in named], {})
 
 
 def encode_exemplars(
-    encoder: Encoder,
-    categories: Sequence[Category],
-    images: Matched,
-    *,
-    batch_size: int = 32,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[ExemplarSet, Mapping[str, str]]:
+    encoder: Encoder, categories: Sequence[Category], images: LabelledSet
+) -> tuple[ExemplarSet, Failures]:
     """Encode example images.
 
     Args:
         encoder: of the memory.
         categories: what the rows of `images` refer to.
         images: the files and their categories.
-        batch_size: images per forward pass.
-        progress: called with the number of images done since the last call.
 
     Returns:
-        The exemplars, and the reason for each image (by key) that could not be decoded.
+        The exemplars, and the images that could not be decoded.
     """
     ids: list[str] = []
     references: list[str] = []
     hashes: list[str] = []
     vectors = [np.zeros((0, encoder.card.dim), np.float32)]
-    failed: dict[str, str] = {}
-    done = 0
-    for batch in encode_files(encoder, in_batches(images.items, batch_size)):
-        for item, error in zip(batch.items, batch.errors, strict=True):
-            if error is not None:
-                failed[item.key] = str(error)
-        for position in batch.positions:
-            ids.append(categories[images.rows[done + position]].id)
-            references.append(batch.items[position].key)
+    failures = Failures()
+    for batch in encode_labelled(encoder, images.items, images.rows, failures):
+        ids.extend(categories[row].id for row in batch.rows)
+        references.extend(item.key for item in batch.items)
         hashes.extend(batch.hashes)
-        if batch.features is not None:
-            vectors.append(batch.features.image)
-        done += len(batch.items)
-        if progress:
-            progress(len(batch.items))
-    return ExemplarSet(ids, references, hashes, np.concatenate(vectors)), failed
+        vectors.append(batch.features.image)
+    return ExemplarSet(ids, references, hashes, np.concatenate(vectors)), failures
 
 
 class TemplateError(RecognizerError):
@@ -106,7 +92,7 @@ def build_memory(
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Memory:
-    """Encode exemplars, if there are any, and build the memory.
+    """Encode the exemplars, if there are any, and build the memory.
 
     Args:
         categories: of the label file.
@@ -122,17 +108,17 @@ def build_memory(
     images = exemplar_images(categories, exemplars)
     examples = None
     if images is not None:
-        examples, failed = encode_exemplars(encoder, categories, images)
+        examples, failures = encode_exemplars(encoder, categories, images)
         if warn is not None:
-            for key, reason in failed.items():
-                warn(f"exemplar {key} left out: {reason}")
+            for item, error in failures.errors:
+                warn(f"exemplar {item.key} left out: {error}")
             for label, number in images.unmatched.items():
-                warn(f"{number} exemplars left out: {label!r} is no category of the label file")
+                warn(f"{number} exemplars left out: {label!r} is not a category of the label file")
     score = with_exemplars(ScoreSettings()) if examples is not None else ScoreSettings()
     before = published_manifest(directory)
     settings = _settings(score, fine_grained)
     if before is not None and examples is None and before.rows("exemplars"):
-        # Weights that counted on exemplars go with them.
+        # The stored weights include the exemplar term, so they are dropped with the exemplars.
         settings = {key: value for key, value in before.settings.items() if key != "score"} | (settings or {})
         if warn is not None:
             warn(f"the memory's {before.rows('exemplars')} exemplars are dropped; give --exemplars to keep them")
@@ -140,8 +126,8 @@ def build_memory(
         _warn_of_removed(directory, before, categories, warn)
         if before.encoder.fingerprint != encoder.card.fingerprint:
             warn(
-                f"the memory was made by {before.encoder.name}; every text is encoded anew by {encoder.card.name}, and "
-                "results of before cannot be gone on with"
+                f"the memory was made by {before.encoder.name}; every text is encoded again by {encoder.card.name}, "
+                "and earlier result files cannot be resumed"
             )
     return Memory.build(
         categories,
@@ -151,13 +137,13 @@ def build_memory(
         settings=settings,
         exemplars=examples,
         index=index,
-        fold=Fold(score.name, score.description),
+        fold=Fold(score.image_name, score.image_description),
         progress=progress,
     )
 
 
 def published_manifest(directory: Path) -> Manifest | None:
-    """Return what the memory in a directory says of itself, None where there is none that can be read."""
+    """Read the manifest of the memory in a directory; None where there is none that can be read."""
     try:
         return read_manifest(directory)
     except MemoryStoreError:
@@ -167,31 +153,23 @@ def published_manifest(directory: Path) -> Manifest | None:
 def _warn_of_removed(
     directory: Path, before: Manifest, categories: Sequence[Category], warn: Callable[[str], None]
 ) -> None:
-    """Name what the build takes out; reads ids and names only, the vectors may be gigabytes."""
+    """Warn of categories that the build removes; reads ids and names only, as the vectors may be gigabytes."""
     wanted = {category.id for category in categories}
     table = before.tables.get("categories")
-    gone = []
+    removed = []
     try:
         for batch in TableStore(directory).scan("categories", table, ["id", "name"]) if table else ():
-            gone += [row["name"] for row in batch.to_pylist() if row["id"] not in wanted]
+            removed += [row["name"] for row in batch.to_pylist() if row["id"] not in wanted]
     except (MemoryStoreError, RuntimeError, ValueError, OSError):
         return  # a damaged table: the build writes it anew
-    if gone:
-        warn(f"{len(gone)} categories that the label file does not hold are removed, such as {gone[0]!r}")
+    if removed:
+        warn(f"{len(removed)} categories that the label file does not hold are removed, such as {removed[0]!r}")
 
 
 def with_exemplars(score: ScoreSettings) -> ScoreSettings:
     """Give the exemplar term its weight, taken from the others in proportion."""
-    name, description, region, region_name, _ = (weight * (1 - EXEMPLAR_WEIGHT) for weight in score.weights())
-    return score.model_copy(
-        update={
-            "name": name,
-            "description": description,
-            "region": region,
-            "region_name": region_name,
-            "exemplar": EXEMPLAR_WEIGHT,
-        }
-    )
+    others = [weight * (1 - EXEMPLAR_WEIGHT) for weight in score.weights()]
+    return score.with_weights(others).model_copy(update={"exemplar": EXEMPLAR_WEIGHT})
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
@@ -208,12 +186,10 @@ def read_templates(path: Path) -> tuple[str, ...]:
 
 
 def _settings(score: ScoreSettings, fine_grained: bool) -> dict[str, Any] | None:
-    """Return what the memory should carry; None keeps what it carries already."""
+    """Return the settings to store with the memory; None keeps those that are stored already."""
     settings: dict[str, Any] = {}
     if score != ScoreSettings():
-        settings["score"] = dict(
-            zip(("name", "description", "region", "region_name", "exemplar"), score.weights(), strict=True)
-        )
+        settings["score"] = dict(zip(TERMS, score.weights(), strict=True))
     if fine_grained:
         settings["rerank"] = "always"
     return settings or None

@@ -1,9 +1,9 @@
-"""Why a category scored what it scored: the score taken apart into pieces of evidence that add up to it again.
+"""Why a category scored what it scored: the pieces of evidence that its score is the sum of.
 
-The score is a sum (see `recognizer.score`), so the explanation is the score and not a story about it. Terms are named
-`name`, `description`, `region`, `region_name` and `exemplar`; the weight of a piece is its term's weight, divided by
-the number of the category's descriptions where the term is a mean over them; the value is a cosine (less the text's
-bias when centring is on; for `exemplar` a standard score).
+A piece is one text or exemplar compared with the image or its best region. Its term is one of `settings.TERMS`; its
+value is a cosine (a standard score for `exemplar`); its weight is the term's weight, divided by the number of the
+category's descriptions where the term is a mean over them. Values are those of `Scorer.similarities`, which the terms
+of the score average.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recognizer.results.row import EvidenceRow
-from recognizer.score import Floats, Scorer
+from recognizer.score import Floats, Scorer, Similarities
 
 if TYPE_CHECKING:
     from recognizer.encoder import ImageFeatures
@@ -36,77 +36,67 @@ def explain(
         Per row its evidence, largest contribution first; contributions add up to the score within 1e-5. Terms of weight
         0 are left out.
     """
-    one = _Image(scorer, features, image)
-    exemplars = None
-    if scorer.settings.exemplar and len(scorer.vectors.exemplars):
-        exemplars = scorer.exemplar_term(features.image[image : image + 1], exclude[image : image + 1])[0]
-    explained = []
-    for row in rows:
-        evidence = [*one.whole_image(row), *one.by_region(row)]
-        if exemplars is not None:
-            evidence.append(one.exemplar(row, float(exemplars[row])))
-        explained.append(sorted(evidence, key=lambda piece: -piece.contribution))
-    return explained
+    one = features.take(image)
+    similar = scorer.similarities(one, np.asarray(rows, np.int64), exclude=exclude[image : image + 1])
+    pieces = _Pieces(scorer, one, similar)
+    return [
+        sorted(pieces.of_category(place, row), key=lambda piece: -piece.contribution) for place, row in enumerate(rows)
+    ]
 
 
-class _Image:
-    """One image beside the memory's vectors: what each generator below compares."""
+class _Pieces:
+    """One image beside the memory's vectors and what it has in common with the explained categories."""
 
-    def __init__(self, scorer: Scorer, features: ImageFeatures, image: int) -> None:
-        self.scorer, self.vectors, self.settings = scorer, scorer.vectors, scorer.settings
-        self.g = features.image[image]
-        keep = features.region_weight[image] >= scorer.settings.region_threshold
-        self.numbers = np.flatnonzero(keep)
-        self.regions: Floats = features.regions[image][keep] if keep.any() else self.g[None]
-        self.boxes_xyxy = features.boxes_xyxy[image][keep]
+    def __init__(self, scorer: Scorer, one: ImageFeatures, similar: Similarities) -> None:
+        self.vectors, self.settings, self.similar = scorer.vectors, scorer.settings, similar
+        self.image = one.image[0]
+        self.regions: Floats = scorer.visible_regions(one)[0]
+        self.numbers = np.flatnonzero(one.region_weight[0] >= scorer.settings.region_threshold)
+        self.boxes_xyxy = one.boxes_xyxy[0]
 
-    def whole_image(self, row: int) -> Iterator[EvidenceRow]:
-        vectors, bias, name = self.vectors, self.scorer.bias, self.vectors.categories[row].name
-        name_value = float(self.g @ vectors.names[row] - bias.name[row])
-        if self.settings.name:
-            yield _piece("name", name, name_value, self.settings.name)
-        if self.settings.description:
-            rows = self._descriptions(row)
-            for j in rows:
-                value = float(self.g @ vectors.grounded[j] - bias.grounded[j])
-                yield _piece("description", vectors.descriptions[j], value, self.settings.description / len(rows))
-            if not rows:
-                yield _piece("description", name, name_value, self.settings.description)
+    def of_category(self, place: int, row: int) -> Iterator[EvidenceRow]:
+        """Yield the pieces of the category at a place of the similarities and a row of the memory."""
+        similar, weights = self.similar, self.settings
+        name, name_vector = self.vectors.categories[row].name, self.vectors.names[row]
+        in_image, in_region = float(similar.image_name[0, place]), float(similar.region_name[0, place])
+        columns = range(int(similar.offsets[place]), int(similar.offsets[place + 1]))
+        if weights.image_name:
+            yield _piece("image_name", name, in_image, weights.image_name)
+        if weights.image_description:
+            for column in columns:
+                text = self.vectors.descriptions[similar.descriptions[column]]
+                value = float(similar.image_description[0, column])
+                yield _piece("image_description", text, value, weights.image_description / len(columns))
+            if not columns:  # the name is the category's only description
+                yield _piece("image_description", name, in_image, weights.image_description)
+        if weights.region_description:
+            for column in columns:
+                number = int(similar.descriptions[column])
+                text, vector = self.vectors.descriptions[number], self.vectors.bare[number]
+                value, weight = float(similar.region_description[0, column]), weights.region_description / len(columns)
+                yield self._best_region("region_description", text, vector, value, weight)
+            if not columns:
+                yield self._best_region("region_description", name, name_vector, in_region, weights.region_description)
+        if weights.region_name:
+            yield self._best_region("region_name", name, name_vector, in_region, weights.region_name)
+        if weights.exemplar and len(self.vectors.exemplars):
+            value = float(similar.exemplar[0, place])
+            yield _piece("exemplar", self._nearest_exemplar(row), value, weights.exemplar)
 
-    def by_region(self, row: int) -> Iterator[EvidenceRow]:
-        vectors, bias, name = self.vectors, self.scorer.bias, self.vectors.categories[row].name
-        if self.settings.region:
-            rows = self._descriptions(row)
-            for j in rows:
-                share = self.settings.region / len(rows)
-                yield self._best_region("region", vectors.descriptions[j], vectors.bare[j], bias.region[j], share)
-            if not rows:
-                yield self._best_region("region", name, vectors.names[row], bias.region_name[row], self.settings.region)
-        if self.settings.region_name:
-            yield self._best_region(
-                "region_name", name, vectors.names[row], bias.region_name[row], self.settings.region_name
-            )
-
-    def exemplar(self, row: int, value: float) -> EvidenceRow:
+    def _nearest_exemplar(self, row: int) -> str:
+        """Return where the category's exemplar nearest to the image lies; empty for a category without any."""
         start, stop = self.vectors.exemplar_offsets[row], self.vectors.exemplar_offsets[row + 1]
-        nearest = ""
-        if stop > start:
-            nearest = self.vectors.exemplar_references[
-                int(start + (self.vectors.exemplars[start:stop] @ self.g).argmax())
-            ]
-        return _piece("exemplar", nearest, value, self.settings.exemplar)
+        if start == stop:
+            return ""
+        nearest = int((self.vectors.exemplars[start:stop] @ self.image).argmax())
+        return self.vectors.exemplar_references[int(start) + nearest]
 
-    def _descriptions(self, row: int) -> range:
-        return range(int(self.vectors.offsets[row]), int(self.vectors.offsets[row + 1]))
-
-    def _best_region(self, term: str, text: str, vector: Floats, bias: float, weight: float) -> EvidenceRow:
-        similarity = self.regions @ vector
-        best = int(similarity.argmax())
-        value = float(similarity[best] - bias)
+    def _best_region(self, term: str, text: str, vector: Floats, value: float, weight: float) -> EvidenceRow:
         if not len(self.numbers):  # no region reached the threshold: the whole image stood in for them
             return _piece(term, text, value, weight)
-        x0, y0, x1, y1 = (float(edge) for edge in self.boxes_xyxy[best])
-        return _piece(term, text, value, weight, region=int(self.numbers[best]), box_xyxy=(x0, y0, x1, y1))
+        region = int(self.numbers[(self.regions @ vector).argmax()])
+        x0, y0, x1, y1 = (float(edge) for edge in self.boxes_xyxy[region])
+        return _piece(term, text, value, weight, region=region, box_xyxy=(x0, y0, x1, y1))
 
 
 def _piece(

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from memory import Memory
+from recognizer.settings import upgraded
 from recognizer.yaml_settings import SettingsError
 
 SETTINGS_FILE = "calibration.yaml"
@@ -43,9 +44,9 @@ def read_calibration(
         raise SettingsError(f"{path} has no section `calibration`; write it with `recognizer calibrate`, or delete it")
     other = _difference(basis, memory)
     if other is None:
-        return {section: values for section, values in content.items() if section != "calibration"}
+        return upgraded({section: values for section, values in content.items() if section != "calibration"})
     if warn is not None:
-        warn(f"{path} is passed over: it was fitted on {other}; run `recognizer calibrate` again.")
+        warn(f"{path} is ignored: it was fitted on {other}; run `recognizer calibrate` again.")
     return None
 
 
@@ -75,12 +76,12 @@ def carried_settings(memory: Memory, *, warn: Callable[[str], None] | None = Non
 
     Args:
         memory: an opened one.
-        warn: called with one sentence where a calibration was fitted on something else and is passed over.
+        warn: called with one sentence where a calibration was fitted on something else and is ignored.
 
     Raises:
         SettingsError: the file of the calibration cannot be read.
     """
-    carried = {name: dict(value) if isinstance(value, dict) else value for name, value in memory.settings.items()}
+    carried = upgraded(memory.settings)
     if isinstance(carried.get("rerank"), str):  # `rerank: always` of a fine-grained memory
         carried["rerank"] = {"when": carried["rerank"]}
     for section, values in (read_calibration(memory, warn=warn) or {}).items():

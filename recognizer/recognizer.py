@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from PIL import Image
 from memory import Memory
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.evidence import explain
+from recognizer.images import ImageItem
 from recognizer.memory_settings import carried_settings
 from recognizer.results.row import CandidateRow, ResultRow
 from recognizer.retrieval import Retrieved, make_retriever
@@ -19,8 +21,6 @@ from recognizer.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from recognizer.results.row import EvidenceRow
-
-REFERENCE_PHOTOS = Path(__file__).parent / "demo_data" / "photos"
 
 
 class Recognizer:
@@ -41,12 +41,11 @@ class Recognizer:
         self.encoder = encoder
         self.memory = memory
         self.settings = settings or load_settings(base=carried_settings(memory))
-        reference = reference_features(encoder) if self.settings.score.center else None
-        self.scorer = Scorer(memory.vectors, self.settings.score, reference=reference)
-        index = self.settings.run.index
+        self.scorer = Scorer(memory.vectors, self.settings.score)
         temperature = self.settings.score.temperature or encoder.default_temperature
-        approximate = index == "hnsw" or (index == "auto" and memory.index_kind == "hnsw")
-        self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=approximate)
+        wanted = self.settings.run.index
+        index = memory.index_kind if wanted == "auto" else wanted
+        self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=index == "hnsw")
 
     @classmethod
     def open(
@@ -77,36 +76,30 @@ class Recognizer:
             images: any Pillow modes; boxes of the evidence are in pixels of each image.
             keys: the `path` of each row; by default the image's number.
         """
+        if not images:
+            return []
         keys = keys or [str(number) for number in range(len(images))]
-        return self.rows(self.encoder.encode_images(list(images)), keys) if images else []
+        items = [ImageItem(os.fsencode(key), os.fsencode(key)) for key in keys]
+        return self.rows(self.encoder.encode_images(list(images)), items)
 
     def rows(
-        self,
-        features: ImageFeatures,
-        keys: Sequence[str],
-        *,
-        keys_base64: Sequence[str | None] | None = None,
-        exclude: Sequence[str] = (),
+        self, features: ImageFeatures, items: Sequence[ImageItem], *, exclude: Sequence[str] = ()
     ) -> list[ResultRow]:
         """Turn features into rows of the results.
 
         Args:
             features: of B images.
-            keys: (B,) the `path` of each row.
-            keys_base64: (B,) its bytes where it is not UTF-8.
+            items: (B,) the images; only their keys are read.
             exclude: per image the file hash whose exemplars are left out; empty: none.
         """
-        found = self.retriever.retrieve(features, self.settings.run.top_k, exclude=exclude)
-        encoded = keys_base64 or [None] * len(keys)
+        retrieved = self.retriever.retrieve(features, self.settings.run.top_k, exclude=exclude)
         rows = []
-        for image, (key, key_base64, retrieved) in enumerate(zip(keys, encoded, found, strict=True)):
-            evidence = explain(self.scorer, features, image, retrieved.rows.tolist(), exclude=exclude)
-            rows.append(self._row(key, key_base64, retrieved, evidence))
+        for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
+            evidence = explain(self.scorer, features, image, best.rows.tolist(), exclude=exclude)
+            rows.append(self._row(item, best, evidence))
         return rows
 
-    def _row(
-        self, key: str, key_base64: str | None, retrieved: Retrieved, evidence: Sequence[Sequence[EvidenceRow]]
-    ) -> ResultRow:
+    def _row(self, item: ImageItem, retrieved: Retrieved, evidence: Sequence[Sequence[EvidenceRow]]) -> ResultRow:
         score, keep = self.settings.score, self.settings.run.evidence or None
         categories = [self.memory.vectors.categories[row] for row in retrieved.rows.tolist()]
         candidates = [
@@ -126,17 +119,11 @@ class Recognizer:
         if score.calibrated and score.unknown_threshold is not None:
             unknown = best is None or best.confidence < score.unknown_threshold
         return ResultRow(
-            path=key,
-            path_b64=key_base64,
+            path=item.key,
+            path_b64=item.key_base64,
             label=best.category if best else None,
             confidence=best.confidence if best else None,
             calibrated=score.calibrated,
             unknown=unknown,
             candidates=candidates,
         )
-
-
-def reference_features(encoder: Encoder) -> ImageFeatures:
-    """Encode the fixed reference set for `score.center`: the photographs that ship with the package."""
-    photos = [Image.open(path).convert("RGB") for path in sorted(REFERENCE_PHOTOS.glob("*.jpg"))]
-    return encoder.encode_images(photos)

@@ -91,8 +91,6 @@ def batch_rows(recognizer: Recognizer, batch: EncodedBatch) -> list[Row]:
     }
     if batch.features is not None:
         items = [batch.items[position] for position in batch.positions]
-        recognised = recognizer.rows(
-            batch.features, [item.key for item in items], keys_base64=[item.key_base64 for item in items]
-        )
+        recognised = recognizer.rows(batch.features, items)
         rows |= dict(zip(batch.positions, recognised, strict=True))
     return [rows[position] for position in range(len(batch.items))]

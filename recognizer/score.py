@@ -1,19 +1,22 @@
-"""The score of an image against every category of a memory: a weighted sum of five cosine terms, computed exactly.
+"""The score of an image against the categories of a memory: a weighted sum of five terms, computed exactly.
 
 For image vector g, region vectors r_q and category c with name vector n_c, grounded descriptions v_cj, bare
 descriptions d_cj and exemplars x_ck:
 
-    s(i,c) = w_n <g, n_c> + w_d mean_j <g, v_cj> + w_r mean_j max_q <r_q, d_cj> + w_o max_q <r_q, n_c>
-           + w_x z(top-mean_k <g, x_ck>)
+    s(i,c) = w_image_name <g, n_c> + w_image_description mean_j <g, v_cj>
+           + w_region_description mean_j max_q <r_q, d_cj> + w_region_name max_q <r_q, n_c>
+           + w_exemplar z(top-mean_k <g, x_ck>)
 
-Name and grounded terms are linear in g, so they fold into one vector per category, u_c = w_n n_c + w_d mean_j v_cj; the
-region terms are one chunked product with a maximum over the regions. A category without descriptions has its name as
-its only description. `recognizer.evidence` takes the same sum apart again. Knows arrays only: no encoder, no images.
+A category without descriptions has its name as its only description. The sum has two forms here and nowhere else:
+`Scorer.terms` gives the five terms of chosen categories, and `weigh` adds them up; `Scorer.score` gives the sums of
+all categories, folded for search: the first two terms are linear in g, so they fold into one vector per category,
+u_c = w_image_name n_c + w_image_description mean_j v_cj, and the region terms are one product in chunks with a maximum
+over the regions. Knows arrays only: no encoder, no images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,103 +39,113 @@ Rows = NDArray[np.int64]
 CHUNK_ROWS = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Bias:
-    """What is subtracted from each similarity: the text's mean over a fixed reference set, or 0.
+@dataclass(frozen=True, slots=True, eq=False)
+class Similarities:
+    """What B images have in common with n categories, before descriptions are averaged and terms are weighted.
 
-    Hub texts are near every image; their mean similarity is high and says nothing about this one.
+    Attributes:
+        offsets: (n + 1,) the m descriptions of category i are the columns `offsets[i]` to `offsets[i + 1] - 1`.
+        descriptions: (m,) rows of these descriptions in the memory.
+        image_name: (B, n) cosine of image and name.
+        image_description: (B, m) cosine of image and grounded description.
+        region_description: (B, m) cosine of the best region and the bare description.
+        region_name: (B, n) cosine of the best region and the name.
+        exemplar: (B, n) standard score of the nearest exemplars.
     """
 
-    name: Floats  # (C,) mean <g, n_c>
-    grounded: Floats  # (J,) mean <g, v_j>
-    region: Floats  # (J,) mean max_q <r_q, d_j>
-    region_name: Floats  # (C,) mean max_q <r_q, n_c>
-
-    @classmethod
-    def none(cls, vectors: MemoryVectors) -> Bias:
-        """Return the bias that changes nothing."""
-        categories, descriptions = len(vectors.names), len(vectors.bare)
-        return cls(*(np.zeros(n, np.float32) for n in (categories, descriptions, descriptions, categories)))
+    offsets: Rows
+    descriptions: Rows
+    image_name: Floats
+    image_description: Floats
+    region_description: Floats
+    region_name: Floats
+    exemplar: Floats
 
 
 class Scorer:
-    """Scores images against all categories of one memory under one set of weights.
+    """Scores images against the categories of one memory under one set of weights.
 
     Args:
         vectors: the memory's vectors, C categories and J descriptions of D dimensions.
-        settings: weights, the region threshold, centring and the number of exemplars averaged.
-        reference: features of the fixed reference set; needed when `settings.center` is on.
-
-    Raises:
-        ValueError: centring is on and there is no reference.
+        settings: weights, the region threshold and the number of exemplars averaged.
     """
 
-    def __init__(
-        self, vectors: MemoryVectors, settings: ScoreSettings, *, reference: ImageFeatures | None = None
-    ) -> None:
-        """Fold what is linear in the image vector and, for centring, measure each text's mean similarity."""
+    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings) -> None:
+        """Fold what is linear in the image vector."""
         self.vectors = vectors
         self.settings = settings
-        self.described = np.diff(vectors.offsets) > 0
-        self.bias = Bias.none(vectors)
-        if settings.center:
-            if reference is None:
-                raise ValueError("score.center needs the features of a reference set")
-            self.bias = self._measure_bias(reference)
-        self.folded = self.fold(vectors, settings)
-        self._folded_bias = self._fold_bias()
-
-    @staticmethod
-    def fold(vectors: MemoryVectors, settings: ScoreSettings) -> Floats:
-        """Return u_c = w_n n_c + w_d mean_j v_cj for every category; not unit length.
-
-        Returns:
-            (C, D) float32.
-        """
-        return Fold(settings.name, settings.description).rows(vectors)
+        self.fold = Fold(settings.image_name, settings.image_description)
+        self.folded = self.fold.rows(vectors)
 
     def score(self, features: ImageFeatures, *, exclude: Sequence[str] = ()) -> Floats:
-        """Score every category for every image.
+        """Score every category for every image, in the folded form.
 
         Args:
             features: of B images with Q regions each.
             exclude: per image the sha256 of its file; exemplars with that hash are left out for it. Empty: none is.
 
         Returns:
-            (B, C) float32, columns in the memory's row order.
+            (B, C) float32, columns in the memory's row order; equal to the weighed `terms` up to rounding.
         """
-        scores = inner_products(features.image, self.folded) - self._folded_bias
-        if self.settings.region or self.settings.region_name:
+        scores = inner_products(features.image, self.folded)
+        if self.settings.region_description or self.settings.region_name:
             self._add_region_terms(scores, features)
         if self.settings.exemplar and len(self.vectors.exemplars):
             scores += self.settings.exemplar * self.exemplar_term(features.image, exclude)
         return scores
 
-    def score_some(self, features: ImageFeatures, image: int, rows: Rows, *, exclude: Sequence[str] = ()) -> Floats:
-        """Score the given categories for one image: the exact stage after an approximate search.
+    def terms(
+        self, features: ImageFeatures, rows: Rows | None = None, *, exclude: Sequence[str] = ()
+    ) -> NDArray[np.float32]:
+        """Compute the five terms of some categories, whatever the weights are.
 
         Args:
             features: of B images.
-            image: which of them.
-            rows: (n,) category rows.
+            rows: (n,) category rows of the memory; all of them where None.
             exclude: as in `score`.
 
         Returns:
-            (n,) float32, equal to `score(...)[image, rows]` up to rounding.
+            (B, n, 5) float32, the last axis in the order of `TERMS`.
         """
-        one = features.take(image)
-        scores = one.image[0] @ self.folded[rows].T - self._folded_bias[rows]
-        regions = self.visible_regions(one)[0]
-        if self.settings.region_name:
-            scores += self.settings.region_name * (
-                (self.vectors.names[rows] @ regions.T).max(1) - self.bias.region_name[rows]
+        similar = self.similarities(features, rows, exclude=exclude)
+        means = [
+            mean_by_category(descriptions.T, similar.offsets, names.T).T
+            for descriptions, names in (
+                (similar.image_description, similar.image_name),
+                (similar.region_description, similar.region_name),
             )
-        if self.settings.region:
-            scores += self.settings.region * np.array([self._region_term_of(int(row), regions) for row in rows])
-        if self.settings.exemplar and len(self.vectors.exemplars):
-            scores += self.settings.exemplar * self.exemplar_term(one.image, exclude[image : image + 1])[0, rows]
-        found: Floats = scores.astype(np.float32)
-        return found
+        ]
+        return np.stack([similar.image_name, *means, similar.region_name, similar.exemplar], axis=2)
+
+    def similarities(
+        self, features: ImageFeatures, rows: Rows | None = None, *, exclude: Sequence[str] = ()
+    ) -> Similarities:
+        """Compare images with every text and the exemplars of some categories.
+
+        Args:
+            features: of B images.
+            rows: as in `terms`.
+            exclude: as in `score`.
+        """
+        vectors, regions = self.vectors, self.visible_regions(features)
+        names, grounded, bare = vectors.names, vectors.grounded, vectors.bare
+        offsets, descriptions = vectors.offsets, np.arange(len(bare))
+        exemplar = self.exemplar_term(features.image, exclude)
+        if rows is not None:
+            spans = [descriptions[start:stop] for start, stop in zip(offsets[rows], offsets[rows + 1], strict=True)]
+            offsets = np.cumsum([0, *map(len, spans)])
+            descriptions = np.concatenate([descriptions[:0], *spans])
+            names, grounded, bare = names[rows], grounded[descriptions], bare[descriptions]
+            exemplar = exemplar[:, rows]
+        return Similarities(
+            offsets=offsets,
+            descriptions=descriptions,
+            image_name=inner_products(features.image, names),
+            image_description=inner_products(features.image, grounded),
+            region_description=_in_chunks(regions, bare),
+            region_name=_in_chunks(regions, names),
+            exemplar=exemplar,
+        )
 
     def visible_regions(self, features: ImageFeatures) -> list[Floats]:
         """Return the regions whose weight reaches the threshold, per image; the image itself where none does.
@@ -155,16 +168,18 @@ class Scorer:
         Returns:
             (B, C) float32; 0 for a category with no (remaining) exemplar and when fewer than two categories have one.
         """
+        term = np.zeros((len(images), len(self.vectors.names)), np.float32)
+        if not len(self.vectors.exemplars):
+            return term
         similarity = inner_products(images, self.vectors.exemplars)
         hashes = np.asarray(self.vectors.exemplar_hashes, dtype=object)
-        for row, own in enumerate(exclude):
-            similarity[row, hashes == own] = -np.inf
+        for row, excluded in enumerate(exclude):
+            similarity[row, hashes == excluded] = -np.inf
         slots, owners = self._exemplar_slots()
         padded = np.pad(similarity, ((0, 0), (0, 1)), constant_values=-np.inf)
         nearest = -np.sort(-padded[:, slots], axis=2)[:, :, : self.settings.exemplar_top]
         counts = np.isfinite(nearest).sum(2)
         means = np.where(np.isfinite(nearest), nearest, 0).sum(2) / np.maximum(counts, 1)
-        term = np.zeros((len(images), len(self.vectors.names)), np.float32)
         for row in range(len(images)):
             present = counts[row] > 0
             if present.sum() >= 2 and (spread := means[row, present].std()) > 0:
@@ -181,45 +196,32 @@ class Scorer:
         return slots, owners
 
     def _add_region_terms(self, scores: Floats, features: ImageFeatures) -> None:
-        w_r, w_o = self.settings.region, self.settings.region_name
+        """Add both region terms in place, without ever holding the similarities of all descriptions."""
+        offsets = self.vectors.offsets
+        counts = np.diff(offsets)
+        w_description, w_name = self.settings.region_description, self.settings.region_name
         regions = self.visible_regions(features)
-        plain = np.where(self.described, w_o, w_o + w_r).astype(np.float32)
+        by_name = np.where(counts > 0, w_name, w_name + w_description).astype(np.float32)
         for rows in _chunks(len(self.vectors.names)):
-            scores[:, rows] += plain[rows] * (
-                max_over_regions(regions, self.vectors.names[rows]) - self.bias.region_name[rows]
-            )
-        if not w_r:
+            scores[:, rows] += by_name[rows] * max_over_regions(regions, self.vectors.names[rows])
+        if not w_description:
             return
         totals = np.zeros((len(regions), len(self.vectors.names)), np.float32)
-        owner = np.repeat(np.arange(len(self.described)), np.diff(self.vectors.offsets))
+        owner = np.repeat(np.arange(len(counts)), counts)
         for rows in _chunks(len(self.vectors.bare)):
-            best = max_over_regions(regions, self.vectors.bare[rows]) - self.bias.region[rows]
+            best = max_over_regions(regions, self.vectors.bare[rows])
+            # The descriptions of a category are neighbours, so `reduceat` sums each run of equal owners. A category
+            # that a chunk boundary cuts in two is a run of both chunks and gets both sums.
             first = np.flatnonzero(np.r_[True, np.diff(owner[rows]) > 0])
             totals[:, owner[rows][first]] += np.add.reduceat(best, first, axis=1)
-        counts = np.maximum(np.diff(self.vectors.offsets), 1).astype(np.float32)
-        scores += w_r * totals / counts
+        divisors: Floats = np.maximum(counts, 1).astype(np.float32)
+        scores += w_description * totals / divisors
 
-    def _region_term_of(self, row: int, regions: Floats) -> float:
-        start, stop = self.vectors.offsets[row], self.vectors.offsets[row + 1]
-        if start == stop:
-            return float((regions @ self.vectors.names[row]).max() - self.bias.region_name[row])
-        best = (self.vectors.bare[start:stop] @ regions.T).max(1)
-        return float((best - self.bias.region[start:stop]).mean())
 
-    def _measure_bias(self, reference: ImageFeatures) -> Bias:
-        regions = self.visible_regions(reference)
-        v = self.vectors
-        return Bias(
-            name=inner_products(reference.image, v.names).mean(0),
-            grounded=inner_products(reference.image, v.grounded).mean(0),
-            region=_in_chunks(lambda rows: max_over_regions(regions, v.bare[rows]).mean(0), len(v.bare)),
-            region_name=_in_chunks(lambda rows: max_over_regions(regions, v.names[rows]).mean(0), len(v.names)),
-        )
-
-    def _fold_bias(self) -> Floats:
-        means = mean_by_category(self.bias.grounded[:, None], self.vectors.offsets, self.bias.name[:, None])
-        folded: Floats = self.settings.name * self.bias.name + self.settings.description * means[:, 0]
-        return folded.astype(np.float32)
+def weigh(terms: NDArray[np.float32], settings: ScoreSettings) -> Floats:
+    """Add up terms (..., 5) under the weights of the settings: the scores (...) float32."""
+    scores: Floats = terms @ np.asarray(settings.weights(), np.float32)
+    return scores
 
 
 def max_over_regions(regions: Sequence[Floats], texts: Floats) -> Floats:
@@ -231,11 +233,17 @@ def max_over_regions(regions: Sequence[Floats], texts: Floats) -> Floats:
 
     Returns:
         (B, N) float32: max_q <r_q, text>.
+
+    Raises:
+        ValueError: an image has no region.
     """
-    if not len(texts):
-        return np.zeros((len(regions), 0), np.float32)
-    starts = np.cumsum([0, *(len(r) for r in regions[:-1])])
-    best: Floats = np.maximum.reduceat(inner_products(np.concatenate(regions), texts), starts, axis=0)
+    best = np.empty((len(regions), len(texts)), np.float32)
+    similarity = inner_products(np.concatenate(regions), texts)
+    stops = np.cumsum([len(own) for own in regions])
+    for image, (own, stop) in enumerate(zip(regions, stops, strict=True)):
+        # A maximum per image: 12 to 28 times faster than `np.maximum.reduceat` over all rows, and the same bits. It
+        # also refuses an image without regions, where `reduceat` would answer with the next image's first region.
+        similarity[stop - len(own) : stop].max(axis=0, out=best[image])
     return best
 
 
@@ -259,5 +267,9 @@ def _chunks(total: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK_ROWS, total)) for start in range(0, total, CHUNK_ROWS))
 
 
-def _in_chunks(compute: Callable[[slice], Floats], total: int) -> Floats:
-    return np.concatenate([np.zeros(0, np.float32), *(compute(rows) for rows in _chunks(total))])
+def _in_chunks(regions: Sequence[Floats], texts: Floats) -> Floats:
+    """Return `max_over_regions` of any number of texts."""
+    best = np.empty((len(regions), len(texts)), np.float32)
+    for rows in _chunks(len(texts)):
+        best[:, rows] = max_over_regions(regions, texts[rows])
+    return best

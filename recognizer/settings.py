@@ -5,7 +5,7 @@ Precedence, last one wins: the defaults here, what the memory carries, the `--co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,6 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from recognizer.images.limits import ImageLimits
 from recognizer.yaml_settings import SettingsError as SettingsError
 from recognizer.yaml_settings import load_yaml_settings
+
+TERMS = ("image_name", "image_description", "region_description", "region_name", "exemplar")
+"""The terms of the score: the names and the order in which weights, evidence and reports have them."""
+
+RENAMED_TERMS = {"name": "image_name", "description": "image_description", "region": "region_description"}
+"""Earlier names of terms, by which stored settings and earlier result files still call them."""
 
 # These decide how fast and how patiently an MLLM is asked, not what it answers.
 PATIENCE = frozenset(
@@ -105,20 +111,20 @@ class _Section(BaseModel):
 
 
 class ScoreSettings(_Section):
-    """The weights of the additive score and what surrounds it (see `recognizer.score`).
+    """The weights of the additive score of `recognizer.score`, and what surrounds it.
 
-    The five weights are non-negative and sum to 1. Defaults were chosen on the development fold of the stamps and of
-    the clutter scenes: 0.4 looks at the whole image, 0.6 at its regions, shared alike by names and descriptions.
+    The five weights are named after the terms, are non-negative and sum to 1. The defaults were chosen on the
+    development fold of the stamps and of the clutter scenes: 0.4 for the whole image and 0.6 for its regions, in equal
+    parts for names and descriptions.
     """
 
-    name: float = Field(default=0.2, ge=0, le=1, description="w_n: image against the category's name")
-    description: float = Field(default=0.2, ge=0, le=1, description="w_d: image against the grounded descriptions")
-    region: float = Field(default=0.3, ge=0, le=1, description="w_r: best region of each bare description")
-    region_name: float = Field(default=0.3, ge=0, le=1, description="w_o: best region against the name")
-    exemplar: float = Field(default=0.0, ge=0, le=1, description="w_x: image against the category's example images")
+    image_name: float = Field(default=0.2, ge=0, le=1, description="image against the category's name")
+    image_description: float = Field(default=0.2, ge=0, le=1, description="image against the named descriptions")
+    region_description: float = Field(default=0.3, ge=0, le=1, description="best region of each bare description")
+    region_name: float = Field(default=0.3, ge=0, le=1, description="best region against the name")
+    exemplar: float = Field(default=0.0, ge=0, le=1, description="image against the category's example images")
     region_threshold: float = Field(default=0.5, ge=0, le=1, description="regions of less weight are masked")
     exemplar_top: int = Field(default=3, ge=1, description="how many nearest exemplars of a category are averaged")
-    center: bool = Field(default=False, description="subtract each text's mean similarity over a fixed reference set")
     temperature: float | None = Field(
         default=None, gt=0, description="of the confidence: softmax(score / temperature); null: the encoder's own"
     )
@@ -133,26 +139,27 @@ class ScoreSettings(_Section):
     def _weights_sum_to_one(self) -> Self:
         total = sum(self.weights())
         if abs(total - 1) > 1e-6:
-            raise ValueError(
-                f"the weights name, description, region, region_name and exemplar sum to {total:g}; they must sum to 1"
-            )
+            raise ValueError(f"the weights {', '.join(TERMS)} sum to {total:g}; they must sum to 1")
         return self
 
-    def weights(self) -> tuple[float, float, float, float, float]:
-        """Return (name, description, region, region_name, exemplar)."""
-        return self.name, self.description, self.region, self.region_name, self.exemplar
+    def weights(self) -> tuple[float, ...]:
+        """Return the five weights in the order of `TERMS`."""
+        return tuple(getattr(self, term) for term in TERMS)
+
+    def with_weights(self, weights: Iterable[float]) -> ScoreSettings:
+        """Return the settings with other weights, five in the order of `TERMS`, which are not checked."""
+        return self.model_copy(update=dict(zip(TERMS, weights, strict=True)))
 
     def only(self, *terms: str) -> ScoreSettings:
         """Switch every other term off and share the weight among `terms` in their present proportions.
 
         Args:
-            terms: names of weight fields; those that all have weight 0 share equally.
+            terms: names of terms; those that all have weight 0 share equally.
         """
-        present = {term: float(getattr(self, term)) for term in terms}
-        total = sum(present.values())
-        shares = {term: value / total if total else 1 / len(present) for term, value in present.items()}
-        off = dict.fromkeys(("name", "description", "region", "region_name", "exemplar"), 0.0)
-        return self.model_copy(update=off | shares)
+        total = sum(getattr(self, term) for term in terms)
+        return self.with_weights(
+            (getattr(self, term) / total if total else 1 / len(terms)) if term in terms else 0.0 for term in TERMS
+        )
 
 
 class RunSettings(_Section):
@@ -178,7 +185,11 @@ class Settings(_Section):
 
 
 def load_settings(
-    config: Path | None = None, overrides: Sequence[str] = (), *, base: Mapping[str, Any] | None = None
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    base: Mapping[str, Any] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Settings:
     """Merge defaults, a base mapping, a YAML file and `a.b=c` overrides into validated settings.
 
@@ -186,9 +197,48 @@ def load_settings(
         config: a YAML file with the sections `score`, `run`, `images` and `rerank`, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
         base: settings that a memory carries (see `carried_settings`), the weakest after the defaults; sections of
-            other parts are passed over.
+            other parts are ignored.
+        warn: called with one sentence where the file or the overrides use earlier names of settings.
 
     Raises:
         SettingsError: an unknown key, a bad value, an unreadable file; the message names file or override and remedy.
     """
-    return load_yaml_settings(Settings, config, overrides, base=base)
+    renamed: dict[str, str] = {}
+
+    def upgrade(source: Mapping[str, Any]) -> dict[str, Any]:
+        renamed.update(earlier_names(source))
+        return upgraded(source)
+
+    settings = load_yaml_settings(Settings, config, overrides, base=upgraded(base or {}), upgrade=upgrade)
+    if renamed and warn is not None:
+        names = ", ".join(f"score.{old} is now score.{new}" for old, new in renamed.items())
+        warn(f"earlier names of settings are still read, but please write the new ones: {names}")
+    return settings
+
+
+def upgraded(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of one source under today's names.
+
+    Args:
+        source: sections as a file, an override or a memory has them; is not changed.
+
+    Raises:
+        SettingsError: it has one setting under two names, or one that no longer exists and had an effect.
+    """
+    score = source.get("score")
+    if not isinstance(score, Mapping):
+        return dict(source)
+    if score.get("center"):
+        raise SettingsError("score.center no longer exists: similarities are not centred. Take the setting out.")
+    values = {key: value for key, value in score.items() if key != "center"}
+    for old, new in earlier_names(source).items():
+        if new in values:
+            raise SettingsError(f"score.{old} is the earlier name of score.{new}, and both are set. Keep score.{new}.")
+        values[new] = values.pop(old)
+    return {**source, "score": values}
+
+
+def earlier_names(source: Mapping[str, Any]) -> dict[str, str]:
+    """Return the earlier names of settings that a source uses, each with today's name, both within `score`."""
+    score = source.get("score")
+    return {old: new for old, new in RENAMED_TERMS.items() if isinstance(score, Mapping) and old in score}

@@ -12,8 +12,7 @@ from recognizer.errors import RecognizerError
 from recognizer.images import ImageError, decode_image, draw_evidence
 from recognizer.recognizer import Recognizer
 from recognizer.results import CandidateRow, EvidenceRow, ResultRow
-
-TERMS = ("name", "description", "region", "region_name", "exemplar")
+from recognizer.settings import TERMS
 
 
 @dataclass(frozen=True, slots=True)

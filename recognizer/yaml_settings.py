@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -23,6 +23,7 @@ def load_yaml_settings(
     overrides: Sequence[str] = (),
     *,
     base: Mapping[str, Any] | None = None,
+    upgrade: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> Model:
     """Merge a base mapping, a YAML file and overrides over the defaults of a model; the last one wins.
 
@@ -31,15 +32,16 @@ def load_yaml_settings(
         config: a YAML file with the model's sections, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
         base: the weakest settings after the defaults; sections the model does not know are passed over.
+        upgrade: turns what the file and each override hold into settings of today's names, before they are merged.
 
     Raises:
         SettingsError: an unknown key, a bad value, an unreadable file; the message names file or override and remedy.
     """
     merged = {section: values for section, values in (base or {}).items() if section in model.model_fields}
     if config is not None:
-        merged = _merge(merged, _read_yaml(config, model))
+        merged = _merge(merged, upgrade(_read_yaml(config, model)))
     for override in overrides:
-        merged = _merge(merged, _parse_override(override))
+        merged = _merge(merged, upgrade(_parse_override(override)))
     try:
         return model.model_validate(merged)
     except ValidationError as error:

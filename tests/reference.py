@@ -5,26 +5,6 @@ import math
 import numpy as np
 
 
-def slow_bias(vectors, reference, settings):
-    """Mean similarity of each text over the reference images: name, grounded, region and region-name terms."""
-
-    def mean_over_images(similarity, texts):
-        return np.array([np.mean([similarity(b, t) for b in range(len(reference.image))]) for t in texts])
-
-    def whole(b, text):
-        return float(reference.image[b] @ text)
-
-    def best_region(b, text):
-        return max(float(r @ text) for r in slow_regions(reference, b, settings))
-
-    return {
-        "name": mean_over_images(whole, vectors.names),
-        "grounded": mean_over_images(whole, vectors.grounded),
-        "region": mean_over_images(best_region, vectors.bare),
-        "region_name": mean_over_images(best_region, vectors.names),
-    }
-
-
 def slow_regions(features, image, settings):
     """Regions that reach the threshold, or the image itself."""
     keep = [
@@ -35,24 +15,22 @@ def slow_regions(features, image, settings):
     return keep or [features.image[image]]
 
 
-def slow_scores(vectors, features, settings, bias=None):
-    """The sum of the five terms for every image and category."""
-    zero = {key: np.zeros(10_000) for key in ("name", "grounded", "region", "region_name")}
-    bias = bias or zero
+def slow_scores(vectors, features, settings):
+    """The sum of the five terms for every image and category: `recognizer.score`."""
     scores = np.zeros((len(features.image), len(vectors.names)))
     for i in range(len(features.image)):
         g, regions = features.image[i], slow_regions(features, i, settings)
         exemplar_means = {}
         for c in range(len(vectors.names)):
-            name = float(g @ vectors.names[c]) - bias["name"][c]
-            region_name = max(float(r @ vectors.names[c]) for r in regions) - bias["region_name"][c]
+            image_name = float(g @ vectors.names[c])
+            region_name = max(float(r @ vectors.names[c]) for r in regions)
             rows = range(vectors.offsets[c], vectors.offsets[c + 1])
-            grounded = [float(g @ vectors.grounded[j]) - bias["grounded"][j] for j in rows] or [name]
-            region = [max(float(r @ vectors.bare[j]) for r in regions) - bias["region"][j] for j in rows]
+            image_descriptions = [float(g @ vectors.grounded[j]) for j in rows] or [image_name]
+            region_descriptions = [max(float(r @ vectors.bare[j]) for r in regions) for j in rows] or [region_name]
             scores[i, c] = (
-                settings.name * name
-                + settings.description * np.mean(grounded)
-                + settings.region * np.mean(region or [region_name])
+                settings.image_name * image_name
+                + settings.image_description * np.mean(image_descriptions)
+                + settings.region_description * np.mean(region_descriptions)
                 + settings.region_name * region_name
             )
             own = [float(g @ vectors.exemplars[k]) for k in range(*vectors.exemplar_offsets[c : c + 2])]

@@ -1,5 +1,6 @@
-"""Calibration: from labelled images to score weights, a temperature and a threshold of `unknown` that hold.
+"""Fit score weights, temperature and the threshold of `unknown` to labelled images.
 
-One half of the images is fitted on, the other reported on. `calibrate.calibrate` does it all; `settings_file` writes
-what a run picks up. Nothing is imported here: a run reads the settings file and needs neither scipy nor matplotlib.
+One half of the images is used to fit, the other to report. `calibrate.calibrate` is the entry point, `report.write`
+stores the settings. A run reads these with `recognizer.memory_settings` and needs nothing from here, nor scipy nor
+matplotlib.
 """

@@ -26,7 +26,7 @@ def reliability_diagram(before: Assessment, after: Assessment, path: Path) -> No
     """Draw accuracy against confidence, before and after, over the number of images at each confidence.
 
     Args:
-        before: of the settings that were in force.
+        before: of the settings before the calibration.
         after: of the fitted ones.
         path: of the PNG.
 
@@ -46,10 +46,10 @@ def reliability_diagram(before: Assessment, after: Assessment, path: Path) -> No
 
 
 def coverage_diagram(before: Assessment, after: Assessment, path: Path) -> None:
-    """Draw the accuracy among the surest images against their share of all, before and after.
+    """Draw the accuracy among the images of highest confidence against their share of all, before and after.
 
     Args:
-        before: of the settings that were in force.
+        before: of the settings before the calibration.
         after: of the fitted ones.
         path: of the PNG.
 
@@ -96,7 +96,7 @@ def _reliability(axes: Axes, assessment: Assessment, title: str) -> None:
     axes.plot(bins.confidence, bins.accuracy, color=_BLUE, marker="o", markersize=5, linewidth=1.5, zorder=3)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_title(
-        f"{title}: ECE {assessment.calibration_error:.3f}\n({assessment.chance_error:.3f} if calibrated perfectly)",
+        f"{title}: ECE {assessment.reliability.error:.3f}\n({assessment.chance_error:.3f} if calibrated perfectly)",
         color=_INK,
         fontsize=11,
     )

@@ -1,4 +1,4 @@
-"""Figures of calibration, as pure functions of confidences: calibration error, coverage against accuracy, AUROC.
+"""Figures of a calibration, as pure functions of confidences: calibration error, accuracy against coverage, AUROC.
 
 Images of equal confidence cannot be told apart, so each counts with the mean of its equals: no figure depends on the
 order of the images.
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata  # type: ignore[import-untyped]
 
-from recognizer.calibration.fit import UnknownRule, apply_threshold
-from recognizer.calibration.terms import Doubles, Rows, TermTable, answer
-from recognizer.evaluation.metrics import Interval
+from recognizer.calibration.terms import Answers, Doubles, Rows, TermTable, answer
+from recognizer.evaluation.metrics import Interval, bootstrap
 
 BINS = 15
+"""Bins of the calibration error, the usual number since Guo et al. (arXiv 1706.04599)."""
 FEWEST_PER_BIN = 5
-RESAMPLES = 1000
+"""Images of a bin at least: with fewer, its accuracy is mostly chance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,11 +44,11 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coverage:
-    """Accuracy among the images answered, the surest first.
+    """Accuracy among the images that are answered, those of the highest confidence first.
 
     Attributes:
-        confidence: (N,) of the images, descending: the threshold at which so many are answered.
-        coverage: (N,) share of the images answered, 1/N to 1.
+        confidence: (N,) of the images, descending: the threshold at which this many are answered.
+        coverage: (N,) share of the images that are answered, 1/N to 1.
         accuracy: (N,) share of right answers among them.
     """
 
@@ -105,11 +105,14 @@ def coverage_curve(confidence: Doubles, right: NDArray[np.bool_]) -> Coverage:
 
 
 def auroc(confidence: Doubles, known: NDArray[np.bool_]) -> float:
-    """Return the chance that a known image is surer than an unknown one, a tie counting half; NaN without either.
+    """Return the chance that a known image has more confidence than an unknown one; a tie counts half.
 
     Args:
         confidence: (N,).
-        known: (N,).
+        known: (N,) whether the image shows a category of the memory.
+
+    Returns:
+        A share in [0, 1]; NaN where all images are known, or none is.
     """
     first, second = int(known.sum()), int((~known).sum())
     if not first or not second:
@@ -118,25 +121,22 @@ def auroc(confidence: Doubles, known: NDArray[np.bool_]) -> float:
     return float((ranks - first * (first + 1) / 2) / (first * second))
 
 
-def bootstrap(
-    figure: Callable[[NDArray[np.int64]], float], count: int, *, seed: int = 0, resamples: int = RESAMPLES
-) -> Interval:
-    """Return a figure with its 95 % interval over images drawn with replacement.
+def threshold_shares(confidence: Doubles, known: NDArray[np.bool_], threshold: float) -> tuple[float, float]:
+    """Return what a threshold of `unknown` does: shares of known images kept and of unknown images found.
 
     Args:
-        figure: takes numbers of images; a draw for which it is NaN is passed over.
-        count: N of images.
-        seed: of the drawing.
-        resamples: how many draws.
+        confidence: (N,).
+        known: (N,).
+        threshold: an image of less confidence is called unknown.
+
+    Returns:
+        Both in [0, 1]; a share of no images is NaN.
     """
-    rng = np.random.default_rng(seed)
-    value = figure(np.arange(count))
-    drawn = np.array([figure(rng.integers(count, size=count)) for _ in range(resamples)])
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return Interval(value, value, value)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Interval(value, float(low), float(high))
+    kept = confidence >= threshold
+    return (
+        float(kept[known].mean()) if known.any() else float("nan"),
+        float((~kept[~known]).mean()) if not known.all() else float("nan"),
+    )
 
 
 def _mean_of_equals(confidence: Doubles, right: NDArray[np.bool_]) -> Doubles:
@@ -147,30 +147,32 @@ def _mean_of_equals(confidence: Doubles, right: NDArray[np.bool_]) -> Doubles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
-    """Figures of one setting. All but the last two are over the known images, against the whole memory.
+    """Figures of one setting. The figures of `unknown` are measured after categories were taken out of the memory.
+
+    All others are over the known images, against the whole memory.
 
     Attributes:
         top1: accuracy.
         loss: mean negative log-probability of the true category, in nats.
-        calibration_error: in bins of equally many images, see `Reliability`. It has no bootstrap interval, because
-            drawing images again adds scatter, and scatter adds to it.
-        chance_error: what it would be, on average, were every confidence exactly the chance of being right.
-        reliability: the bins.
+        reliability: accuracy against confidence in bins; its error has no bootstrap interval, because drawing images
+            again adds scatter, and scatter adds to it.
+        chance_error: what that error would be, on average, were every confidence exactly the chance of being right.
         coverage: accuracy against coverage.
         coverage_area: the area under that curve.
-        unknown_auroc: how well the confidence tells known from unknown images, after categories were taken out.
-        unknown: what the threshold of `unknown` does to those images; None without a threshold.
+        unknown_auroc: how well the confidence tells known from unknown images.
+        known_kept: share of known images at or above the threshold of `unknown`; None without a threshold.
+        unknown_found: share of unknown images below it; None without a threshold.
     """
 
     top1: Interval
     loss: Interval
-    calibration_error: float
-    chance_error: float
     reliability: Reliability
+    chance_error: float
     coverage: Coverage
     coverage_area: Interval
     unknown_auroc: Interval
-    unknown: UnknownRule | None
+    known_kept: float | None
+    unknown_found: float | None
 
 
 def assess(
@@ -188,25 +190,25 @@ def assess(
         table: of the half; it has at least one known image.
         weights: in the order of `TERMS`.
         temperature: of the confidences.
-        taken_out: categories without which known is told from unknown.
+        taken_out: categories to take out of the memory for the figures of `unknown`.
         threshold: of `unknown`.
         seed: of the resampling.
     """
     known = answer(table, weights, temperature).of_known()
-    count = len(known.confidence)
     fewer = answer(table.without(taken_out), weights, temperature)
+
+    def interval(figure: Callable[[NDArray[np.int64]], float], answers: Answers = known) -> Interval:
+        return bootstrap(figure, len(answers.confidence), seed=seed)
+
+    kept, found = (None, None) if threshold is None else threshold_shares(fewer.confidence, fewer.known, threshold)
     return Assessment(
-        top1=bootstrap(lambda drawn: float(known.right[drawn].mean()), count, seed=seed),
-        loss=bootstrap(lambda drawn: float(known.loss[drawn].mean()), count, seed=seed),
-        calibration_error=reliability(known.confidence, known.right).error,
-        chance_error=chance_error(known.confidence, seed=seed),
+        top1=interval(lambda drawn: float(known.right[drawn].mean())),
+        loss=interval(lambda drawn: float(known.loss[drawn].mean())),
         reliability=reliability(known.confidence, known.right),
+        chance_error=chance_error(known.confidence, seed=seed),
         coverage=coverage_curve(known.confidence, known.right),
-        coverage_area=bootstrap(
-            lambda drawn: coverage_curve(known.confidence[drawn], known.right[drawn]).area, count, seed=seed
-        ),
-        unknown_auroc=bootstrap(
-            lambda drawn: auroc(fewer.confidence[drawn], fewer.known[drawn]), len(fewer.known), seed=seed
-        ),
-        unknown=None if threshold is None else apply_threshold(fewer.confidence, fewer.known, threshold),
+        coverage_area=interval(lambda drawn: coverage_curve(known.confidence[drawn], known.right[drawn]).area),
+        unknown_auroc=interval(lambda drawn: auroc(fewer.confidence[drawn], fewer.known[drawn]), fewer),
+        known_kept=kept,
+        unknown_found=found,
     )

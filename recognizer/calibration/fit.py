@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar  # type: ignore[import-untyped]
 
-from recognizer.calibration.terms import TERMS, Doubles, TermTable, answer
+from recognizer.calibration.terms import Doubles, TermTable, answer
 from recognizer.errors import RecognizerError
+from recognizer.settings import TERMS
 
 FEWEST = 20
-"""Known images below which nothing is fitted."""
+"""Known images below which nothing is fitted: the fewest that `PULL` was tried with."""
 PULL = 3.0
 """Inverse variance of the prior around the present weights.
 
@@ -34,7 +35,7 @@ Simulated with 20 images and 100 categories: where the present weights are the t
 SCALE_PULL = 0.01
 """Inverse variance of the prior on the size of the logits: a temperature above 0 even where every image is right."""
 WIDEST = 5.0
-"""Factor by which the temperature may leave the likelihood's."""
+"""Factor by which the temperature may differ from the likelihood's, so that few images cannot take it to extremes."""
 _DIGITS = 4
 
 
@@ -45,22 +46,20 @@ class ScoreFit:
     Attributes:
         weights: by term in the order of `TERMS`, non-negative, summing to 1, of four decimals.
         temperature: > 0.
-        images: known images it was fitted on.
     """
 
     weights: tuple[float, ...]
     temperature: float
-    images: int
 
 
 def fit_score(table: TermTable, present: Sequence[float], terms: Sequence[str] = TERMS) -> ScoreFit:
     """Fit weights and temperature to the known images of a table.
 
     Args:
-        table: terms; images without a true category are passed over.
-        present: the weights in force, in the order of `TERMS`.
-        terms: those that say something of their own; every other gets weight 0. The present weight of `description`
-            and `region` counts for the names where they repeat them.
+        table: terms; images without a true category are left out.
+        present: the weights to start from, in the order of `TERMS`.
+        terms: those that no other term repeats; the others get weight 0. Where the terms of the descriptions repeat
+            those of the names, their present weight counts for the names.
 
     Raises:
         RecognizerError: too few known images, or the score does not tell their categories from others.
@@ -78,7 +77,7 @@ def fit_score(table: TermTable, present: Sequence[float], terms: Sequence[str] =
             "temperature fits. Check that the labels belong to the images."
         )
     weights = _rounded(slopes / slopes.sum())
-    return ScoreFit(weights, float(f"{fit_temperature(known, weights, 1 / slopes.sum()):.6g}"), len(known))
+    return ScoreFit(weights, float(f"{fit_temperature(known, weights, 1 / slopes.sum()):.6g}"))
 
 
 def fit_slopes(known: TermTable, present: Sequence[float], terms: Sequence[str] = TERMS) -> Doubles:
@@ -90,7 +89,7 @@ def fit_slopes(known: TermTable, present: Sequence[float], terms: Sequence[str] 
         terms: as in `fit_score`.
 
     Returns:
-        (5,) weights over temperature, non-negative, in the order of `TERMS`; all 0 where no term is of any use.
+        (5,) weights over temperature, non-negative, in the order of `TERMS`; all 0 where no term helps.
     """
     columns = np.array([TERMS.index(term) for term in terms])
     problem = LogitProblem(known, columns)
@@ -211,9 +210,9 @@ class LogitProblem:
 def _starting_weights(present: Sequence[float], terms: Sequence[str]) -> Doubles:
     """Return the present weights of the terms that take part, summing to 1."""
     weights = dict(zip(TERMS, present, strict=True))
-    if "description" not in terms:
-        weights["name"] += weights["description"]
-        weights["region_name"] += weights["region"]
+    if "image_description" not in terms:
+        weights["image_name"] += weights["image_description"]
+        weights["region_name"] += weights["region_description"]
     start = np.array([weights[term] for term in terms])
     return start / start.sum() if start.sum() > 0 else np.full(len(terms), 1 / len(terms))
 
@@ -225,28 +224,8 @@ def _rounded(weights: Doubles) -> tuple[float, ...]:
     return tuple(rounded.round(_DIGITS).tolist())
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownRule:
-    """A threshold and what it does.
-
-    Attributes:
-        threshold: an image of less confidence is unknown.
-        known_kept: share of known images that are not called unknown.
-        unknown_found: share of unknown images that are.
-    """
-
-    threshold: float
-    known_kept: float
-    unknown_found: float
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """The mean of both shares; 0.5 is chance."""
-        return (self.known_kept + self.unknown_found) / 2
-
-
-def fit_threshold(confidence: Doubles, known: NDArray[np.bool_]) -> UnknownRule | None:
-    """Find the threshold of the best balanced accuracy; of equally good ones the lowest.
+def fit_threshold(confidence: Doubles, known: NDArray[np.bool_]) -> float | None:
+    """Find the threshold of `unknown` with the best balanced accuracy; of equally good ones the lowest.
 
     It lies halfway between the two neighbouring confidences that it parts, or is 0.
 
@@ -260,22 +239,12 @@ def fit_threshold(confidence: Doubles, known: NDArray[np.bool_]) -> UnknownRule 
     if known.all() or not known.any():
         return None
     values, place = np.unique(confidence, return_inverse=True)
-    known_below = np.cumsum(np.bincount(place, weights=known)) / known.sum()
-    unknown_below = np.cumsum(np.bincount(place, weights=~known)) / (~known).sum()
-    # Entry i parts what is below values[i] from the rest.
-    kept = 1 - np.r_[0.0, known_below[:-1]]
-    found = np.r_[0.0, unknown_below[:-1]]
-    best = int((kept + found).round(12).argmax())
-    threshold = 0.0 if best == 0 else halfway(float(values[best - 1]), float(values[best]))
-    return UnknownRule(threshold, float(kept[best]), float(found[best]))
-
-
-def apply_threshold(confidence: Doubles, known: NDArray[np.bool_], threshold: float) -> UnknownRule:
-    """Return what a threshold does on other images; a share of no images is NaN."""
-    below = confidence < threshold
-    kept = float((~below[known]).mean()) if known.any() else float("nan")
-    found = float(below[~known].mean()) if not known.all() else float("nan")
-    return UnknownRule(threshold, kept, found)
+    known_at = np.bincount(place, weights=known) / known.sum()
+    unknown_at = np.bincount(place, weights=~known) / (~known).sum()
+    # Entry i: unknown found less known lost, where everything below values[i] is called unknown.
+    gain = np.r_[0.0, np.cumsum(unknown_at - known_at)[:-1]]
+    best = int(gain.round(12).argmax())  # rounded, so that equally good ones are equal
+    return 0.0 if best == 0 else halfway(float(values[best - 1]), float(values[best]))
 
 
 def halfway(below: float, above: float) -> float:

@@ -1,4 +1,4 @@
-"""A calibration as lines of text and as JSON."""
+"""A calibration as lines of text, as the settings file that a run reads, as JSON and as diagrams."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import yaml
 from memory import Memory
 from memory.durable import replacing
 from recognizer.calibration.calibrate import Calibration
-from recognizer.calibration.figures import Assessment, Reliability
+from recognizer.calibration.figures import Assessment
 from recognizer.calibration.rerank import RerankFit
-from recognizer.calibration.terms import TERMS
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
 from recognizer.memory_settings import SETTINGS_FILE, memory_identity
 from recognizer.recognizer import Recognizer
+from recognizer.settings import TERMS
 
 _COMMENT = """\
-# Written by `recognizer calibrate`. A run reads it from the memory's directory, over the memory's own settings and
-# under --config and --set. `calibration` says what it holds for; with another version of the memory it is passed over.
+# Written by `recognizer calibrate`. A run reads it from the memory's directory; it overrides the memory's settings, and
+# --config and --set override it. `calibration` says what it was fitted on; for another version of the memory the file
+# is ignored.
 """
 
 
 def write_settings(calibration: Calibration, memory: Memory, path: Path) -> None:
-    """Write the file whole or not at all.
+    """Write the settings file whole or not at all.
 
     Args:
         calibration: the fitted settings and their figures.
@@ -39,43 +40,44 @@ def write_settings(calibration: Calibration, memory: Memory, path: Path) -> None
     Raises:
         OutputUnusable: the disk refuses.
     """
-    content: dict[str, Any] = {"calibration": _basis(calibration, memory), "score": calibration.score.model_dump()}
+    basis = {
+        **memory_identity(memory),
+        "images": _image_counts(calibration),
+        "before": figures(calibration.before),
+        "after": figures(calibration.after),
+    }
+    content: dict[str, Any] = {"calibration": basis, "score": calibration.score.model_dump()}
     if calibration.rerank is not None:
         content["rerank"] = {
             "margin": calibration.rerank.margin.margin,
             "weight": calibration.rerank.weight,
             "fitted_for": calibration.rerank.model,
         }
-    text = _COMMENT + yaml.safe_dump(content, sort_keys=False)
     with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(_COMMENT + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def _basis(calibration: Calibration, memory: Memory) -> dict[str, Any]:
+def _image_counts(calibration: Calibration) -> dict[str, int]:
     fit, report = calibration.fit, calibration.report
-    return memory_identity(memory) | {
-        "images": {
-            "fit": len(fit.items),
-            "fit_unknown": fit.unknown,
-            "report": len(report.items),
-            "report_unknown": report.unknown,
-        },
-        "before": figures(calibration.before),
-        "after": figures(calibration.after),
+    return {
+        "fit": len(fit.items),
+        "fit_unknown": fit.unknown,
+        "report": len(report.items),
+        "report_unknown": report.unknown,
     }
 
 
 def print_lines(calibration: Calibration) -> Iterator[str]:
-    """Yield the figures before and after, the fitted settings and what they rest on, as text."""
+    """Yield the figures before and after, the fitted settings and the images behind them, as text."""
     before, after = calibration.before, calibration.after
     rows = [
         ["top-1", _show(before.top1), _show(after.top1)],
         ["mean -log p of the truth", _show(before.loss), _show(after.loss)],
-        ["expected calibration error", f"{before.calibration_error:.3f}", f"{after.calibration_error:.3f}"],
+        ["expected calibration error", f"{before.reliability.error:.3f}", f"{after.reliability.error:.3f}"],
         ["  if calibrated perfectly", f"{before.chance_error:.3f}", f"{after.chance_error:.3f}"],
         ["area under coverage curve", _show(before.coverage_area), _show(after.coverage_area)],
         ["AUROC of unknown", _show(before.unknown_auroc), _show(after.unknown_auroc)],
-        ["known kept / unknown found", _rule(before), _rule(after)],
+        ["known kept / unknown found", _show_shares(before), _show_shares(after)],
     ]
     yield table(["", "before", "after"], rows)
     fit, report = calibration.fit, calibration.report
@@ -103,19 +105,18 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
 
 
 def figures(assessment: Assessment) -> dict[str, float | None]:
-    """Return the figures by name; None where one cannot be had, such as the AUROC without unknown images."""
-    found = {
+    """Return the figures by name; None where there is none, such as the AUROC without unknown images."""
+    values = {
         "top1": assessment.top1.value,
         "loss": assessment.loss.value,
-        "calibration_error": assessment.calibration_error,
+        "calibration_error": assessment.reliability.error,
         "chance_error": assessment.chance_error,
         "coverage_area": assessment.coverage_area.value,
         "unknown_auroc": assessment.unknown_auroc.value,
     }
-    if assessment.unknown is not None:
-        found["known_kept"] = assessment.unknown.known_kept
-        found["unknown_found"] = assessment.unknown.unknown_found
-    return {name: _number(value) for name, value in found.items()}
+    if assessment.known_kept is not None and assessment.unknown_found is not None:
+        values |= {"known_kept": assessment.known_kept, "unknown_found": assessment.unknown_found}
+    return {name: _number(value) for name, value in values.items()}
 
 
 def write_json(calibration: Calibration, path: Path) -> None:
@@ -128,10 +129,7 @@ def write_json(calibration: Calibration, path: Path) -> None:
         "score": calibration.score.model_dump(),
         "rerank": None if calibration.rerank is None else asdict(calibration.rerank),
         "images": {
-            "fit": len(calibration.fit.items),
-            "fit_unknown": calibration.fit.unknown,
-            "report": len(calibration.report.items),
-            "report_unknown": calibration.report.unknown,
+            **_image_counts(calibration),
             "copies": calibration.copies,
             "failed": dict(calibration.failed),
             "unmatched": dict(calibration.unmatched),
@@ -148,22 +146,14 @@ def _detailed(assessment: Assessment) -> dict[str, object]:
     for name in ("top1", "loss", "coverage_area", "unknown_auroc"):
         interval: Interval = getattr(assessment, name)
         content[f"{name}_interval"] = [_number(interval.low), _number(interval.high)]
-    content["reliability"] = _bins(assessment.reliability)
-    content["coverage"] = {
-        "confidence": assessment.coverage.confidence.tolist(),
-        "coverage": assessment.coverage.coverage.tolist(),
-        "accuracy": assessment.coverage.accuracy.tolist(),
-    }
-    return content
-
-
-def _bins(bins: Reliability) -> list[dict[str, float]]:
-    return [
+    bins, curve = assessment.reliability, assessment.coverage
+    columns = (bins.confidence.tolist(), bins.accuracy.tolist(), bins.counts.tolist())
+    content["reliability"] = [
         {"confidence": confidence, "accuracy": accuracy, "images": images}
-        for confidence, accuracy, images in zip(
-            bins.confidence.tolist(), bins.accuracy.tolist(), bins.counts.tolist(), strict=True
-        )
+        for confidence, accuracy, images in zip(*columns, strict=True)
     ]
+    content["coverage"] = {name: getattr(curve, name).tolist() for name in ("confidence", "coverage", "accuracy")}
+    return content
 
 
 def _rerank_lines(fit: RerankFit) -> Iterator[str]:
@@ -189,23 +179,20 @@ def _show(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def _rule(assessment: Assessment) -> str:
-    rule = assessment.unknown
-    return "-" if rule is None else f"{_share(rule.known_kept)} / {_share(rule.unknown_found)}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "-"
+def _show_shares(assessment: Assessment) -> str:
+    shares = (assessment.known_kept, assessment.unknown_found)
+    shown = ["-" if share is None or not math.isfinite(share) else f"{share:.3f}" for share in shares]
+    return "-" if assessment.known_kept is None else " / ".join(shown)
 
 
 def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | None = None, figures: Path) -> Path:
-    """Write the settings file, and beside each other the figures as JSON and the two diagrams as PNG.
+    """Write the settings file, and into one folder the figures as JSON and the two diagrams as PNG.
 
     Args:
         calibration: what to write.
         recognizer: the one that was calibrated.
         settings: the settings file; by default in the memory's directory, where a run finds it.
-        figures: folder for `calibration.json`, `reliability.png` and `coverage.png`; made if it is not there.
+        figures: folder for `calibration.json`, `reliability.png` and `coverage.png`; created where it is missing.
 
     Returns:
         The settings file.

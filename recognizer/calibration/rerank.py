@@ -1,4 +1,4 @@
-"""When to ask the reranker and how much to believe it: the margin and the weight, from its answers to known images."""
+"""Fit when to ask the reranker (the margin) and how much its answer counts (the weight), on labelled images."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq  # type: ignore[import-untyped]
 
 from recognizer.calibration.fit import halfway
-from recognizer.calibration.split import Half
-from recognizer.calibration.terms import Doubles, Rows
+from recognizer.calibration.sample import Split
+from recognizer.calibration.terms import UNKNOWN, Doubles, Rows
 from recognizer.errors import RecognizerError
+from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.evaluation.reranked import place_of
-from recognizer.images import ImageItem
-from recognizer.pipeline import encode_files, in_batches
 from recognizer.recognizer import Recognizer
-from recognizer.reranking.questions import RankedImage, candidates_of, margin, question_of
+from recognizer.reranking.questions import RankedImage, margin, question_of
 from recognizer.results import ResultRow
 from rerank.choice import fuse
 from rerank.reranker import MllmReranker
 
 LARGEST_WEIGHT = 10.0
-"""An MLLM that is never wrong would ask for no bound."""
+"""The weight is bounded, because that of an MLLM that is never wrong would grow without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class MarginFit:
 
 @dataclass(frozen=True, slots=True)
 class RerankOutcome:
-    """What a fitted weight and margin are worth on images that they were not fitted on.
+    """What a fitted weight and margin are worth on images they were not fitted on.
 
     Attributes:
         images: how many the MLLM answered for.
@@ -64,12 +63,12 @@ class RerankOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RerankFit:
-    """What `rerank` takes from a calibration.
+    """The fitted settings of reranking.
 
     Attributes:
         weight: of the MLLM's answer.
         margin: when to ask for it.
-        outcome: what both are worth on the other half; None where that was not looked at.
+        outcome: what both are worth on the other half; None where that was not measured.
         model: that was asked, as the settings name it.
     """
 
@@ -87,30 +86,30 @@ def fit_weight(log_answers: Doubles, confidences: Doubles, truth_position: Rows)
     Args:
         log_answers: (N, k) the MLLM's log-probabilities.
         confidences: (N, k) retrieval's probabilities.
-        truth_position: (N,) where the truth is among the k, or -1; those images are passed over.
+        truth_position: (N,) where the truth is among the k, or -1; those images are left out.
 
     Returns:
-        0 where the answers say nothing that retrieval does not, at most `LARGEST_WEIGHT`.
+        0 where the answers add nothing to retrieval, at most `LARGEST_WEIGHT`.
 
     Raises:
         RecognizerError: no image has its truth among the k.
     """
-    there = truth_position >= 0
-    if not there.any():
+    present = truth_position >= 0
+    if not present.any():
         raise RecognizerError(
-            f"none of the {len(there)} images has its true category among the candidates, so that the weight of the "
+            f"none of the {len(present)} images has its true category among the candidates, so that the weight of the "
             "reranker cannot be fitted. Raise run.top_k or label more images."
         )
     tiny = np.finfo(np.float64).tiny
-    answers = np.maximum(log_answers[there], np.log(tiny))
-    prior = np.log(np.maximum(confidences[there], tiny))
-    told = answers[np.arange(len(answers)), truth_position[there]]
+    answers = np.maximum(log_answers[present], np.log(tiny))
+    prior = np.log(np.maximum(confidences[present], tiny))
+    of_truth = answers[np.arange(len(answers)), truth_position[present]]
 
     def slope(weight: float) -> float:
         logits = weight * answers + prior
         shares = np.exp(logits - logits.max(1, keepdims=True))
         expected = (shares * answers).sum(1) / shares.sum(1)
-        return float((expected - told).mean())
+        return float((expected - of_truth).mean())
 
     if slope(0.0) >= 0:
         return 0.0
@@ -154,7 +153,7 @@ class AskedImages:
     Attributes:
         log_answers: (N, k) the MLLM's log-probabilities, in retrieval's order.
         confidences: (N, k) retrieval's probabilities.
-        truth: (N,) place of the truth among the k, -1 where it is not there.
+        truth: (N,) place of the truth among the k, -1 where it is not among them.
         margins: (N,) confidence of the best less that of the second.
     """
 
@@ -164,22 +163,22 @@ class AskedImages:
     margins: Doubles
 
     def right(self, weight: float) -> NDArray[np.bool_]:
-        """Tell where the best candidate is the truth, once the answers are fused in with that weight; (N,)."""
+        """Return (N,) whether the best candidate is the truth, once the answers are fused with that weight."""
         pairs = zip(self.log_answers, self.confidences, strict=True)
         best = [int(fuse(answer, confidence.tolist(), weight).argmax()) for answer, confidence in pairs]
-        found: NDArray[np.bool_] = np.array(best) == self.truth
-        return found
+        right: NDArray[np.bool_] = np.array(best) == self.truth
+        return right
 
 
 def fit_reranking(
     recognizer: Recognizer,
-    fit: Half,
-    report: Half,
+    fit: Split,
+    report: Split,
     reranker: MllmReranker,
     *,
     progress: Callable[[int], None] | None = None,
 ) -> RerankFit:
-    """Fit weight and margin on one half of the images, and see on the other what they are worth.
+    """Fit weight and margin on one half of the images, and measure on the other what they are worth.
 
     Args:
         recognizer: of the same memory, with the fitted score.
@@ -215,47 +214,40 @@ def outcome(answers: AskedImages, weight: float, chosen: MarginFit) -> RerankOut
 
 
 def ask(
-    recognizer: Recognizer, half: Half, reranker: MllmReranker, progress: Callable[[int], None] | None = None
+    recognizer: Recognizer, split: Split, reranker: MllmReranker, progress: Callable[[int], None] | None = None
 ) -> AskedImages:
     """Retrieve the top k of every image and ask the MLLM about each.
 
     Raises:
         RecognizerError: it answered for none of them.
     """
-    categories = recognizer.memory.vectors.categories
-    settings = recognizer.settings
-    kept: list[tuple[tuple[float, ...], ResultRow, int]] = []
+    categories, settings = recognizer.memory.vectors.categories, recognizer.settings
+    answers: list[Sequence[float]] = []
+    answered: list[ResultRow] = []
+    places: list[int] = []
     statuses: set[str] = set()
-    done = 0
-    for batch in encode_files(
-        recognizer.encoder,
-        in_batches(half.items, settings.run.batch_size),
-        workers=settings.run.workers,
-        limits=settings.images,
+    for batch in encode_labelled(
+        recognizer.encoder, split.items, split.rows, Failures(), settings=settings, progress=progress
     ):
-        if batch.features is not None:
-            items: Sequence[ImageItem] = [batch.items[position] for position in batch.positions]
-            rows = recognizer.rows(batch.features, [item.key for item in items], exclude=batch.hashes)
-            questions = [
-                question_of(row, RankedImage(item, digest), settings.rerank, settings.images)
-                for row, item, digest in zip(rows, items, batch.hashes, strict=True)
-            ]
-            for position, row, ranking in zip(batch.positions, rows, reranker.rank_many(questions), strict=True):
-                statuses.add(ranking.status)
-                if ranking.answer is not None:
-                    truth = int(half.rows[done + position])
-                    kept.append((ranking.answer, row, place_of(row, categories[truth]) if truth >= 0 else -1))
-        done += len(batch.items)
-        if progress:
-            progress(len(batch.items))
-    if not kept:
+        rows = recognizer.rows(batch.features, batch.items, exclude=batch.hashes)
+        questions = [
+            question_of(row, RankedImage(item, digest), settings.rerank, settings.images)
+            for row, item, digest in zip(rows, batch.items, batch.hashes, strict=True)
+        ]
+        for row, truth, ranking in zip(rows, batch.rows.tolist(), reranker.rank_many(questions), strict=True):
+            statuses.add(ranking.status)
+            if ranking.answer is not None:
+                answers.append(ranking.answer)
+                answered.append(row)
+                places.append(-1 if truth == UNKNOWN else place_of(row, categories[truth]))
+    if not answers:
         raise RecognizerError(
-            f"the MLLM answered for none of {len(half.items)} images ({', '.join(sorted(statuses))}), so that its "
+            f"the MLLM answered for none of {len(split.items)} images ({', '.join(sorted(statuses))}), so that its "
             "weight cannot be fitted; calibrate needs rerank.mode=choice and an MLLM that answers"
         )
     return AskedImages(
-        log_answers=np.log(np.maximum([answer for answer, _, _ in kept], np.finfo(np.float64).tiny)),
-        confidences=np.array([[candidate.confidence for candidate in candidates_of(row)] for _, row, _ in kept]),
-        truth=np.array([place for _, _, place in kept], np.int64),
-        margins=np.array([margin(row.candidates) for _, row, _ in kept]),
+        log_answers=np.log(np.maximum(answers, np.finfo(np.float64).tiny)),
+        confidences=np.array([[candidate.confidence for candidate in row.candidates] for row in answered]),
+        truth=np.array(places, np.int64),
+        margins=np.array([margin(row.candidates) for row in answered]),
     )

@@ -1,4 +1,4 @@
-"""The labelled images as calibration sees them: encoded once, turned into terms, their true categories beside them."""
+"""The labelled images as calibration sees them: turned into terms, and split into two halves without common copies."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
-from recognizer.calibration.terms import UNKNOWN, Rows, TermScorer, TermTable, make_table
+from memory.index import inner_products
+from recognizer.calibration.terms import UNKNOWN, Rows, TermTable, make_table
 from recognizer.errors import RecognizerError
+from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.evaluation.labelled import LabelledImages, match_labels
 from recognizer.images import ImageItem
-from recognizer.pipeline import encode_files, in_batches
-from recognizer.recognizer import Recognizer, reference_features
+from recognizer.recognizer import Recognizer
+
+COPY_COSINE = 0.995
+"""Images whose vectors are nearer than this are taken for copies: the same picture scaled, encoded again or trimmed.
+
+It errs towards copies: two pictures wrongly taken for one only share a half, while a copy in each half would make the
+reported figures too good."""
+TAKEN_OUT = 0.2
+"""Share of each half's categories that are taken out of the memory, so that their images are unknown.
+
+A fifth gives unknown images of many kinds and leaves four known images for each of them."""
+_CHUNK = 1024  # rows of the N x N similarities computed at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,12 +36,12 @@ class Sample:
 
     Attributes:
         items: (N) the images.
-        rows: (N,) their categories' rows, `UNKNOWN` for a label that is no category of the memory.
+        rows: (N,) their categories' rows, `UNKNOWN` for a label that names no category of the memory.
         table: their terms.
         vectors: (N, D) float32 unit rows of the whole images.
         hashes: (N) sha256 of their files.
         failed: how many more could not be decoded, by error code.
-        unmatched: labels that are no category, with the number of their images.
+        unmatched: labels that name no category, with the number of their images.
     """
 
     items: Sequence[ImageItem]
@@ -39,6 +53,28 @@ class Sample:
     unmatched: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """One half of a sample: the one to fit on, or the one to report on.
+
+    Attributes:
+        images: (n,) numbers of its images in the sample, ascending.
+        items: (n) these images.
+        rows: (n,) rows of their categories, or `UNKNOWN`.
+        taken_out: categories taken out of the memory where known images are told from unknown ones.
+    """
+
+    images: Rows
+    items: Sequence[ImageItem]
+    rows: Rows
+    taken_out: Rows
+
+    @property
+    def unknown(self) -> int:
+        """How many images are unknown once the categories are taken out."""
+        return int(np.isin(self.rows, [UNKNOWN, *self.taken_out]).sum())
+
+
 def measure_sample(
     recognizer: Recognizer, labelled: LabelledImages, *, seed: int = 0, progress: Callable[[int], None] | None = None
 ) -> Sample:
@@ -46,55 +82,95 @@ def measure_sample(
 
     Args:
         recognizer: encoder, memory and settings.
-        labelled: the images; a label that is no category makes its images unknown ones.
+        labelled: the images; a label that names no category makes its images unknown ones.
         seed: of the sample of categories, where the memory is large.
         progress: called with the number of images done since the last call.
 
     Raises:
-        LabelledSetError: no label names a category, or one fits several.
+        LabelledSetError: no label names a category, or one names several.
         RecognizerError: not one image could be decoded.
     """
-    rows, unmatched = _rows(labelled, recognizer)
-    settings = recognizer.settings
-    reference = reference_features(recognizer.encoder) if settings.score.center else None
-    scorer = TermScorer(recognizer.memory.vectors, settings.score, reference=reference)
+    matched = match_labels(labelled, recognizer.memory.vectors.categories)
+    known = iter(matched.rows)
+    true_rows = [UNKNOWN if label in matched.unmatched else next(known) for label in labelled.labels]
     rng = np.random.default_rng(seed)
+    items: list[ImageItem] = []
+    rows: list[Rows] = []
     tables: list[TermTable] = []
     vectors: list[NDArray[np.float32]] = []
-    kept: list[int] = []
     hashes: list[str] = []
-    failed: dict[str, int] = {}
-    done = 0
-    batches = in_batches(labelled.items, settings.run.batch_size)
-    for batch in encode_files(recognizer.encoder, batches, workers=settings.run.workers, limits=settings.images):
-        for error in filter(None, batch.errors):
-            failed[error.code] = failed.get(error.code, 0) + 1
-        if batch.features is not None:
-            numbers = done + np.asarray(batch.positions)
-            # An exemplar that is the image itself would answer for it.
-            values = scorer.terms(batch.features, exclude=batch.hashes)
-            tables.append(make_table(values, rows[numbers], rng))
-            vectors.append(batch.features.image)
-            kept.extend(numbers.tolist())
-            hashes.extend(batch.hashes)
-        done += len(batch.items)
-        if progress:
-            progress(len(batch.items))
-    if not kept:
-        raise RecognizerError(f"none of the {done} images could be decoded: {failed}")
+    failures = Failures()
+    for batch in encode_labelled(
+        recognizer.encoder, labelled.items, true_rows, failures, settings=recognizer.settings, progress=progress
+    ):
+        items.extend(batch.items)
+        rows.append(batch.rows)
+        tables.append(make_table(recognizer.scorer.terms(batch.features, exclude=batch.hashes), batch.rows, rng))
+        vectors.append(batch.features.image)
+        hashes.extend(batch.hashes)
+    failed = failures.by_code()
+    if not items:
+        raise RecognizerError(f"none of the {len(labelled.items)} images could be decoded: {failed}")
     return Sample(
-        items=[labelled.items[number] for number in kept],
-        rows=rows[kept],
+        items=items,
+        rows=np.concatenate(rows),
         table=TermTable.concatenate(tables),
         vectors=np.concatenate(vectors),
         hashes=hashes,
         failed=failed,
-        unmatched=unmatched,
+        unmatched=matched.unmatched,
     )
 
 
-def _rows(labelled: LabelledImages, recognizer: Recognizer) -> tuple[Rows, dict[str, int]]:
-    matched = match_labels(labelled, recognizer.memory.vectors.categories)
-    found = iter(matched.rows)
-    rows = [UNKNOWN if label in matched.unmatched else next(found) for label in labelled.labels]
-    return np.array(rows, np.int64), matched.unmatched
+def copy_groups(hashes: Sequence[str], vectors: NDArray[np.float32]) -> Rows:
+    """Number the groups of images that are copies of one another, directly or through other copies.
+
+    Args:
+        hashes: (N) sha256 of the files; equal ones are copies.
+        vectors: (N, D) unit rows; those of cosine above `COPY_COSINE` are copies. Costs O(N^2 D).
+
+    Returns:
+        (N,) int64 group of each image, from 0.
+    """
+    count = len(hashes)
+    _, first, file = np.unique(np.asarray(hashes), return_index=True, return_inverse=True)
+    left, right = [np.arange(count)], [first[file]]
+    for start in range(0, count, _CHUNK):
+        near, other = np.nonzero(inner_products(vectors[start : start + _CHUNK], vectors) > COPY_COSINE)
+        left.append(near + start)
+        right.append(other)
+    edges = np.concatenate(left), np.concatenate(right)
+    graph = coo_array((np.ones(len(edges[0]), np.int8), edges), shape=(count, count))
+    groups: Rows = connected_components(graph, directed=False)[1].astype(np.int64)
+    return groups
+
+
+def split_halves(groups: Rows, items: Sequence[ImageItem], rows: Rows, *, seed: int = 0) -> tuple[Split, Split]:
+    """Deal groups of copies into two halves of nearly equal size, and choose the categories taken out in each.
+
+    Args:
+        groups: (N,) group of copies of each image.
+        items: (N) the images.
+        rows: (N,) true category rows, or `UNKNOWN`.
+        seed: of both choices.
+
+    Returns:
+        The half to fit on and the half to report on; no category is taken out in both.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(groups)
+    in_fit = np.zeros(len(sizes), bool)
+    filled = [0, 0]
+    for group in rng.permutation(len(sizes)):
+        half = int(filled[1] < filled[0])
+        in_fit[group] = half == 0
+        filled[half] += int(sizes[group])
+    chosen = in_fit[groups]
+    splits: list[Split] = []
+    taken_out = np.zeros(0, np.int64)
+    for images in (np.flatnonzero(chosen), np.flatnonzero(~chosen)):
+        present = np.unique(rows[images][rows[images] != UNKNOWN])
+        candidates = rng.permutation(np.setdiff1d(present, taken_out))
+        taken_out = np.sort(candidates[: int(TAKEN_OUT * len(present))])
+        splits.append(Split(images, [items[number] for number in images.tolist()], rows[images], taken_out))
+    return splits[0], splits[1]

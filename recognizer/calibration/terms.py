@@ -1,4 +1,4 @@
-"""The terms of the score before they are weighted: what the weights and the temperature are fitted to.
+"""Tables of the terms of the score, to which weights and temperature are fitted, and the answers that follow from them.
 
 A table holds every category of a small memory. Of a large one it holds, per image, the best by each term, the true
 category, and a uniform sample of the rest; each of the sample stands for rest/sample categories, as a logarithm added
@@ -9,30 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory.vectors import MemoryVectors
-from recognizer.score import Scorer
-from recognizer.settings import ScoreSettings
-
-if TYPE_CHECKING:
-    from recognizer.encoder import ImageFeatures
-
+from recognizer.settings import TERMS
 
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-TERMS = ("name", "description", "region", "region_name", "exemplar")
 UNKNOWN = -1
 """The true category of an image that shows none of the memory's."""
 
 KEEP_ALL = 2000
 """Categories up to which every one is kept; a table is then at most 72 kB per image."""
 BEST = 200
+"""Best categories by each term that are kept of a larger memory: the likely answers, whatever the weights."""
 OTHERS = 200
+"""Categories sampled from the rest, which stand for it.
+
+More are sampled where the best by several terms are the same ones, so that every image keeps equally many."""
 _CHUNK = 512  # images whose terms are turned into doubles at a time
 
 
@@ -42,7 +39,7 @@ class TermTable:
 
     Attributes:
         values: (N, K, 5) float32, in the order of `TERMS`.
-        categories: (N, K) int64 category rows of the memory, ascending; -1 fills up rows that keep fewer.
+        categories: (N, K) int64 category rows of the memory, ascending.
         log_offset: (N, K) float64 added to the logits: 0, log(rest / sample) for a sampled category, -inf for one that
             does not take part.
         truth: (N,) int64 position of the true category among the K, or `UNKNOWN`.
@@ -88,69 +85,25 @@ class TermTable:
 
     @classmethod
     def concatenate(cls, parts: Sequence[TermTable]) -> TermTable:
-        """Join tables along the images; those that keep fewer categories are filled up."""
-        width = max(part.categories.shape[1] for part in parts)
-        filled = [part._filled(width) for part in parts]
+        """Join tables of equally many categories along the images."""
         return cls(
-            np.concatenate([part.values for part in filled]),
-            np.concatenate([part.categories for part in filled]),
-            np.concatenate([part.log_offset for part in filled]),
-            np.concatenate([part.truth for part in filled]),
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.categories for part in parts]),
+            np.concatenate([part.log_offset for part in parts]),
+            np.concatenate([part.truth for part in parts]),
         )
-
-    def _filled(self, width: int) -> TermTable:
-        gap = ((0, 0), (0, width - self.categories.shape[1]))
-        return TermTable(
-            np.pad(self.values, (*gap, (0, 0))),
-            np.pad(self.categories, gap, constant_values=-1),
-            np.pad(self.log_offset, gap, constant_values=-np.inf),
-            self.truth,
-        )
-
-
-class TermScorer:
-    """Computes the five terms with the scorer itself, one term switched on at a time.
-
-    Args:
-        vectors: the memory's.
-        settings: region threshold, exemplars averaged and centring; its weights are of no account.
-        reference: needed for centring, as in `Scorer`.
-    """
-
-    def __init__(
-        self, vectors: MemoryVectors, settings: ScoreSettings, *, reference: ImageFeatures | None = None
-    ) -> None:
-        """Make one scorer per term; a memory without descriptions has those terms from the names."""
-        self.distinct = distinct_terms(vectors)
-        self._scorers = {
-            term: Scorer(vectors, settings.only(term), reference=reference) for term in TERMS if term in self.distinct
-        }
-        self._categories = len(vectors.names)
-
-    def terms(self, features: ImageFeatures, *, exclude: Sequence[str] = ()) -> NDArray[np.float32]:
-        """Return (B, C, 5) float32, so that the weighted sum over the last axis is `Scorer.score`.
-
-        Args:
-            features: of B images.
-            exclude: as in `Scorer.score`.
-        """
-        values = np.zeros((len(features), self._categories, len(TERMS)), np.float32)
-        for term, scorer in self._scorers.items():
-            values[:, :, TERMS.index(term)] = scorer.score(features, exclude=exclude)
-        if "description" not in self._scorers:
-            values[:, :, TERMS.index("description")] = values[:, :, TERMS.index("name")]
-            values[:, :, TERMS.index("region")] = values[:, :, TERMS.index("region_name")]
-        return values
 
 
 def distinct_terms(vectors: MemoryVectors) -> tuple[str, ...]:
-    """Return the terms that say something of their own.
+    """Return the terms that no other term repeats.
 
     Without descriptions a category has its name as its only one, so those terms repeat the name's; without exemplars
-    there is nothing to compare with.
+    their term is 0.
     """
-    terms = ("name", "description", "region", "region_name") if len(vectors.bare) else ("name", "region_name")
-    return (*terms, "exemplar") if len(vectors.exemplars) else terms
+    repeats = set[str]() if len(vectors.bare) else {"image_description", "region_description"}
+    if not len(vectors.exemplars):
+        repeats.add("exemplar")
+    return tuple(term for term in TERMS if term not in repeats)
 
 
 def make_table(values: NDArray[np.float32], truth_rows: Rows, rng: np.random.Generator) -> TermTable:
@@ -174,13 +127,13 @@ def make_table(values: NDArray[np.float32], truth_rows: Rows, rng: np.random.Gen
 def _chosen(values: NDArray[np.float32], best: Rows, truth: int, rng: np.random.Generator) -> TermTable:
     """Keep the best, the truth and a sample of the rest of one image; values are (C, 5)."""
     sure = np.unique(best if truth == UNKNOWN else np.append(best, truth))
-    rest = len(values) - len(sure)
+    rest, others = len(values) - len(sure), len(TERMS) * BEST + OTHERS - len(sure)
     # The r-th category that is not among the sure ones is r plus how many of the sure ones come before it.
-    ranks = rng.choice(rest, OTHERS, replace=False, shuffle=False)
+    ranks = rng.choice(rest, others, replace=False, shuffle=False)
     sampled = ranks + np.searchsorted(sure - np.arange(len(sure)), ranks, side="right")
     columns = np.concatenate([sure, sampled])
     order = np.argsort(columns)
-    offset = np.repeat([0.0, np.log(rest / OTHERS)], [len(sure), OTHERS])[order]
+    offset = np.repeat([0.0, np.log(rest / others)], [len(sure), others])[order]
     columns = columns[order]
     position = UNKNOWN if truth == UNKNOWN else int(np.searchsorted(columns, truth))
     return TermTable(values[columns][None], columns[None], offset[None], np.array([position]))

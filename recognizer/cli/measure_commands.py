@@ -51,7 +51,7 @@ def evaluate(
     opened = Memory.open(memory)
     labelled = match_labels(read_labelled(folder), opened.vectors.categories)
     given = [*(overrides or []), *rerank_overrides(rerank, rerank_model)]
-    settings = load_settings(config, given, base=carried_settings(opened, warn=note))
+    settings = load_settings(config, given, base=carried_settings(opened, warn=note), warn=note)
     require_model(settings.rerank, settings.run.top_k)
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
@@ -102,7 +102,7 @@ def calibrate(
     labelled = read_labelled(folder)
     opened = Memory.open(memory)
     given = [*(overrides or []), *rerank_overrides(Rerank.always if rerank_model else Rerank.off, rerank_model)]
-    settings = load_settings(config, given, base=opened.settings)
+    settings = load_settings(config, given, base=opened.settings, warn=note)
     require_model(settings.rerank, settings.run.top_k)
     if rerank_model and settings.rerank.mode != "choice":
         raise RecognizerError("a written list has no probabilities to fit; calibrate with rerank.mode=choice")

@@ -61,7 +61,7 @@ def run(
     flags = {"top_k": top_k, "batch_size": batch_size, "workers": workers}
     given = [f"run.{name}={value}" for name, value in flags.items() if value is not None]
     given += rerank_overrides(rerank, rerank_model)
-    settings = load_settings(config, [*(overrides or []), *given], base=carried_settings(opened, warn=note))
+    settings = load_settings(config, [*(overrides or []), *given], base=carried_settings(opened, warn=note), warn=note)
     require_model(settings.rerank, settings.run.top_k)
     if rerank_model and settings.rerank.when == "off":
         note("the MLLM is not asked, as rerank is off; add --rerank auto or --rerank always")
@@ -138,7 +138,9 @@ def rerank_results(
         raise RecognizerError(f"{results} cannot be its own output; name another file")
     earlier = read_results(results, images)
     base = carried_by(earlier, warn=note)
-    settings = load_settings(config, [*(overrides or []), *rerank_overrides(rerank, rerank_model)], base=base)
+    settings = load_settings(
+        config, [*(overrides or []), *rerank_overrides(rerank, rerank_model)], base=base, warn=note
+    )
     if settings.rerank.when == "off":
         if rerank is Rerank.off:
             raise RecognizerError("there is nothing to do with --rerank off; say auto or always")
@@ -189,7 +191,7 @@ def why(
     from recognizer.why import explain_image
 
     opened = Memory.open(memory)
-    settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note))
+    settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
     explanation = explain_image(Recognizer.open(opened, settings=settings, device=device, precision=precision), image)
     for heading, rows in explanation.tables():
         print(table(heading, rows) + "\n")

@@ -1,7 +1,7 @@
 """Accuracy on a labelled set, with each part of the score switched on in turn.
 
-The rows share one pass over the images. The control row pairs every category with another one's descriptions: a gain
-that survives shuffling is no gain of the descriptions.
+All rows of the table come from one pass over the images. The control row gives every category the descriptions of
+another one: a gain that survives this shuffling does not come from the descriptions.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from memory import Description, Memory
 from memory.templates import bare_text, grounded_texts
 from memory.vectors import MemoryVectors, unit_mean
 from recognizer.encoder import Encoder
-from recognizer.evaluation.labelled import Matched
+from recognizer.evaluation.encode import Failures, encode_labelled
+from recognizer.evaluation.labelled import LabelledSet
 from recognizer.evaluation.metrics import Accuracy, confusions, measure, truth_ranks
 from recognizer.evaluation.reranked import RerankEvaluation, evaluate_reranking
-from recognizer.pipeline import encode_files, in_batches
-from recognizer.recognizer import Recognizer, reference_features
+from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch
 from recognizer.results import BatchTiming
-from recognizer.score import Scorer
+from recognizer.score import Scorer, weigh
+from recognizer.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from rerank.reranker import MllmReranker
+
+Ranks = NDArray[np.int64]
 
 NAMES = "names"
 CONTROL = "+ shuffled descriptions (control)"
@@ -36,7 +39,7 @@ CONTROL = "+ shuffled descriptions (control)"
 
 @dataclass(frozen=True, slots=True)
 class ClassRecall:
-    """How one category fared under the last row of the table."""
+    """Recall of one category under the last row of the table."""
 
     category: str
     images: int
@@ -46,17 +49,17 @@ class ClassRecall:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
         rows: accuracy per way of scoring, in the order they are switched on.
         images: how many images were ranked.
         failed: how many could not be decoded, by error code.
-        unmatched: labels that are no category, with the number of their images.
-        per_class: recall of each category, in the memory's order: after reranking where there was one, else under the
+        unmatched: labels that name no category, with the number of their images.
+        per_class: recall of each category, in the memory's order: after reranking if an MLLM was asked, else under the
             last row.
         confusions: the most frequent (truth, prediction, count), likewise.
-        rerank: what an MLLM added to the order of `run`; None where none was asked.
+        rerank: how an MLLM changed the order of `run`; None where none was asked.
     """
 
     rows: Mapping[str, Accuracy]
@@ -70,7 +73,7 @@ class Evaluation:
 
 def evaluate(
     recognizer: Recognizer,
-    labelled: Matched,
+    labelled: LabelledSet,
     *,
     reranker: MllmReranker | None = None,
     progress: Callable[[int], None] | None = None,
@@ -90,47 +93,43 @@ def evaluate(
     Raises:
         ValueError: not one image could be decoded.
     """
-    scorers = make_scorers(recognizer, seed=seed)
-    ranks: dict[str, list[NDArray[np.int64]]] = {name: [] for name in scorers}
-    retrieved: list[RowBatch] = []
-    retrieved_ranks: list[NDArray[np.int64]] = []
-    predicted: list[int] = []
+    ways = ways_of_scoring(recognizer)
+    last = list(ways)[-1]
+    control = None
+    if CONTROL in ways:
+        control = Scorer(shuffle_descriptions(recognizer.memory, recognizer.encoder, seed=seed), ways[CONTROL])
+    ranks: dict[str, list[Ranks]] = {name: [] for name in ways}
     truth: list[int] = []
-    failed: dict[str, int] = {}
-    done = 0
-    run = recognizer.settings.run
-    for batch in encode_files(
-        recognizer.encoder,
-        in_batches(labelled.items, run.batch_size),
-        workers=run.workers,
-        limits=recognizer.settings.images,
+    predicted: list[int] = []
+    retrieved: list[RowBatch] = []
+    retrieved_ranks: list[Ranks] = []
+    failures = Failures()
+    for batch in encode_labelled(
+        recognizer.encoder, labelled.items, labelled.rows, failures, settings=recognizer.settings, progress=progress
     ):
-        for error in filter(None, batch.errors):
-            failed[error.code] = failed.get(error.code, 0) + 1
-        if batch.features is not None:
-            rows = np.array([labelled.rows[done + position] for position in batch.positions])
-            truth.extend(rows.tolist())
-            for name, scorer in scorers.items():
-                # An exemplar that is the image itself would answer for it.
-                scores = scorer.score(batch.features, exclude=batch.hashes)
-                ranks[name].append(truth_ranks(scores, rows))
-            predicted.extend(scores.argmax(1).tolist())
-            if reranker is not None:
-                items = [batch.items[position] for position in batch.positions]
-                found = recognizer.rows(batch.features, [item.key for item in items], exclude=batch.hashes)
-                images = [RankedImage(item, digest) for item, digest in zip(items, batch.hashes, strict=True)]
-                retrieved.append(RowBatch(done, list(found), images, BatchTiming(decode_s=0, encode_s=0, score_s=0)))
-                scores = recognizer.scorer.score(batch.features, exclude=batch.hashes)
-                retrieved_ranks.append(truth_ranks(scores, rows))
-        done += len(batch.items)
-        if progress:
-            progress(len(batch.items))
+        truth.extend(batch.rows.tolist())
+        terms = recognizer.scorer.terms(batch.features, exclude=batch.hashes)
+        scores = {name: weigh(terms, weights) for name, weights in ways.items()}
+        if control is not None:
+            scores[CONTROL] = control.score(batch.features, exclude=batch.hashes)
+        for name in ways:
+            ranks[name].append(truth_ranks(scores[name], batch.rows))
+        predicted.extend(scores[last].argmax(1).tolist())
+        if reranker is not None:
+            rows = recognizer.rows(batch.features, batch.items, exclude=batch.hashes)
+            images = [RankedImage(item, digest) for item, digest in zip(batch.items, batch.hashes, strict=True)]
+            timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
+            retrieved.append(RowBatch(len(retrieved), list(rows), images, timing))
+            retrieved_ranks.append(truth_ranks(weigh(terms, recognizer.settings.score), batch.rows))
+    failed = failures.by_code()
     if not truth:
-        raise ValueError(f"none of the {done} images could be decoded: {failed}")
-    ranked = {name: np.concatenate(parts) for name, parts in ranks.items()}
+        raise ValueError(f"none of the {len(labelled.items)} images could be decoded: {failed}")
+    true_rows = np.array(truth)
     categories = recognizer.memory.vectors.categories
     names = [category.name for category in categories]
-    measured = {name: measure(values, np.array(truth), seed=seed) for name, values in ranked.items()}
+    all_ranks = {name: np.concatenate(parts) for name, parts in ranks.items()}
+    accuracies = {name: measure(values, true_rows, seed=seed) for name, values in all_ranks.items()}
+    final_ranks, answers = all_ranks[last], [names[row] for row in predicted]
     reranked = None
     if reranker is not None:
         reranked = evaluate_reranking(
@@ -143,21 +142,38 @@ def evaluate(
             progress=rerank_progress,
             seed=seed,
         )
-        measured |= reranked.rows
+        accuracies |= reranked.rows
+        final_ranks, answers = reranked.ranks, list(reranked.predicted)
     return Evaluation(
-        rows=measured,
+        rows=accuracies,
         images=len(truth),
         failed=failed,
         unmatched=labelled.unmatched,
-        per_class=_per_class(names, np.array(truth), reranked.ranks if reranked else ranked[name]),
-        confusions=confusions(
-            [names[row] for row in truth], reranked.predicted if reranked else [names[row] for row in predicted]
-        ),
+        per_class=_per_class(names, true_rows, final_ranks),
+        confusions=confusions([names[row] for row in truth], answers),
         rerank=reranked,
     )
 
 
-def _per_class(names: Sequence[str], truth: NDArray[np.int64], ranks: NDArray[np.int64]) -> list[ClassRecall]:
+def ways_of_scoring(recognizer: Recognizer) -> dict[str, ScoreSettings]:
+    """Return the weights of each row of the table, by the row's name.
+
+    Terms keep the proportions of the settings. Rows with descriptions are present if any category has some, the row
+    with exemplars likewise.
+    """
+    score, vectors = recognizer.settings.score, recognizer.memory.vectors
+    ways = {NAMES: score.only("image_name")}
+    if len(vectors.bare):
+        ways["+ descriptions"] = ways[CONTROL] = score.only("image_name", "image_description")
+        ways["+ regions"] = score.only("image_name", "image_description", "region_description", "region_name")
+    else:
+        ways["+ regions"] = score.only("image_name", "region_name")
+    if len(vectors.exemplars):
+        ways["+ exemplars"] = score
+    return ways
+
+
+def _per_class(names: Sequence[str], truth: Ranks, ranks: Ranks) -> list[ClassRecall]:
     return [
         ClassRecall(
             category=names[row],
@@ -169,38 +185,12 @@ def _per_class(names: Sequence[str], truth: NDArray[np.int64], ranks: NDArray[np
     ]
 
 
-def make_scorers(recognizer: Recognizer, *, seed: int = 0) -> dict[str, Scorer]:
-    """Return the scorer of each row of the table, by the row's name.
-
-    Terms keep the proportions of the settings. Rows on descriptions are there if any category has some, the one on
-    exemplars likewise.
-    """
-    score, vectors = recognizer.settings.score, recognizer.memory.vectors
-    reference = reference_features(recognizer.encoder) if score.center else None
-
-    def scorer(*terms: str, over: MemoryVectors = vectors) -> Scorer:
-        return Scorer(over, score.only(*terms), reference=reference)
-
-    scorers = {NAMES: scorer("name")}
-    described = len(vectors.bare) > 0
-    if described:
-        shuffled = shuffle_descriptions(recognizer.memory, recognizer.encoder, seed=seed)
-        scorers["+ descriptions"] = scorer("name", "description")
-        scorers[CONTROL] = scorer("name", "description", over=shuffled)
-        scorers["+ regions"] = scorer("name", "description", "region", "region_name")
-    else:
-        scorers["+ regions"] = scorer("name", "region_name")
-    if len(vectors.exemplars):
-        scorers["+ exemplars"] = Scorer(vectors, score, reference=reference)
-    return scorers
-
-
 def shuffle_descriptions(memory: Memory, encoder: Encoder, *, seed: int) -> MemoryVectors:
     """Give every described category the descriptions of another one, grounded in its own name.
 
     Args:
-        memory: where they are from; is not changed.
-        encoder: the memory's; encodes the new grounded texts.
+        memory: the source of the descriptions; is not changed.
+        encoder: of the memory; encodes the new grounded texts.
         seed: of the pairing.
     """
     vectors = memory.vectors
@@ -211,11 +201,11 @@ def shuffle_descriptions(memory: Memory, encoder: Encoder, *, seed: int) -> Memo
     counts = np.zeros(len(vectors.names), np.int64)
     bare_rows: list[int] = []
     for row in described.tolist():
-        category, giver = vectors.categories[row], vectors.categories[donor[row]]
-        for description in giver.descriptions:
-            stranger = Description(bare_text(giver, description), "attribute", description.source)
-            texts.extend(grounded_texts(category, stranger, memory.templates))
-        counts[row] = len(giver.descriptions)
+        category, other = vectors.categories[row], vectors.categories[donor[row]]
+        for description in other.descriptions:
+            borrowed = Description(bare_text(other, description), "attribute", description.source)
+            texts.extend(grounded_texts(category, borrowed, memory.templates))
+        counts[row] = len(other.descriptions)
         bare_rows.extend(range(vectors.offsets[donor[row]], vectors.offsets[donor[row] + 1]))
     per_row = np.full(len(bare_rows), len(memory.templates))
     return replace(

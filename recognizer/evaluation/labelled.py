@@ -31,7 +31,7 @@ class LabelledImages:
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class LabelledSet:
     """Labelled images whose label names a category.
 
     Attributes:
@@ -53,7 +53,7 @@ def read_labelled(path: Path) -> LabelledImages:
             are relative to the file's folder.
 
     Raises:
-        LabelledSetError: nothing labelled is there; the message says what is expected.
+        LabelledSetError: there are no labelled images; the message says what is expected.
     """
     if path.is_dir():
         listing = list_images([path])
@@ -64,11 +64,15 @@ def read_labelled(path: Path) -> LabelledImages:
     return _read_table(path)
 
 
-def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> Matched:
-    """Find each image's category by its label: the exact name, else the name without regard to case and underscores.
+def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> LabelledSet:
+    """Find the category of each image by its label: the exact name, else the same name in other case or spacing.
+
+    Args:
+        labelled: the images and their labels.
+        categories: of the memory; the rows of the result are places in this sequence.
 
     Raises:
-        LabelledSetError: no label names a category, or a label fits two categories alike.
+        LabelledSetError: no label names a category, or a label fits several categories.
     """
     exact: dict[str, list[int]] = {}
     loose: dict[str, list[int]] = {}
@@ -77,20 +81,20 @@ def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> Ma
         loose.setdefault(_loosely(category.name), []).append(row)
     items, rows, unmatched = [], [], dict[str, int]()
     for item, label in zip(labelled.items, labelled.labels, strict=True):
-        found = exact.get(label) or loose.get(_loosely(label)) or []
-        if len(found) > 1:
-            groups = ", ".join(repr(categories[row].group) for row in found)
+        fitting = exact.get(label) or loose.get(_loosely(label)) or []
+        if len(fitting) > 1:
+            groups = ", ".join(repr(categories[row].group) for row in fitting)
             raise LabelledSetError(f"label {label!r} fits several categories (groups {groups}); rename one of them")
-        if found:
+        if fitting:
             items.append(item)
-            rows.append(found[0])
+            rows.append(fitting[0])
         else:
             unmatched[label] = unmatched.get(label, 0) + 1
     if not items:
         raise LabelledSetError(
             f"none of the {len(unmatched)} labels (such as {next(iter(unmatched), '')!r}) is a category of the memory"
         )
-    return Matched(items, rows, unmatched)
+    return LabelledSet(items, rows, unmatched)
 
 
 def _loosely(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from memory.durable import file_sha256
 from recognizer.images import ImageError, ImageItem, ImageLimits, decode_image
 from recognizer.results.row import CandidateRow, EvidenceRow, ResultRow, Row
-from recognizer.settings import RerankSettings, ScoreSettings
+from recognizer.settings import RENAMED_TERMS, RerankSettings, ScoreSettings
 from rerank.base import ANSWERED, CONFIDENT, OK, Candidate, Ranking
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def _described(candidate: CandidateRow) -> list[EvidenceRow]:
     pieces = [
         piece
         for piece in candidate.evidence
-        if piece.term in ("description", "region") and piece.description not in ("", candidate.category)
+        if RENAMED_TERMS.get(piece.term, piece.term) in ("image_description", "region_description")
+        and piece.description not in ("", candidate.category)
     ]
     return sorted(pieces, key=lambda piece: -piece.contribution)
 

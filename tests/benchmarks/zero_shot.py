@@ -1,6 +1,6 @@
 """Zero-shot figures on names that were never looked at while anything was chosen, for several encoders side by side.
 
-usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--encoders conse grounded] [--set score.name=0.3]
+usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--encoders conse grounded] [--set score.image_name=0.3]
 
 PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. Encoders are `conse` and `grounded` (the
 starter before and after training) or files that training wrote. Sets, by names alone:
@@ -192,7 +192,7 @@ def prepare(encoder: Encoder, names: Sequence[str], overrides: Sequence[str]) ->
     memory = Memory.build(categories, tempfile.mkdtemp(), encoder=encoder, templates=encoder.default_templates)
     recognizer = Recognizer(encoder, memory, settings=load_settings(overrides=overrides))
     score, vectors = recognizer.settings.score, recognizer.memory.vectors
-    return recognizer, dict(zip(WAYS, (Scorer(vectors, score.only("name")), Scorer(vectors, score)), strict=True))
+    return recognizer, dict(zip(WAYS, (Scorer(vectors, score.only("image_name")), Scorer(vectors, score)), strict=True))
 
 
 def encoded(encoder: Encoder, images: Sequence[Image.Image]) -> Iterator[ImageFeatures]:

@@ -4,6 +4,8 @@ from PIL import Image
 
 from memory import Category, EncoderMismatch, Memory
 from recognizer import Encoder, Recognizer
+from recognizer.images import ImageItem
+from recognizer.retrieval import ApproximateRetriever, ExactRetriever
 from recognizer.settings import load_settings
 
 
@@ -73,8 +75,22 @@ def test_no_images_give_no_rows(demo_recognizer):
     assert demo_recognizer.recognize([]) == []
 
 
-def test_centring_subtracts_what_every_reference_photograph_resembles(demo_memory, starter, photos):
-    settings = load_settings(overrides=["score.center=true"])
-    centred = Recognizer(starter, Memory.open(demo_memory), settings=settings)
-    reference = starter.encode_images([Image.open(path).convert("RGB") for path in sorted(photos.glob("*.jpg"))])
-    np.testing.assert_allclose(centred.scorer.score(reference).mean(0), 0, atol=1e-5)
+def test_index_is_chosen_by_the_settings_and_else_by_the_memory(starter, demo_memory, tmp_path):
+    exact = Memory.open(demo_memory)
+    Memory.build(exact.vectors.categories, tmp_path / "m", encoder=starter, templates=exact.templates, index="hnsw")
+    for index, folder, retriever in (
+        ("auto", demo_memory, ExactRetriever),
+        ("auto", tmp_path / "m", ApproximateRetriever),
+        ("exact", tmp_path / "m", ExactRetriever),
+    ):
+        settings = load_settings(overrides=[f"run.index={index}"])
+        assert isinstance(Recognizer(starter, Memory.open(folder), settings=settings).retriever, retriever)
+
+
+def test_rows_carry_the_keys_of_their_images(demo_recognizer, photos):
+    photograph = Image.open(photos / "cat.jpg").convert("RGB")
+    features = demo_recognizer.encoder.encode_images([photograph, photograph])
+    rows = demo_recognizer.rows(features, [ImageItem(b"a/b.jpg", b"x"), ImageItem(b"\xff.jpg", b"y")])
+    assert [(row.path, row.path_b64) for row in rows] == [("a/b.jpg", None), ("\\xff.jpg", "/y5qcGc=")]
+    named = demo_recognizer.recognize([photograph], keys=["größe.jpg"])[0]
+    assert (named.path, named.path_b64) == ("größe.jpg", None)

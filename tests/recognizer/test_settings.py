@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from recognizer.settings import ScoreSettings, SettingsError, load_settings
+from recognizer.settings import TERMS, ScoreSettings, SettingsError, load_settings
 
 CONFIG = Path(__file__).parents[2] / "configs" / "run.yaml"
 
@@ -22,7 +22,9 @@ def test_later_sources_win(tmp_path):
     ("override", "message"),
     [
         ("run.topk=3", r"unknown setting `run.topk`; known here: .*top_k"),
+        ("score.image_name=0.9", "they must sum to 1"),
         ("score.name=0.9", "they must sum to 1"),
+        ("score.center=true", "no longer exists"),
         ("run.top_k=0", "greater than or equal to 1"),
         ("top_k", "section.key=value"),
         ("scores.name=1", "unknown setting `scores`"),
@@ -43,8 +45,37 @@ def test_bad_config_names_its_file(tmp_path):
 
 
 def test_only_keeps_the_proportions_of_the_terms_left():
-    kept = ScoreSettings(name=0.2, description=0.6, region=0.1, region_name=0.1).only("name", "description")
-    assert kept.weights() == pytest.approx((0.25, 0.75, 0, 0, 0))
+    score = ScoreSettings(image_name=0.2, image_description=0.6, region_description=0.1, region_name=0.1)
+    assert score.only("image_name", "image_description").weights() == pytest.approx((0.25, 0.75, 0, 0, 0))
+    assert score.only("exemplar").weights() == (0, 0, 0, 0, 1)
+
+
+def test_weights_stand_in_the_order_of_the_terms():
+    score = ScoreSettings().with_weights([0.1, 0.2, 0.3, 0.15, 0.25])
+    assert TERMS == ("image_name", "image_description", "region_description", "region_name", "exemplar")
+    assert score.weights() == (0.1, 0.2, 0.3, 0.15, 0.25)
+    assert (score.image_name, score.image_description, score.region_description) == (0.1, 0.2, 0.3)
+
+
+def test_earlier_names_are_read_from_every_source_with_one_note(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("score: {description: 0.1, region: 0.2, center: false}\n")
+    base = {"score": {"name": 0.3, "description": 0.4, "region": 0.2, "region_name": 0.1, "center": False}}
+    notes = []
+    settings = load_settings(config, ["score.image_name=0.5", "score.region_name=0.2"], base=base, warn=notes.append)
+    assert settings.score.weights() == (0.5, 0.1, 0.2, 0.2, 0)
+    assert len(notes) == 1
+    assert "score.description is now score.image_description" in notes[0]
+    assert "score.name" not in notes[0]  # the memory's own settings are nothing that a user could rewrite
+    assert load_settings(base=base, warn=notes.append).score.weights() == (0.3, 0.4, 0.2, 0.1, 0)
+    assert len(notes) == 1
+
+
+def test_one_setting_under_two_names_is_refused(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("score: {name: 0.2, image_name: 0.2}\n")
+    with pytest.raises(SettingsError, match=r"score\.name is the earlier name of score\.image_name"):
+        load_settings(config)
 
 
 def test_the_shipped_config_is_the_defaults():

@@ -21,8 +21,8 @@ from typing import Literal
 from memory import Category
 from memory.templates import bare_text
 from recognizer.errors import RecognizerError
-from recognizer.evaluation.labelled import Matched
-from recognizer.pipeline import encode_files, in_batches
+from recognizer.evaluation.encode import Failures, encode_labelled
+from recognizer.evaluation.labelled import LabelledSet
 from recognizer.recognizer import Recognizer
 from rerank.base import Candidate
 from rerank.mllm import MOST_OPTIONS, SYMBOLS
@@ -66,7 +66,7 @@ class RankingDataReport:
 
 def write_ranking_data(
     recognizer: Recognizer,
-    labelled: Matched,
+    labelled: LabelledSet,
     output: Path,
     *,
     k: int = 5,
@@ -168,7 +168,7 @@ def _check(k: int, neighbours: int, held_out: float, mode: Mode) -> None:
 
 def _neighbours(
     recognizer: Recognizer,
-    labelled: Matched,
+    labelled: LabelledSet,
     parts: Sequence[Part],
     count: int,
     skipped: Counter[str],
@@ -178,30 +178,24 @@ def _neighbours(
     share = {part: max(parts.count(part), 1) / len(parts) for part in PARTS}
     # Twice as deep as the part's share needs on average; the memory's whole length for few categories.
     depth = min(len(parts), math.ceil(2 * count / min(share[part] for part in set(parts))))
-    run = recognizer.settings.run
-    batches = encode_files(
+    failures = Failures()
+    for batch in encode_labelled(
         recognizer.encoder,
-        in_batches(labelled.items, run.batch_size),
-        workers=run.workers,
-        limits=recognizer.settings.images,
-    )
-    done = 0
-    for batch in batches:
-        skipped.update(error.code for error in batch.errors if error is not None)
-        if batch.features is not None:
-            # An exemplar that is the image itself would answer for it.
-            found = recognizer.retriever.retrieve(batch.features, depth, exclude=batch.hashes)
-            for position, retrieved in zip(batch.positions, found, strict=True):
-                path = os.path.abspath(os.fsdecode(batch.items[position].path))
-                if not _is_utf8(path):
-                    skipped[NOT_UTF8] += 1
-                    continue
-                truth = labelled.rows[done + position]
-                same = [row for row in retrieved.rows.tolist() if parts[row] == parts[truth]]
-                yield _Neighbours(batch.items[position].key, path, truth, same[:count])
-        done += len(batch.items)
-        if progress:
-            progress(len(batch.items))
+        labelled.items,
+        labelled.rows,
+        failures,
+        settings=recognizer.settings,
+        progress=progress,
+    ):
+        retrieved = recognizer.retriever.retrieve(batch.features, depth, exclude=batch.hashes)
+        for item, truth, best in zip(batch.items, batch.rows.tolist(), retrieved, strict=True):
+            path = os.path.abspath(os.fsdecode(item.path))
+            if not _is_utf8(path):
+                skipped[NOT_UTF8] += 1
+                continue
+            same = [row for row in best.rows.tolist() if parts[row] == parts[truth]]
+            yield _Neighbours(item.key, path, truth, same[:count])
+    skipped.update(failures.by_code())
 
 
 def _is_utf8(path: str) -> bool:

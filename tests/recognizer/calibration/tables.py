@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from recognizer.calibration.terms import TERMS, TermTable
+from recognizer.calibration.terms import TermTable
+from recognizer.settings import TERMS
 
 
 def make_table(values, truth):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recognizer.calibration.figures import auroc, bootstrap, chance_error, coverage_curve, reliability
+from recognizer.calibration.figures import auroc, chance_error, coverage_curve, reliability, threshold_shares
 
 # few distinct values, so that there are ties
 images = st.lists(st.tuples(st.integers(0, 8).map(lambda n: n / 8), st.booleans()), min_size=1, max_size=60)
@@ -80,12 +80,10 @@ def test_auroc_counts_the_pairs_in_order(pairs):
         assert np.isnan(auroc(confidence, known))
 
 
-def test_bootstrap_has_the_width_of_a_binomial_and_passes_over_draws_without_a_value():
-    hits = np.arange(100) % 2 == 0
-    found = bootstrap(lambda drawn: float(hits[drawn].mean()), 100)
-    assert found.value == 0.5
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.05, abs=0.03)
-    known = np.array([True, False])
-    assert bootstrap(lambda drawn: auroc(np.array([0.9, 0.1])[drawn], known[drawn]), 2).low == 1
-    nothing = bootstrap(lambda drawn: float("nan"), 2, resamples=3)
-    assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
+def test_threshold_keeps_what_reaches_it_and_a_share_of_no_images_is_not_a_number():
+    confidence, known = np.array([0.4, 0.3, 0.4, 0.1]), np.array([True, True, False, False])
+    assert threshold_shares(confidence, known, 0.4) == (0.5, 0.5)
+    kept, found = threshold_shares(np.array([0.5]), np.array([True]), 0.4)
+    assert kept == 1
+    assert np.isnan(found)
+    assert np.isnan(threshold_shares(np.array([0.5]), np.array([False]), 0.4)[0])

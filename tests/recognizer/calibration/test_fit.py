@@ -1,10 +1,24 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import approx_fprime, minimize
 
-from recognizer.calibration.fit import FEWEST, PULL, SCALE_PULL, LogitProblem, fit_score, fit_slopes, fit_temperature
-from recognizer.calibration.terms import TERMS, UNKNOWN, answer
+from recognizer.calibration.figures import threshold_shares
+from recognizer.calibration.fit import (
+    FEWEST,
+    PULL,
+    SCALE_PULL,
+    LogitProblem,
+    fit_score,
+    fit_slopes,
+    fit_temperature,
+    fit_threshold,
+    halfway,
+)
+from recognizer.calibration.terms import UNKNOWN, answer
 from recognizer.errors import RecognizerError
+from recognizer.settings import TERMS
 from tests.recognizer.calibration.tables import drawn_table, make_table
 
 EQUAL = (0.2,) * 5
@@ -77,7 +91,6 @@ def test_weights_and_temperature_that_drew_the_labels_are_found_again():
     found = fit_score(table, EQUAL)
     np.testing.assert_allclose(found.weights, weights, atol=0.03)
     assert found.temperature == pytest.approx(0.1, rel=0.05)
-    assert found.images == 3000
 
 
 def test_standard_scores_and_cosines_are_pulled_alike():
@@ -134,9 +147,9 @@ def test_terms_without_a_say_get_no_weight_and_their_present_weight_counts_for_t
     table = drawn_table(np.random.default_rng(4), 25, 30, (0.5, 0, 0, 0.5, 0), 0.25)
     table.values[:, :, 1] = table.values[:, :, 0]
     table.values[:, :, 2] = table.values[:, :, 3]
-    found = fit_score(table, (0.0, 0.5, 0.5, 0.0, 0.0), ("name", "region_name"))
+    found = fit_score(table, (0.0, 0.5, 0.5, 0.0, 0.0), ("image_name", "region_name"))
     assert found.weights[1] == found.weights[2] == found.weights[4] == 0
-    assert found.weights == fit_score(table, (0.5, 0, 0, 0.5, 0), ("name", "region_name")).weights
+    assert found.weights == fit_score(table, (0.5, 0, 0, 0.5, 0), ("image_name", "region_name")).weights
 
 
 def test_sampled_categories_give_the_fit_of_all(monkeypatch):
@@ -176,3 +189,46 @@ def test_images_are_added_up_over_chunks(monkeypatch):
     loss, gradient = LogitProblem(table, ALL).loss(np.ones(5))
     assert loss == pytest.approx(whole[0])
     np.testing.assert_allclose(gradient, whole[1])
+
+
+def balanced(confidence, known, threshold):
+    return sum(threshold_shares(confidence, known, threshold)) / 2
+
+
+def test_threshold_lies_halfway_between_the_images_it_parts():
+    confidence = np.array([0.1, 0.2, 0.4, 0.3, 0.8, 0.9])
+    known = np.array([False, False, False, True, True, True])
+    threshold = fit_threshold(confidence, known)
+    assert threshold == pytest.approx(0.25)  # 0.6 is as good: (2/3 + 1) / 2 as well; the lower is taken
+    assert threshold_shares(confidence, known, threshold) == pytest.approx((1, 2 / 3))
+
+
+def test_no_image_is_called_unknown_where_that_helps_nothing():
+    assert fit_threshold(np.array([0.9, 0.1]), np.array([False, True])) == 0
+
+
+def test_no_threshold_without_known_and_unknown_images():
+    assert fit_threshold(np.array([0.5]), np.array([True])) is None
+    assert fit_threshold(np.array([0.5]), np.array([False])) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
+def test_no_other_threshold_is_better_and_none_lower_as_good(pairs):
+    confidence = np.array([c for c, _ in pairs])
+    known = np.array([k for _, k in pairs])
+    threshold = fit_threshold(confidence, known)
+    if threshold is None:
+        return
+    best = balanced(confidence, known, threshold)
+    for other in [*confidence, 2.0]:
+        assert balanced(confidence, known, other) <= best + 1e-9
+        if other < threshold:
+            assert balanced(confidence, known, other) < best
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_halfway_parts_even_neighbouring_floats(one, other):
+    if one == other:
+        other = float(np.nextafter(one, 2))
+    below, above = sorted((one, other))
+    assert below < halfway(below, above) <= above

@@ -1,39 +1,19 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from recognizer.calibration import terms as terms_module
-from recognizer.calibration.terms import TERMS, UNKNOWN, TermScorer, TermTable, distinct_terms, make_table
-from recognizer.score import Scorer
-from recognizer.settings import ScoreSettings
-from tests.recognizer.worlds import make_features, make_vectors
+from recognizer.calibration.terms import UNKNOWN, TermTable, answer, distinct_terms, make_table
+from recognizer.score import log_normaliser
+from recognizer.settings import TERMS
+from tests.recognizer.calibration.tables import make_table as whole_table
+from tests.recognizer.worlds import make_vectors
 
-
-@settings(deadline=None, max_examples=40)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    descriptions=st.lists(st.integers(0, 3), min_size=1, max_size=6),
-    exemplars=st.booleans(),
-    center=st.booleans(),
-)
-def test_weighted_terms_add_up_to_the_score(seed, descriptions, exemplars, center):
-    rng = np.random.default_rng(seed)
-    examples = rng.integers(0, 5, len(descriptions)).tolist() if exemplars else None
-    vectors = make_vectors(rng, descriptions, exemplar_counts=examples)
-    features, reference = make_features(rng), make_features(rng, images=4)
-    weights = rng.dirichlet(np.ones(5))
-    setting = ScoreSettings(**dict(zip(TERMS, weights.tolist(), strict=True)), center=center)
-    own = ["hash 0", "", "hash 1"]
-    values = TermScorer(vectors, setting, reference=reference).terms(features, exclude=own)
-    score = Scorer(vectors, setting, reference=reference).score(features, exclude=own)
-    assert values.shape == (3, len(descriptions), 5)
-    np.testing.assert_allclose(values @ weights, score, atol=1e-5)
+WEIGHTS = (0.3, 0.2, 0.1, 0.2, 0.2)
 
 
 def test_terms_that_repeat_others_are_named():
     rng = np.random.default_rng(0)
-    assert distinct_terms(make_vectors(rng, [0, 0])) == ("name", "region_name")
+    assert distinct_terms(make_vectors(rng, [0, 0])) == ("image_name", "region_name")
     assert distinct_terms(make_vectors(rng, [0, 1])) == TERMS[:4]
     assert distinct_terms(make_vectors(rng, [0, 1], [1, 1])) == TERMS
 
@@ -59,18 +39,16 @@ def test_large_memory_keeps_the_best_the_truth_and_a_sample(small_limits):
     worst = int(values[0].sum(1).argmin())
     table = make_table(values, np.array([worst, 5, UNKNOWN]), rng)
     assert table.true_categories().tolist() == [worst, 5, UNKNOWN]
-    for image in range(3):
-        used = np.isfinite(table.log_offset[image])
-        kept = table.categories[image][used]
+    assert table.categories.shape == (3, 5 * 4 + 10)
+    for image, truth in enumerate([worst, 5, UNKNOWN]):
+        kept = table.categories[image]
         assert (np.diff(kept) > 0).all()
-        np.testing.assert_array_equal(table.values[image][used], values[image, kept])
-        best = {int(c) for term in range(5) for c in np.argsort(-values[image, :, term])[:4]}
-        assert best <= set(kept.tolist())
-        sampled = table.log_offset[image][used] > 0
-        assert sampled.sum() == 10
-        rest = 200 - (~sampled).sum()
-        np.testing.assert_allclose(table.log_offset[image][used][sampled], np.log(rest / 10))
-        assert (table.categories[image][~used] == -1).all()
+        np.testing.assert_array_equal(table.values[image], values[image, kept])
+        best = {int(c) for term in range(5) for c in np.argsort(-values[image, :, term])[:4]} | {truth} - {UNKNOWN}
+        sampled = table.log_offset[image] > 0
+        assert set(kept[~sampled].tolist()) == best
+        rest = 200 - len(best)
+        np.testing.assert_allclose(table.log_offset[image][sampled], np.log(rest / sampled.sum()))
 
 
 def test_sum_over_the_kept_is_an_unbiased_estimate_of_the_sum_over_all(small_limits):
@@ -101,10 +79,45 @@ def test_category_taken_out_leaves_every_softmax_and_its_images_are_unknown():
     assert np.isfinite(np.delete(table.log_offset, 2, axis=1)).all()
 
 
-def test_joining_fills_up_the_narrower_table():
-    wide = make_table(np.ones((1, 3, 5), np.float32), np.array([2]), np.random.default_rng(0))
-    narrow = make_table(np.ones((2, 2, 5), np.float32), np.array([1, 0]), np.random.default_rng(0))
-    both = TermTable.concatenate([wide, narrow])
-    assert both.categories.tolist() == [[0, 1, 2], [0, 1, -1], [0, 1, -1]]
-    assert both.log_offset[1].tolist() == [0, 0, -np.inf]
-    assert both.true_categories().tolist() == [2, 1, 0]
+def test_joining_keeps_the_order_of_the_images():
+    one = make_table(np.ones((1, 3, 5), np.float32), np.array([2]), np.random.default_rng(0))
+    other = make_table(np.zeros((2, 3, 5), np.float32), np.array([1, UNKNOWN]), np.random.default_rng(0))
+    both = TermTable.concatenate([one, other])
+    assert both.true_categories().tolist() == [2, 1, UNKNOWN]
+    assert both.values[:, 0, 0].tolist() == [1, 0, 0]
+
+
+def test_confidences_are_those_of_a_run():
+    rng = np.random.default_rng(0)
+    table = whole_table(rng.normal(size=(40, 9, 5)), rng.integers(-1, 9, 40))
+    answers = answer(table, WEIGHTS, 0.3)
+    scores = (table.values @ np.array(WEIGHTS)).astype(np.float32)
+    log_p = scores / 0.3 - log_normaliser(scores, 0.3)[:, None]
+    np.testing.assert_allclose(answers.confidence, np.exp(log_p).max(1), rtol=1e-5)
+    np.testing.assert_array_equal(answers.right, log_p.argmax(1) == table.truth)
+    np.testing.assert_array_equal(answers.known, table.truth != UNKNOWN)
+    numbers = np.flatnonzero(answers.known)
+    np.testing.assert_allclose(answers.loss[numbers], -log_p[numbers, table.truth[numbers]], rtol=1e-5)
+    assert np.isnan(answers.loss[~answers.known]).all()
+    assert len(answers.of_known().loss) == len(numbers)
+    assert answers.of_known().known.all()
+
+
+def test_category_taken_out_is_never_the_answer():
+    values = np.zeros((1, 3, 5))
+    values[0, :, 0] = [9, 1, 0]
+    whole = whole_table(values, [1])
+    assert not answer(whole, WEIGHTS, 1.0).right[0]
+    fewer = answer(whole.without(np.array([0])), WEIGHTS, 1.0)
+    assert fewer.right[0]
+    assert fewer.confidence[0] == pytest.approx(1 / (1 + np.exp(-0.3)))
+
+
+def test_sampled_category_stands_for_many_in_the_sum_and_competes_as_one():
+    values = np.zeros((1, 2, 5))
+    values[0, :, 0] = [1, 0]
+    table = whole_table(values, [0])
+    table.log_offset[0, 1] = np.log(50)
+    found = answer(table, (1, 0, 0, 0, 0), 1.0)
+    assert found.right[0]
+    assert found.confidence[0] == pytest.approx(np.e / (np.e + 50))

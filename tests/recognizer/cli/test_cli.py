@@ -80,17 +80,17 @@ def test_building_again_keeps_the_encoder_and_says_what_goes(world, tmp_path):
     (tmp_path / "fewer.txt").write_text("tabby cat\n")
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory)
     assert "3 categories that the label file does not hold are removed" in err
-    assert "encoded anew" not in err
+    assert "encoded again" not in err
     assert json.loads(call("info", "--memory", memory, "--json")[1])["encoder"]["name"] == "RN50/random"
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory, "--model", "starter", "--pretrained", "conse")
-    assert "the memory was made by RN50/random; every text is encoded anew by starter" in err
+    assert "the memory was made by RN50/random; every text is encoded again by starter" in err
 
 
 def test_exemplars_go_with_their_weights(world, tmp_path, photos):
     memory = tmp_path / "memory"
     (tmp_path / "shots.csv").write_text(f"path,label\n{photos / 'cat.jpg'},tabby cat\n{photos / 'cat.jpg'},nobody\n")
     _, _, err = call("build", world / "labels.json", "--memory", memory, "--exemplars", tmp_path / "shots.csv")
-    assert "'nobody' is no category" in err
+    assert "'nobody' is not a category" in err
     held = json.loads(call("info", "--memory", memory, "--json")[1])
     assert held["exemplars"] == 1
     assert held["settings"]["score"]["exemplar"] > 0

@@ -9,7 +9,7 @@ from memory import Category, Memory
 from recognizer.building import build_memory
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.evaluate import evaluate
-from recognizer.evaluation.labelled import Matched
+from recognizer.evaluation.labelled import LabelledSet
 from recognizer.evaluation.reranked import class_changes, evaluate_reranking
 from recognizer.images import ImageLimits, list_images
 from recognizer.memory_settings import carried_settings
@@ -58,14 +58,14 @@ def test_options_carry_what_the_evidence_says_strongest_first_and_once():
             candidate(
                 "cat",
                 0.4,
-                piece("name", "cat", 0.9),
-                piece("description", "whiskers", 0.01),
-                piece("description", "tail", 0.02),
-                piece("region", "whiskers", 0.03, region=2),
+                piece("image_name", "cat", 0.9),
+                piece("image_description", "whiskers", 0.01),
+                piece("description", "tail", 0.02),  # as earlier result files call the term
+                piece("region_description", "whiskers", 0.03, region=2),
                 piece("region_name", "cat", 0.5, region=1),
                 piece("exemplar", "photo.jpg", 0.4),
             ),
-            candidate("crane", 0.2, piece("description", "crane", 0.1), group="bird"),
+            candidate("crane", 0.2, piece("image_description", "crane", 0.1), group="bird"),
         )
     )
     assert shown[0].descriptions == ("whiskers", "tail")
@@ -277,13 +277,13 @@ def test_eval_adds_reranking_and_its_ceiling(demo_recognizer, photos):
         return choice([1000 if shown == name else 1 for _, shown in options(request.text)])
 
     reranker = MllmReranker(ScriptedMllm(choose_one), weight=5)
-    found = evaluate(demo, Matched(listing, truth, {}), reranker=reranker)
+    found = evaluate(demo, LabelledSet(listing, truth, {}), reranker=reranker)
     assert list(found.rows)[-2:] == ["+ rerank", "oracle rerank"]
     assert found.rows["+ rerank"] == found.rows["oracle rerank"]  # this MLLM knows
     assert found.rerank.ceiling_share == 1
     assert found.rerank.cost.requests == 5 * len(listing)
     ignorant = MllmReranker(ScriptedMllm(lambda r: choice([1] * len(r.symbols))))
-    none = evaluate(demo, Matched(listing, truth, {}), reranker=ignorant)
+    none = evaluate(demo, LabelledSet(listing, truth, {}), reranker=ignorant)
     assert none.rerank.ceiling_share == pytest.approx(0)
     assert none.rows["+ rerank"] == none.rows["+ regions"]
     assert not none.rerank.changes

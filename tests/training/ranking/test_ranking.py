@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memory import Category, Description, Memory
 from recognizer import Recognizer
 from recognizer.building import build_memory
-from recognizer.evaluation.labelled import Matched, match_labels, read_labelled
+from recognizer.evaluation.labelled import LabelledSet, match_labels, read_labelled
 from recognizer.images import ImageItem
 from recognizer.pipeline import encode_files
 from rerank.parse import parse_list
@@ -62,7 +62,7 @@ def encoded_once(monkeypatch):
 def labelled(demo_recognizer, photos):
     rows = {category.name: row for row, category in enumerate(demo_recognizer.memory.vectors.categories)}
     items = [ImageItem(f"{stem}.jpg".encode(), os.fsencode(photos / f"{stem}.jpg")) for stem in SHOWN]
-    return Matched(items, [rows[label] for label in SHOWN.values()], {})
+    return LabelledSet(items, [rows[label] for label in SHOWN.values()], {})
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,9 @@ def test_questions_are_the_windows_that_hold_the_truth(
     settings = demo_recognizer.settings
     run = settings.run.model_copy(update={"batch_size": 5})
     monkeypatch.setattr(demo_recognizer, "settings", settings.model_copy(update={"run": run}))
-    mixed = Matched([*labelled.items[:2], broken, *labelled.items[2:]], [*labelled.rows[:2], 0, *labelled.rows[2:]], {})
+    mixed = LabelledSet(
+        [*labelled.items[:2], broken, *labelled.items[2:]], [*labelled.rows[:2], 0, *labelled.rows[2:]], {}
+    )
     steps = []
     report = write_ranking_data(
         demo_recognizer, mixed, tmp_path / "out", k=k, neighbours=neighbours, held_out=held_out, seed=seed,
@@ -236,7 +238,7 @@ def test_shuffling_depends_on_seed_image_and_window_only(demo_recognizer, labell
 
     everything = write("all", labelled)
     assert write("again", labelled) == everything
-    some = write("some", Matched(labelled.items[3:6], labelled.rows[3:6], {}))
+    some = write("some", LabelledSet(labelled.items[3:6], labelled.rows[3:6], {}))
     assert some == [row for row in everything if any(row[0][0].encode() == item.path for item in labelled.items[3:6])]
     other = write("other", labelled, seed=1)
     assert [row[2] for row in other] == [row[2] for row in everything]
@@ -277,7 +279,7 @@ def test_what_gives_no_question_is_counted(demo_recognizer, labelled, ranked, br
     names = [category.name for category in demo_recognizer.memory.vectors.categories]
     rows = [*labelled.rows, 0, 0]
     rows[far] = names.index(wrong)
-    report = write_ranking_data(demo_recognizer, Matched(items, rows, {}), tmp_path / "out", held_out=0)
+    report = write_ranking_data(demo_recognizer, LabelledSet(items, rows, {}), tmp_path / "out", held_out=0)
     assert report.skipped_images == {NOT_RETRIEVED: 1, "E_NOT_IMAGE": 1, NOT_UTF8: 1}
     assert report.images == 14
     # parts of fewer categories than options
@@ -319,7 +321,7 @@ def test_hostile_names_become_no_tags_and_read_back(starter, photos, tmp_path):
     recognizer = Recognizer(starter, Memory.open(tmp_path / "memory"))
     items = [ImageItem(f"{n}".encode(), os.fsencode(photos / "cat.jpg")) for n in range(3)]
     names = [category.name for category in recognizer.memory.vectors.categories]
-    labelled = Matched(items, [names.index(name) for name in (HOSTILE[0], HOSTILE[1], HOSTILE[4])], {})
+    labelled = LabelledSet(items, [names.index(name) for name in (HOSTILE[0], HOSTILE[1], HOSTILE[4])], {})
     for mode in ("list", "choice"):
         write_ranking_data(recognizer, labelled, tmp_path / mode, k=6, neighbours=14, held_out=0, mode=mode)
     read_part(tmp_path / "choice", "train")
@@ -338,7 +340,7 @@ def test_options_that_would_look_alike_make_no_question(starter, photos, tmp_pat
     categories = [Category("x" * 100 + end) for end in "ab"] + [Category(name) for name in ("cat", "dog", "moon")]
     Memory.build(categories, tmp_path / "memory", encoder=starter, templates=["{}"])
     recognizer = Recognizer(starter, Memory.open(tmp_path / "memory"))
-    labelled = Matched([ImageItem(b"cat", os.fsencode(photos / "cat.jpg"))], [2], {})
+    labelled = LabelledSet([ImageItem(b"cat", os.fsencode(photos / "cat.jpg"))], [2], {})
     with pytest.raises(RankingDataError, match=ALIKE):
         write_ranking_data(recognizer, labelled, tmp_path / "out", held_out=0)
 

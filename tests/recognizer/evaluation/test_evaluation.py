@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from memory import Category, Memory
 from recognizer import Recognizer
@@ -56,7 +57,7 @@ def test_exemplar_that_is_the_query_does_not_answer_for_it(starter, labelled_fol
     assert list(evaluation.rows) == ["names", "+ regions", "+ exemplars"]
     # each image is its category's only exemplar: left out, the term can only speak for the others
     scorer = recognizer.scorer
-    image = starter.encode_images([__import__("PIL.Image").Image.open(labelled_folder / "tabby_cat" / "1.jpg")])
+    image = starter.encode_images([Image.open(labelled_folder / "tabby_cat" / "1.jpg")])
     row = [c.name for c in memory.vectors.categories].index("tabby cat")
     own = memory.vectors.exemplar_hashes[memory.vectors.exemplar_offsets[row]]
     assert scorer.exemplar_term(image.image)[0].argmax() == row

@@ -1,0 +1,73 @@
+import shutil
+
+import pytest
+
+from memory import Category, Memory
+from recognizer.building import (
+    EXEMPLAR_WEIGHT,
+    TemplateError,
+    build_memory,
+    exemplar_images,
+    published_manifest,
+    read_templates,
+    with_exemplars,
+)
+from recognizer.settings import ScoreSettings
+
+
+def test_exemplar_weight_is_taken_from_the_others_in_proportion():
+    before, after = ScoreSettings(), with_exemplars(ScoreSettings())
+    assert after.exemplar == EXEMPLAR_WEIGHT
+    assert sum(after.weights()) == pytest.approx(1)
+    for one, other in zip(before.weights()[:4], after.weights()[:4], strict=True):
+        assert other == pytest.approx(one * (1 - EXEMPLAR_WEIGHT))
+
+
+def test_exemplars_are_those_of_the_folder_else_those_of_the_label_file(photos, tmp_path):
+    (tmp_path / "set" / "dog").mkdir(parents=True)
+    shutil.copy(photos / "cat.jpg", tmp_path / "set" / "dog" / "1.jpg")
+    categories = [Category("cat", exemplars=(str(photos / "cat.jpg"),)), Category("dog")]
+    assert exemplar_images(categories, tmp_path / "set").rows == [1]
+    named = exemplar_images(categories, None)
+    assert (named.rows, named.items[0].key) == ([0], str(photos / "cat.jpg"))
+    assert exemplar_images([Category("cat")], None) is None
+
+
+def test_memory_holds_the_exemplars_that_could_be_decoded(starter, photos, tmp_path):
+    for label, names in (("cat", ("cat", "retina")), ("rocket", ("rocket",)), ("nobody", ("coffee",))):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for name in names:
+            shutil.copy(photos / f"{name}.jpg", tmp_path / "set" / label)
+    (tmp_path / "set" / "cat" / "broken.jpg").write_bytes(b"text")
+    warnings = []
+    categories = [Category("cat"), Category("rocket")]
+    build_memory(categories, tmp_path / "m", encoder=starter, exemplars=tmp_path / "set", warn=warnings.append)
+    memory = Memory.open(tmp_path / "m")
+    vectors = memory.vectors
+    cat = [category.name for category in vectors.categories].index("cat")
+    start, stop = vectors.exemplar_offsets[cat : cat + 2]
+    assert vectors.exemplar_references[start:stop] == ["cat/cat.jpg", "cat/retina.jpg"]
+    assert len(vectors.exemplars) == 3
+    assert memory.settings["score"]["exemplar"] == EXEMPLAR_WEIGHT
+    assert sum(memory.settings["score"].values()) == pytest.approx(1)
+    assert any("exemplar cat/broken.jpg left out: E_NOT_IMAGE" in warning for warning in warnings)
+    assert "1 exemplars left out: 'nobody' is not a category of the label file" in warnings
+
+
+def test_manifest_of_a_folder_without_a_memory_is_none(tmp_path, demo_memory):
+    assert published_manifest(tmp_path / "nothing") is None
+    assert published_manifest(demo_memory).rows("categories") == 32
+
+
+def test_templates_are_read_one_per_line(tmp_path):
+    file = tmp_path / "templates.txt"
+    file.write_text("\ufeffa photo of a {}\n\n  {c} \n")
+    assert read_templates(file) == ("a photo of a {}", "{c}")
+
+
+@pytest.mark.parametrize("content", ["", "a photo\n"])
+def test_templates_without_a_placeholder_are_refused(tmp_path, content):
+    file = tmp_path / "templates.txt"
+    file.write_text(content)
+    with pytest.raises(TemplateError, match=r"templates\.txt"):
+        read_templates(file)

@@ -1,0 +1,62 @@
+import pytest
+from PIL import Image, ImageChops
+
+from memory import Category, Memory
+from recognizer import Recognizer
+from recognizer.errors import RecognizerError
+from recognizer.settings import TERMS
+from recognizer.why import contribution, draw_regions, explain_image
+
+
+@pytest.fixture(scope="module")
+def explanation(demo_recognizer, photos):
+    return explain_image(demo_recognizer, photos / "coffee.jpg")
+
+
+def test_terms_of_both_candidates_add_up_to_their_scores(explanation):
+    by_term = explanation.by_term()
+    assert [term for term, _, _ in by_term] == list(TERMS[:4])  # the memory has no exemplars
+    assert sum(winner for _, winner, _ in by_term) == pytest.approx(explanation.winner.score, abs=1e-5)
+    assert sum(other for _, _, other in by_term) == pytest.approx(explanation.runner_up.score, abs=1e-5)
+    for term, winner, _ in by_term:
+        assert winner == contribution(explanation.winner.evidence, term)
+
+
+def test_tables_show_the_comparison_and_every_piece(explanation):
+    (heading, lines), *candidates = explanation.tables()
+    assert heading[:3] == ["term", "cup of coffee", explanation.runner_up.category]
+    assert [line[0] for line in lines] == [*TERMS[:4], "score"]
+    assert lines[-1][1] == f"{explanation.winner.score:+.4f}"
+    difference = explanation.winner.score - explanation.runner_up.score
+    assert lines[-1][3] == f"{difference:+.4f}"
+    for (_, rows), candidate in zip(candidates, (explanation.winner, explanation.runner_up), strict=True):
+        assert [row[0] for row in rows] == [piece.term for piece in candidate.evidence]
+        assert all(
+            (row[5] == "") == (piece.box_xyxy is None) for row, piece in zip(rows, candidate.evidence, strict=True)
+        )
+
+
+def test_picture_shows_the_regions(explanation):
+    drawn = explanation.draw()
+    bare = draw_regions(explanation.image, explanation.winner, title="cup of coffee", most=0)
+    assert drawn.size == bare.size
+    assert ImageChops.difference(drawn, bare).getbbox() is not None
+
+
+def test_memory_of_one_category_has_no_runner_up(starter, photos, tmp_path):
+    Memory.build([Category("cat")], tmp_path / "m", encoder=starter, templates=["{}"])
+    explanation = explain_image(Recognizer(starter, Memory.open(tmp_path / "m")), photos / "cat.jpg")
+    assert explanation.runner_up is None
+    heading, lines = next(explanation.tables())
+    assert heading[2] == "(no runner-up)"
+    assert lines[-1][2] == "+0.0000"
+
+
+def test_image_that_cannot_be_decoded_and_memory_without_categories_are_named(demo_recognizer, starter, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"text")
+    with pytest.raises(RecognizerError, match=r"broken\.jpg cannot be used"):
+        explain_image(demo_recognizer, tmp_path / "broken.jpg")
+    Memory.build([], tmp_path / "m", encoder=starter, templates=["{}"])
+    Image.new("RGB", (32, 32)).save(tmp_path / "blank.png")
+    with pytest.raises(RecognizerError, match="no categories"):
+        explain_image(Recognizer(starter, Memory.open(tmp_path / "m")), tmp_path / "blank.png")
