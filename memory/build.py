@@ -22,14 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from memory.category import Category
-from memory.durable import LOCK_NAME, draft_name
 from memory.encode import Progress, PublishedVectors, VectorSource, all_keys, distinct_texts, encode_missing
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import EncoderMismatch, MemoryStoreError, printable, printable_path
-from memory.integrity import QUARANTINE
-from memory.journal import JOURNAL_NAME, VectorJournal, remove_journal
-from memory.manifest import MANIFEST_NAME, Manifest, TableRecord, write_manifest
-from memory.search import INDEX_FOLDER
+from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
+from memory.journal import VectorJournal, remove_journal
+from memory.manifest import Manifest, TableRecord, write_manifest
 from memory.store import TableStore
 from memory.tables import TABLES, category_batches, description_batches, exemplar_batches, schema
 from memory.texts import BuildTexts
@@ -38,10 +35,6 @@ from memory.vectors import ExemplarSet, check_unit_rows
 # A table of more files is rewritten into one. Each addition adds three files or so, and opening a memory hashes all of
 # them, so hundreds would be slow; rewriting at every addition would copy all vectors each time.
 MAX_TABLE_FILES = 150
-_OUR_FILES = frozenset(
-    {LOCK_NAME, MANIFEST_NAME, draft_name(MANIFEST_NAME), JOURNAL_NAME, INDEX_FOLDER, QUARANTINE}
-    | {f"{table}.lance" for table in TABLES}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +65,17 @@ class MemoryWriter:
 
     Args:
         directory: the memory; it exists.
-        tables: the tables of the current manifest whose files are intact.
+        tables: the tables to go on from (see ``recovery.usable_tables``), the newest that Lance sees.
         version: the published version, 0 for none.
     """
 
     def __init__(self, directory: Path, tables: Mapping[str, TableRecord], version: int) -> None:
-        """Delete the files that no table needs."""
+        """Take the tables as they are published."""
         self._directory = directory
         self._store = TableStore(directory)
         self._tables = dict(tables)
         self._version = version
         self._started = time.monotonic()
-        self._store.sweep(self._tables, TABLES)
 
     @property
     def next_version(self) -> int:
@@ -148,10 +140,19 @@ class MemoryWriter:
         return tables
 
     def publish(self, manifest: Manifest) -> Manifest:
-        """Write MEMORY.json with the next version, and delete the journal; return the manifest with that version."""
+        """Write MEMORY.json with the next version; return the manifest with that version.
+
+        Only then are the journal and the files of earlier versions deleted, but for the version before this one, which
+        others may be reading.
+        """
         published = replace(manifest, version=self.next_version)
-        write_manifest(self._directory, published)
+        try:
+            write_manifest(self._directory, published)
+        except WriteFailed:
+            self._store.sweep(TABLES, self._tables)  # what was written for nothing would fill a full disk
+            raise
         remove_journal(self._directory)
+        self._store.sweep(TABLES, self._tables, published.tables)
         return published
 
     def _extend(
@@ -194,27 +195,6 @@ class MemoryWriter:
 
     def _timed(self, report: BuildReport) -> BuildReport:
         return replace(report, seconds=time.monotonic() - self._started)
-
-
-def prepare_directory(directory: Path) -> None:
-    """Make the directory of a memory, and refuse one that holds other files.
-
-    Raises:
-        MemoryStoreError: it cannot be made, or it holds files of others and no memory.
-    """
-    shown = printable_path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        entries = {entry.name for entry in directory.iterdir()}
-    except OSError as error:
-        raise MemoryStoreError(
-            f"{shown} cannot be used as a memory ({error.strerror}). Give a folder that you can write to."
-        ) from error
-    foreign = sorted(entries - _OUR_FILES)
-    if foreign and MANIFEST_NAME not in entries:
-        raise MemoryStoreError(
-            f"{shown} holds other files ({printable(foreign[0])}) and no memory. Give an empty or a new folder."
-        )
 
 
 def check_exemplars(exemplars: ExemplarSet | None, ids: Iterable[str], card: EncoderCard) -> ExemplarSet | None:

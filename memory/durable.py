@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from memory.errors import MemoryLocked, MemoryStoreError, WriteFailed, printable_path
+from memory.errors import MemoryLocked, MemoryStoreError, WriteFailed, printable, printable_path
 
 # Hashing reads the disk and releases the interpreter lock; more threads than this only queue for the same disk.
 HASH_THREADS = min(8, os.cpu_count() or 1)
@@ -80,9 +82,22 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise WriteFailed(f"{printable_path(path)}: cannot be written: {error.strerror or error}") from error
+        raise write_failure(path, error) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_failure(path: Path, error: Exception, needed_bytes: int | None = None) -> WriteFailed:
+    """Return the error to raise when a file or folder cannot be written: which, why, what is safe, how to go on."""
+    reason = printable((error.strerror if isinstance(error, OSError) else None) or str(error), 300)
+    message = f"{printable_path(path)}: cannot be written: {reason}"
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left" in reason.lower():
+        with contextlib.suppress(OSError):
+            message += f". {shutil.disk_usage(path.parent).free / 2**20:.1f} MiB are free"
+        if needed_bytes is not None:
+            message += f" and {needed_bytes / 2**20:.1f} MiB are needed"
+        message += ". What was there before is unchanged; make room, and give the same command again"
+    return WriteFailed(message)
 
 
 def record_file(path: Path | bytes) -> FileRecord:

@@ -7,6 +7,8 @@ what a kill or a power loss left after the last valid chunk.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import struct
 import zlib
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import sync_folder
+from memory.durable import sync_folder, write_failure
 from memory.texts import KEY_BYTES, Keys, keys_from_bytes, lookup
 from memory.vectors import Matrix
 
@@ -81,12 +83,15 @@ class VectorJournal:
         payload = keys.astype(f"S{KEY_BYTES}").tobytes() + np.ascontiguousarray(vectors, "<f4").tobytes()
         header = _HEADER.pack(_MAGIC, len(keys), self._dim, _crc(len(keys), self._dim, payload), 0)
         is_new = not self._path.exists()
-        with open(self._path, "r+b" if not is_new else "xb") as file:
-            file.truncate(self._end_byte)
-            file.seek(self._end_byte)
-            file.write(header + payload)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(self._path, "r+b" if not is_new else "xb", buffering=0) as file:
+                file.truncate(self._end_byte)
+                file.seek(self._end_byte)
+                _write_all(file, header + payload)
+                os.fsync(file.fileno())
+        except OSError as error:
+            self._cut_off()
+            raise write_failure(self._path, error, len(header) + len(payload)) from error
         if is_new:
             sync_folder(self._path.parent)
         start = (self._end_byte + _HEADER.size + KEY_BYTES * len(keys)) // 4
@@ -94,6 +99,14 @@ class VectorJournal:
         self._keys = np.concatenate((self._keys, keys))
         self._starts = np.concatenate((self._starts, self._row_starts(start, len(keys))))
         self._order = None
+
+    def _cut_off(self) -> None:
+        """Delete what a failed write left, so that it does not fill the disk; the valid chunks stay."""
+        with contextlib.suppress(OSError):
+            if self._end_byte:
+                os.truncate(self._path, self._end_byte)
+            else:
+                self._path.unlink()
 
     def _positions(self, keys: Keys) -> NDArray[np.int64]:
         if self._order is None:
@@ -122,9 +135,24 @@ class VectorJournal:
                 position = end
 
 
+def is_journal(path: Path) -> bool:
+    """Say whether a file begins as a journal does."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
+
+
 def remove_journal(directory: Path) -> None:
     """Delete the journal of a memory whose vectors are published."""
     (directory / JOURNAL_NAME).unlink(missing_ok=True)
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _crc(count: int, dim: int, payload: bytes) -> int:

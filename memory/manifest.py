@@ -1,11 +1,13 @@
 """MEMORY.json: what a memory consists of, written last.
 
 It lists versions of Lance tables, with size and hash of every file that belongs to them. Other files in the directory
-are from an earlier version, or from a write that did not finish.
+are from an earlier version, or from a write that did not finish. A copy, MEMORY.json.1, is written after it at each
+publication, so one damaged file does not lose the list: either is enough.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,9 +17,10 @@ from typing import Any
 
 from memory.durable import FileRecord, replacing
 from memory.encoder_card import EncoderCard
-from memory.errors import MemoryDamaged, MemoryNotFound, SchemaTooNew, printable_path
+from memory.errors import MemoryDamaged, MemoryNotFound, SchemaTooNew, WriteFailed, printable_path
 
 MANIFEST_NAME = "MEMORY.json"
+MANIFEST_COPY = "MEMORY.json.1"
 SCHEMA = 1
 REBUILD = "Build the memory again with the same labels; vectors that are intact are used again"
 
@@ -87,42 +90,72 @@ class Manifest:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read MEMORY.json.
+    """Read MEMORY.json, or its copy where MEMORY.json is missing or damaged.
 
     Raises:
-        MemoryNotFound: there is none.
+        MemoryNotFound: there is neither.
         SchemaTooNew: a newer release wrote it.
-        MemoryDamaged: its content has changed since it was written.
+        MemoryDamaged: the content of both has changed since they were written, or of one and the other is missing.
     """
-    path = directory / MANIFEST_NAME
+    damage: MemoryDamaged | None = None
+    for name in (MANIFEST_NAME, MANIFEST_COPY):
+        try:
+            return read_copy(directory / name)
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            break
+        except MemoryDamaged as error:
+            damage = damage or error
+    if damage is not None:
+        raise damage
+    raise MemoryNotFound(
+        f"there is no memory at {printable_path(directory)} (no {MANIFEST_NAME} in it). "
+        "Check the path, or build one: recognizer build LABELS --memory DIR"
+    )
+
+
+def read_copy(path: Path) -> Manifest:
+    """Read one of the two copies.
+
+    Raises:
+        OSError: it cannot be read.
+        SchemaTooNew, MemoryDamaged: as for ``read_manifest``.
+    """
     shown = printable_path(path)
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MemoryNotFound(
-            f"there is no memory at {printable_path(directory)} (no {MANIFEST_NAME} in it). "
-            "Check the path, or build one: recognizer build LABELS --memory DIR"
-        ) from error
+    data = path.read_bytes()
     try:
         body = json.loads(data)
         schema = body["schema"]
+        if not _is_sealed(body):
+            raise MemoryDamaged(f"{shown} has changed since it was written. {REBUILD}.")
         if isinstance(schema, int) and schema > SCHEMA:
             raise SchemaTooNew(
                 f"{shown} has schema {schema}; this release reads up to {SCHEMA}. Install a newer release."
             )
         manifest = _from_json(body)
-        intact = manifest.to_bytes() == data
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MemoryDamaged(f"{shown} is damaged ({type(error).__name__}). {REBUILD}.") from error
-    if not intact:
+    if manifest.to_bytes() != data:
         raise MemoryDamaged(f"{shown} has changed since it was written. {REBUILD}.")
     return manifest
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Publish a manifest: from then on the memory consists of the tables it lists."""
+    """Publish a manifest: as soon as MEMORY.json is replaced, the memory consists of the tables it lists.
+
+    Raises:
+        WriteFailed: MEMORY.json could not be written; the memory is as it was.
+    """
     with replacing(directory / MANIFEST_NAME) as draft:
         draft.write_bytes(manifest.to_bytes())
+    try:
+        with replacing(directory / MANIFEST_COPY) as draft:
+            draft.write_bytes(manifest.to_bytes())
+    except WriteFailed:
+        # Published all the same; but no copy is better than an old one, which would pass for the memory.
+        with contextlib.suppress(OSError):
+            (directory / MANIFEST_COPY).unlink()
 
 
 def _from_json(body: Mapping[str, Any]) -> Manifest:
@@ -135,12 +168,26 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
             name: TableRecord(
                 int(table["version"]),
                 int(table["rows"]),
-                {path: FileRecord(**record) for path, record in table["files"].items()},
+                {_inside(name, path): FileRecord(**record) for path, record in table["files"].items()},
             )
             for name, table in body["tables"].items()
         },
         index=IndexRecord(**body["index"]),
     )
+
+
+def _is_sealed(body: Mapping[str, Any]) -> bool:
+    """Say whether the hash in a file is that of the rest of it, whatever release wrote it."""
+    rest = {key: value for key, value in body.items() if key != "sha256"}
+    return bool(body["sha256"] == hashlib.sha256(_dump(rest)).hexdigest())
+
+
+def _inside(table: str, path: str) -> str:
+    """Return a path of a file of a table; a list that names files elsewhere is not one of ours."""
+    folder, *parts = path.split("/")
+    if folder != f"{table}.lance" or not parts or {"", ".", ".."} & set(parts):
+        raise ValueError(f"{path!r} is outside of the table {table!r}")
+    return path
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:

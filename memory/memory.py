@@ -17,24 +17,22 @@ from memory.build import (
     check_exemplars,
     check_same_encoder,
     checked_settings,
-    prepare_directory,
 )
 from memory.category import Category, merge_categories
 from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import (
-    MemoryDamaged,
     MemoryLocked,
-    MemoryNotFound,
     MemoryStoreError,
     UnknownCategory,
     printable,
     printable_path,
 )
 from memory.export import export_memory
-from memory.integrity import intact_tables, open_checked
+from memory.integrity import open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
+from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, load_hnsw, save_hnsw
 from memory.store import TableStore
 from memory.tables import load_vectors
@@ -152,8 +150,9 @@ class Memory:
         examples = check_exemplars(exemplars, {category.id for category in merged}, encoder.card)
         prepare_directory(path)
         with WriterLock(path):
-            before = _published(path)
-            tables = {} if before is None else intact_tables(path, before)
+            before = published_manifest(path)
+            tables = usable_tables(path, before)
+            make_room(path, before, tables)
             writer = MemoryWriter(path, tables, 0 if before is None else before.version)
             new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress)
             if new_settings is None:
@@ -171,6 +170,11 @@ class Memory:
         memory = cls(path, manifest)
         memory._report = report
         return memory
+
+    @staticmethod
+    def repair(directory: str | Path) -> list[str]:
+        """Restore what can be restored of a damaged memory; see ``memory.recovery.repair``."""
+        return repair(Path(directory))
 
     @property
     def report(self) -> BuildReport:
@@ -345,12 +349,13 @@ class Memory:
         self._vectors = None
 
     def _refresh(self) -> None:
-        """Load what other processes have published; only under the lock."""
+        """Load what other processes have published, and clear away unfinished writes; only under the lock."""
         current = read_manifest(self.directory)
         if current.tables_digest() != self._manifest.tables_digest():
             self._use(open_checked(self.directory))
         else:
             self._manifest = current
+        make_room(self.directory, self._manifest, self._manifest.tables)
 
     def _publish(self, writer: MemoryWriter, tables: Mapping[str, Any]) -> None:
         # The recall was measured on the earlier tables.
@@ -369,14 +374,6 @@ class Memory:
                     write_manifest(self.directory, self._manifest)
         except (OSError, MemoryLocked, MemoryStoreError):
             self._manifest = replace(self._manifest, index=record)
-
-
-def _published(directory: Path) -> Manifest | None:
-    """Return the manifest of a directory; None when there is none, or it is damaged."""
-    try:
-        return read_manifest(directory)
-    except (MemoryNotFound, MemoryDamaged):
-        return None
 
 
 def _index_tables(directory: Path, manifest: Manifest, fold: Fold) -> tuple[Manifest, float]:

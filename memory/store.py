@@ -1,13 +1,19 @@
 """The LanceDB tables of a memory, read and written at the versions that MEMORY.json lists.
 
-Lance calls no fsync and keeps no checksums, and its newest manifest decides what a table holds. So every read names
-the version it wants. Every write brings its files to the disk, and returns a record of those that belong to the new
-version, with hashes. A version that MEMORY.json does not list is ignored by readers and deleted by the next writer.
+Lance calls no fsync and keeps no checksums, and its newest manifest decides what a table holds: a broken one keeps
+every version from opening. So a read opens a *view*, a temporary folder of links to the recorded files alone, and
+changes nothing in the memory. Every write brings its files to the disk, and returns a record of those that belong to
+the new version, with hashes. Versions that MEMORY.json does not list are invisible to readers; the next writer deletes
+them.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -16,8 +22,8 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from memory.durable import FileRecord, record_files, sync_with_folders
-from memory.errors import MemoryStoreError
+from memory.durable import FileRecord, record_files, sync_with_folders, write_failure
+from memory.errors import MemoryStoreError, WriteFailed, printable
 from memory.manifest import TableRecord
 
 LanceObject: TypeAlias = Any
@@ -29,6 +35,8 @@ BATCH_ROWS = 2048
 _IDS_PER_DELETE = 2000
 # A file that Lance replaces in place and can do without; it belongs to no version.
 _HINT_NAME = "latest_version_hint.json"
+# Lance ends its messages with the place in its source that raised them, on the machine it was built on.
+_SOURCE_PLACE = re.compile(r",?\s*\S*\.rs:\d+(:\d+)?\S*")
 # Lance names the manifest of version v after this number minus v, so that the newest comes first.
 _MANIFEST_NUMBER_OF_VERSION_0 = 2**64 - 1
 
@@ -43,6 +51,7 @@ class TableStore:
     def __init__(self, directory: Path) -> None:
         """Keep the directory; Lance is loaded at the first use."""
         self._directory = directory
+        self._views: dict[tuple[str, int], Path] = {}
 
     def count(self, name: str, record: TableRecord) -> int:
         """Return the number of rows that Lance finds in a version of a table.
@@ -52,8 +61,8 @@ class TableStore:
         """
         try:
             return int(self._open(name, record).count_rows())
-        except BaseException as error:  # a panic of Rust derives from BaseException, and its class cannot be imported
-            if type(error).__name__ in ("RustPanic", "PanicException"):
+        except BaseException as error:
+            if _is_panic(error):
                 raise RuntimeError(f"Lance panicked: {error}") from error
             raise
 
@@ -81,9 +90,9 @@ class TableStore:
         source = _Source(chain([first], rows))
         reader = pa.RecordBatchReader.from_batches(schema, iter(source))
         mode = "create" if record is None else "overwrite"
-        with source.own_errors():
-            table = self._connect().create_table(name, data=reader, mode=mode)
-        return self._record(name, table, {}, before)
+        with self._writing(name, before), source.own_errors():
+            table = self._connect(self._directory).create_table(name, data=reader, mode=mode)
+            return self._record(name, table, {}, before)
 
     def append(
         self, name: str, record: TableRecord, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
@@ -91,10 +100,10 @@ class TableStore:
         """Write a new version of a table with further rows."""
         before = self.files(name)
         source = _Source(batches)
-        with source.own_errors():
+        with self._writing(name, before), source.own_errors():
             table = self._open_latest(name, record)
             table.add(pa.RecordBatchReader.from_batches(schema, iter(source)))
-        return self._record(name, table, record.files, before)
+            return self._record(name, table, record.files, before)
 
     def delete(self, name: str, record: TableRecord, column: str, ids: Sequence[str]) -> TableRecord:
         """Write new versions of a table without the rows whose ``column`` is one of these hexadecimal ids.
@@ -106,15 +115,25 @@ class TableStore:
         if unsafe is not None:
             raise ValueError(f"{unsafe!r} is not a hexadecimal id; rows are deleted by id only")
         before = self.files(name)
-        table = self._open_latest(name, record)
-        for start in range(0, len(ids), _IDS_PER_DELETE):
-            values = ", ".join(f"'{value}'" for value in ids[start : start + _IDS_PER_DELETE])
-            table.delete(f"{column} IN ({values})")
-        return self._record(name, table, record.files, before)
+        with self._writing(name, before):
+            table = self._open_latest(name, record)
+            for start in range(0, len(ids), _IDS_PER_DELETE):
+                values = ", ".join(f"'{value}'" for value in ids[start : start + _IDS_PER_DELETE])
+                table.delete(f"{column} IN ({values})")
+            return self._record(name, table, record.files, before)
 
     def files(self, name: str) -> set[str]:
-        """Return the paths, relative to the memory, of all files in the folder of a table, of any version."""
-        root = self._folder(name)
+        """Return the paths, relative to the memory, of all files in the folder of a table, of any version.
+
+        Raises:
+            MemoryStoreError: the folder is a link; its files may be anybody's.
+        """
+        root = self.folder(name)
+        if root.is_symlink():
+            raise MemoryStoreError(
+                f"{printable(str(root), 4096)} is a link. The tables of a memory are folders of its own: "
+                "remove the link, or build the memory in a new folder."
+            )
         return {
             os.path.relpath(os.path.join(parent, file), self._directory)
             for parent, _, files in os.walk(root)
@@ -122,21 +141,47 @@ class TableStore:
             if file != _HINT_NAME
         }
 
-    def sweep(self, tables: Mapping[str, TableRecord], names: Iterable[str]) -> None:
+    def sweep(self, names: Iterable[str], *kept: Mapping[str, TableRecord]) -> None:
         """Delete files of earlier versions and of writes that were killed; only for the holder of the writer lock.
 
         Args:
-            tables: the recorded tables, whose files stay. Their versions are the newest afterwards.
-            names: all tables.
+            names: the tables to sweep.
+            kept: versions of tables whose files stay.
         """
         for name in names:
-            recorded = set(tables[name].files) if name in tables else set()
-            # Manifests first: after a kill in between, Lance finds no manifest whose data is gone.
-            for file in sorted(self.files(name) - recorded, key=lambda file: (not file.endswith(".manifest"), file)):
-                (self._directory / file).unlink(missing_ok=True)
-            folder = self._folder(name)
-            if name not in tables and folder.exists():
-                _remove_empty_folders(folder)
+            recorded = {file for tables in kept if name in tables for file in tables[name].files}
+            self.delete_files(self.files(name) - recorded)
+            if not recorded and self.folder(name).exists():
+                _remove_empty_folders(self.folder(name))
+
+    def delete_files(self, files: Iterable[str]) -> None:
+        """Delete files of tables, given relative to the memory."""
+        # Manifests first: after a kill in between, Lance finds no manifest whose data is gone.
+        for file in sorted(files, key=lambda file: (not file.endswith(".manifest"), file)):
+            (self._directory / file).unlink(missing_ok=True)
+
+    def adopt(self, name: str, columns: Sequence[str]) -> TableRecord | None:
+        """Return the newest version of a table that can be read whole and has these columns, with rows.
+
+        For tables that no MEMORY.json vouches for; nothing is changed.
+        """
+        files = self.files(name)
+        manifests = sorted((file for file in files if file.endswith(".manifest")), key=_manifest_version, reverse=True)
+        for manifest in manifests:
+            chosen = {file for file in files if not file.endswith(".manifest")} | {manifest}
+            record = TableRecord(_manifest_version(manifest), 0, record_files(self._directory, chosen))
+            try:
+                found = self._open(name, record).schema.names
+                rows = sum(len(batch) for batch in self.scan(name, record, columns)) if found == list(columns) else 0
+            except Exception:  # noqa: BLE001  a broken version; Lance raises errors of many kinds
+                continue
+            except BaseException as error:
+                if not _is_panic(error):
+                    raise
+                continue
+            if rows:
+                return TableRecord(record.version, rows, record.files)
+        return None
 
     def newer_manifests(self, name: str, record: TableRecord) -> list[str]:
         """Return the paths, relative to the memory, of Lance manifests that are newer than the recorded version."""
@@ -168,11 +213,34 @@ class TableStore:
         files = {**shared, **record_files(self._directory, new)}
         return TableRecord(version, int(table.count_rows()), dict(sorted(files.items())))
 
+    @contextmanager
+    def _writing(self, name: str, before: set[str]) -> Iterator[None]:
+        """Delete the files of a write that fails, and say in a sentence why it failed."""
+        try:
+            yield
+        except BaseException as error:
+            self.delete_files(self.files(name) - before)
+            if isinstance(error, (OSError, LanceError)) and not isinstance(error, WriteFailed):
+                raise write_failure(self.folder(name), error) from error
+            raise
+
     def _open(self, name: str, record: TableRecord) -> LanceObject:
-        return self._connect().open_table(name, version=record.version)
+        return self._connect(self._view(name, record)).open_table(name)
+
+    def _view(self, name: str, record: TableRecord) -> Path:
+        """Return a temporary folder that links to the recorded files alone; it lives as long as this object."""
+        key = (name, record.version)
+        if key not in self._views:
+            view = Path(tempfile.mkdtemp(prefix="memory-view-"))
+            weakref.finalize(self, shutil.rmtree, view, ignore_errors=True)
+            for file in record.files:
+                (view / file).parent.mkdir(parents=True, exist_ok=True)
+                (view / file).symlink_to((self._directory / file).resolve())
+            self._views[key] = view
+        return self._views[key]
 
     def _open_latest(self, name: str, record: TableRecord) -> LanceObject:
-        table = self._connect().open_table(name)
+        table = self._connect(self._directory).open_table(name)
         if table.version != record.version:
             raise MemoryStoreError(
                 f"the table {name!r} is at version {table.version}, the memory at {record.version}; "
@@ -180,13 +248,19 @@ class TableStore:
             )
         return table
 
-    def _connect(self) -> LanceObject:
+    @staticmethod
+    def _connect(directory: Path) -> LanceObject:
         import lancedb
 
-        return lancedb.connect(self._directory)
+        return lancedb.connect(directory)
 
-    def _folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
+        """Return the folder of a table."""
         return self._directory / f"{name}.lance"
+
+
+class LanceError(Exception):
+    """Lance refused; raised in place of its RuntimeError, whose text names places in Lance's own source."""
 
 
 class _Source:
@@ -208,10 +282,17 @@ class _Source:
         """Raise the error of the source in place of that of Lance."""
         try:
             yield
-        except RuntimeError:
+        except BaseException as error:
             if self._error is not None:
                 raise self._error from None
+            if isinstance(error, RuntimeError) or _is_panic(error):
+                raise LanceError(_SOURCE_PLACE.sub("", printable(str(error), 300))) from error
             raise
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Say whether Rust panicked; its exception derives from BaseException, and its class cannot be imported."""
+    return type(error).__name__ in ("RustPanic", "PanicException")
 
 
 def _manifest_version(file: str) -> int:

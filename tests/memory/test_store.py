@@ -27,7 +27,7 @@ def test_every_write_is_a_version_of_its_own_until_it_is_swept(store):
     assert [stored(store, record) for record in (one, two, three)] == [["a", "b"], ["a", "b", "c"], ["b", "c"]]
     assert [record.rows for record in (one, two, three)] == [store.count("t", r) for r in (one, two, three)]
     assert [len(store.newer_manifests("t", record)) for record in (one, two, three)] == [2, 1, 0]
-    store.sweep({"t": three}, ["t"])
+    store.sweep(["t"], {"t": three})
     assert store.files("t") == set(three.files)
     assert stored(store, three) == ["b", "c"]
     with pytest.raises((RuntimeError, ValueError, OSError)):
@@ -40,7 +40,7 @@ def test_a_write_that_was_not_recorded_is_swept_away(store):
     assert store.newer_manifests("t", one) == [file for file in two.files if file.endswith(".manifest")]
     with pytest.raises(MemoryStoreError, match="'t' is at version 2, the memory at 1"):
         store.append("t", one, COLUMNS, rows("c"))
-    store.sweep({"t": one}, ["t"])
+    store.sweep(["t"], {"t": one})
     assert store.files("t") == set(one.files)
     assert stored(store, store.append("t", one, COLUMNS, rows("c"))) == ["a", "c"]
 
@@ -48,7 +48,7 @@ def test_a_write_that_was_not_recorded_is_swept_away(store):
 def test_a_table_of_no_rows_is_not_stored(store, tmp_path):
     assert store.replace("t", None, COLUMNS, []) is None
     store.replace("t", None, COLUMNS, rows("a"))
-    store.sweep({}, ["t"])
+    store.sweep(["t"])
     assert not (tmp_path / "t.lance").exists()
 
 
