@@ -83,3 +83,13 @@ def test_vectors_of_another_dimension_are_ignored(tmp_path, encoder):
     np.testing.assert_array_equal(journal.get(keys[::-1]), np.eye(2, 3)[::-1])
     with pytest.raises(KeyError, match="1 of 1"):
         journal.get(text_keys([("c",)], encoder.card))
+
+
+def test_an_append_cuts_off_what_follows_the_last_valid_chunk(tmp_path, encoder):
+    keys = text_keys([("a",), ("b",)], encoder.card)
+    VectorJournal(tmp_path, 3).append(keys, np.eye(2, 3, dtype=np.float32))
+    path = tmp_path / JOURNAL_NAME
+    valid = path.read_bytes()
+    path.write_bytes(valid + bytes(1000))
+    VectorJournal(tmp_path, 3).append(keys, np.eye(2, 3, dtype=np.float32))
+    assert path.read_bytes() == 2 * valid
