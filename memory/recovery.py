@@ -1,6 +1,6 @@
 """What a writer may use of a directory, and what it must move out of its way.
 
-Three rules. A directory is ours when a MEMORY.json of ours is intact, when its tables have our columns, or when it holds
+Three rules. A directory is ours when a MEMORY.json in it is intact, when its tables have our columns, or when it holds
 nothing but the start of a build; any other is refused, untouched. What an intact MEMORY.json does not list is
 the rest of an unfinished write, and is deleted. What no intact MEMORY.json speaks for is moved to ``_quarantine``,
 never deleted. All of it happens under the writer lock; readers move nothing.

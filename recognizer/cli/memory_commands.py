@@ -148,6 +148,15 @@ def verify(memory: MemoryOption) -> None:
 
 
 @app.command()
+def repair(memory: Annotated[Path, typer.Argument(help="The memory's directory.")]) -> None:
+    """Restore what can be restored of a damaged memory, and say what is kept and what is lost."""
+    from memory import Memory
+
+    for sentence in Memory.repair(memory):
+        print(sentence)
+
+
+@app.command()
 def export(
     memory: MemoryOption,
     output: Annotated[str, typer.Option(help="A file, or - for stdout.")] = "-",

@@ -1,16 +1,24 @@
+import hashlib
 import json
 from dataclasses import replace
 
 import pytest
 
 from memory import Memory, MemoryDamaged, MemoryNotFound, SchemaTooNew
-from memory.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from tests.memory.building import build
 
 
+def _dumped(body):
+    return json.dumps(body, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
 def test_a_newer_schema_is_told_from_damage_and_not_overwritten(built, categories, encoder):
-    path = built / MANIFEST_NAME
-    path.write_bytes(path.read_bytes().replace(b'"schema": 1', b'"schema": 99'))
+    body = json.loads((built / MANIFEST_NAME).read_bytes())
+    del body["sha256"]
+    body["schema"] = 99
+    body["sha256"] = hashlib.sha256(_dumped(body)).hexdigest()
+    (built / MANIFEST_NAME).write_bytes(_dumped(body))
     with pytest.raises(SchemaTooNew, match="schema 99; this release reads up to 1"):
         Memory.open(built)
     with pytest.raises(SchemaTooNew):
@@ -22,6 +30,7 @@ def test_changed_counts_in_the_manifest_are_damage(built):
     body = json.loads(path.read_bytes())
     body["tables"]["categories"]["rows"] = 1
     path.write_text(json.dumps(body))
+    (built / MANIFEST_COPY).unlink()
     with pytest.raises(MemoryDamaged, match="has changed since it was written"):
         Memory.open(built)
 
