@@ -141,8 +141,8 @@ class _AllGather(torch.autograd.Function):
     """Gather equally many rows from each rank, with gradient.
 
     Every rank uses every row in its own share of the loss, so the gradient of a row is a sum over the ranks. One
-    reduce-scatter adds the gradients and hands each rank those of its own rows. (torch.distributed's own gather returns
-    no gradient.)
+    reduce-scatter adds the gradients and hands each rank those of its own rows. (The collectives of torch.distributed
+    themselves have no gradient.)
     """
 
     @staticmethod

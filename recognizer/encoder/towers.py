@@ -31,7 +31,8 @@ class TowerOutput:
     def grid(self) -> Tensor:
         """Return the (B, gh, gw, C) token grid."""
         height, width = self.grid_hw
-        return self.tokens[:, self.tokens.shape[1] - height * width :].reshape(len(self.tokens), height, width, -1)
+        batch, count, channels = self.tokens.shape
+        return self.tokens[:, count - height * width :].reshape(batch, height, width, channels)
 
     def image_vectors(self) -> Tensor:
         """Return the (B, D) image vectors.

@@ -5,6 +5,7 @@ from PIL import Image
 from torch import nn
 
 from recognizer.encoder import Encoder
+from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.starter.starter import GROUNDED_FILE
 from recognizer.encoder.trained_file import TrainedFile
 from tests.training.runs import CPU, SIZE, first_batch, make_config, make_loader, make_model, write_model
@@ -17,25 +18,27 @@ FROZEN = {"image_tower": {"lr_share": 0}, "text_tower": {"lr_share": 0}}
 
 
 def take_steps(config, count=3):
-    model = make_model(config).train()
-    before = {name: value.clone() for name, value in everything(model).items()}
+    """Train; return the model, and all weights and statistics of the towers, trained or not, before and after."""
+    torch.manual_seed(0)
+    parts = load_parts(make_spec(config.encoder.model, config.encoder.pretrained), device=CPU, precision="fp32")
+    model = GroundedModel(parts, config, CPU).train()
+    before = {name: value.clone() for name, value in tower_values(parts).items()}
     engine = Engine(model, config, CPU, steps_per_epoch=10)
     for _, batch in zip(range(count), make_loader(config), strict=False):
         engine.step(batch)
-    return model, before
+    return model, before, tower_values(parts)
 
 
-def everything(model):
-    """All weights and statistics of the towers, learning or not."""
-    towers = {"image": model._parts.image_tower.network, "text": model._parts.text_tower.network}
+def tower_values(parts):
+    towers = {"image": parts.image_tower.network, "text": parts.text_tower.network}
     return {f"{part}.{name}": value for part, tower in towers.items() for name, value in tower.state_dict().items()}
 
 
 @pytest.mark.parametrize(("image", "text"), [(0, 0), (1, 0), (0, 1)])
 def test_frozen_towers_stay_as_they_are_to_the_last_bit(tiny_model, pictures, image, text):
     config = make_config(tiny_model, pictures, image_tower={"lr_share": image}, text_tower={"lr_share": text})
-    model, before = take_steps(config)
-    changed = {name for name, value in everything(model).items() if not torch.equal(value, before[name])}
+    model, before, after = take_steps(config)
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     learning = {name for name, share in (("image", image), ("text", text)) if share}
     assert {name.split(".")[0] for name in changed} == learning
     assert {name.split(".")[0] for name in model.trained} == {"decoder", "log_scale"} | learning
@@ -45,8 +48,7 @@ def test_statistics_of_batch_norms_stay(tmp_path, pictures):
     vision = {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}
     model = write_model(tmp_path / "resnet", vision_cfg=vision)
     config = make_config(model, pictures, text_tower={"lr_share": 0})
-    model, before = take_steps(config)
-    after = everything(model)
+    model, before, after = take_steps(config)
     statistics = [name for name in before if "running" in name or "num_batches" in name]
     assert len(statistics) > 9
     assert all(torch.equal(before[name], after[name]) for name in statistics)
@@ -55,7 +57,7 @@ def test_statistics_of_batch_norms_stay(tmp_path, pictures):
 
 
 def test_the_saved_encoder_gives_the_vectors_of_the_live_one(tiny_model, pictures, tmp_path):
-    model, _ = take_steps(make_config(tiny_model, pictures))
+    model, *_ = take_steps(make_config(tiny_model, pictures))
     model.eval()
     live, file = model.encoder(), tmp_path / "trained.safetensors"
     file.write_bytes(model.to_file({"steps": 3}).to_bytes())
@@ -80,13 +82,13 @@ def test_the_baseline_is_the_towers_own_image_vector(tiny_model, pictures):
     images = [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in batch.pixels]
     np.testing.assert_allclose(output.decoded.image.detach().numpy(), base.encode_images(images).image, atol=1e-5)
     assert output.decoded.regions.shape[1] == 0
-    model, before = take_steps(config)
-    assert not torch.equal(before["image.proj"], everything(model)["image.proj"])
+    model, before, after = take_steps(config)
+    assert not torch.equal(before["image.proj"], after["image.proj"])
     assert model.to_file({}).decoder is None
 
 
 def test_training_goes_on_from_a_trained_encoder_with_its_decoder(tiny_model, pictures, tmp_path, capsys):
-    first, _ = take_steps(make_config(tiny_model, pictures))
+    first, *_ = take_steps(make_config(tiny_model, pictures))
     file = tmp_path / "trained.safetensors"
     file.write_bytes(first.to_file({}).to_bytes())
     again = make_model(make_config(str(file), pictures))
@@ -99,7 +101,7 @@ def test_training_goes_on_from_a_trained_encoder_with_its_decoder(tiny_model, pi
 
 
 def test_training_goes_on_with_a_decoder_whose_results_are_used_otherwise(tiny_model, pictures, tmp_path):
-    first, _ = take_steps(make_config(tiny_model, pictures))
+    first, *_ = take_steps(make_config(tiny_model, pictures))
     file = tmp_path / "trained.safetensors"
     file.write_bytes(first.to_file({}).to_bytes())
     again = make_model(make_config(str(file), pictures, decoder={"counts_from": 0.3, "vote_overlap": 0.4}))

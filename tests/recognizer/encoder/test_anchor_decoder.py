@@ -73,19 +73,32 @@ def test_untrained_anchors_are_their_windows_and_all_count():
     assert (output.weight_logits == 2).all()
 
 
-def test_a_query_starts_from_the_tokens_of_its_window_and_from_where_it_lies():
+def test_a_query_starts_from_the_mean_token_of_its_window():
     decoder = AnchorDecoder(
         DecoderSettings(**SMALL | {"layers": 0}, anchors=WINDOWS), token_dim=TOKEN_DIM, grid_hw=GRID, project=project
     )
     torch.nn.init.normal_(decoder.weight_head.weight)
-    batch = tower_output(1)
-    tokens = decoder.project_tokens(batch.tokens).reshape(*GRID, -1)
+    batch = tower_output(1, prefix=1)
+    tokens = decoder.project_tokens(batch.tokens[:, 1:]).reshape(*GRID, -1)
     means = [tokens[y0:y1, x0:x1].mean((0, 1)) for x0, y0, x1, y1 in window_cells(GRID, WINDOWS).tolist()]
     expected = decoder.weight_head(decoder.norm(torch.stack(means)))[:, 0]
     torch.testing.assert_close(decoder(batch).weight_logits[0], expected)
 
-    same = TowerOutput(torch.ones_like(batch.tokens), GRID, batch.image, batch.pooled)  # only places differ
-    assert len(make(random=True)(same).weight_logits[0].unique()) > COUNT // 2
+
+def test_windows_of_one_centre_differ_by_their_size_and_of_one_size_by_their_centre():
+    windows = WindowSettings(divisions=4, sizes=(2, 4))
+    torch.manual_seed(0)
+    decoder = AnchorDecoder(
+        DecoderSettings(**SMALL, anchors=windows), token_dim=TOKEN_DIM, grid_hw=(4, 4), project=project
+    )
+    torch.nn.init.normal_(decoder.weight_head.weight)
+    decoder.averages.zero_()  # all queries start alike
+    output = TowerOutput(torch.randn(1, 16, TOKEN_DIM), (4, 4), torch.ones(1, DIM), torch.ones(1, TOKEN_DIM))
+    cells = window_cells((4, 4), windows).tolist()
+    chosen = [cells.index(cell) for cell in ([1, 1, 3, 3], [0, 0, 4, 4], [0, 1, 2, 3])]
+    centre, whole, left = decoder(output).weight_logits[0, chosen].tolist()
+    assert abs(centre - whole) > 1e-3
+    assert abs(centre - left) > 1e-3
 
 
 def test_a_region_is_the_mean_of_the_tokens_in_its_box():

@@ -114,6 +114,12 @@ def test_overlaps_equal_the_loop_over_pairs(boxes_and_trust):
     np.testing.assert_allclose(found, [[iou_of_two(a, b) for b in boxes] for a in boxes], atol=1e-12)
 
 
+def test_an_overlap_of_exactly_the_threshold_is_a_vote():
+    boxes = torch.tensor([[[0, 0, 2, 2.0], [0, 0, 2, 1]]])  # IoU 0.5
+    torch.testing.assert_close(vote_boxes(boxes, torch.ones(1, 2), 0.5)[0, 0], torch.tensor([0, 0, 2, 1.5]))
+    assert torch.equal(vote_boxes(boxes, torch.ones(1, 2), 0.51), boxes)
+
+
 def test_boxes_of_another_image_have_no_vote():
     boxes = torch.tensor([[[0, 0, 4, 4.0]], [[0, 0, 4, 5.0]]])
     assert torch.equal(vote_boxes(boxes, torch.ones(2, 1), 0.3), boxes)
