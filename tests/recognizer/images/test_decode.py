@@ -76,6 +76,7 @@ def test_reduced_jpeg_keeps_the_displayed_frame_and_the_target(gradient, encode,
     assert swapped.image.width >= target_hw[0]
 
 
+@pytest.mark.timing
 def test_reduced_jpeg_is_faster(gradient, encode):
     data = encode(gradient.resize((2000, 1500), Image.Resampling.BICUBIC), "JPEG", quality=90)
 
@@ -206,11 +207,9 @@ def test_other_kinds_of_files_are_named(monkeypatch, content, said):
 )
 def test_bombs_are_refused_from_the_header(png_header, size, code):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
     error = failure(png_header(*size))
     assert error.code == code
     assert f"{size[0]}×{size[1]}" in error.reason
-    assert time.perf_counter() - started < 0.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
 
 

@@ -67,5 +67,5 @@ def test_mismatched_evidence_is_refused():
     image = Image.new("RGB", (9, 9))
     with pytest.raises(ValueError, match="1 boxes and 2 captions"):
         draw_evidence(image, [(0, 0, 1, 1)], ["a", "b"])
-    with pytest.raises(ValueError, match="holds 3 numbers"):
+    with pytest.raises(ValueError, match="has 3 numbers"):
         draw_evidence(image, [(0, 0, 1)], ["a"])

@@ -32,13 +32,12 @@ def test_a_folder_is_listed_by_path_bytes(folder):
     assert listing.keys[1:3] == ["a/1.JPG", "a/deep/er/2.png"]
     assert [item.key for item in listing[1:3]] == ["a/1.JPG", "a/deep/er/2.png"]
     assert all(os.path.isfile(item.path) for item in listing)
-    assert (listing.problems, listing.duplicates, listing.root) == ((), 0, os.fsencode(folder))
+    assert (listing.problems, listing.root) == ((), os.fsencode(folder))
 
 
 def test_several_inputs_share_a_root_and_keep_their_order(folder):
     listing = list_images([folder / "b", folder / "a", folder / "b" / "1.jpg"])
     assert keys(listing) == ["b/1.jpg", "a/1.JPG", "a/deep/er/2.png"]
-    assert listing.duplicates == 1
     assert os.path.samefile(listing[0].path, folder / "b" / "1.jpg")
 
 
@@ -76,7 +75,6 @@ def test_a_file_list_is_relative_to_its_folder_and_keeps_its_order(folder, monke
     (folder / "list.txt").write_bytes(b"\xef\xbb\xbfb/1.jpg\r\n\n./a/1.JPG\nb/1.jpg\nmissing.jpg\n \n")
     listing = list_images([folder / "list.txt"])
     assert keys(listing) == ["b/1.jpg", "a/1.JPG", "missing.jpg"]
-    assert listing.duplicates == 1
     (folder / "far").write_text(f"{elsewhere}\nb/1.jpg\n")
     monkeypatch.chdir(folder)
     assert keys(list_images("@far")) == ["other.jpg", "photos/b/1.jpg"]
@@ -91,7 +89,7 @@ def test_a_file_list_is_relative_to_its_folder_and_keeps_its_order(folder, monke
         ("nowhere", "no such file or folder"),
         ("@nowhere", "file list cannot be read"),
         ("*.xyz", "matches no image file"),
-        ("[z-a]*.jpg", "cannot be understood"),
+        ("[z-a]*.jpg", "not a valid glob"),
         ("empty.txt", "names no image"),
         ("utf16.txt", "UTF-16"),
     ],
@@ -170,7 +168,8 @@ def test_keys_can_be_turned_back_and_are_distinct(first, second):
     assert (key_base64(first) is None) == (key.encode() == first)
 
 
-def test_a_large_folder_is_listed_quickly_and_small(tmp_path, monkeypatch):
+@pytest.mark.timing
+def test_a_large_folder_is_listed_quickly(tmp_path, monkeypatch):
     class Entry:
         def __init__(self, number):
             self.name = b"%07d.jpg" % number
