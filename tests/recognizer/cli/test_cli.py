@@ -1,7 +1,6 @@
 import importlib.metadata
 import json
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -252,21 +251,6 @@ def test_eval_prints_a_table_and_writes_json(world, photos, tmp_path):
     assert code == 0
     assert "shuffled" in out
     assert json.loads((tmp_path / "e.json").read_text())["rows"]["names"]["top1"] == 1
-
-
-def test_doctor_finds_the_starter_weights():
-    code, out, _ = call("doctor")
-    assert code == 0
-    assert "sha256 as published" in out
-    assert re.search(r"rerank: transformers \d.*; answers are cached in /", out)
-
-
-def test_demo_writes_results_and_a_picture_per_photograph(tmp_path):
-    code, out, _ = call("demo", "--output", tmp_path / "demo", "--precision", "fp32")
-    assert code == 0
-    assert "tabby cat" in out
-    assert len(list((tmp_path / "demo" / "pictures").glob("*.png"))) == 12
-    assert str((tmp_path / "demo" / "results.jsonl").resolve()) in out
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import pytest
 
 from recognizer.results import OutputUnusable, ResumeRefused, encode_row
 from recognizer.results.journal import Journal, write_all
-from recognizer.results.retry import JournalPatch
 
 COUNT, SIZE = 11, 4
 KEYS = [f"{number:03d}.jpg" for number in range(COUNT)]
@@ -144,24 +143,3 @@ def test_every_byte_is_written_where_the_system_takes_a_few_at_a_time():
     stream = Slow()
     write_all(stream, b"0123456789")
     assert stream.getvalue() == b"0123456789"
-
-
-def test_a_retry_replaces_whole_batches_in_one_step(tmp_path, rows, make_row):
-    journal = write(tmp_path / "out.jsonl", rows)
-    before = journal.path.read_bytes()
-    healed = [make_row(number, bad={9}) for number in range(COUNT)]
-    patch = JournalPatch(journal.path, keys=KEYS, batch_size=SIZE, spans=journal.spans)
-    assert patch.pending == [0, 2]
-    with pytest.raises(ValueError, match="out of turn"):
-        patch.replace(2, healed[8:])
-    patch.replace(0, healed[:4])
-    with pytest.raises(ValueError, match="1 batches are still"):
-        patch.finish()
-    assert journal.path.read_bytes() == before
-    patch.replace(2, healed[8:])
-    assert journal.path.read_bytes() == before
-    patch.finish()
-    kept = before[journal.spans[1].start : journal.spans[1].end]
-    expected = b"".join(map(encode_row, healed[:4])) + kept + b"".join(map(encode_row, healed[8:]))
-    assert journal.path.read_bytes() == expected
-    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from memory.errors import WriteFailed
-from recognizer.results import OutputUnusable, ResumeRefused, RunCounts, read_run_info
-from recognizer.results.run_files import find_run_files, infer_format
+from recognizer.results import ResumeRefused, RunCounts, read_run_info
+from recognizer.results.run_files import find_run_files
 from recognizer.results.run_info import RunInfo, finish_run_info, mask_secrets, require_same_settings, write_run_info
 
 
@@ -87,34 +87,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, info, monkeypatch):
         write_run_info(tmp_path / "run.json", replace(info, count=99))
     assert (tmp_path / "run.json").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_each_output_of_a_folder_has_its_own_info(tmp_path, info):
-    first = find_run_files(tmp_path / "results.jsonl", "jsonl")
-    assert (first.info.name, first.timing.name, first.journal) == ("run.json", "timing.jsonl", first.output)
-    write_run_info(first.info, info)
-    assert find_run_files(tmp_path / "results.jsonl", "jsonl") == first
-    second = find_run_files(tmp_path / "results.csv", "csv")
-    assert (second.info.name, second.timing.name) == ("results.run.json", "results.timing.jsonl")
-    assert second.journal.name == "results.csv.journal.jsonl"
-    write_run_info(second.info, replace(info, output="results.csv"))
-    assert find_run_files(tmp_path / "results.parquet", "parquet").info.name == "results.parquet.run.json"
-    assert find_run_files(tmp_path / "results.csv", "csv") == second
-    assert find_run_files(tmp_path / "sub" / "run.json", "jsonl").info.name == "run.run.json"
-    with pytest.raises(OutputUnusable, match="is a folder"):
-        find_run_files(tmp_path, "jsonl")
-
-
-def test_formats():
-    assert [infer_format(name) for name in ("a.JSONL", "a.csv", "a.parquet", "-")] == [
-        "jsonl",
-        "csv",
-        "parquet",
-        "jsonl",
-    ]
-    assert infer_format("a.out", "csv") == "csv"
-    with pytest.raises(OutputUnusable, match=r"\.jsonl, \.csv or \.parquet"):
-        infer_format("a.out")
 
 
 def test_secrets_on_the_command_line_are_masked(tmp_path, info):

@@ -1,10 +1,8 @@
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import types
 
 import pyarrow.parquet as pq
 import pytest
@@ -166,20 +164,6 @@ def test_order_is_enforced(tmp_path, setup_of, make_row):
             sink.finish()
     with pytest.raises(ValueError, match="batch size of 0"):
         open_results(tmp_path / "r.jsonl", keys=KEYS, batch_size=0, setup=setup_of())
-
-
-@pytest.mark.parametrize("output_format", ["jsonl", "csv"])
-def test_standard_output(tmp_path, run, monkeypatch, make_row, output_format):
-    stream = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(buffer=stream))
-    monkeypatch.chdir(tmp_path)
-    done, counts = run("-", bad={2}, output_format=output_format)
-    assert (done, counts.ok, counts.errors) == ([0, 1, 2], 9, {"E_TRUNCATED": 1})
-    assert names(tmp_path) == []
-    run(tmp_path / f"r.{output_format}", bad={2})
-    assert stream.getvalue() == (tmp_path / f"r.{output_format}").read_bytes()
-    with pytest.raises(OutputUnusable, match="parquet cannot be written to standard output"):
-        run("-", output_format="parquet")
 
 
 def test_outputs_are_checked_before_any_work(tmp_path):
