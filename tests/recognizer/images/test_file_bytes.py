@@ -1,6 +1,7 @@
 import os
 import socket
 import stat
+import struct
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from recognizer.images import ImageError, decode_bytes, decode_image
 from recognizer.images.errors import IMAGE_ERROR_CODES
+from recognizer.images.file_bytes import ends_early
 
 
 def failure(data, **options):
@@ -43,6 +45,20 @@ def test_other_kinds_of_files_are_named(monkeypatch, content, said):
     error = failure(content)
     assert error.code == "E_NOT_IMAGE"
     assert said in error.reason
+
+
+@pytest.mark.parametrize(
+    ("boxes", "early"),
+    [
+        (struct.pack(">I4sxxxx", 12, b"ftyp") + struct.pack(">I4sxxxx", 12, b"mdat"), False),
+        (struct.pack(">I4sxxxx", 12, b"ftyp") + struct.pack(">I4sxxxx", 13, b"mdat"), True),
+        (struct.pack(">I4sxxxx", 12, b"ftyp") + struct.pack(">I4sxxxx", 0, b"mdat"), False),  # up to the end
+        (struct.pack(">I4sQ", 1, b"mdat", 16), False),  # a size of 64 bits
+        (struct.pack(">I4sQ", 1, b"mdat", 17), True),
+    ],
+)
+def test_an_avif_ends_where_its_last_box_says(boxes, early):
+    assert ends_early(boxes, "AVIF") == early
 
 
 def test_files_that_are_no_files(tmp_path):

@@ -14,7 +14,16 @@ def keys(listing):
 @pytest.fixture
 def folder(tmp_path):
     """Two folders with equal basenames, and much that is no image."""
-    for name in ("b/1.jpg", "a/1.JPG", "a/deep/er/2.png", "a.tiff", "a/.hidden.jpg", ".git/3.jpg", "a/notes.md"):
+    for name in (
+        "b/1.jpg",
+        "a/1.JPG",
+        "a/deep/er/2.png",
+        "a.tiff",
+        "a/.hidden.jpg",
+        ".git/3.jpg",
+        ".git/.h.jpg",
+        "a/notes.md",
+    ):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -31,6 +40,8 @@ def folder(tmp_path):
         ("a/*", ["1.JPG"]),
         ("[!a]/?.jpg", ["b/1.jpg"]),
         ("a/.h*", [".hidden.jpg"]),
+        ("*/.h*", ["a/.hidden.jpg"]),
+        (".g*/*", [".git/3.jpg"]),
         ("**/*.md", ["a/notes.md"]),
     ],
 )

@@ -90,9 +90,20 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, info, monkeypatch):
 
 
 def test_secrets_on_the_command_line_are_masked(tmp_path, info):
-    command = ["recognizer", "run", "--api-key", "canary", "--hf-token=canary", "--key", "--top-k", "5", "keys/a.jpg"]
+    command = [
+        "recognizer",
+        "run",
+        "--api-key",
+        "canary",
+        "--hf-token=canary",
+        "b.jpg",
+        "--key",
+        "--top-k",
+        "5",
+        "keys/a.jpg",
+    ]
     assert mask_secrets(command) == [
-        "recognizer", "run", "--api-key", "***", "--hf-token=***", "--key", "--top-k", "5", "keys/a.jpg"
+        "recognizer", "run", "--api-key", "***", "--hf-token=***", "b.jpg", "--key", "--top-k", "5", "keys/a.jpg"
     ]  # fmt: skip
     write_run_info(tmp_path / "run.json", replace(info, command=command))
     assert "canary" not in (tmp_path / "run.json").read_text()

@@ -114,6 +114,14 @@ def test_other_settings_are_refused_unless_overwritten(tmp_path, run):
     assert output.read_bytes() != before
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_run_that_ended_before_its_first_row_does_not_bind_the_next(tmp_path, run, suffix):
+    output = tmp_path / f"r.{suffix}"
+    run(output, stop=0)
+    assert run(output, settings={"top_k": 3})[1].ok == 10
+    assert read_run_info(tmp_path / "run.json").settings["top_k"] == 3
+
+
 def test_files_of_others_are_refused(tmp_path, run):
     (tmp_path / "r.csv").write_text("my own table\n")
     with pytest.raises(ResumeRefused, match=r"without a run\.json"):
