@@ -7,13 +7,22 @@ package; `python -m training` offers them alone.
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recognizer.cli.app import AnswerMode, DeviceOption, MemoryOption, PrecisionOption, SetOption, main
+from recognizer.cli.app import main
+from recognizer.cli.options import DeviceOption, LabelledArgument, MemoryOption, PrecisionOption, SetOption
 from recognizer.console import note, progress_bar, table
+
+
+class AnswerMode(StrEnum):
+    """How an MLLM answers."""
+
+    list = "list"
+    choice = "choice"
 
 
 def train(
@@ -22,7 +31,7 @@ def train(
     output: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/NAME-OF-THE-CONFIG.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train an encoder; an interrupted run goes on where it stopped. Start it with torchrun for several processes."""
+    """Train an encoder; an interrupted run resumes where it stopped. Start it with torchrun for several processes."""
     from training.run import train_from_file
 
     result = train_from_file(config, overrides or [], output=output, device=device)
@@ -33,7 +42,7 @@ def train(
 
 
 def rank_data(
-    folder: Annotated[Path, typer.Argument(help="FOLDER/LABEL/IMAGE, or a CSV with the columns path and label.")],
+    folder: LabelledArgument,
     memory: MemoryOption,
     output: Annotated[Path, typer.Option(help="Folder for the files.")],
     k: Annotated[int, typer.Option(help="Options of a question.")] = 5,
