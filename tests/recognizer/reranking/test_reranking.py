@@ -15,7 +15,7 @@ from recognizer.images import ImageLimits, list_images
 from recognizer.memory_settings import carried_settings
 from recognizer.reranking.open import RerankNotConfigured, require_model
 from recognizer.reranking.questions import RankedImage, apply_ranking, candidates_of, margin, rerank_rows
-from recognizer.reranking.stage import MOST_WAITING, RowBatch, rerank_beside
+from recognizer.reranking.stage import MOST_WAITING, RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
 from recognizer.settings import RerankSettings, ScoreSettings, Settings, SettingsError, load_settings
 from rerank.base import CONFIDENT, Ranking
@@ -182,7 +182,7 @@ def test_batches_come_back_in_order_while_later_ones_are_made(images):
                 held.set()  # the last one is made before the first one is answered
             yield batch
 
-    done = rerank_beside(source(), MllmReranker(ScriptedMllm(slow)), ALWAYS, score=SCORE, limits=ImageLimits())
+    done = rerank_in_background(source(), MllmReranker(ScriptedMllm(slow)), ALWAYS, score=SCORE, limits=ImageLimits())
     assert [batch.number for batch in done] == list(range(6))
     assert made == list(range(6))
 
@@ -203,7 +203,7 @@ def test_a_slow_mllm_holds_encoding_back_only_after_many_batches(images):
             yield batch
 
     reranker = MllmReranker(ScriptedMllm(slow), rotations=1)
-    done = rerank_beside(source(), reranker, ALWAYS, score=SCORE, limits=ImageLimits())
+    done = rerank_in_background(source(), reranker, ALWAYS, score=SCORE, limits=ImageLimits())
     first = next(done)
     assert (first.number, len(made)) == (0, MOST_WAITING + 1)  # so far it went without one answer, and no farther
     assert [batch.number for batch in done] == list(range(1, MOST_WAITING + 20))

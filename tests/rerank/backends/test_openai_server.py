@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rerank.backends import image_data
+from rerank.backends.chat_client import ChatClient
 from rerank.backends.dialects import JSON_SCHEMA, LLAMA_CPP, PLAIN, VLLM
 from rerank.backends.openai_server import OpenAIServer
 from rerank.base import Candidate
@@ -19,10 +20,8 @@ from tests.rerank.fake_server import (
     FAULTS,
     Behaviour,
     FakeServer,
-    completion,
     image_of,
     image_url,
-    listed,
     picture,
     seen_number,
     text_of,
@@ -33,9 +32,9 @@ KEY = "canary-key-7f3e9a"
 SHORT_S = 1.0
 
 
-def open_server(server, **options):
-    quick = {"model": "fake", "timeout_s": 5.0, "backoff_s": 0.01}
-    return OpenAIServer(base_url=server.url, **(quick | options))
+def open_server(server, *, model="fake", concurrency=16, jpeg_quality=95, **options):
+    client = ChatClient(server.url, **({"timeout_s": 5.0, "backoff_s": 0.01} | options))
+    return OpenAIServer(client, model=model, concurrency=concurrency, jpeg_quality=jpeg_quality)
 
 
 @pytest.fixture
@@ -159,7 +158,7 @@ def test_a_server_that_forgets_the_constraint_later_is_noticed(opened):
         assert mllm.dialect is VLLM
         server.behaviour.obeys = set()
         (answer,) = mllm.choose([question(1)])
-        assert answer.status.startswith("unreadable: 'The' is none of the options")
+        assert answer.status.startswith("unreadable: 'The' is not one of the options")
         assert mllm.ignored == 1
         server.behaviour.obeys = {"structured_outputs"}
         assert mllm.choose([question(1)])[0].chosen == 0
@@ -269,7 +268,7 @@ STATUSES = {
     "half json": "unreadable: broken JSON: ",
     "empty choices": "unreadable: empty choices",
     "html": "unreadable: a web page, not JSON: ",
-    "wrong token": "unreadable: 'Z' is none of the options",
+    "wrong token": "unreadable: 'Z' is not one of the options",
     "huge": "unreadable: more than 100000 bytes",
     "drip": "timeout",
     "nan": "unreadable: log-probability 'nan'",
@@ -437,7 +436,7 @@ def test_a_key_that_is_a_word_of_the_protocol_changes_no_answer(opened, monkeypa
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
     with pytest.raises(MllmUnavailable, match="OPENAI_API_KEY has characters") as caught:
-        OpenAIServer(base_url="http://127.0.0.1:9/v1", model="x")
+        ChatClient("http://127.0.0.1:9/v1")
     assert "schl" not in str(caught.value)
 
 
@@ -541,29 +540,37 @@ def test_no_server_at_all():
 
 @pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1"])
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(MllmUnavailable, match="is no address"):
-        OpenAIServer(base_url=address)
+    with pytest.raises(MllmUnavailable, match="is not the address"):
+        ChatClient(address)
 
 
 @pytest.mark.parametrize("address", [f"http://me:{KEY}@host/v1", f"http://host/v1?key={KEY}", f"http://host/#{KEY}"])
 def test_secrets_in_the_address_are_refused_and_not_repeated(address):
     with pytest.raises(MllmUnavailable, match="environment") as caught:
-        OpenAIServer(base_url=address)
+        ChatClient(address)
     assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "options", [{"concurrency": 0}, {"timeout_s": 0}, {"retries": -1}, {"jpeg_quality": 101}, {"most_reply_bytes": 0}]
+    ("kind", "option"),
+    [
+        (ChatClient, {"timeout_s": 0}),
+        (ChatClient, {"retries": -1}),
+        (ChatClient, {"most_reply_bytes": 0}),
+        (OpenAIServer, {"concurrency": 0}),
+        (OpenAIServer, {"jpeg_quality": 101}),
+    ],
 )
-def test_numbers_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        OpenAIServer(base_url="http://host/v1", **options)
+def test_numbers_out_of_range_are_refused(kind, option):
+    address = "http://host/v1"
+    with pytest.raises(ValueError, match=next(iter(option))):
+        kind(address if kind is ChatClient else ChatClient(address), **option)
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(MllmUnavailable, match="pip install"):
-        OpenAIServer(base_url="http://host/v1")
+        ChatClient("http://host/v1")
 
 
 def test_closing_ends_the_thread_and_what_is_in_flight():
@@ -623,12 +630,3 @@ def test_throughput_is_near_what_latency_allows(opened):
         assert [answer.chosen for answer in answers] == [0] * 160
         assert server.most_in_flight == 16
         assert rate >= 0.8 * 16 / 0.4
-
-
-def test_log_probabilities_of_variants_are_added(opened):
-    tokens = [listed("A", math.log(0.3)), listed(" A", math.log(0.3)), listed("B", math.log(0.2))]
-    with FakeServer() as server:
-        mllm = settled(opened(server))
-        server._answer = lambda body: (200, completion("A", [tokens[0] | {"top_logprobs": tokens}]))
-        (answer,) = mllm.choose([question(1, count=2)])
-        assert [math.exp(value) for value in answer.log_probs] == pytest.approx([0.75, 0.25])
