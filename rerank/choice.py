@@ -56,8 +56,8 @@ def combine_rotations(starts: Sequence[int], choices: Sequence[Choice], count: i
 def normalised(log_weights: Floats) -> Floats:
     """Subtract the logarithm of the sum of exponentials."""
     peak = log_weights.max()
-    found: Floats = log_weights - (peak + math.log(np.exp(log_weights - peak).sum()))
-    return found
+    log_probs: Floats = log_weights - (peak + math.log(np.exp(log_weights - peak).sum()))
+    return log_probs
 
 
 def fuse(log_answer: Floats, confidences: Sequence[float], weight: float) -> Floats:

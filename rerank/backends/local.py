@@ -24,16 +24,16 @@ def symbol_ids(encode: Callable[[str], list[int]], symbols: Sequence[str]) -> di
     Raises:
         MllmUnavailable: a symbol is not a single token of this vocabulary.
     """
-    found = {}
+    ids = {}
     for symbol in symbols:
-        single = [ids[0] for ids in (encode(symbol), encode(f" {symbol}")) if len(ids) == 1]
+        single = [tokens[0] for tokens in (encode(symbol), encode(f" {symbol}")) if len(tokens) == 1]
         if not single:
             raise MllmUnavailable(
                 f"the option symbol {symbol!r} is not a single token of this model, so one token cannot answer; "
                 "use rerank.mode=list or another model"
             )
-        found[symbol] = tuple(dict.fromkeys(single))
-    return found
+        ids[symbol] = tuple(dict.fromkeys(single))
+    return ids
 
 
 def read_choice(log_prob: Callable[[int], float], ids: SymbolIds, symbols: Sequence[str], usage: Usage) -> Choice:
