@@ -75,7 +75,7 @@ def by_transformers(tiny):
 @pytest.fixture(scope="module")
 def by_vllm():
     command = [VLLM, "-m", "tests.rerank.seeing", str(MODEL)]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")]
     assert lines, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads(lines[0].removeprefix("ANSWERS "))
@@ -94,7 +94,7 @@ def server():
         process = subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stdout=silence, stderr=silence)
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             assert process.poll() is None, "vllm serve ended"
             try:
