@@ -14,7 +14,7 @@ from recognizer.images import ImageItem, Listing
 from recognizer.pipeline import EncodedBatch, encode_files
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
-from recognizer.reranking.stage import RowBatch, rerank_beside
+from recognizer.reranking.stage import RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, ErrorRow, Row, RowSink, RunSetup
 from recognizer.settings import Settings
 
@@ -61,7 +61,7 @@ def recognize_into(
     batches = _recognize(recognizer, items, sink)
     if reranker is not None:
         settings = recognizer.settings
-        batches = rerank_beside(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
+        batches = rerank_in_background(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
     for batch in batches:
         sink.write(batch.number, batch.rows, timing=batch.timing)
         yield batch.rows

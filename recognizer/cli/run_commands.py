@@ -115,7 +115,7 @@ def rerank_results(
 ) -> None:
     """Let a multimodal LLM order the candidates of earlier results; no image is encoded again."""
     from recognizer.errors import RecognizerError
-    from recognizer.reranking.file import carried_by, is_ranked, read_results, rerank_into, rerank_setup
+    from recognizer.reranking.file import earlier_settings, is_ranked, read_results, rerank_into, rerank_setup
     from recognizer.reranking.open import require_model
     from recognizer.results import check_output
     from recognizer.settings import load_settings
@@ -124,7 +124,7 @@ def rerank_results(
     if output != "-" and Path(output).resolve() == results.resolve():
         raise RecognizerError(f"{results} cannot be its own output; name another file")
     earlier = read_results(results, images)
-    base = carried_by(earlier, warn=note)
+    base = earlier_settings(earlier, warn=note)
     settings = load_settings(
         config, [*(overrides or []), *rerank_overrides(rerank, rerank_model)], base=base, warn=note
     )
