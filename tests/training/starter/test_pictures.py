@@ -50,7 +50,7 @@ def test_only_the_wanted_folds_are_kept_and_required():
     assert [p for p in pictures if fold(p.name) in (2, 3, 4)] == kept
     require_folds([p.name for p in kept], TRAINING)
     other = next(p.name for p in pictures if fold(p.name) == 0)
-    with pytest.raises(ValueError, match=rf"'{other}' is of fold 0; only the folds \[2, 3, 4\]"):
+    with pytest.raises(ValueError, match=rf"'{other}' is in fold 0; only the folds \[2, 3, 4\]"):
         require_folds([kept[0].name, other], TRAINING)
 
 
@@ -192,7 +192,7 @@ def test_photographs_of_gcompris_are_unpacked_once_and_named_by_their_file(tmp_p
 
 
 def test_what_is_no_resource_file_is_refused():
-    with pytest.raises(ValueError, match="no resource file of Qt"):
+    with pytest.raises(ValueError, match="not a resource file of Qt"):
         list(read_rcc(b"RIFF and more of it"))
 
 

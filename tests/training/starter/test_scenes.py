@@ -133,7 +133,7 @@ def test_no_name_of_another_fold_enters_training_scenes(made_up, bad_fold):
     composer = make_composer(root, [*pictures, intruder], seed=0, settings=PLAIN)
     said = str([composer(number)[1] for number in range(40)])
     assert intruder.name not in said
-    with pytest.raises(ValueError, match=f"{intruder.name!r} is of fold {bad_fold}"):
+    with pytest.raises(ValueError, match=f"{intruder.name!r} is in fold {bad_fold}"):
         Composer([*pictures, intruder], [root], SceneTexts(TRAINING), seed=0)
     if fold(shouted.name) not in TRAINING:
         assert pictures[0] not in in_folds([*pictures, shouted], TRAINING)
