@@ -87,6 +87,6 @@ def register(app: typer.Typer) -> None:
 
 
 if __name__ == "__main__":
-    alone = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    alone = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     register(alone)
     main(alone)

@@ -2,11 +2,11 @@
 
 usage: python -m training.starter.classes OUTPUT
 
-The file that ships with the package is recognizer/encoder/starter/starter_classes.safetensors.
+The package ships the output as recognizer/encoder/starter/starter_classes.safetensors.
 
 The vector of a class is the embedding of "a photo of a NAME." plus half the embedding of its WordNet gloss, normalised.
-On the development fold of the stamps (whole image, 403 names) the gloss raised top-5 from 0.469 to 0.531 and top-1 from 0.383
-to 0.395; the wording of names and classes and gloss weights from 0.3 to 1 changed either figure by 0.03 at most.
+On the development fold of the stamps (whole image, 403 names) the gloss raised top-5 from 0.469 to 0.531 and top-1 from
+0.383 to 0.395; the wording of names and classes, and gloss weights from 0.3 to 1, changed either by at most 0.03.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ def main() -> None:
     """Write the vectors to the file that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
+    output: Path = parser.parse_args().output
     save_file(
         {"class_vectors": class_vectors()},
-        parser.parse_args().output,
+        output,
         metadata={
             "made_by": "training.starter.classes",
             "names": "open_clip IMAGENET_CLASSNAMES",
