@@ -50,12 +50,12 @@ def encoded_once(monkeypatch):
 
     def encode_once(encoder, batches, **options):
         for batch in batches:
-            key = id(encoder), tuple(batch[1])
+            key = id(encoder), batch[0], tuple(batch[1])
             if key not in ENCODED:
                 ENCODED[key] = list(encode_files(encoder, [batch], **options))
             yield from ENCODED[key]
 
-    monkeypatch.setattr("training.ranking.questions.encode_files", encode_once)
+    monkeypatch.setattr("recognizer.evaluation.encode.encode_files", encode_once)
 
 
 @pytest.fixture(scope="module")
