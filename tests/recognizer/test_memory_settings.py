@@ -5,7 +5,7 @@ import sys
 import pytest
 import yaml
 
-from memory import Memory
+from memory import Category, Memory
 from recognizer.memory_settings import SETTINGS_FILE, carried_settings, memory_identity, read_calibration
 from recognizer.settings import load_settings
 from recognizer.yaml_settings import SettingsError
@@ -21,11 +21,13 @@ def write_calibration(memory, score, **basis):
     (memory.directory / SETTINGS_FILE).write_text(yaml.safe_dump(content))
 
 
-def test_calibration_overrides_the_settings_of_the_memory_under_whichever_names_both_are_stored(memory_copy):
-    memory_copy.save_settings({"score": {"name": 0.4, "region": 0.1, "exemplar_top": 5}, "rerank": "always"})
+def test_calibration_overrides_what_the_memory_carries_under_whichever_names_both_are_stored(starter, tmp_path):
+    carried = {"score": {"name": 0.4, "region": 0.1, "exemplar_top": 5}, "rerank": "always"}
+    Memory.build([Category("cat")], tmp_path / "m", encoder=starter, templates=["{}"], settings=carried)
+    memory = Memory.open(tmp_path / "m")
     earlier = {"name": 0.1, "description": 0.2, "region": 0.3, "region_name": 0.4, "exemplar": 0.0, "center": False}
-    write_calibration(memory_copy, earlier)
-    settings = load_settings(base=carried_settings(memory_copy))
+    write_calibration(memory, earlier)
+    settings = load_settings(base=carried_settings(memory))
     assert settings.score.weights() == (0.1, 0.2, 0.3, 0.4, 0)
     assert settings.score.exemplar_top == 5
     assert settings.rerank.when == "always"

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from memory.search import exact_index
-from recognizer.retrieval import ApproximateRetriever, ExactRetriever, fold_key
+from memory.search import Fold, exact_index
+from recognizer.retrieval import ApproximateRetriever, ExactRetriever
 from recognizer.score import Scorer
 from recognizer.settings import ScoreSettings
 from tests.recognizer.worlds import make_features, make_vectors
@@ -28,7 +28,7 @@ def test_exact_search_returns_the_best_scores_and_their_softmax_over_all_categor
 
 def test_approximate_search_that_proposes_everything_is_exact_search():
     scorer, features = make_scorer(2, [2, 0, 1], [1, 2, 1]), make_features(np.random.default_rng(3))
-    index = exact_index(scorer.vectors, lambda vectors: Scorer.fold(vectors, WEIGHTS))
+    index = exact_index(scorer.vectors, scorer.fold)
     approximate = ApproximateRetriever(scorer, TEMPERATURE, index)
     exclude = ["hash 0", "", "hash 2"]
     exact = ExactRetriever(scorer, TEMPERATURE).retrieve(features, 3, exclude=exclude)
@@ -45,7 +45,7 @@ def test_approximate_search_proposes_what_only_a_region_resembles():
     features.image[0] = vectors.names[0]
     features.regions[0, 2] = vectors.bare[39]
     scorer = Scorer(vectors, ScoreSettings().only("region_description"))
-    index = exact_index(vectors, lambda v: Scorer.fold(v, ScoreSettings()))
+    index = exact_index(vectors, Fold())
     found = ApproximateRetriever(scorer, TEMPERATURE, index, depth=1).retrieve(features, 1)[0]
     assert found.rows.tolist() == [39]
     assert found.scores[0] == pytest.approx(1, abs=1e-5)
@@ -57,8 +57,5 @@ def test_memory_without_categories_gives_nothing():
         assert (len(found.rows), len(found.scores), len(found.confidences)) == (0, 0, 0)
 
 
-def test_key_of_the_folding_changes_with_its_two_weights_alone():
-    key = fold_key(WEIGHTS)
-    assert key == "name=0.300000 description=0.200000"  # stored indexes carry it
-    assert fold_key(WEIGHTS.with_weights([0.3, 0.2, 0.1, 0.2, 0.2])) == key
-    assert fold_key(WEIGHTS.with_weights([0.2, 0.3, 0.2, 0.1, 0.2])) != key
+def test_memory_index_is_folded_with_the_weights_of_the_score():
+    assert make_scorer(7, [1]).fold == Fold(WEIGHTS.image_name, WEIGHTS.image_description)
