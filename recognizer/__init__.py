@@ -1,6 +1,7 @@
-"""Open-vocabulary recognition with evidence: an encoder looks, a memory recalls, and the score says why.
+"""Open-vocabulary recognition with evidence: ranked categories per image, and the image regions that support them.
 
-Names are imported when they are first used, so that importing the package loads no torch.
+Start at `Encoder`, `Recognizer` and `Settings`, or at the command line in `recognizer.cli`. This package must not know
+how an encoder is trained. Names are imported when they are first used, so that importing the package loads no torch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from recognizer.recognizer import Recognizer as Recognizer
     from recognizer.settings import Settings as Settings
 
-_HOMES = {
+_MODULES = {
     "Encoder": "recognizer.encoder",
     "ImageFeatures": "recognizer.encoder",
     "Recognizer": "recognizer.recognizer",
@@ -24,8 +25,8 @@ __all__ = ["Encoder", "ImageFeatures", "Recognizer", "Settings"]
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its home."""
-    if name not in _HOMES:
+    """Import a public name from its module."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
+    value: object = getattr(import_module(_MODULES[name]), name)
     return value

@@ -1,4 +1,4 @@
-"""What a person sees: progress bars and notes on stderr, tables as text, and errors as one sentence."""
+"""Output for people: messages and progress bars on stderr, tables as text, and the errors shown without traceback."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 
 def note(message: str) -> None:
-    """Write a line of chatter to stderr."""
+    """Write one line to stderr."""
     sys.stderr.write(message + "\n")
 
 
 @contextmanager
 def progress_bar(total: int, unit: str, description: str) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr while something long goes on; yields what to call with the number of units just done."""
+    """Show a progress bar on stderr; yields a callback that takes the number of units just done."""
     from tqdm import tqdm
 
     with tqdm(total=total, unit=unit, desc=description, dynamic_ncols=True, smoothing=0.1) as bar:
@@ -27,7 +27,7 @@ def progress_bar(total: int, unit: str, description: str) -> Iterator[Callable[[
 
 @contextmanager
 def text_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar over the texts to encode; yields a callback of (done, total)."""
+    """Show a progress bar of encoded texts on stderr; yields a callback that takes (done, total)."""
     from tqdm import tqdm
 
     with tqdm(total=0, unit="text", desc="encode", dynamic_ncols=True, delay=0.5) as bar:
@@ -40,7 +40,7 @@ def text_progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, widest: int = 60) -> str:
-    """Lay out a table as text: columns aligned, cells elided to `widest` characters, non-printables escaped."""
+    """Format a table as text: columns aligned, cells shortened to `widest` characters, non-printable ones escaped."""
     from memory.errors import printable
 
     cells = [[printable(value, widest) for value in row] for row in (headers, *rows)]
@@ -50,7 +50,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, widest: int 
 
 
 def user_errors() -> tuple[type[BaseException], ...]:
-    """Return the errors whose message is meant for the user and needs no traceback."""
+    """Return the exception types whose message is meant for the user and needs no traceback."""
     from memory import MemoryStoreError
     from recognizer.errors import RecognizerError
     from rerank.base import RerankError

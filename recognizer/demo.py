@@ -1,4 +1,4 @@
-"""The whole path on photographs that ship with the package: labels, memory, results, annotated pictures."""
+"""The demo: build a memory, recognise the photographs that come with the package, and draw the evidence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATA = Path(__file__).parent / "demo_data"
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo made.
+    """Output of the demo.
 
     Attributes:
         rows: one result per photograph.
@@ -37,9 +37,9 @@ def run_demo(output: Path, *, device: str = "auto", precision: str = "auto") -> 
     """Build a memory from the demo's label file, recognise its photographs and draw the evidence.
 
     Args:
-        output: folder for the memory, the results and the pictures; what an earlier demo left there is replaced.
-        device: of the encoder.
-        precision: of the encoder.
+        output: folder for the memory, the results and the pictures; those of an earlier demo are replaced.
+        device: device of the encoder.
+        precision: precision of the encoder.
     """
     encoder = Encoder.load("starter", device=device, precision=precision)
     memory = Memory.build(

@@ -1,4 +1,4 @@
-"""What is installed, what it can run on, and which weights are at hand."""
+"""Report installed packages, devices and available weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Check:
     """One line of the report.
 
     Attributes:
-        subject: what was looked at.
-        finding: what was found.
-        ok: False where a command would fail because of it.
+        subject: what was checked.
+        finding: the result.
+        ok: False if a command would fail because of it.
     """
 
     subject: str
@@ -26,7 +26,7 @@ class Check:
 
 
 def examine() -> Sequence[Check]:
-    """Look at versions, devices, precision, FAISS and weights; nothing is downloaded or changed."""
+    """Check versions, devices, precision, FAISS and weights; nothing is downloaded or changed."""
     return [*_versions(), *_devices(), _faiss(), *_weights(), _rerank(), _offline()]
 
 
@@ -41,14 +41,14 @@ def _devices() -> list[Check]:
     from recognizer.encoder.device import choose_device, choose_precision
 
     device = choose_device("auto")
-    found = [
+    gpus = [
         f"cuda:{number} {torch.cuda.get_device_name(number)} ({torch.cuda.mem_get_info(number)[1] / 2**30:.0f} GiB)"
         for number in range(torch.cuda.device_count())
     ]
     cpu = f"cpu with {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     return [
-        Check("devices", "; ".join([*found, cpu])),
-        Check("by default", f"{device}, {choose_precision('auto', device)}"),
+        Check("devices", "; ".join([*gpus, cpu])),
+        Check("default", f"{device}, {choose_precision('auto', device)}"),
     ]
 
 
@@ -86,21 +86,21 @@ def _hub_cache() -> str:
         repositories = sorted(repository.repo_id for repository in scan_cache_dir().repos)
     except CacheNotFound:
         repositories = []
-    return ", ".join(repositories) or "no models; open_clip tags need a network or a local checkpoint"
+    return ", ".join(repositories) or "empty; tags of open_clip models need a network, or give a local checkpoint"
 
 
 def _rerank() -> Check:
     from rerank.cache import default_cache_path
 
     packages = ("transformers", "openai", "vllm")
-    found = package_versions(packages)
-    here = ", ".join(f"{name} {found[name]}" for name in packages if name in found)
-    missing = "" if "vllm" in found else "; no vllm here, a server's address does without"
+    versions = package_versions(packages)
+    installed = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
+    missing = "" if "vllm" in versions else "; vllm is not installed, but a server can be used by its URL"
     cache = default_cache_path()
-    kept = f"{cache} ({cache.stat().st_size / 2**20:.1f} MiB)" if cache.exists() else f"{cache} (none yet)"
-    return Check("rerank", f"{here}{missing}; answers kept in {kept}")
+    size = f"{cache.stat().st_size / 2**20:.1f} MiB" if cache.exists() else "no file yet"
+    return Check("rerank", f"{installed}{missing}; answers are cached in {cache} ({size})")
 
 
 def _offline() -> Check:
     offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
-    return Check("hub access", f"off ({', '.join(offline)})" if offline else "allowed by the environment")
+    return Check("hub access", f"off, because {' and '.join(offline)} is set" if offline else "on")

@@ -1,4 +1,4 @@
-"""One batch run: image files in, rows of the results out, resumable at any moment."""
+"""Recognise a folder of images in one batch run that can be resumed at any moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recognizer.images import ImageItem, Listing
 from recognizer.pipeline import EncodedBatch, encode_files
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
-from recognizer.reranking.stage import RowBatch, rerank_beside
+from recognizer.reranking.stage import RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, ErrorRow, Row, RowSink, RunSetup
 from recognizer.settings import Settings
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: str, precision: str) -> RunSetup:
-    """Describe a run for `run.json`; all of it is known before the encoder is loaded.
+    """Describe a run for `run.json`, before the encoder is loaded.
 
     Args:
-        memory: what is recognised against.
-        settings: of the run; the number of workers is left out, it does not change a row.
+        memory: the categories.
+        settings: settings of the run; the number of workers is left out, because it does not change a row.
         listing: the images.
-        device: as asked for, `auto` included.
-        precision: likewise.
+        device: as requested, which may be `auto`.
+        precision: as requested, which may be `auto`.
     """
     resolved = choose_device(device)
     info = memory.info()
@@ -50,18 +50,18 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
 def recognize_into(
     recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink, *, reranker: MllmReranker | None = None
 ) -> Iterator[list[Row]]:
-    """Recognise every image that the sink still wants, write its rows, and yield them, batch by batch.
+    """Recognise the pending images of a sink, write their rows, and yield them, batch by batch.
 
     Args:
         recognizer: encoder, memory and settings.
         items: all images of the run.
-        sink: an opened output; not finished here.
-        reranker: puts the candidates in their final order while later batches are encoded; None: retrieval's stays.
+        sink: an open output; the caller finishes it.
+        reranker: reranks the candidates while later batches are encoded; None: the order of retrieval stays.
     """
     batches = _recognize(recognizer, items, sink)
     if reranker is not None:
         settings = recognizer.settings
-        batches = rerank_beside(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
+        batches = rerank_in_background(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
     for batch in batches:
         sink.write(batch.number, batch.rows, timing=batch.timing)
         yield batch.rows
@@ -83,7 +83,7 @@ def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink
 
 
 def batch_rows(recognizer: Recognizer, batch: EncodedBatch) -> list[Row]:
-    """Return one row per image of a batch, in order: recognised, or why not."""
+    """Return one row per image of a batch, in order; an image that failed has an `ErrorRow`."""
     rows: dict[int, Row] = {
         position: ErrorRow(path=item.key, path_b64=item.key_base64, code=error.code, reason=error.reason)
         for position, (item, error) in enumerate(zip(batch.items, batch.errors, strict=True))

@@ -1,4 +1,4 @@
-"""Settings from a YAML file and `a.b=c` overrides, checked by a pydantic model; unknown keys are errors."""
+"""Settings from a YAML file and `a.b=c` overrides, validated by a pydantic model; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class SettingsError(RecognizerError):
-    """A setting is unknown, has a bad value, or its file cannot be read."""
+    """A setting is unknown or has a bad value, or its file cannot be read."""
 
 
 def load_yaml_settings(
@@ -25,17 +25,17 @@ def load_yaml_settings(
     base: Mapping[str, Any] | None = None,
     upgrade: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> Model:
-    """Merge a base mapping, a YAML file and overrides over the defaults of a model; the last one wins.
+    """Load settings: defaults of a model, then a base mapping, a YAML file and overrides; later ones win.
 
     Args:
-        model: what the settings are, with their defaults and bounds.
+        model: defines the settings, their defaults and bounds.
         config: a YAML file with the model's sections, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
-        base: the weakest settings after the defaults; sections the model does not know are passed over.
-        upgrade: turns what the file and each override hold into settings of today's names, before they are merged.
+        base: settings that override only the defaults; sections that the model does not have are ignored.
+        upgrade: renames settings of older versions in the file and in each override, before they are merged.
 
     Raises:
-        SettingsError: an unknown key, a bad value, an unreadable file; the message names file or override and remedy.
+        SettingsError: an unknown key, a bad value or an unreadable file; the message says which, and what is valid.
     """
     merged = {section: values for section, values in (base or {}).items() if section in model.model_fields}
     if config is not None:
@@ -65,7 +65,7 @@ def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
         raise SettingsError(f"cannot read the config {path}: {error}") from error
     if not isinstance(loaded, dict | None):
         sections = " and ".join(f"`{name}:`" for name in list(model.model_fields)[:2])
-        raise SettingsError(f"{path} must hold sections such as {sections}, not a {type(loaded).__name__}")
+        raise SettingsError(f"{path} must contain sections such as {sections}, not a {type(loaded).__name__}")
     return loaded or {}
 
 
@@ -93,14 +93,14 @@ def _explain(error: ValidationError, model: type[BaseModel], config: Path | None
             known = ", ".join(_section(model, problem["loc"][:-1]).model_fields)
             lines.append(f"unknown setting `{key}`; known here: {known}")
         elif problem["type"] == "missing":
-            lines.append(f"setting `{key}` is needed and has no default")
+            lines.append(f"setting `{key}` is required")
         else:
             lines.append(f"setting `{key}` = {problem['input']!r}: {problem['msg']}")
     return f"bad settings{where}: " + "; ".join(lines)
 
 
 def _section(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel]:
-    """Return the model that the keys of `place` lead to; steps that are no field of a model are passed over."""
+    """Return the model at a path of keys; list indices and names of union members in the path are skipped."""
     for part in place:
         field = model.model_fields.get(str(part))
         kinds = () if field is None else (field.annotation, *get_args(field.annotation))

@@ -1,14 +1,14 @@
-"""The protocol of every reranker and its one law: the output is a permutation of the input.
+"""What goes in and what comes out, with one law: a `Ranking` is a permutation of the candidates.
 
-A `Ranking` cannot be made that breaks the law, so no caller has to check for lost, repeated or invented candidates.
+A `Ranking` that breaks the law cannot be made, so no caller has to check for lost, repeated or invented candidates.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,6 +22,10 @@ ALONE = "skipped: one candidate"
 ANSWERED = (OK, CACHED)
 
 
+class RerankError(Exception):
+    """What is wrong, with which value, and what to do, in one message meant for the user."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One option.
@@ -30,7 +34,7 @@ class Candidate:
         name: of the category.
         descriptions: those that may help to tell it from the others, best first.
         group: tells equal names apart; empty for none.
-        confidence: retrieval's probability, over whatever it was taken; only ratios between candidates count.
+        confidence: retrieval's probability; only ratios between candidates count.
     """
 
     name: str
@@ -45,19 +49,50 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """One image with its candidates.
+
+    Attributes:
+        image_sha256: identifies the content of the image, for the cache.
+        load: returns the image; called only if the answer is not in the cache. An OSError or ValueError that it raises
+            fails this question alone.
+        candidates: distinct, best first.
+    """
+
+    image_sha256: str
+    load: Callable[[], Image]
+    candidates: Sequence[Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an MLLM answered about k candidates, before retrieval's confidences are fused in.
+
+    Attributes:
+        log_probs: (k,) natural logarithms of its probabilities, in the order of the question's candidates.
+        reasons: what was less than perfect: rotations that failed, names that a written list left out.
+        failed: requests of the question that failed. An answer with failures is used, but not cached.
+    """
+
+    log_probs: tuple[float, ...]
+    reasons: tuple[str, ...] = ()
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
     """The candidates in their final order.
 
     Attributes:
-        order: positions in the list that was given, best first; a permutation of range(len(probabilities)).
-        probabilities: of the candidates in the order given (not in `order`), non-negative, summing to 1.
-        status: `ok` or `cached`; else why the order given was kept: `skipped: confident`, `skipped: gave up`,
+        order: positions in the question's candidates, best first; a permutation of range(len(probabilities)).
+        probabilities: of the candidates in the question's order (not in `order`), non-negative, summing to 1.
+        status: `ok` or `cached`; otherwise why the order did not change: `skipped: confident`, `skipped: gave up`,
             `skipped: one candidate`, `timeout`, `unreachable`, `refused`, `unreadable: REASON`.
-        answer: the MLLM's own probabilities, before retrieval's were fused in; None where it did not answer.
-        reasons: what was less than perfect: rotations that failed, names that a written list left out.
+        answer: the MLLM's own probabilities, before retrieval's were fused in; None if it gave none.
+        reasons: those of the answer.
 
     Raises:
-        ValueError: `order` is no permutation, or the probabilities are none.
+        ValueError: `order` is not a permutation, or the probabilities do not form a distribution.
     """
 
     order: tuple[int, ...]
@@ -67,21 +102,13 @@ class Ranking:
     reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Hold the law."""
+        """Check the law."""
         if sorted(self.order) != list(range(len(self.probabilities))):
             raise ValueError(f"order {self.order} is not a permutation of {len(self.probabilities)} candidates")
         if any(not p >= 0 for p in self.probabilities):
             raise ValueError(f"probabilities {self.probabilities} must be non-negative numbers")
         if self.probabilities and not math.isclose(sum(self.probabilities), 1, abs_tol=1e-6):
             raise ValueError(f"probabilities {self.probabilities} sum to {sum(self.probabilities)}, not to 1")
-
-
-class Reranker(Protocol):
-    """Anything that orders candidates by looking at the image."""
-
-    def rank(self, image: Image, candidates: Sequence[Candidate]) -> Ranking:
-        """Order distinct candidates, given best first; on any failure keep that order and say so in the status."""
-        ...
 
 
 def check_distinct(candidates: Sequence[Candidate]) -> None:
@@ -94,17 +121,13 @@ def check_distinct(candidates: Sequence[Candidate]) -> None:
     for candidate in candidates:
         key = candidate.name, candidate.group
         if key in seen:
-            raise ValueError(f"candidates must be distinct; {candidate.title!r} is there twice")
+            raise ValueError(f"candidates must be distinct; {candidate.title!r} occurs twice")
         seen.add(key)
 
 
-def kept(candidates: Sequence[Candidate], status: str) -> Ranking:
-    """Keep the order given, with retrieval's probabilities."""
+def unchanged_ranking(candidates: Sequence[Candidate], status: str) -> Ranking:
+    """Rank the candidates in the order that retrieval gave them, with retrieval's probabilities."""
     total = sum(candidate.confidence for candidate in candidates)
     count = len(candidates)
     probabilities = tuple(c.confidence / total if total > 0 else 1 / count for c in candidates)
     return Ranking(tuple(range(count)), probabilities, status)
-
-
-class RerankError(Exception):
-    """What is wrong, with which value, and what to do, in one message meant for the user."""

@@ -1,47 +1,37 @@
-"""Answers of an MLLM kept on disk by content, so that no question is asked twice.
+"""Answers of an MLLM on disk, keyed by content, so that no question is asked twice.
 
-What is kept is the MLLM's own answer, before retrieval's score is fused in: another weight of the fusion needs no new
-answers. One SQLite file in WAL mode serves several processes and threads; an answer whose `put` has returned survives
-the process. The cache is a convenience: whatever is wrong with its file costs one warning, never a run.
+The MLLM's own answer is stored, before retrieval's confidences are fused in, so another weight of the fusion needs no
+new answers. One SQLite file serves several processes and threads; an answer whose `put` has returned survives the death
+of the process. The cache is a convenience: if its file fails, that costs one warning and never a run. It writes to a
+file that it has made itself, and never renames, replaces or deletes one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rerank.base import Candidate
+from rerank.base import Answer, Candidate, RerankError
 
-_BUSY_S: Final = 10.0
-_POLL_S: Final = 0.01
+# Another process that writes an answer holds the file for milliseconds; one that does so for this long is stuck.
+BUSY_S: Final = 10.0
 # SQLite takes at least 999 variables in one statement.
-_KEYS_AT_ONCE: Final = 500
-_VERSION: Final = 1
-_TABLE: Final = "CREATE TABLE answers (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+KEYS_PER_STATEMENT: Final = 500
+HEADER_BYTES: Final = 100  # of every SQLite database
+VERSION: Final = 1
+TABLE: Final = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an MLLM said about k candidates.
-
-    Attributes:
-        log_probs: (k,) natural logarithms of its probabilities, in the order the candidates were given in.
-        reasons: what was mended in a written list.
-    """
-
-    log_probs: tuple[float, ...]
-    reasons: tuple[str, ...] = ()
+class CacheFileRefused(RerankError):
+    """The file named for the cache holds something else."""
 
 
 def answer_key(
@@ -55,17 +45,17 @@ def answer_key(
     image_size: int,
     descriptions: int,
 ) -> str:
-    """Name a question by everything its answer depends on; retrieval's confidences are not among it.
+    """Hash all that the answer to a question depends on; retrieval's confidences are not part of it.
 
     Args:
-        image_sha256: of the image file, or of whatever its pixels were made of.
-        candidates: in the order given; their names, groups and descriptions count.
+        image_sha256: of the image file, or of its pixels.
+        candidates: their order, names, groups and descriptions count.
         identity: of the MLLM, see `rerank.mllm.Mllm`.
         prompt_version: `rerank.prompt.PROMPT_VERSION`.
         mode: `choice` or `list`.
-        rotations: how many are asked for; None: all.
-        image_size: the limit the image is scaled to, in pixels.
-        descriptions: how many are shown per candidate.
+        rotations: of the options; None: all.
+        image_size: longest side in pixels to which the image is scaled.
+        descriptions: shown per candidate, at most.
 
     Returns:
         64 hexadecimal digits.
@@ -84,186 +74,129 @@ def answer_key(
 
 
 def default_cache_path() -> Path:
-    """Return `$XDG_CACHE_HOME/recognizer/rerank.sqlite`, under `~/.cache` where the variable is unset or relative."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    base = given if given.is_absolute() else Path.home() / ".cache"
+    """Return `$XDG_CACHE_HOME/recognizer/rerank.sqlite`, under `~/.cache` if the variable is unset or relative."""
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    base = configured if configured.is_absolute() else Path.home() / ".cache"
     return base / "recognizer" / "rerank.sqlite"
 
 
 class AnswerCache:
-    """Answers by key in one file.
+    """Answers by key in one SQLite file.
 
-    A damaged file is put aside as `NAME.damaged` and a new one begun. Where the disk refuses, the file is another
-    program's database or nothing else helps, the cache turns itself off: then nothing is found and nothing kept.
+    After an error of the disk or of SQLite the cache is off: it finds and stores nothing.
 
     Args:
-        path: of the file; folders are made.
-        warn: called with one sentence when a file was put aside, and with one when the cache turned itself off.
+        path: of the file; missing folders are made.
+        warn: called with one sentence when an error turns the cache off.
+
+    Raises:
+        CacheFileRefused: the file is not a SQLite database, or one of another program or version.
     """
 
     def __init__(self, path: Path, *, warn: Callable[[str], None] | None = None) -> None:
-        """Open the file, or begin it."""
+        """Open the file, or create it."""
         self.path = path
         self._warn = warn or (lambda _: None)
         self._lock = threading.Lock()
-        self._put_aside = False
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
         with self._lock, self._off_on_error():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._one_process():
-                self._open_or_begin_anew()
+            _refuse_other_files(path)
+            # Autocommit: an answer is stored once `put` returns. The lock orders the threads.
+            self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            try:
+                _prepare(self._connection, path)
+            except CacheFileRefused:
+                self._connection.close()
+                raise
 
     @property
     def on(self) -> bool:
-        """Whether answers are kept and found."""
+        """Whether answers are stored and found."""
         return self._connection is not None
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Answer]:
-        """Return the answers that are there, by key."""
+        """Return the stored answers, by key."""
         wanted = list(dict.fromkeys(keys))
-        found: dict[str, Answer] = {}
+        answers: dict[str, Answer] = {}
         with self._lock, self._off_on_error():
-            for start in range(0, len(wanted), _KEYS_AT_ONCE):
-                some = wanted[start : start + _KEYS_AT_ONCE]
+            for start in range(0, len(wanted), KEYS_PER_STATEMENT):
+                if self._connection is None:
+                    break
+                some = wanted[start : start + KEYS_PER_STATEMENT]
                 places = ",".join("?" * len(some))
-                rows = self._run(f"SELECT key, value FROM answers WHERE key IN ({places})", some)
-                found.update((key, answer) for key, value in rows if (answer := _read(value)) is not None)
-        return found
+                rows = self._connection.execute(f"SELECT key, value FROM answers WHERE key IN ({places})", some)
+                answers.update((key, answer) for key, value in rows if (answer := _read(value)) is not None)
+        return answers
 
     def put(self, key: str, answer: Answer) -> None:
-        """Keep an answer; the last one of a key counts. One with a number that is not finite is not kept."""
-        if not _is_sound(answer):
-            return
-        value = json.dumps({"log_probs": [float(each) for each in answer.log_probs], "reasons": answer.reasons})
+        """Store an answer; it replaces an earlier one of the same key."""
+        value = json.dumps({"log_probs": answer.log_probs, "reasons": answer.reasons})
         with self._lock, self._off_on_error():
-            self._run("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, value))
+            if self._connection is not None:
+                self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, value))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
-            self._let_go()
-
-    def _run(self, statement: str, values: Sequence[str]) -> list[tuple[str, str]]:
-        """Run a statement; where the file turns out to be damaged begin a new one, once, and run it there."""
-        if self._connection is None:
-            return []
-        try:
-            return self._connection.execute(statement, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            if self._put_aside or not _is_damage(error):
-                raise
-            opened = self._file
-            self._let_go()
-            with self._one_process():
-                # Another process may have begun a new file already; that one holds answers.
-                if _identity(self.path) == opened:
-                    self._move_aside(error)
-                self._open_or_begin_anew()
-            return self._connection.execute(statement, values).fetchall()
-
-    def _open_or_begin_anew(self) -> None:
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            if self._put_aside or not _is_damage(error):
-                raise
-            self._move_aside(error)
-            self._open()
-
-    def _open(self) -> None:
-        # Autocommit: an answer is kept once `put` returns. One lock orders the threads.
-        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            # A killed process loses nothing with NORMAL; a power cut may cost the last answers.
-            connection.execute("PRAGMA synchronous=NORMAL")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if version not in (0, _VERSION) or (version == 0 and tables):
-                raise _ForeignFile(f"it is not a cache of answers of version {_VERSION}")
-            if version == 0:
-                connection.executescript(f"BEGIN IMMEDIATE; {_TABLE}; PRAGMA user_version={_VERSION}; COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        self._connection, self._file = connection, _identity(self.path)
-
-    def _move_aside(self, error: sqlite3.DatabaseError) -> None:
-        self._put_aside = True
-        aside = self.path.with_name(self.path.name + ".damaged")
-        # The log goes first: it must never be read as that of the new file.
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        os.replace(self.path, aside)
-        self._warn(f"the cache of answers {self.path} is damaged ({error}); it was put aside as {aside.name}")
-
-    @contextlib.contextmanager
-    def _one_process(self) -> Iterator[None]:
-        """Hold the right to begin or replace the file; the kernel takes it back from a process that ends."""
-        descriptor = os.open(
-            self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-        )
-        try:
-            deadline = time.monotonic() + _BUSY_S
-            while not _try_lock(descriptor):
-                if time.monotonic() > deadline:
-                    raise TimeoutError("another process has held its lock for too long")
-                time.sleep(_POLL_S)
-            yield
-        finally:
-            os.close(descriptor)
+            self._disconnect()
 
     @contextlib.contextmanager
     def _off_on_error(self) -> Iterator[None]:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            self._let_go()
-            self._warn(f"answers are not kept for later runs: the cache {self.path} cannot be used ({error})")
+            self._disconnect()
+            self._warn(f"answers are not stored for later runs: the cache {self.path} cannot be used ({error})")
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
 
 
-class _ForeignFile(sqlite3.Error):
-    """An intact database that is something else, or of a later version: it is left alone."""
+def _refuse_other_files(path: Path) -> None:
+    """Refuse a file that is not a SQLite database; SQLite itself would take a short text for an empty database."""
+    header = b""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+        header = stream.read(HEADER_BYTES)
+    if header and (len(header) < HEADER_BYTES or not header.startswith(b"SQLite format 3\0")):
+        raise _refused(path, "is not a SQLite database")
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    # The low byte is the error, the rest says more about it.
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check that the database is a cache of this version, or empty, and begin an empty one.
+
+    Raises:
+        CacheFileRefused: it is something else; nothing was written to it.
+    """
+    # In one transaction, for another process may be creating the table just now.
+    connection.execute("BEGIN")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    connection.execute("COMMIT")
+    if (version, tables) != (VERSION, {"answers"}) and (version, tables) != (0, set()):
+        raise _refused(path, f"is a SQLite database, but not a cache of answers of version {VERSION}")
+    # The write-ahead log saves most of the time of a `put`. Two processes that create the file at once may stand in
+    # each other's way here; both can work without it.
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode=WAL")
+    # A killed process loses nothing with NORMAL; a power cut may cost the last answers.
+    connection.execute("PRAGMA synchronous=NORMAL")
+    if not tables:
+        connection.executescript(f"BEGIN IMMEDIATE; {TABLE}; PRAGMA user_version={VERSION}; COMMIT")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _refused(path: Path, problem: str) -> CacheFileRefused:
+    return CacheFileRefused(f"{path} {problem}; name another file as rerank.cache, or move this one away")
 
 
 def _read(value: str) -> Answer | None:
-    """Read a value, or nothing where it does not hold an answer."""
+    """Read a stored value; None if it does not hold finite numbers."""
     try:
         content = json.loads(value)
         answer = Answer(tuple(map(float, content["log_probs"])), tuple(map(str, content["reasons"])))
     except (ValueError, TypeError, KeyError):
         return None
-    return answer if _is_sound(answer) else None
-
-
-def _is_sound(answer: Answer) -> bool:
-    return bool(answer.log_probs) and all(map(math.isfinite, answer.log_probs))
+    return answer if answer.log_probs and all(map(math.isfinite, answer.log_probs)) else None

@@ -15,19 +15,19 @@ class RerankCounts:
     """Counts of one reranker; several threads may add.
 
     Attributes:
-        asked: images the MLLM was asked about, the failed ones included.
-        cached: images whose answer was known.
-        skipped: images not asked about: retrieval was sure, or the MLLM was given up.
+        asked: images that the MLLM was asked about, including those that failed.
+        cached: images whose answer was in the cache, or was asked for by a copy of the image.
+        skipped: images that were not asked about: retrieval was sure, or too many images had failed.
         failed: images without an answer, by status.
         requests: sent to the MLLM.
-        prompt_tokens: of all requests; image tokens are among them.
-        generated_tokens: likewise.
-        mended: written lists from which something had to be mended.
-        seconds: wall-clock time during which at least one thread waited for the MLLM.
+        prompt_tokens: of all requests, image tokens included.
+        generated_tokens: of all requests.
+        mended: written lists with unknown, repeated or missing names.
+        seconds: wall time during which at least one thread waited for the MLLM.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start all counts at zero."""
         self.asked = self.cached = self.skipped = 0
         self.requests = self.prompt_tokens = self.generated_tokens = self.mended = 0
         self.failed: Counter[str] = Counter()
@@ -44,7 +44,7 @@ class RerankCounts:
                 self.failed[failure] += 1
 
     def add_cached(self) -> None:
-        """Count an image whose answer was known."""
+        """Count an image whose answer was in the cache."""
         with self._lock:
             self.cached += 1
 
@@ -54,7 +54,7 @@ class RerankCounts:
             self.skipped += images
 
     def add_request(self, usage: Usage | None) -> None:
-        """Count a request and what it used, None where it failed."""
+        """Count a request and its tokens; None for a request that failed."""
         with self._lock:
             self.requests += 1
             if usage is not None:
@@ -62,13 +62,13 @@ class RerankCounts:
                 self.generated_tokens += usage.generated_tokens
 
     def add_mended(self) -> None:
-        """Count a list that had to be mended."""
+        """Count a written list with unknown, repeated or missing names."""
         with self._lock:
             self.mended += 1
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Count the time inside, once where several threads are inside."""
+        """Count the time inside the block; threads that are inside at the same time count it once."""
         with self._lock:
             if not self._busy:
                 self._since = time.perf_counter()
@@ -82,7 +82,7 @@ class RerankCounts:
                     self.seconds += time.perf_counter() - self._since
 
     def summary(self) -> str:
-        """Say all of it in one line."""
+        """Return all counts in one line."""
         failed = sum(self.failed.values())
         reasons = ", ".join(f"{number} {status}" for status, number in sorted(self.failed.items()))
         mended = f", {self.mended} lists mended" if self.mended else ""
@@ -93,7 +93,7 @@ class RerankCounts:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return all of it as plain JSON values."""
+        """Return all counts as plain JSON values."""
         names = ("asked", "cached", "skipped", "requests", "prompt_tokens", "generated_tokens", "mended")
         return {name: getattr(self, name) for name in names} | {
             "failed": dict(sorted(self.failed.items())),

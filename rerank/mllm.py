@@ -1,4 +1,4 @@
-"""What a multimodal LLM is asked and what it answers: the one protocol behind which every backend stands."""
+"""The protocol that every backend implements: requests to a multimodal LLM, and its replies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rerank.base import RerankError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# More options than that need two rounds: servers commonly return at most 20 log-probabilities.
+# The most options of one question: OpenAI and vLLM return at most 20 log-probabilities by default.
 MOST_OPTIONS = 20
 SYMBOLS = tuple("ABCDEFGHIJKLMNOPQRST")
-# A symbol that a mask or rounding makes impossible counts as this improbable.
+# The logarithm of 0 could not be averaged; vLLM gives -9999 to a token that is masked out. Such symbols get this value.
 LOWEST_LOG_PROB = -100.0
 
 
@@ -28,11 +28,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRequest:
-    """One question that one option symbol answers.
+    """A request that one option symbol answers.
 
     Attributes:
-        image: RGB, scaled to the limit already; requests about the same image share the object.
-        text: question and options; comes after the image in the one user message.
+        image: RGB, already scaled; requests about the same image share the object.
+        text: question and options; follows the image in the one user message.
         symbols: of the options, in the order shown; at most `MOST_OPTIONS`.
     """
 
@@ -43,7 +43,7 @@ class ChoiceRequest:
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """One question that a written list answers; greedy decoding, at most `max_tokens` tokens."""
+    """A request that a written list answers, decoded greedily up to `max_tokens` tokens."""
 
     image: Image
     text: str
@@ -52,12 +52,12 @@ class ListRequest:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The answer to a `ChoiceRequest`.
+    """The reply to a `ChoiceRequest`.
 
     Attributes:
-        log_probs: natural logarithms of the symbols' probabilities, in the request's order, renormalised over the
-            symbols (their exponentials sum to 1); None where the backend gives no log-probabilities.
-        chosen: position of the symbol that was generated, or that is most probable.
+        log_probs: (k,) natural logarithms of the symbols' probabilities, in the request's order, renormalised over the
+            symbols (their exponentials sum to 1); None if the backend gives no log-probabilities.
+        chosen: position of the symbol that was generated, or of the most probable one.
         usage: tokens spent.
     """
 
@@ -68,7 +68,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a `ListRequest`, as written."""
+    """The reply to a `ListRequest`, as written."""
 
     text: str
     usage: Usage = Usage()
@@ -76,12 +76,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no answer.
+    """Why there is no reply.
 
     Attributes:
         status: `timeout`, `unreachable`, `refused` or `unreadable: REASON`; REASON is one short printable line.
-        hopeless: nothing that is asked later can succeed (a wrong key, an unknown model): leave the MLLM alone.
-        hint: what may help, for the one warning when the MLLM is left alone.
+        hopeless: no later request can succeed (a wrong key, an unknown model), so none should be sent.
+        hint: what may help, for the warning that the MLLM is not asked any more.
     """
 
     status: str
@@ -93,16 +93,16 @@ class Mllm(Protocol):
     """A frozen multimodal LLM. Calls may come from several threads."""
 
     name: str
-    """As results and messages show it."""
+    """Shown in results and messages."""
 
     identity: str
-    """Everything its answers depend on: model, revision or content of its weights, dtype. Part of the cache's key."""
+    """All that its answers depend on: model, revision or files of its weights, dtype. Part of the cache's key."""
 
     parallel: int
-    """How many requests it works on at a time; calls of a few times that keep it busy."""
+    """How many requests it works on at a time; a call with twice as many keeps it busy."""
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> list[Choice | Failure]:
-        """Answer each request with one token, restricted to its symbols; never raises for a single bad request."""
+        """Answer each request with one of its symbols; a bad request becomes a `Failure` and raises nothing."""
         ...
 
     def write(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
@@ -110,9 +110,9 @@ class Mllm(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of connections, threads and weights."""
+        """Release connections, threads and weights."""
         ...
 
 
 class MllmUnavailable(RerankError):
-    """An MLLM cannot be had at all: package or weights missing, no such model, no such server."""
+    """The MLLM cannot be opened: its package or weights are missing, or there is no such model or server."""

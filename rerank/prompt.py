@@ -1,7 +1,7 @@
-"""The words an MLLM is asked in. Names and descriptions are quoted as data, cut to a length, and free of control codes.
+"""The prompts. Names and descriptions are quoted as data, limited in length, and free of control characters.
 
-The image comes first, then the question, then the options: what stays the same between the rotations of one image is
-a prefix, so a server's prefix cache pays for it once.
+The image comes first, then the question, then the options: what the rotations of one image share is a prefix, so a
+server with a prefix cache computes it once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from rerank.base import Candidate
 from rerank.mllm import SYMBOLS
 
-# Part of the cache's key: a change of any wording below needs a new number.
+# Part of the cache's key: after a change of any wording below, cached answers answer another question.
 PROMPT_VERSION = 1
 NAME_CHARACTERS = 80
 DESCRIPTION_CHARACTERS = 120
@@ -32,29 +32,29 @@ def choice_text(candidates: Sequence[Candidate], *, descriptions: int = 3) -> st
 
     Args:
         candidates: 1 to 20, in the order shown.
-        descriptions: at most that many per option, the first ones.
+        descriptions: shown per option, at most; the first ones are taken.
     """
     lines = [QUESTION]
-    for symbol, candidate in zip(SYMBOLS, candidates, strict=False):
+    for symbol, candidate in zip(SYMBOLS[: len(candidates)], candidates, strict=True):
         details = "; ".join(quoted(text, DESCRIPTION_CHARACTERS) for text in candidate.descriptions[:descriptions])
         lines.append(f"{symbol}: {quoted(candidate.title, NAME_CHARACTERS)}{' - ' if details else ''}{details}")
     return "\n".join([*lines, INSTRUCTION])
 
 
 def list_text(candidates: Sequence[Candidate]) -> str:
-    """Write the question of RAR (arXiv 2403.13805, appendix B) with all names."""
+    """Write RAR's question (arXiv 2403.13805, appendix B) with all names."""
     names = ", ".join(quoted(candidate.title, NAME_CHARACTERS) for candidate in candidates)
     return LIST_QUESTION.format(count=len(candidates), names=names)
 
 
 def quoted(text: str, longest: int) -> str:
-    """Quote a text as a JSON string: one line, at most `longest` characters of it, no control or direction codes."""
+    """Quote what `shown` returns as a JSON string on one line."""
     return json.dumps(shown(text, longest), ensure_ascii=False)
 
 
 def shown(text: str, longest: int) -> str:
-    """Return what an option shows of a text: single spaces, printable, cut with an ellipsis."""
-    # Categories Cc, Cf (bidirectional marks, zero-width), Cs, Co and Cn show nothing a person would see.
+    """Return a text as an option shows it: printable, single spaces, cut to `longest` characters with an ellipsis."""
+    # Characters of the categories Cc, Cf (bidirectional marks, zero-width ones), Cs, Co and Cn are invisible.
     clean = "".join(" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
     clean = " ".join(clean.split())
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"

@@ -1,7 +1,7 @@
-"""Ranking candidates with an MLLM: from images and candidates to requests, and from answers to rankings.
+"""Rank candidates with an MLLM: look into the cache, ask about the others, turn answers into rankings.
 
-An image costs one request per rotation, an answer that is in the cache none. Whatever goes wrong, the order given is
-kept and the status says why; after some failures in a row the MLLM is left alone for good.
+Whatever fails, the candidates stay in retrieval's order and the status says why. After some failed images in a row the
+MLLM is not asked any more.
 """
 
 from __future__ import annotations
@@ -9,55 +9,51 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.ask import Answered, Asked, Method, ask_by_choice, ask_by_list
-from rerank.base import ALONE, CACHED, GAVE_UP, OK, Candidate, Ranking, RerankError, check_distinct, kept
-from rerank.cache import Answer, AnswerCache, answer_key
+from rerank.ask import ask_by_choice, ask_by_list
+from rerank.base import (
+    ALONE,
+    CACHED,
+    GAVE_UP,
+    OK,
+    Answer,
+    Candidate,
+    Question,
+    Ranking,
+    RerankError,
+    check_distinct,
+    unchanged_ranking,
+)
+from rerank.cache import AnswerCache, answer_key
 from rerank.choice import fuse
 from rerank.counts import RerankCounts
-from rerank.mllm import Failure, Mllm
+from rerank.mllm import MOST_OPTIONS, Failure, Mllm
 from rerank.prompt import PROMPT_VERSION
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-METHODS: dict[str, Method] = {"choice": ask_by_choice, "list": ask_by_list}
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One image with its candidates.
-
-    Attributes:
-        image_sha256: names the image's content, for the cache.
-        load: returns the image; called only where the answer is not in the cache. What it raises as OSError or
-            ValueError fails this question alone.
-        candidates: distinct, best first.
-    """
-
-    image_sha256: str
-    load: Callable[[], Image]
-    candidates: Sequence[Candidate]
+MODES = ("choice", "list")
 
 
 class MllmReranker:
     """Orders candidates by asking a frozen MLLM. Safe to use from several threads.
 
     Args:
-        mllm: who is asked.
+        mllm: the model to ask.
         mode: `choice`: one option symbol under constrained decoding; `list`: a sorted list, written freely.
         rotations: of the options, per image; None: as many as options. A list is asked for once.
         weight: lambda of the fusion, softmax(lambda log p_mllm + log p_retrieval).
         descriptions: shown per option, at most.
-        image_size: longest side in pixels of what the MLLM is shown; larger images are scaled down.
-        cache: of answers; None: everything is asked.
-        give_up_after: failed images in a row after which nothing is asked any more.
-        warn: called with one sentence when the MLLM is given up.
+        image_size: longest side in pixels of the image that the MLLM sees; larger images are scaled down.
+        cache: of answers; None: every question is asked.
+        give_up_after: failed images in a row after which the MLLM is not asked any more.
+        warn: called with one sentence when that happens.
 
     Raises:
         ValueError: an unknown mode.
@@ -76,9 +72,9 @@ class MllmReranker:
         give_up_after: int = 5,
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        """Take the MLLM and how it is asked; nothing is asked yet."""
-        if mode not in METHODS:
-            raise ValueError(f"mode {mode!r}; known are {', '.join(METHODS)}")
+        """Store the settings; nothing is asked yet."""
+        if mode not in MODES:
+            raise ValueError(f"mode {mode!r} is unknown; choose one of {', '.join(MODES)}")
         self.mllm = mllm
         self.counts = RerankCounts()
         self._mode, self._rotations, self._weight, self._descriptions = mode, rotations, weight, descriptions
@@ -93,9 +89,9 @@ class MllmReranker:
         """Order the candidates of one image.
 
         Raises:
-            ValueError: two candidates are the same.
+            ValueError: two candidates are the same, or they are too many for one question.
         """
-        rgb = image.convert("RGB")  # as it is asked about: bytes of other modes may mean several pictures
+        rgb = image.convert("RGB")  # as the MLLM sees it: the bytes of a palette image do not tell its colours
         digest = hashlib.sha256(f"{rgb.size} ".encode() + rgb.tobytes()).hexdigest()
         return self.rank_many([Question(digest, lambda: rgb, candidates)])[0]
 
@@ -106,17 +102,22 @@ class MllmReranker:
             One ranking per question, in order.
 
         Raises:
-            ValueError: two candidates of one question are the same.
+            ValueError: two candidates of a question are the same, or they are too many for one question.
         """
         for question in questions:
             check_distinct(question.candidates)
+            if self._mode == "choice" and len(question.candidates) > MOST_OPTIONS:
+                raise ValueError(
+                    f"{len(question.candidates)} candidates are more than the {MOST_OPTIONS} options of one question; "
+                    "give fewer, or use mode 'list'"
+                )
         keys = [self._key(question) for question in questions]
         known = self._cache.get_many(keys) if self._cache is not None else {}
         rankings: dict[int, Ranking] = {}
-        waiting: dict[str, list[int]] = {}  # copies of an image that is asked about share its answer
+        waiting: dict[str, list[int]] = {}  # copies of an image share one answer
         for number, (question, key) in enumerate(zip(questions, keys, strict=True)):
             if len(question.candidates) < 2:
-                rankings[number] = kept(question.candidates, ALONE)
+                rankings[number] = unchanged_ranking(question.candidates, ALONE)
                 self.counts.add_skipped(1)
             elif key in known:
                 rankings[number] = self._ranking(question, known[key], CACHED)
@@ -130,14 +131,14 @@ class MllmReranker:
                 for number in waiting[key]:
                     question = questions[number]
                     rankings[number] = (
-                        kept(question.candidates, answer.status)
+                        unchanged_ranking(question.candidates, answer.status)
                         if isinstance(answer, Failure)
                         else self._ranking(question, answer, OK)
                     )
         return [rankings[number] for number in range(len(questions))]
 
     def close(self) -> None:
-        """Let go of the MLLM and of the cache; what is being asked ends with whatever the backend raises."""
+        """Close the MLLM and the cache; calls that wait for an answer end with the error that the backend raises."""
         self._closed = True
         self.mllm.close()
         if self._cache is not None:
@@ -157,17 +158,22 @@ class MllmReranker:
 
     def _ranking(self, question: Question, answer: Answer, status: str) -> Ranking:
         log_answer = np.asarray(answer.log_probs)
-        shown = tuple(np.exp(log_answer).tolist())
         if self._mode == "list":
-            return _ranking_of_list(question.candidates, by_value(log_answer), status, answer.reasons)
+            # A list gives no probabilities, so its p-th name gets retrieval's p-th largest.
+            order = descending(log_answer)
+            values = sorted(unchanged_ranking(question.candidates, status).probabilities, reverse=True)
+            by_place = dict(zip(order, values, strict=True))
+            probabilities = tuple(by_place[place] for place in range(len(order)))
+            return Ranking(order, probabilities, status, reasons=answer.reasons)
         fused = fuse(log_answer, [candidate.confidence for candidate in question.candidates], self._weight)
-        return Ranking(by_value(fused), tuple(fused.tolist()), status, shown, answer.reasons)
+        own = tuple(np.exp(log_answer).tolist())
+        return Ranking(descending(fused), tuple(fused.tolist()), status, own, answer.reasons)
 
-    def _chunks(self, asked: Sequence[tuple[Question, str]]) -> Iterator[list[tuple[Question, str]]]:
-        """Slice what is to be asked, so that a dead MLLM is noticed before everything was tried on it."""
+    def _chunks(self, waiting: Sequence[tuple[Question, str]]) -> Iterator[list[tuple[Question, str]]]:
+        """Cut the questions into calls that keep the MLLM busy, and small enough to notice early that it is dead."""
         chunk: list[tuple[Question, str]] = []
         requests = 0
-        for question, key in asked:
+        for question, key in waiting:
             chunk.append((question, key))
             options = len(question.candidates)
             requests += 1 if self._mode == "list" else min(options, self._rotations or options)
@@ -178,60 +184,55 @@ class MllmReranker:
             yield chunk
 
     def _ask(self, chunk: Sequence[tuple[Question, str]]) -> list[Answer | Failure]:
-        """Ask about a chunk, keep what was answered in full, and watch for failures in a row."""
+        """Ask about a chunk, cache the complete answers, and count failures in a row."""
         with self._lock:
             if self._gave_up:
                 self.counts.add_skipped(len(chunk))
                 return [Failure(GAVE_UP)] * len(chunk)
-        images = [self._load(question) for question, _ in chunk]
-        loaded = [number for number, image in enumerate(images) if not isinstance(image, Failure)]
-        ask = [
-            Asked(image, chunk[number][0].candidates)
-            for number, image in enumerate(images)
-            if not isinstance(image, Failure)
-        ]
+        loaded = [self._loaded(question) for question, _ in chunk]
         with self.counts.busy():
-            answered = dict(zip(loaded, self._outcomes(ask), strict=True))
+            replies = iter(self._answers([question for question in loaded if isinstance(question, Question)]))
         answers: list[Answer | Failure] = []
-        for number, ((_, key), image) in enumerate(zip(chunk, images, strict=True)):
-            outcome = image if isinstance(image, Failure) else answered[number]
-            self.counts.add_asked(outcome.status if isinstance(outcome, Failure) else None)
-            if number in answered:  # an image that cannot be read says nothing of the MLLM
-                self._watch(outcome if isinstance(outcome, Failure) else None)
-            if isinstance(outcome, Failure):
-                answers.append(outcome)
-                continue
-            if self._cache is not None and outcome.complete:
-                self._cache.put(key, outcome.answer)
-            answers.append(outcome.noted())
+        for question, (_, key) in zip(loaded, chunk, strict=True):
+            answer = question if isinstance(question, Failure) else next(replies)
+            failure = answer if isinstance(answer, Failure) else None
+            self.counts.add_asked(failure.status if failure else None)
+            if isinstance(question, Question):  # an image that cannot be read says nothing about the MLLM
+                self._watch(failure)
+            if isinstance(answer, Answer) and self._cache is not None and not answer.failed:
+                self._cache.put(key, answer)
+            answers.append(answer)
         return answers
 
-    def _outcomes(self, ask: Sequence[Asked]) -> list[Answered | Failure]:
-        """Ask the MLLM; whatever its backend raises, it costs the image that caused it and no other."""
+    def _answers(self, questions: Sequence[Question]) -> list[Answer | Failure]:
+        """Ask the MLLM; an exception of its backend fails only the image that caused it."""
         try:
-            return METHODS[self._mode](
-                self.mllm, ask, rotations=self._rotations, descriptions=self._descriptions, counts=self.counts
+            if self._mode == "list":
+                return ask_by_list(self.mllm, questions, counts=self.counts)
+            return ask_by_choice(
+                self.mllm, questions, rotations=self._rotations, descriptions=self._descriptions, counts=self.counts
             )
         except RerankError:
             raise
         except Exception as error:
             if self._closed:
-                raise  # of a run that was interrupted, it says nothing
-            if len(ask) > 1:
-                return [outcome for one in ask for outcome in self._outcomes([one])]
+                raise  # the run was interrupted; that is not the fault of an image
+            if len(questions) > 1:
+                return [answer for question in questions for answer in self._answers([question])]
             return [Failure(f"unreadable: {type(error).__name__}", hint=" ".join(str(error).split())[:200])]
 
-    def _load(self, question: Question) -> Image | Failure:
+    def _loaded(self, question: Question) -> Question | Failure:
+        """Return the question with its image in memory, scaled to the limit."""
         try:
             image = question.load().convert("RGB")
         except (OSError, ValueError) as error:
             return Failure(f"unreadable: image: {str(error)[:80]}")
         if max(image.size) > self._image_size:
             image.thumbnail((self._image_size, self._image_size))  # keeps the aspect ratio
-        return image
+        return replace(question, load=lambda: image)
 
     def _watch(self, failure: Failure | None) -> None:
-        """Count failures in a row; give up when they are enough, or when one says that there is no hope."""
+        """Count failures in a row; give up after enough of them, or after one that is hopeless."""
         with self._lock:
             self._failed_in_a_row = 0 if failure is None else self._failed_in_a_row + 1
             if failure is None or self._gave_up:
@@ -247,15 +248,6 @@ class MllmReranker:
             )
 
 
-def by_value(values: NDArray[np.float64]) -> tuple[int, ...]:
-    """Return places by falling value; equal values keep their order."""
+def descending(values: NDArray[np.float64]) -> tuple[int, ...]:
+    """Return the positions of the values from the largest to the smallest; equal values stay in order."""
     return tuple(np.argsort(-values, kind="stable").tolist())
-
-
-def _ranking_of_list(
-    candidates: Sequence[Candidate], order: tuple[int, ...], status: str, reasons: tuple[str, ...]
-) -> Ranking:
-    """Order candidates as a list says; it gives no probabilities, so its p-th place takes retrieval's p-th largest."""
-    values = sorted(kept(candidates, status).probabilities, reverse=True)
-    probabilities = dict(zip(order, values, strict=True))
-    return Ranking(order, tuple(probabilities[place] for place in range(len(order))), status, reasons=reasons)

@@ -1,6 +1,9 @@
 """The starter encoder and a memory of the demo's labels, made once."""
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,27 @@ from recognizer.demo import DATA
 @pytest.fixture(scope="session")
 def starter() -> Encoder:
     return Encoder.load(device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def loaded_encoders() -> dict[object, Encoder]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def encoders_loaded_once(loaded_encoders: dict[object, Encoder]) -> Iterator[None]:
+    """Load each encoder once: commands that run in this process share it, as loading takes longer than most tests."""
+    load = Encoder.from_spec
+
+    def load_once(spec: Mapping[str, Any], *, device: str = "auto", precision: str = "auto") -> Encoder:
+        key = json.dumps(spec, sort_keys=True), device, precision
+        if key not in loaded_encoders:
+            loaded_encoders[key] = load(spec, device=device, precision=precision)
+        return loaded_encoders[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Encoder, "from_spec", load_once)
+        yield
 
 
 @pytest.fixture(scope="session")

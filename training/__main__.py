@@ -1,4 +1,4 @@
-"""The commands of this package: `train`, and `rank-data`, which writes data to teach an MLLM to rank.
+"""The commands of this package: `train`, and `rank-data`, which writes data that teaches an MLLM to rank.
 
 They join the command line through the entry-point group `recognizer.commands`, so `recognizer` works without this
 package; `python -m training` offers them alone.
@@ -7,13 +7,22 @@ package; `python -m training` offers them alone.
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recognizer.cli.app import AnswerMode, DeviceOption, MemoryOption, PrecisionOption, SetOption, main
+from recognizer.cli.app import main
+from recognizer.cli.options import DeviceOption, LabelledArgument, MemoryOption, PrecisionOption, SetOption
 from recognizer.console import note, progress_bar, table
+
+
+class AnswerMode(StrEnum):
+    """How an MLLM answers."""
+
+    list = "list"
+    choice = "choice"
 
 
 def train(
@@ -22,7 +31,10 @@ def train(
     output: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/NAME-OF-THE-CONFIG.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train an encoder; an interrupted run goes on where it stopped. Start it with torchrun for several processes."""
+    """Train an encoder; run the same command again to resume.
+
+    With several processes: torchrun --nproc-per-node 8 -m recognizer train CONFIG
+    """
     from training.run import train_from_file
 
     result = train_from_file(config, overrides or [], output=output, device=device)
@@ -33,20 +45,20 @@ def train(
 
 
 def rank_data(
-    folder: Annotated[Path, typer.Argument(help="FOLDER/LABEL/IMAGE, or a CSV with the columns path and label.")],
+    folder: LabelledArgument,
     memory: MemoryOption,
     output: Annotated[Path, typer.Option(help="Folder for the files.")],
-    k: Annotated[int, typer.Option(help="Options of a question.")] = 5,
-    neighbours: Annotated[int, typer.Option(help="Nearest categories that windows of k slide over.")] = 20,
-    held_out: Annotated[float, typer.Option(help="Share of the categories kept for the held-out part.")] = 0.2,
+    k: Annotated[int, typer.Option(help="Options per question.")] = 5,
+    neighbours: Annotated[int, typer.Option(help="Nearest categories, over which windows of k slide.")] = 20,
+    held_out: Annotated[float, typer.Option(help="Share of the categories in the held-out part.")] = 0.2,
     mode: Annotated[
-        AnswerMode, typer.Option(help="list: a sorted list answers; choice: one letter.")
+        AnswerMode, typer.Option(help="Form of the answer: list: a sorted list of names; choice: one letter.")
     ] = AnswerMode.list,
-    seed: Annotated[int, typer.Option(help="Of the parts and of the shuffling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the parts and of the shuffling.")] = 0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Write questions with answers for fine-tuning an MLLM to rank: RAR's format, ms-swift, LLaMA-Factory, TRL."""
+    """Write questions with answers that teach an MLLM to rank, for RAR's code, ms-swift, LLaMA-Factory and TRL."""
     from memory import Memory
     from recognizer.evaluation.labelled import match_labels, read_labelled
     from recognizer.recognizer import Recognizer
@@ -73,7 +85,7 @@ def rank_data(
         print(f"{number} left out: {reason}")
     empty = [part for part, questions in report.groups.items() if not questions and report.categories[part]]
     if empty:
-        note(f"no questions in {' and '.join(empty)}: give a smaller --k, more images, or another --held-out")
+        note(f"no questions in {' and '.join(empty)}: choose a smaller --k, more images, or another --held-out")
     print(f"files: {output.resolve()}")
 
 
@@ -84,6 +96,6 @@ def register(app: typer.Typer) -> None:
 
 
 if __name__ == "__main__":
-    alone = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    alone = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     register(alone)
     main(alone)

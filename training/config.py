@@ -1,4 +1,4 @@
-"""Every setting of a training run, with its unit and bounds. Unknown keys are errors.
+"""All settings of a training run, with units and bounds. Unknown keys are errors.
 
 Global batch of one optimiser step = batch_size x accumulate x number of processes.
 """
@@ -40,11 +40,11 @@ class DataConfig(_Section):
     """The samples."""
 
     train: tuple[Path, ...] = Field(min_length=1, description="Manifests (.jsonl), shards (.tar), folders of shards.")
-    workers: int = Field(default=0, ge=0, description="Processes that prepare batches; they change no batch.")
+    workers: int = Field(default=0, ge=0, description="Processes that prepare batches; their number changes no batch.")
     cache: Path | None = Field(
         default=None, description="Folder for the tokens of a frozen image tower, computed once; null: none."
     )
-    samples: DataSettings = Field(default=DataSettings(), description="What is made of the samples.")
+    samples: DataSettings = Field(default=DataSettings(), description="How samples are filtered and augmented.")
 
 
 class LossWeights(_Section):
@@ -54,33 +54,33 @@ class LossWeights(_Section):
     region_description: float = Field(default=1.0, ge=0, description="L_rd: region against description.")
     box_l1: float = Field(default=5.0, ge=0, description="L1 distance of matched boxes.")
     box_giou: float = Field(default=2.0, ge=0, description="1 - GIoU of matched boxes.")
-    region_weight: float = Field(default=1.0, ge=0, description="Whether a query found a box.")
+    region_weight: float = Field(default=1.0, ge=0, description="Binary cross-entropy of the region weights.")
 
 
 class LossConfig(_Section):
     """The loss and the matching."""
 
-    kind: Literal["infonce", "sigmoid"] = Field(default="infonce", description="Of both contrastive terms.")
-    weights: LossWeights = Field(default=LossWeights(), description="Of the terms.")
-    logit_scale: float = Field(default=1 / 0.07, gt=0, le=100, description="At the start; learned, at most 100.")
-    logit_bias: float = Field(default=-10.0, description="At the start, for sigmoid; learned.")
+    kind: Literal["infonce", "sigmoid"] = Field(default="infonce", description="Kind of both contrastive terms.")
+    weights: LossWeights = Field(default=LossWeights(), description="Weights of the terms.")
+    logit_scale: float = Field(default=1 / 0.07, gt=0, le=100, description="Initial value; learned, at most 100.")
+    logit_bias: float = Field(default=-10.0, description="Initial value, for sigmoid; learned.")
     l1_cost: float = Field(default=5.0, ge=0, description="Weight of the L1 distance in the matching.")
     giou_cost: float = Field(default=2.0, ge=0, description="Weight of the GIoU in the matching.")
     region_target: Literal["matched", "overlap"] = Field(
-        default="matched", description="What a region's weight learns: to be matched, or its best IoU with a box."
+        default="matched", description="Target of a region's weight: whether it is matched, or its best IoU with a box."
     )
-    queries_per_box: int = Field(default=1, ge=1, description="Queries that learn from each box, if there are enough.")
+    queries_per_box: int = Field(default=1, ge=1, description="Queries matched to each box, if there are enough.")
 
 
 class OptimizerConfig(_Section):
     """AdamW."""
 
-    lr: float = Field(default=1e-3, gt=0, description="After the warm-up.")
-    start_lr: float = Field(default=0.0, ge=0, description="Before the first step of the warm-up.")
-    min_lr: float = Field(default=0.0, ge=0, description="At the end of the cosine.")
+    lr: float = Field(default=1e-3, gt=0, description="Learning rate after the warm-up.")
+    start_lr: float = Field(default=0.0, ge=0, description="Learning rate of the first warm-up step.")
+    min_lr: float = Field(default=0.0, ge=0, description="Learning rate at the end of the cosine.")
     betas: tuple[float, float] = Field(default=(0.9, 0.98), description="Decay of the two moments.")
     eps: float = Field(default=1e-8, gt=0, description="Added to the root of the second moment.")
-    weight_decay: float = Field(default=0.1, ge=0, description="Of weights of two and more dimensions.")
+    weight_decay: float = Field(default=0.1, ge=0, description="Applied to weights of two and more dimensions.")
     clip_norm: float | None = Field(default=1.0, gt=0, description="Largest gradient norm; null: not clipped.")
 
     @model_validator(mode="after")
@@ -96,7 +96,7 @@ class ScheduleConfig(_Section):
     """Linear warm-up, then a cosine down to the last step."""
 
     epochs: int = Field(default=10, ge=1, description="Passes over the data.")
-    warmup_epochs: float = Field(default=0.0, ge=0, description="Length of the warm-up, if not given in steps.")
+    warmup_epochs: float = Field(default=0.0, ge=0, description="Length of the warm-up, unless set in steps.")
     warmup_steps: int | None = Field(default=None, ge=0, description="Length of the warm-up in optimiser steps.")
 
 
@@ -109,9 +109,9 @@ class EvaluationSet(_Section):
 
 
 class EvaluationConfig(_Section):
-    """When zero-shot accuracy is measured, and on what. Nothing is chosen by it: the last weights are the result."""
+    """When zero-shot accuracy is measured, and on what. It selects nothing: the result is always the last weights."""
 
-    every_epochs: int = Field(default=1, ge=1, description="Epochs between two looks at the development sets.")
+    every_epochs: int = Field(default=1, ge=1, description="Epochs between two measurements of the development sets.")
     development: tuple[EvaluationSet, ...] = Field(default=(), description="Measured during training.")
     held_out: tuple[EvaluationSet, ...] = Field(default=(), description="Measured once, after the last epoch.")
 
@@ -119,46 +119,46 @@ class EvaluationConfig(_Section):
 class TrainConfig(_Section):
     """All settings of a run."""
 
-    encoder: EncoderConfig = Field(default=EncoderConfig(), description="What training starts from.")
+    encoder: EncoderConfig = Field(default=EncoderConfig(), description="The encoder that training starts from.")
     decoder: DecoderSettings | None = Field(
         default=DecoderSettings(), description="The grounding decoder; null: the tower's image vectors and L_ic alone."
     )
-    image_tower: TowerConfig = Field(default=TowerConfig(), description="Of the encoder.")
-    text_tower: TowerConfig = Field(default=TowerConfig(), description="Of the encoder.")
-    data: DataConfig = Field(description="What is learned from.")
-    loss: LossConfig = Field(default=LossConfig(), description="What is minimised.")
-    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="How.")
-    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="For how long.")
-    batch_size: int = Field(
-        default=64, ge=1, description="Samples of one forward pass of one process; see the module for the global batch."
-    )
+    image_tower: TowerConfig = Field(default=TowerConfig(), description="Learning of the image tower.")
+    text_tower: TowerConfig = Field(default=TowerConfig(), description="Learning of the text tower.")
+    data: DataConfig = Field(description="The training data.")
+    loss: LossConfig = Field(default=LossConfig(), description="The loss and the matching.")
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="AdamW.")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="Length and learning rate.")
+    batch_size: int = Field(default=64, ge=1, description="Samples of one forward pass of one process.")
     accumulate: int = Field(
-        default=1, ge=1, description="Forward passes of a step; the gradient is that of all their samples together."
+        default=1,
+        ge=1,
+        description="Forward passes per step; the gradient is that of one large batch of all their samples.",
     )
     amp: Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(_spelled_out)] = Field(
-        default="off", description="Number format of the forward pass; weights, boxes, losses stay float32."
+        default="off", description="Number format of the forward pass; weights, boxes and losses stay float32."
     )
     ema: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Largest decay per step of the averaged weights that are the result; null: none.",
+        description="Largest decay per step of the averaged weights, which are then the result; null: no average.",
     )
     activation_checkpointing: bool = Field(
-        default=False, description="Compute the trained towers' activations twice rather than keep them."
+        default=False, description="Compute the trained towers' activations twice instead of storing them."
     )
     log_every: int = Field(default=10, ge=1, description="Steps between two lines of the log.")
     save_every_steps: int = Field(default=1000, ge=1, description="Steps between checkpoints within an epoch.")
-    keep_checkpoints: int = Field(default=2, ge=1, description="The newest ones; older are deleted.")
+    keep_checkpoints: int = Field(default=2, ge=1, description="Number of checkpoints kept; older ones are deleted.")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="Zero-shot accuracy.")
-    seed: int = Field(default=0, ge=0, description="Of every random choice.")
+    seed: int = Field(default=0, ge=0, description="Seed of every random choice.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if not self.loss_weights():
             raise ValueError("every weight of the loss is 0; without a decoder only image_text counts")
         if self.decoder is None and not (self.image_tower.lr_share or self.text_tower.lr_share):
-            raise ValueError("nothing is trained: give a decoder, or a tower an lr_share above 0")
+            raise ValueError("nothing is trained: set a decoder, or an lr_share above 0 for a tower")
         if self.data.cache is not None:
             augment = self.data.samples.augment
             if self.image_tower.lr_share or augment.crop_scale != (1.0, 1.0) or augment.flip:
@@ -166,11 +166,11 @@ class TrainConfig(_Section):
         return self
 
     def tower_precision(self) -> Precision:
-        """Return the number format of the towers' weights: what learns needs float32, what is frozen may have amp's."""
+        """Return the number format of the towers' weights: bf16 if both are frozen and `amp` is bf16, else fp32."""
         frozen = not (self.image_tower.lr_share or self.text_tower.lr_share)
         return "bf16" if frozen and self.amp == "bf16" else "fp32"
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weights of the terms that are computed."""
+        """Return the weight of each term that is computed."""
         weights = self.loss.weights.model_dump() if self.decoder else {"image_text": self.loss.weights.image_text}
         return {name: float(weight) for name, weight in weights.items() if weight}

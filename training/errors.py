@@ -1,4 +1,4 @@
-"""What stops a training run, besides bad data (`training.data.source.DataError`) and bad settings (`SettingsError`)."""
+"""Errors that stop a training run. Bad settings are `recognizer.yaml_settings.SettingsError`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from recognizer.errors import RecognizerError
 
 
 class TrainingError(RecognizerError):
-    """A run that cannot start or go on; the message says what, with which value, and what to do."""
+    """A run that cannot start or continue; the message says what is wrong, with which value, and what to do."""
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint that belongs to another run: another config, encoder or architecture."""
+    """A checkpoint of another run: its config, encoder or architecture differs."""
+
+
+class DataError(RecognizerError):
+    """Training data that cannot be used at all; the message says what is wrong and why."""

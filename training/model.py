@@ -110,8 +110,7 @@ class GroundedModel(nn.Module):
         if self._learns_text:
             self._reader = LearningReader(parts.text_tower, device)
         else:
-            identity = f"{parts.tower_fingerprint} {config.tower_precision()}"
-            self._reader = FrozenReader(parts.text_tower, device, identity=identity)
+            self._reader = FrozenReader(parts.text_tower, device)
 
     @property
     def trained(self) -> Mapping[str, nn.Parameter]:
@@ -140,7 +139,7 @@ class GroundedModel(nn.Module):
         """Encode images and texts of a batch; its tensors are on the model's device."""
         descriptions = batch.descriptions if self._describes else []
         texts = self._reader.read([*batch.captions, *descriptions])
-        seen = batch.given
+        seen = batch.cached
         seen = self.read_images(batch.pixels) if seen is None else replace(seen, tokens=seen.tokens.float())
         decoded = DecoderOutput.of_images(seen.image_vectors()) if self.decoder is None else self.decoder(seen)
         return ModelOutput(decoded, texts[: len(batch)], texts[len(batch) :])
@@ -212,12 +211,6 @@ def _decoder(parts: EncoderParts, config: TrainConfig, device: torch.device) -> 
 
 
 def _check(parts: EncoderParts, config: TrainConfig) -> None:
-    expected, configured = parts.image_tower.preprocessing.size_hw, config.data.samples.augment.size_hw
-    if configured != expected:
-        raise TrainingError(
-            f"the encoder {parts.name} takes images of {expected[0]} x {expected[1]} pixels, but "
-            f"data.samples.augment.size_hw is {list(configured)}; set it to {list(expected)}"
-        )
     text = parts.text_tower.network
     if config.text_tower.lr_share and text is None:
         raise TrainingError(f"the text tower of {parts.name} cannot be trained; set text_tower.lr_share to 0")

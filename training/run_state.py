@@ -1,4 +1,4 @@
-"""What a run needs to go on exactly where it was: written to checkpoints and put back."""
+"""The state of a run: written to checkpoints, and restored so that a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from training.errors import CheckpointError
 from training.model import GroundedModel
 
 FORMAT = "recognizer-training-1"
+# Settings that change no gradient of the steps already taken.
 _MAY_CHANGE = ("schedule.epochs", "evaluation", "log_every", "save_every_steps", "keep_checkpoints", "data.workers")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_MOST_NAMED = 5
+_MOST_NAMED = 5  # faults in one message
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a run has to show for itself so far.
+    """Elapsed time and metrics so far.
 
     Attributes:
-        seconds: of all its parts, evaluation included.
-        metrics: `development` by epoch and `held_out`; JSON values.
+        seconds: of all sessions of the run, evaluation included.
+        metrics: `development` by epoch, and `held_out`; JSON values.
     """
 
     seconds: float = 0.0
@@ -42,7 +43,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """The parts of a run that change while it goes on; all ranks make the same calls."""
+    """The parts of a run that change during training; all ranks make the same calls."""
 
     config: TrainConfig
     model: GroundedModel
@@ -52,14 +53,11 @@ class RunState:
     device: torch.device
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Write a checkpoint; every rank's random state and data position are in it."""
-        place = {"loader": json.dumps(self.loader.state_dict())}
-        ranks = gather_bytes(save(RandomState.now(self.device).tensors(), metadata=place), self.device)
+        """Write a checkpoint, with the random state and the data position of every rank."""
+        position = {"loader": json.dumps(self.loader.state_dict())}
+        ranks = gather_bytes(save(RandomState.now(self.device).tensors(), metadata=position), self.device)
         if rank() == 0:
-            tensors: dict[str, Mapping[str, Tensor]] = {
-                "weights": self.model.trained,
-                "optimizer": self._moments(),
-            }
+            tensors: dict[str, Mapping[str, Tensor]] = {"weights": self.model.trained, "optimizer": self._moments()}
             if self.engine.ema is not None:
                 tensors["ema"] = self.engine.ema.average
             positions = []
@@ -80,11 +78,11 @@ class RunState:
         wait_for_all()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put everything back.
+        """Restore everything from a checkpoint.
 
         Raises:
-            CheckpointError: it is of another config, encoder or architecture; the message says what differs.
-            training.data.source.DataError: it is of other data.
+            CheckpointError: config, encoder or architecture of the checkpoint differ; the message says how.
+            DataError: the checkpoint belongs to other data.
         """
         state = checkpoint.state
         self._check(checkpoint)
@@ -96,12 +94,14 @@ class RunState:
         self.engine.scaler.load_state_dict(state["scaler"])
         self.progress.seconds, self.progress.metrics = float(state["seconds"]), dict(state["metrics"])
         positions = state["loader"]
-        known = rank() < len(positions)
-        self.loader.load_state_dict(positions[rank()] if known else positions[0] | {"rejects": Rejects().to_json()})
+        # A rank that the run did not have before has rejected nothing yet.
+        added = rank() >= len(positions)
+        self.loader.load_state_dict(positions[0] | {"rejects": Rejects().to_json()} if added else positions[rank()])
         if len(positions) == world_size():
             RandomState.from_tensors(checkpoint.tensors(f"rank-{rank()}")).restore(self.device)
         elif rank() == 0:
-            note(f"the run had {len(positions)} processes and now has {world_size()}: it goes on, not bit for bit")
+            now, then = world_size(), len(positions)
+            note(f"resuming with {now} processes instead of {then}: the result is not that of an uninterrupted run")
 
     def _check(self, checkpoint: Checkpoint) -> None:
         state, where = checkpoint.state, checkpoint.folder
@@ -112,13 +112,13 @@ class RunState:
         changed = differences(state["config"], self.config.model_dump(mode="json"))
         if changed:
             raise CheckpointError(
-                f"{where} is of a run with another config: {'; '.join(changed)}. Go on with the same config, or "
+                f"{where} belongs to a run with another config: {'; '.join(changed)}. Resume with the same config, or "
                 f"choose another --output"
             )
         if state["base"] != self.model.base_fingerprint:
             raise CheckpointError(
-                f"{where} started from the encoder {state['base'][:12]}, and the config now names "
-                f"{self.model.base_fingerprint[:12]}; its files have changed"
+                f"{where} started from an encoder with fingerprint {state['base'][:12]}, but the config's now has "
+                f"{self.model.base_fingerprint[:12]}: its files have changed. Restore them, or choose another --output"
             )
 
     def _moments(self) -> dict[str, Tensor]:
@@ -140,42 +140,44 @@ class RunState:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Name the settings that differ, with both values; those that may change in a run are passed over."""
-    found = []
+    """List the settings that differ, with both values, except those that may change during a run."""
+    changes = []
     for key in sorted(then.keys() | now.keys()):
         name, old, new = f"{prefix}{key}", then.get(key), now.get(key)
         if name in _MAY_CHANGE or old == new:
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{name}.")
+            changes += differences(old, new, f"{name}.")
         else:
-            found.append(f"{name} was {old} and is {new}")
-    return found
+            changes.append(f"{name} was {old} and is {new}")
+    return changes
 
 
 @torch.no_grad()
-def _copy(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:
-    """Copy tensors by name.
+def _copy(targets: Mapping[str, Tensor], stored: Mapping[str, Tensor], what: str) -> None:
+    """Copy stored tensors to the targets of the same names.
 
     Raises:
         CheckpointError: names or shapes differ; the message says which.
     """
-    faults = [f"{name} is missing" for name in own.keys() - given.keys()]
-    faults += [f"{name} is unknown" for name in given.keys() - own.keys()]
+    faults = [f"{name} is missing" for name in targets.keys() - stored.keys()]
+    faults += [f"{name} is unknown" for name in stored.keys() - targets.keys()]
     faults += [
-        f"{name} has shape {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own.keys() & given.keys()
-        if given[name].shape != own[name].shape
+        f"{name} has shape {tuple(stored[name].shape)}, not {tuple(targets[name].shape)}"
+        for name in targets.keys() & stored.keys()
+        if stored[name].shape != targets[name].shape
     ]
     if faults:
         more = f" and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
-        raise CheckpointError(f"the {what} fit another architecture: {'; '.join(sorted(faults)[:_MOST_NAMED])}{more}")
-    for name, value in own.items():
-        value.copy_(given[name])
+        raise CheckpointError(
+            f"the {what} belong to another architecture: {'; '.join(sorted(faults)[:_MOST_NAMED])}{more}"
+        )
+    for name, value in targets.items():
+        value.copy_(stored[name])
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """Read the metadata of safetensors bytes: a JSON header behind its length in 8 bytes."""
+    """Read the metadata of safetensors bytes: 8 bytes with the length of a JSON header, then the header."""
     length = int.from_bytes(content[:8], "little")
     metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
     return metadata

@@ -1,10 +1,10 @@
-"""Texts to vectors in training: every distinct text of a batch once, with gradient or from a cache."""
+"""Encoding texts in training: every distinct text of a batch once, with gradient or from a cache."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional
 from recognizer.encoder.text_batches import bucket_length, encode_in_buckets
 from recognizer.encoder.towers import TextTower
 
-_MOST_CACHED = 100_000  # vectors of a frozen tower: 200 MB of 512 dimensions
+_MOST_CACHED = 100_000  # vectors of a frozen tower: 200 MB at 512 dimensions
 
 
 class TextReader(Protocol):
@@ -27,45 +27,39 @@ class TextReader(Protocol):
 
 
 class FrozenReader:
-    """Reads with a frozen tower: the vectors used last are kept from step to step.
+    """A frozen tower: its vectors are cached from step to step; the least recently used are dropped."""
 
-    They are kept for the process, so that several runs from one encoder, with other seeds or losses, encode once.
-    """
-
-    _known_of: ClassVar[dict[str, OrderedDict[str, NDArray[np.float32]]]] = {}
-
-    def __init__(self, tower: TextTower, device: torch.device, *, identity: str, most: int = _MOST_CACHED) -> None:
-        """Take the tower.
+    def __init__(self, tower: TextTower, device: torch.device, *, most: int = _MOST_CACHED) -> None:
+        """Start with an empty cache.
 
         Args:
             tower: encodes the texts.
-            device: where it is.
-            identity: the same for towers that return the same vectors.
-            most: number of vectors to keep.
+            device: where the tower is.
+            most: largest number of cached vectors.
         """
         self._tower, self._device, self._most = tower, device, most
-        self._known = self._known_of.setdefault(identity, OrderedDict())
+        self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     def read(self, texts: Sequence[str]) -> Tensor:
         """Return (N, D) float32 unit rows without gradient; a row depends on its own text alone."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if new:
             with torch.autocast(self._device.type, enabled=False):
-                self._known.update(zip(new, encode_in_buckets(self._tower, new, device=self._device), strict=True))
+                self._cache.update(zip(new, encode_in_buckets(self._tower, new, device=self._device), strict=True))
         rows = np.empty((len(texts), self._tower.dim), dtype=np.float32)
-        for place, text in enumerate(texts):
-            rows[place] = self._known[text]
-            self._known.move_to_end(text)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
+        for row, text in enumerate(texts):
+            rows[row] = self._cache[text]
+            self._cache.move_to_end(text)
+        while len(self._cache) > self._most:
+            self._cache.popitem(last=False)
         return torch.from_numpy(rows).to(self._device, non_blocking=True)
 
 
 class LearningReader:
-    """Reads with a tower in training: texts of one padded length share a forward pass with gradient."""
+    """A tower that is trained: texts of one padded length share a forward pass with gradient."""
 
     def __init__(self, tower: TextTower, device: torch.device) -> None:
-        """Take the tower and where it is."""
+        """Take the tower and its device."""
         self._tower, self._device = tower, device
 
     def read(self, texts: Sequence[str]) -> Tensor:
@@ -80,9 +74,10 @@ class LearningReader:
         encoded = []
         for length, rows in sorted(rows_of_length.items()):
             tokens = torch.full((len(rows), length), self._tower.pad_id, dtype=torch.int64)
-            for place, row in enumerate(rows):
-                tokens[place, : len(sequences[row])] = torch.tensor(sequences[row])
+            for position, row in enumerate(rows):
+                tokens[position, : len(sequences[row])] = torch.tensor(sequences[row])
             encoded.append(self._tower.forward(tokens.to(self._device)))
         order = torch.tensor([row for _, rows in sorted(rows_of_length.items()) for row in rows])
+        # argsort of the order in which rows were encoded is where each row lies in the concatenation
         wanted = torch.argsort(order)[torch.tensor([row_of[text] for text in texts])]
         return functional.normalize(torch.cat(encoded).float(), dim=-1)[wanted.to(self._device)]

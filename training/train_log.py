@@ -1,4 +1,4 @@
-"""What a run says while it goes on: log.jsonl, TensorBoard and a bar. Rank 0 only."""
+"""The logs of a run: log.jsonl, TensorBoard and a progress bar. Written by rank 0 only."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class TrainLog:
 
         Args:
             output: the run's folder.
-            steps: taken before; what the log says of later ones is dropped, they are done again.
+            steps: steps taken before; log lines of later steps are dropped, because these steps are taken again.
             total: steps of the whole run.
-            samples_per_step: of all ranks.
+            samples_per_step: samples of one step on all ranks.
             every: steps between two lines.
         """
         path = output / LOG_NAME
-        _keep_until(path, steps)
+        _drop_lines_after(path, steps)
         self._file = path.open("a", encoding="utf-8")
         self._board = _open_board(output / "tensorboard", steps)
         self._bar = tqdm(total=total, initial=steps, unit="step", desc="train", dynamic_ncols=True, smoothing=0.05)
@@ -54,12 +54,12 @@ class TrainLog:
             self._board.close()
 
     def step(self, number: int, epoch: int, step: Step) -> None:
-        """Take a finished step in; every few of them are written."""
+        """Count a finished step; one in `every` is written."""
         self._bar.update()
         if number % self._every:
             return
-        then, now = self._last, time.monotonic()
-        rate = (number - then[0]) * self._samples / max(now - then[1], 1e-9)
+        (last_number, last_time), now = self._last, time.monotonic()
+        rate = (number - last_number) * self._samples / max(now - last_time, 1e-9)
         self._last = number, now
         self._bar.set_postfix_str(f"{rate:.0f} img/s, loss {step.terms['loss']:.3f}")
         values = {"lr": step.lr, "grad_norm": step.grad_norm, "logit_scale": step.logit_scale, "images_per_s": rate}
@@ -67,7 +67,7 @@ class TrainLog:
         self._plot(number, {f"terms/{name}": value for name, value in step.terms.items()} | values)
 
     def metrics(self, number: int, epoch: int, metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-        """Take zero-shot accuracies in: by set, then by way of scoring."""
+        """Write zero-shot accuracies: by set, then by way of scoring."""
         self._write({"step": number, "epoch": epoch, "zero_shot": metrics})
         self._plot(
             number,
@@ -76,7 +76,7 @@ class TrainLog:
         self._last = number, time.monotonic()
 
     def rejects(self, number: int, epoch: int, report: str) -> None:
-        """Say what of the data could not be used in an epoch."""
+        """Write which data could not be used in an epoch."""
         tqdm.write(f"epoch {epoch}: {report}", file=sys.stderr)
         self._write({"step": number, "epoch": epoch, "rejects": report})
 
@@ -90,25 +90,25 @@ class TrainLog:
                 self._board.add_scalar(name, value, number)
 
 
-def _keep_until(path: Path, steps: int) -> None:
+def _drop_lines_after(path: Path, steps: int) -> None:
     if not path.is_file():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             if json.loads(line)["step"] <= steps:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):  # a line that a kill cut short
+                lines.append(line + "\n")
+        except (ValueError, KeyError, TypeError):  # a line cut short when the run was killed
             continue
     with replacing(path) as draft:
-        draft.write_text("".join(kept), encoding="utf-8")
+        draft.write_text("".join(lines), encoding="utf-8")
 
 
 def _open_board(folder: Path, steps: int) -> SummaryWriter | None:
-    """Return a TensorBoard writer, or None where the package is missing."""
+    """Return a TensorBoard writer, or None if the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        note('no TensorBoard: it is not installed (pip install "recognizer[train]"); log.jsonl has the same values')
+        note('TensorBoard is not installed (pip install "recognizer[train]"); log.jsonl has the same values')
         return None
     return SummaryWriter(str(folder), purge_step=steps + 1)

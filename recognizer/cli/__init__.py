@@ -1,15 +1,15 @@
 """The command line: each command is a few lines over a function that Python users can call.
 
-Results go to stdout, chatter to stderr. Heavy libraries are imported inside the commands, so that `--help` is quick.
-Other packages add commands through the entry-point group `recognizer.commands`: each entry point is a function that
-takes the application.
+`main` runs it; results go to stdout, messages to stderr. Heavy libraries are imported inside the commands, so that
+`--help` is quick. This package must not know the packages that add commands to it: they register through the
+entry-point group `recognizer.commands`.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import entry_points
 
-from recognizer.cli.app import app, main
+from recognizer.cli.app import add_plugins, app, main
 
 # Each module adds its commands when it is imported; `--help` lists them in this order.
 # isort: split
@@ -21,7 +21,6 @@ from recognizer.cli import run_commands
 # isort: split
 from recognizer.cli import measure_commands
 
-for entry_point in entry_points(group="recognizer.commands"):
-    entry_point.load()(app)
+add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = ["app", "main", "measure_commands", "memory_commands", "run_commands"]

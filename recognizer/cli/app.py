@@ -1,42 +1,36 @@
-"""The Typer application that the commands join, and how errors are shown."""
+"""The Typer application that the commands join, commands of other packages, and how errors are shown."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint
+from typing import Annotated
 
 import typer
 
 from recognizer.console import note, user_errors
 
-if TYPE_CHECKING:
-    from recognizer.settings import Settings
-    from rerank.reranker import MllmReranker
-
-
-INTERRUPTED = 130
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+_HOW_TO_RESUME = "interrupted; repeat the same command to resume"
 
 app = typer.Typer(
     name="recognizer",
-    help="Open-vocabulary recognition with evidence: a label file and a folder of images in, ranked categories and the "
-    "regions that speak for them out.",
+    help="Open-vocabulary recognition with evidence: from a label file and a folder of images to ranked categories, "
+    "with the image regions that support them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={
-        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "token_normalize_func": lambda token: token.replace("_", "-"),  # --top_k is --top-k
         "help_option_names": ["-h", "--help"],
     },
 )
 
 
-def show_version(wanted: bool) -> None:
-    """Print the version and end, where it is asked for."""
-    if wanted:
+def show_version(requested: bool) -> None:
+    """Print the version and exit, if `--version` is given."""
+    if requested:
         from importlib.metadata import version
 
         print(version("recognizer"))
@@ -49,102 +43,40 @@ def options(
         bool, typer.Option("--version", help="Show the version.", callback=show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Take the options before a command; the application's own help text is shown."""
+    """Take the options before a command; `--help` shows the help text of the application instead of this."""
+
+
+def add_plugins(app: typer.Typer, plugins: Iterable[EntryPoint]) -> None:
+    """Let other packages add their commands; a package that cannot be loaded costs only its own commands.
+
+    Args:
+        app: the application.
+        plugins: entry points of functions that take the application.
+    """
+    for plugin in plugins:
+        try:
+            plugin.load()(app)
+        except Exception as error:  # noqa: BLE001  a plug-in may raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            note(f"the commands of {plugin.name!r} ({plugin.value}) are not available: {reason}")
 
 
 def main(app: typer.Typer = app) -> None:
-    """Run the command line; errors meant for the user are one sentence on stderr and exit code 2."""
+    """Run the command line; an error meant for the user becomes one sentence on stderr and exit code 2."""
     try:
         app()
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # the application has caught the interrupt
-            note("interrupted; the same command goes on from here")
+    except SystemExit as exit_request:
+        if exit_request.code == INTERRUPTED:  # the application has caught the interrupt
+            note(_HOW_TO_RESUME)
         raise
     except KeyboardInterrupt:
-        note("interrupted; the same command goes on from here")
+        note(_HOW_TO_RESUME)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+        sys.stderr.close()  # or Python complains about the pipe once more on exit
+        sys.exit(BROKEN_PIPE)
     except Exception as error:
         if not isinstance(error, user_errors()):
             raise
         note(f"error: {error}")
         sys.exit(2)
-
-
-class Index(StrEnum):
-    """How a memory is searched."""
-
-    exact = "exact"
-    hnsw = "hnsw"
-
-
-class Format(StrEnum):
-    """How results are written."""
-
-    jsonl = "jsonl"
-    csv = "csv"
-    parquet = "parquet"
-
-
-class Rerank(StrEnum):
-    """Which images an MLLM is asked about."""
-
-    off = "off"
-    auto = "auto"
-    always = "always"
-
-
-class AnswerMode(StrEnum):
-    """How an MLLM answers."""
-
-    list = "list"
-    choice = "choice"
-
-
-MemoryOption = Annotated[Path, typer.Option("--memory", help="The memory's directory.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
-PrecisionOption = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; see configs/run.yaml.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as run.top_k=10; repeatable.")]
-RerankModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--rerank-model",
-        help="Multimodal LLM: a hub name, a directory, vllm:NAME, or the URL of an OpenAI-compatible server.",
-    ),
-]
-
-
-def rerank_overrides(when: Rerank | None, model: str | None) -> list[str]:
-    """Write the flags as overrides; a model without `--rerank` is used where the settings say so."""
-    flags = {"when": when.value if when else None, "model": model}
-    return [f"rerank.{name}={json.dumps(value)}" for name, value in flags.items() if value is not None]
-
-
-@contextmanager
-def opened_reranker(settings: Settings) -> Iterator[MllmReranker | None]:
-    """Open the MLLM of the settings, None where reranking is off; say in the end what was asked and what it cost."""
-    if settings.rerank.when == "off":
-        yield None
-        return
-    from recognizer.reranking.open import open_reranker
-
-    fitted_for = settings.rerank.fitted_for
-    if fitted_for is not None and not settings.rerank.fitted:
-        note(
-            f"weight and margin of the reranking were fitted for {fitted_for} in mode choice, and this is "
-            f"{settings.rerank.model} in mode {settings.rerank.mode}; run `recognizer calibrate --rerank-model` for it"
-        )
-    if settings.rerank.when == "auto" and not settings.score.calibrated:
-        note("the confidences are not calibrated, so the margin of `auto` is a guess; `recognizer calibrate` fits it")
-    note(f"opening {settings.rerank.model} ...")
-    reranker = open_reranker(settings.rerank, warn=note)
-    try:
-        yield reranker
-    finally:
-        reranker.close()
-        note(f"rerank: {reranker.counts.summary()}")
-        if reranker.counts.failed:
-            note("`recognizer rerank` on the results asks about the failed ones again")

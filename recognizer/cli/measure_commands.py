@@ -1,4 +1,4 @@
-"""Commands that measure."""
+"""Commands that measure: `eval`, `calibrate` and `doctor`."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from typing import Annotated
 
 import typer
 
-from recognizer.cli.app import (
+from recognizer.cli.app import app
+from recognizer.cli.options import (
     ConfigOption,
     DeviceOption,
+    LabelledArgument,
     MemoryOption,
     PrecisionOption,
     Rerank,
     RerankModelOption,
     SetOption,
-    app,
-    opened_reranker,
-    rerank_overrides,
 )
+from recognizer.cli.reranking import opened_reranker, rerank_overrides
 from recognizer.console import note, progress_bar
 
 
 @app.command("eval")
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="FOLDER/LABEL/IMAGE, or a CSV with the columns path and label.")],
+    folder: LabelledArgument,
     memory: MemoryOption,
-    json_file: Annotated[Path | None, typer.Option("--json", help="The table as JSON.")] = None,
-    per_class: Annotated[Path | None, typer.Option(help="Recall of every category as CSV.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the table as JSON to this file.")] = None,
+    per_class: Annotated[
+        Path | None, typer.Option(help="Write the recall of every category as CSV to this file.")
+    ] = None,
     rerank: Annotated[
-        Rerank | None, typer.Option(help="Add the rows of reranking by a multimodal LLM: off, auto, always.")
+        Rerank | None, typer.Option(help="Also measure reranking by a multimodal LLM: off, auto or always.")
     ] = None,
     rerank_model: RerankModelOption = None,
     config: ConfigOption = None,
@@ -38,7 +40,7 @@ def evaluate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Measure accuracy on labelled images, each part of the score switched on in turn."""
+    """Measure accuracy on labelled images, adding one part of the score after another."""
     from memory import Memory
     from recognizer.evaluation.evaluate import evaluate as run_evaluation
     from recognizer.evaluation.labelled import match_labels, read_labelled
@@ -71,22 +73,22 @@ def evaluate(
 
 @app.command()
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="FOLDER/LABEL/IMAGE, or a CSV with the columns path and label.")],
+    folder: LabelledArgument,
     memory: MemoryOption,
     output: Annotated[
-        Path | None, typer.Option(help="Settings file; default: in the memory, where `run` finds it.")
+        Path | None, typer.Option(help="Settings file; default: a file in the memory, which `run` reads.")
     ] = None,
-    figures: Annotated[Path, typer.Option(help="Folder for the figures and the diagrams.")] = Path("calibration"),
+    figures: Annotated[Path, typer.Option(help="Folder for the report and the diagrams.")] = Path("calibration"),
     rerank_model: RerankModelOption = None,
-    seed: Annotated[int, typer.Option(help="Of the halves and of the categories taken out.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of the choice of categories that are hidden.")] = 0,
     config: ConfigOption = None,
     overrides: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Fit weights, temperature and the threshold of `unknown` on one half of labelled images, report on the other.
+    """Fit score weights, temperature and the threshold of `unknown` on half of the labelled images; report on the rest.
 
-    With --rerank-model also the weight of its answers and the margin below which `--rerank auto` asks.
+    With --rerank-model, also fit the weight of its answers and the margin below which `--rerank auto` asks it.
     """
     from dataclasses import replace
 
@@ -105,7 +107,7 @@ def calibrate(
     settings = load_settings(config, given, base=opened.settings, warn=note)
     require_model(settings.rerank, settings.run.top_k)
     if rerank_model and settings.rerank.mode != "choice":
-        raise RecognizerError("a written list has no probabilities to fit; calibrate with rerank.mode=choice")
+        raise RecognizerError("rerank.mode=list gives no probabilities to fit; calibrate with rerank.mode=choice")
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
         with progress_bar(len(labelled.items), "img", "calibrate") as advance:
@@ -121,7 +123,7 @@ def calibrate(
                     rerank = fit_reranking(fitted, calibration.fit, calibration.report, reranker, progress=advance)
                 calibration = replace(calibration, rerank=rerank)
             except RecognizerError as error:
-                note(f"the reranking is not fitted, the score is: {error}")
+                note(f"the score is fitted, but reranking is not: {error}")
     print("\n".join(print_lines(calibration)))
     written = write(calibration, recognizer, settings=output, figures=figures)
     print(f"\nsettings: {written}\nfigures:  {figures.resolve()}")
@@ -129,7 +131,7 @@ def calibrate(
 
 @app.command()
 def doctor() -> None:
-    """Show what is installed, which devices there are and which weights are at hand."""
+    """Show installed packages, devices and available weights."""
     from recognizer.doctor import examine
 
     checks = examine()

@@ -1,4 +1,4 @@
-"""Commands that make, edit and check a memory."""
+"""Commands that build, edit and check a memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recognizer.cli.app import DeviceOption, Index, MemoryOption, PrecisionOption, app
+from recognizer.cli.app import app
+from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionOption
 from recognizer.console import note, table, text_progress
 
 if TYPE_CHECKING:
@@ -22,49 +23,57 @@ def build(
     labels: Annotated[
         Path,
         typer.Argument(
-            help="Label file (text; CSV or TSV with columns name, description, group; JSON, JSONL, COCO) or folder of "
-            "folders."
+            help="Label file (text; CSV or TSV with columns name, description, group; JSON, JSONL or COCO), or a "
+            "folder with one subfolder of images per name."
         ),
     ],
     memory: MemoryOption,
     model: Annotated[
         str | None,
         typer.Option(
-            help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR, or a .safetensors file of `train`; "
-            "default: the memory's, or starter."
+            help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR, or a .safetensors file from `train`. "
+            "Default: the encoder of the memory, or starter for a new one."
         ),
     ] = None,
-    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or file; starter: grounded or conse.")] = None,
-    templates: Annotated[Path | None, typer.Option(help="One template per line, {} or {c} for the name.")] = None,
-    format: Annotated[
-        str, typer.Option(help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco, folder.")
-    ] = "auto",
-    key: Annotated[str, typer.Option(help="name, or name,group where equal names are told apart by group.")] = "name",
-    exemplars: Annotated[
-        Path | None, typer.Option(help="Few-shot images: DIR/NAME/IMAGE, or a CSV of path,label.")
+    pretrained: Annotated[
+        str | None, typer.Option(help="Tag or file of open_clip; for starter: grounded or conse.")
     ] = None,
-    index: Annotated[Index | None, typer.Option(help="exact, or hnsw; default: the memory's, or exact.")] = None,
+    templates: Annotated[
+        Path | None, typer.Option(help="File with one template per line; {} or {c} stands for the name.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco or folder.")
+    ] = "auto",
+    key: Annotated[
+        str, typer.Option(help="name; or name,group if equal names in different groups are different categories.")
+    ] = "name",
+    exemplars: Annotated[
+        Path | None,
+        typer.Option(help="Few-shot images: DIR/NAME/IMAGE, or a CSV file with the columns path and label."),
+    ] = None,
+    index: Annotated[
+        Index | None, typer.Option(help="Search: exact, or hnsw (approximate). Default: as in the memory, or exact.")
+    ] = None,
     fine_grained: Annotated[
-        bool, typer.Option("--fine-grained", help="Store `rerank: always` with the memory.")
+        bool, typer.Option("--fine-grained", help="Rerank every image by default; stored in the memory.")
     ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Make a memory hold the categories of a label file, and only those; texts it knows are not encoded again."""
+    """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again."""
     from memory import read_labels
     from recognizer.building import build_memory, published_manifest, read_templates
+    from recognizer.encoder import Encoder
 
     categories = read_labels(labels, format=format, key=key)
     wordings = read_templates(templates) if templates else None
-    from recognizer.encoder import Encoder
-
-    before = published_manifest(memory)
-    if model is None and pretrained is None and before is not None:
-        encoder = Encoder.from_spec(before.encoder.spec, device=device, precision=precision)
-        wordings = wordings or before.templates
+    existing = published_manifest(memory)
+    if model is None and pretrained is None and existing is not None:
+        encoder = Encoder.from_spec(existing.encoder.spec, device=device, precision=precision)
+        wordings = wordings or existing.templates
     else:
         encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
-    kept = Index(before.index.kind) if before is not None else Index.exact
+    default_index = Index(existing.index.kind) if existing is not None else Index.exact
     with text_progress() as progress:
         built = build_memory(
             categories,
@@ -72,7 +81,7 @@ def build(
             encoder=encoder,
             templates=wordings,
             exemplars=exemplars,
-            index=(index or kept).value,
+            index=(index or default_index).value,
             fine_grained=fine_grained,
             progress=progress,
             warn=note,
@@ -104,7 +113,7 @@ def add(
 
 @app.command()
 def remove(
-    names: Annotated[list[str], typer.Argument(help="Names as they are in the memory, or ids.")],
+    names: Annotated[list[str], typer.Argument(help="Names or ids of categories.")],
     memory: MemoryOption,
 ) -> None:
     """Remove categories with their descriptions and exemplars."""
@@ -116,22 +125,22 @@ def remove(
 
 @app.command()
 def info(
-    memory: MemoryOption, as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False
+    memory: MemoryOption, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 ) -> None:
-    """Show what a memory holds."""
+    """Show the contents of a memory."""
     from memory import Memory
     from recognizer.memory_settings import carried_settings
 
     opened = Memory.open(memory)
-    found = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
+    fields = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2, default=str))
+        print(json.dumps(fields, ensure_ascii=False, indent=2, default=str))
         return
-    found["encoder"] = (
+    fields["encoder"] = (
         f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
     )
-    found["templates"] = " | ".join(opened.templates)
-    print(table(["what", "value"], [[key, str(value)] for key, value in found.items()], widest=100))
+    fields["templates"] = " | ".join(opened.templates)
+    print(table(["what", "value"], [[key, str(value)] for key, value in fields.items()], widest=100))
 
 
 @app.command()
@@ -160,9 +169,9 @@ def repair(memory: Annotated[Path, typer.Argument(help="The memory's directory."
 def export(
     memory: MemoryOption,
     output: Annotated[str, typer.Option(help="A file, or - for stdout.")] = "-",
-    vectors: Annotated[bool, typer.Option("--vectors", help="With vectors, base64 float32.")] = False,
+    vectors: Annotated[bool, typer.Option("--vectors", help="Include vectors, as base64 of float32.")] = False,
 ) -> None:
-    """Write a memory as JSON lines, sorted; `build` reads them."""
+    """Write a memory as sorted JSON lines, which `build` can read."""
     from memory import Memory
 
     opened = Memory.open(memory)

@@ -1,4 +1,4 @@
-"""What reranking is worth on labelled images: against retrieval's order, and against an oracle that never errs."""
+"""Accuracy of reranking on labelled images, between that of retrieval and that of an oracle that never errs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memory import Category
 from recognizer.evaluation.metrics import Accuracy, measure
-from recognizer.reranking.stage import RowBatch, rerank_beside
+from recognizer.reranking.stage import RowBatch, rerank_in_background
 from recognizer.results import ResultRow
 from recognizer.settings import Settings
 from rerank.counts import RerankCounts
@@ -38,14 +38,14 @@ class ClassChange:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RerankEvaluation:
-    """What reranking reached.
+    """The accuracy that reranking reached, and its cost.
 
     Attributes:
-        rows: accuracy after reranking, and with the truth first whenever it is among the k (the ceiling).
-        ceiling_share: top-1 gained, as a share of what the ceiling gains; None where there is nothing to gain.
-        changes: categories whose top-1 recall changed, the largest change first.
-        cost: requests, tokens, seconds, and how many images were asked, cached, skipped, failed.
-        ranks: (N,) of the truth after reranking.
+        rows: accuracy after reranking, and that of the oracle, which puts the truth first if it is among the k.
+        ceiling_share: gain in top-1 as a share of the oracle's gain; None if the oracle gains nothing.
+        changes: categories whose top-1 recall changed, the largest change in images first.
+        cost: requests, tokens and seconds; images asked about, cached, skipped and failed.
+        ranks: (N,) of the truth after reranking, from 1.
         predicted: (N) names of the best candidates after reranking; empty for a row without candidates.
     """
 
@@ -71,12 +71,12 @@ def evaluate_reranking(
     """Rerank retrieval's rows and rank the truth in them.
 
     Args:
-        batches: retrieval's rows with their images, all recognised.
-        truth: (N) category row of each.
-        before: (N) the truth's rank among all categories, by retrieval.
+        batches: retrieval's rows with their images.
+        truth: (N) true category of each result row, as a row of the memory.
+        before: (N,) rank of the truth among all categories by retrieval, from 1.
         categories: of the memory.
-        reranker: who is asked.
-        settings: when to ask, top k, limits.
+        reranker: whose MLLM is asked.
+        settings: when to ask, and the limits of image decoding.
         progress: called with the number of images done since the last call.
         seed: of the bootstrap.
     """
@@ -84,7 +84,9 @@ def evaluate_reranking(
     oracle: list[int] = []
     predicted: list[str] = []
     number = 0
-    for batch in rerank_beside(iter(batches), reranker, settings.rerank, score=settings.score, limits=settings.images):
+    for batch in rerank_in_background(
+        iter(batches), reranker, settings.rerank, score=settings.score, limits=settings.images
+    ):
         for row in batch.rows:
             if isinstance(row, ResultRow):
                 category = categories[truth[number]]
@@ -109,7 +111,7 @@ def evaluate_reranking(
 
 
 def class_changes(names: Sequence[str], truth: Ranks, before: Ranks, after: Ranks) -> list[ClassChange]:
-    """Compare top-1 recall category by category; those without a change are left out."""
+    """Compare top-1 recall by category; categories without a change are left out."""
     changes = [
         ClassChange(
             names[row],
@@ -123,7 +125,7 @@ def class_changes(names: Sequence[str], truth: Ranks, before: Ranks, after: Rank
 
 
 def place_of(row: ResultRow, category: Category) -> int:
-    """Return where a category stands among a row's candidates, counted from 0; -1 where it does not."""
+    """Return the position of a category among the candidates of a row, from 0; -1 if it is not among them."""
     names = [(candidate.category, candidate.group) for candidate in row.candidates]
     truth = (category.name, category.group)
     return names.index(truth) if truth in names else -1

@@ -1,11 +1,16 @@
-"""Images from disk: which files there are, their pixels as RGB, and evidence drawn on them."""
+"""Image files: which ones a run covers, their pixels as 8-bit RGB, and evidence drawn on them.
+
+Start at `list_images`, `decode_image` and `draw_evidence`; an image that cannot be used raises `ImageError`. This
+package must not know about encoders, memories or results.
+"""
 
 from recognizer.images.decode import DecodedImage, decode_bytes, decode_image
 from recognizer.images.draw import draw_evidence
 from recognizer.images.errors import ImageError, ImageInputError
 from recognizer.images.limits import ImageLimits
-from recognizer.images.listing import ImageItem, Listing, ListingProblem, list_images
+from recognizer.images.listing import ImageItem, Listing, list_images
 from recognizer.images.pixels import to_rgb8
+from recognizer.images.walk import ListingProblem
 
 __all__ = [
     "DecodedImage",

@@ -1,4 +1,8 @@
-"""One image file to RGB pixels, or to one reason why not."""
+"""Decode one image file to upright RGB pixels; every failure is an `ImageError` with a code and a reason.
+
+Pillow's plugins are called directly, not through `Image.open`: the format comes from the content and must be an allowed
+one, and the limits of pixels are ours.
+"""
 
 from __future__ import annotations
 
@@ -29,43 +33,6 @@ from recognizer.images.file_bytes import ends_early, foreign_kind, read_file_byt
 from recognizer.images.limits import ImageLimits
 from recognizer.images.pixels import to_rgb8
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def read_orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation.
-
-    Args:
-        image: an opened image. PNG needs to be loaded before, TIFF turns itself when loaded.
-
-    Returns:
-        1 to 8; 1 where there is none or it cannot be read, so that a damaged tag does not cost the picture.
-    """
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001  the EXIF parser raises anything on damaged tags
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-
-
-def swaps_sides(orientation: int) -> bool:
-    """Tell whether the displayed image has the stored height as its width."""
-    return orientation >= 5
-
-
-def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn stored pixels into displayed pixels; returns `image` itself for orientation 1."""
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-
-
 _OPENERS: dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
     "PNG": PngImagePlugin.PngImageFile,
@@ -77,7 +44,16 @@ _OPENERS: dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]] = {
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "PPM": PpmImagePlugin.PpmImageFile,
 }
-_TRUNCATION_WORDS = ("truncated", "not enough image data", "unexpected end")
+_TURNS = {  # from stored to displayed pixels, by EXIF orientation; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TRUNCATION_WORDS = ("truncated", "not enough image data", "unexpected end")  # in messages of Pillow's decoders
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +61,7 @@ class DecodedImage:
     """A decoded image.
 
     Attributes:
-        image: mode RGB, upright; where it was decoded at reduced scale, smaller than the displayed image.
+        image: mode RGB, upright; smaller than the displayed image if it was decoded at a reduced scale.
         displayed_size_hw: height and width in pixels of the full image as a viewer shows it (EXIF applied).
         sha256: hex digest of the file's bytes.
         format: Pillow's name of the format found in the content, e.g. ``JPEG``.
@@ -103,15 +79,15 @@ def decode_image(
     """Read and decode one image file; safe to call from many threads.
 
     Args:
-        path: a regular file; the format is told by its content, not by its name.
-        limits: checked before any pixel is decoded; the defaults of :class:`ImageLimits` where None.
-        target_size_hw: see :func:`decode_bytes`.
+        path: a regular file; the format is recognised by its content, not by its name.
+        limits: checked before any pixel is decoded; None: the defaults.
+        target_size_hw: as for `decode_bytes`.
 
     Returns:
         The image; of an animation, its first frame.
 
     Raises:
-        ImageError: the file cannot be read or decoded; every failure comes as this.
+        ImageError: the file cannot be read or decoded; no other exception is raised.
     """
     limits = limits or ImageLimits()
     data = read_file_bytes(path, max_bytes=limits.max_file_bytes)
@@ -125,15 +101,15 @@ def decode_bytes(
 
     Args:
         data: the whole content of the file.
-        limits: checked before any pixel is decoded; the defaults of :class:`ImageLimits` where None.
+        limits: checked before any pixel is decoded; None: the defaults.
         target_size_hw: height and width in pixels, in the displayed frame. A JPEG may then be decoded at 1/2, 1/4 or
-            1/8 of its size, as long as both sides stay at least this long. None decodes at full size.
+            1/8 of its size, as long as both sides stay at least this long. None: full size.
 
     Returns:
         The image; of an animation, its first frame.
 
     Raises:
-        ImageError: the content cannot be decoded; every failure comes as this.
+        ImageError: the content cannot be decoded; no other exception is raised.
     """
     limits = limits or ImageLimits()
     if not data:
@@ -142,7 +118,7 @@ def decode_bytes(
         raise ImageError("E_TOO_LARGE", f"{len(data)} bytes; images.max_file_bytes is {limits.max_file_bytes}")
     image_format = _detect_format(data, limits)
     try:
-        with _OPENERS[image_format](io.BytesIO(data), "") as stored:  # `Image.open` has its own limit of pixels
+        with _OPENERS[image_format](io.BytesIO(data), "") as stored:
             _check_size(stored.size, limits)
             upright, displayed_size_hw = _load_upright(stored, target_size_hw)
     except ImageError:
@@ -175,22 +151,36 @@ def _load_upright(
     stored: ImageFile.ImageFile, target_size_hw: tuple[int, int] | None
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Load all pixels, reduced where allowed; returns the upright RGB image and the full displayed (height, width)."""
-    full_size_wh = None
     if isinstance(stored, JpegImagePlugin.JpegImageFile):
-        orientation = read_orientation(stored)
-        full_size_wh = stored.size
+        orientation = _read_orientation(stored)
+        width, height = stored.size  # `draft` changes it
         if target_size_hw is not None:
-            height, width = target_size_hw
-            stored.draft(None, (height, width) if swaps_sides(orientation) else (width, height))
+            target_h, target_w = target_size_hw
+            stored.draft(None, (target_h, target_w) if _swaps_sides(orientation) else (target_w, target_h))
         stored.load()
     else:
-        stored.load()
-        orientation = read_orientation(stored)
-    width, height = full_size_wh or stored.size
-    displayed_size_hw = (width, height) if swaps_sides(orientation) else (height, width)
-    upright = turn_upright(to_rgb8(stored), orientation)
-    upright.info = {}  # a second look at the orientation must not turn it again
+        stored.load()  # a PNG has its EXIF at the end, and a TIFF turns itself upright while loading
+        orientation = _read_orientation(stored)
+        width, height = stored.size
+    displayed_size_hw = (width, height) if _swaps_sides(orientation) else (height, width)
+    rgb = to_rgb8(stored)
+    upright = rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+    upright.info = {}  # so that nobody reads the orientation again and turns the image twice
     return upright, displayed_size_hw
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """Read the EXIF orientation, 1 to 8; a damaged tag counts as 1, so that it does not cost the image."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001  the EXIF parser raises anything on damaged tags
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _swaps_sides(orientation: int) -> bool:
+    """Tell whether the displayed image has the stored height as its width."""
+    return orientation >= 5
 
 
 def _as_image_error(error: Exception, data: bytes, image_format: str) -> ImageError:
@@ -200,6 +190,6 @@ def _as_image_error(error: Exception, data: bytes, image_format: str) -> ImageEr
     if isinstance(error, Image.DecompressionBombError):
         return ImageError("E_BOMB", "the header asks for more pixels than the decoder allows")
     if any(word in text.lower() for word in _TRUNCATION_WORDS) or ends_early(data, image_format):
-        return ImageError("E_TRUNCATED", f"the {image_format} ends before the picture does ({len(data)} bytes)")
+        return ImageError("E_TRUNCATED", f"the {image_format} ends before the image is complete ({len(data)} bytes)")
     detail = text if " " in text else f"{type(error).__name__} {text}".rstrip()
     return ImageError("E_DECODE", f"damaged or unsupported {image_format}: {detail}")

@@ -1,7 +1,7 @@
-"""What can go wrong with an image.
+"""The errors of images.
 
-ImageInputError  an input of a run names nothing that could be listed: stops before any work
-ImageError       one image cannot be used: becomes one row with ``status: error``
+ImageInputError  an input of a run cannot be listed: the run stops before any work
+ImageError       one image cannot be used: it becomes one row with ``status: error``
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ _REASON_LENGTH = 300
 
 
 class ImageInputError(RecognizerError):
-    """An input (folder, file list, glob or file) that cannot be listed; the message says what to do."""
+    """An input (folder, file list, glob or file) cannot be listed; the message says what to do."""
 
 
 class ImageError(RecognizerError):
-    """One image that cannot be used.
+    """One image cannot be used.
 
     Attributes:
-        code: a stable code, one of :data:`IMAGE_ERROR_CODES`.
+        code: a stable code, one of `IMAGE_ERROR_CODES`.
         reason: one printable line without memory addresses or absolute paths.
     """
 
     def __init__(self, code: str, reason: str) -> None:
-        """Keep the code and a cleaned reason."""
+        """Store the code and the cleaned reason."""
         self.code = code
         self.reason = printable_reason(reason)
         super().__init__(self.code, self.reason)
 
     def __str__(self) -> str:
-        """Code and reason in one line."""
+        """Return code and reason in one line."""
         return f"{self.code}: {self.reason}"
 
 
 IMAGE_ERROR_CODES = {
     "E_NOT_FOUND": "there is no file of that name (any more)",
-    "E_PERMISSION": "the file may not be read",
+    "E_PERMISSION": "no permission to read the file",
     "E_NOT_FILE": "a folder, pipe, socket or device, not a regular file",
     "E_READ": "the system failed to read the file",
     "E_EMPTY": "the file has no bytes",
     "E_TOO_LARGE": "the file has more bytes than images.max_file_bytes",
-    "E_NOT_IMAGE": "no allowed format has this signature",
+    "E_NOT_IMAGE": "the content matches no allowed format",
     "E_BOMB": "more pixels than images.max_pixels",
     "E_ASPECT": "longer and thinner than images.max_aspect_ratio",
-    "E_TRUNCATED": "the file ends before the picture does",
-    "E_DECODE": "the file is damaged or of a kind the decoder does not know",
-    "E_MEMORY": "the picture does not fit into memory",
+    "E_TRUNCATED": "the file ends before the image is complete",
+    "E_DECODE": "the file is damaged, or the decoder does not support it",
+    "E_MEMORY": "the image does not fit into memory",
 }
 
 

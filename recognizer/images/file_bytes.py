@@ -1,4 +1,4 @@
-"""The bytes of one regular file, read once."""
+"""The bytes of one image file: read them, name a file that is not an image, and notice one that was cut short."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from pathlib import Path
 from recognizer.images.errors import ImageError
 
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# Files that are often mixed in among images, by their first bytes.
+_FOREIGN_SIGNATURES = (
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
+    (b"8BPS", "a Photoshop file"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
 def read_file_bytes(path: str | bytes | Path, *, max_bytes: int) -> bytes:
     """Read a regular file whole.
 
-    The kind and size are asked of the opened file, so a file swapped for a pipe meanwhile cannot block the run.
+    Kind and size are checked on the open file, so a file that is swapped for a pipe in between cannot block the run.
 
     Args:
         path: the file; symbolic links are followed.
-        max_bytes: more bytes than this are refused unread.
+        max_bytes: a file of more bytes is refused without being read.
 
     Returns:
         The content, at least one byte.
@@ -65,19 +75,8 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a special file")
 
 
-_FOREIGN_SIGNATURES = (
-    (b"%PDF", "a PDF document"),
-    (b"%!PS", "a PostScript file"),
-    (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
-    (b"8BPS", "a Photoshop file"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-)
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-
-
 def foreign_kind(data: bytes) -> str:
-    """Name the kind of a file that is no allowed image, for the reason shown to the user.
+    """Name the kind of a file that is not an allowed image, for the reason shown to the user.
 
     Args:
         data: the content of the file, at least one byte.
@@ -115,7 +114,8 @@ def ends_early(data: bytes, image_format: str) -> bool:
         image_format: Pillow's name of the format.
 
     Returns:
-        True where the container's own end mark or length is missing; False where it is there or has none.
+        True if the end mark of the format is missing or its length field points past the end. False otherwise, and for
+        formats that have neither.
     """
     if image_format in {"JPEG", "MPO"}:
         return b"\xff\xd9" not in data[-4096:]
@@ -133,13 +133,13 @@ def ends_early(data: bytes, image_format: str) -> bool:
 
 
 def _iso_boxes_end(data: bytes) -> int:
-    """Where the last top-level box of an ISO base media file says that it ends, in bytes from the start."""
+    """Return the offset in bytes where the last top-level box of an ISO base media file ends by its size field."""
     position = 0
     while position < len(data):
         size = int.from_bytes(data[position : position + 4], "big")
-        if size == 1:
+        if size == 1:  # the real size follows in 64 bits
             size = int.from_bytes(data[position + 8 : position + 16], "big")
-        if size < 8:
+        if size < 8:  # 0 means up to the end of the file; 2 to 7 are invalid
             return len(data)
         position += size
     return position

@@ -1,4 +1,4 @@
-"""The key of an image: its relative path as text that can be turned back into its bytes."""
+"""The key of an image: its relative path as text, from which the path bytes can be restored."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
 
 
 def display_key(key_bytes: bytes) -> str:
-    r"""Write path bytes as text, distinct texts for distinct bytes.
+    r"""Write path bytes as text, so that distinct paths give distinct texts.
 
-    A path in UTF-8 is itself, unless it spells out an escape such as ``\xff``. Every other path has its stray bytes as
-    ``\xhh`` and its backslashes doubled.
+    A UTF-8 path stays as it is, unless it contains the text of an escape such as ``\xff``. In every other path, bytes
+    that are not UTF-8 become ``\xhh`` and backslashes are doubled.
 
     Args:
         key_bytes: path bytes in any encoding.
@@ -31,14 +31,14 @@ def display_key(key_bytes: bytes) -> str:
 
 
 def key_from_display(key: str) -> bytes:
-    """Turn the text of :func:`display_key` back into its bytes."""
+    """Turn the text of `display_key` back into its bytes."""
     if not _ESCAPE.search(key):
         return key.encode("utf-8")
     return _ESCAPED.sub(_unescape, key.encode("utf-8"))
 
 
 def key_base64(key_bytes: bytes) -> str | None:
-    """`key_bytes` in base64 where :func:`display_key` escapes it, else None."""
+    """Return `key_bytes` in base64 where `display_key` escapes it, else None."""
     if display_key(key_bytes).encode("utf-8") == key_bytes:
         return None
     return base64.b64encode(key_bytes).decode("ascii")

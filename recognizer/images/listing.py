@@ -1,4 +1,7 @@
-"""Which image files a run covers, in which order, under which keys."""
+"""Which image files a run covers, in which order, under which keys.
+
+The inputs may be folders, globs, file lists and single files. All become one `Listing` with one root folder.
+"""
 
 from __future__ import annotations
 
@@ -11,42 +14,6 @@ from typing import overload
 from recognizer.images.errors import ImageInputError
 from recognizer.images.key import display_key, key_base64
 from recognizer.images.walk import ListingProblem, is_pattern, split_pattern, walk_files
-
-
-def read_file_list(list_path: bytes) -> list[bytes]:
-    """Read the paths of a file list.
-
-    Lines end in LF or CRLF; where the file holds a zero byte, paths end in zero bytes instead (``find -print0``), so
-    that they may hold newlines. Blank lines are skipped, a UTF-8 byte order mark is dropped, nothing else is changed:
-    file names are data.
-
-    Args:
-        list_path: the list.
-
-    Returns:
-        The paths as written, at least one.
-
-    Raises:
-        ImageInputError: the list cannot be read or names nothing.
-    """
-    shown = display_key(list_path)
-    try:
-        with open(list_path, "rb") as stream:
-            content = stream.read().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise ImageInputError(f"{shown}: the file list cannot be read: {error.strerror}") from None
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ImageInputError(f"{shown}: the file list is UTF-16; save it as UTF-8")
-    if b"\0" in content:
-        paths = [path for path in content.split(b"\0") if path]
-    else:
-        paths = [line.removesuffix(b"\r") for line in content.split(b"\n") if line.strip()]
-    if not paths:
-        raise ImageInputError(f"{shown}: the file list names no image; write one path a line")
-    return paths
-
-
-__all__ = ["ImageItem", "Listing", "ListingProblem", "list_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +35,33 @@ class ImageItem:
 
     @property
     def key_base64(self) -> str | None:
-        """`key_bytes` in base64 where :attr:`key` is escaped, else None."""
+        """`key_bytes` in base64 where `key` is escaped, else None."""
         return key_base64(self.key_bytes)
 
 
 class Listing(Sequence[ImageItem]):
-    """The images of a run in order; holds one bytes object an image.
+    """The images of a run, in order.
+
+    It stores one bytes object per image and makes each `ImageItem` on request, so that millions of images fit.
 
     Attributes:
-        root: absolute path of the folder the keys are relative to.
-        problems: what was left out and why, for the user to see.
-        duplicates: how many further mentions of an image already listed were dropped.
+        root: absolute path of the folder that the keys are relative to.
+        problems: what was left out, and why.
     """
 
-    def __init__(self, root: bytes, keys: Sequence[bytes], problems: Sequence[ListingProblem], duplicates: int) -> None:
-        """Take over the sorted, distinct keys."""
+    def __init__(self, root: bytes, keys: Sequence[bytes], problems: Sequence[ListingProblem]) -> None:
+        """Store the keys, which must be distinct."""
         self.root = root
         self.problems = tuple(problems)
-        self.duplicates = duplicates
         self._keys = keys
 
     @property
     def keys(self) -> Sequence[str]:
-        """The keys as text, in order, made as they are asked for."""
-        return _Keys(self._keys)
+        """The keys as text, in order; each is decoded when it is read."""
+        return _TextKeys(self._keys)
 
     def __len__(self) -> int:
-        """Count the images."""
+        """Return the number of images."""
         return len(self._keys)
 
     @overload
@@ -102,7 +69,7 @@ class Listing(Sequence[ImageItem]):
     @overload
     def __getitem__(self, index: slice) -> list[ImageItem]: ...
     def __getitem__(self, index: int | slice) -> ImageItem | list[ImageItem]:
-        """One image, or the list of a slice."""
+        """Return one image, or the list of a slice."""
         if isinstance(index, slice):
             return [self._item(key) for key in self._keys[index]]
         return self._item(self._keys[index])
@@ -111,7 +78,7 @@ class Listing(Sequence[ImageItem]):
         return ImageItem(key_bytes, os.path.join(self.root, key_bytes))
 
 
-class _Keys(Sequence[str]):
+class _TextKeys(Sequence[str]):
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = keys
 
@@ -128,89 +95,117 @@ class _Keys(Sequence[str]):
         return display_key(self._keys[index])
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The files of one input: paths relative to `base`, an absolute folder."""
-
-    base: bytes
-    files: Sequence[bytes]
-
-
 def list_images(inputs: Sequence[str | bytes | Path] | str | Path) -> Listing:
     """List the images that the inputs name.
 
     Each input is one of:
 
     - a folder: its image files at any depth, sorted by path bytes. Hidden files and folders, files without an image
-      suffix, pipes, sockets and devices are left out; links to folders are not followed, links to files are.
-    - a glob with ``*``, ``?``, ``[...]`` or ``**``: as a folder, but a pattern whose last part holds a dot decides on
-      the suffix itself.
-    - ``@FILE`` or ``FILE.txt``: a file list, one path a line (or ended by zero bytes), relative to the list's folder,
-      in its own order.
-    - any other file: taken as it is, whatever its name.
+      suffix, pipes, sockets and devices are left out. Links to files are followed, links to folders are not.
+    - a glob with ``*``, ``?``, ``[...]`` or ``**``: as a folder, except that a pattern whose last part contains a dot
+      matches files of any suffix.
+    - ``@FILE`` or ``FILE.txt``: a file list with one path per line (or paths ended by zero bytes), relative to the
+      folder of the list, in the order of the list.
+    - any other file: listed whatever its name.
 
-    Files named in a list or directly are not looked at here; a missing one fails later, on its own. Keys are relative
-    to the folder, or to the deepest folder that holds all inputs. A file named twice is listed once.
+    Files from a list and single files are not opened here; a missing one fails later, by itself. Keys are relative to
+    the folder, or to the deepest folder that contains all inputs. A file that is named twice is listed once.
 
     Args:
         inputs: one or several inputs.
 
     Returns:
-        The listing, empty where the folders hold no image.
+        The listing, empty where the folders contain no image.
 
     Raises:
-        ImageInputError: an input does not exist, cannot be read or, being a glob, matches nothing.
+        ImageInputError: an input does not exist or cannot be read, or a glob matches nothing.
     """
-    named = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    if not named:
+    sources = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    if not sources:
         raise ImageInputError("no images were named; give a folder, a file list, a glob or image files")
     problems: list[ListingProblem] = []
-    found = [_find(os.fsencode(each), problems) for each in named]
-    root = os.path.commonpath([each.base for each in found])
-    keys: dict[bytes, None] = {}
-    mentions = 0
-    for each in found:
-        prefix = os.path.relpath(each.base, root).replace(os.fsencode(os.sep), b"/")
+    resolved = [_resolve(os.fsencode(source), problems) for source in sources]
+    root = os.path.commonpath([each.base for each in resolved])
+    keys: dict[bytes, None] = {}  # a dict is an ordered set: the first mention of a file decides its place
+    for each in resolved:
+        prefix = _with_slashes(os.path.relpath(each.base, root))
         prefix = b"" if prefix == b"." else prefix + b"/"
-        mentions += len(each.files)
         keys.update(dict.fromkeys(prefix + file if prefix else file for file in each.files))
-    return Listing(root, list(keys), problems, mentions - len(keys))
+    return Listing(root, list(keys), problems)
 
 
-def _find(named: bytes, problems: list[ListingProblem]) -> _Found:
-    if os.path.isdir(named):
-        folder = os.path.abspath(named)
-        return _Found(folder, sorted(walk_files(folder, problems=problems)))
-    is_there = os.path.lexists(named)
-    if named.startswith(b"@") and not is_there:
-        return _from_list(named[1:])
-    if named.lower().endswith(b".txt") and is_there:
-        return _from_list(named)
-    if is_there:
-        folder, name = os.path.split(os.path.abspath(named))
-        return _Found(folder, [name])
-    if is_pattern(named):
-        return _from_pattern(named, problems)
-    raise ImageInputError(f"{display_key(named)}: no such file or folder")
+@dataclass(frozen=True, slots=True)
+class _InputFiles:
+    """The files of one input: paths relative to `base`, an absolute folder."""
+
+    base: bytes
+    files: Sequence[bytes]
 
 
-def _from_list(list_path: bytes) -> _Found:
+def _resolve(source: bytes, problems: list[ListingProblem]) -> _InputFiles:
+    """Decide what kind of input this is, and list its files."""
+    if os.path.isdir(source):
+        folder = os.path.abspath(source)
+        return _InputFiles(folder, sorted(walk_files(folder, problems=problems)))
+    exists = os.path.lexists(source)  # a file whose name begins with @ or contains [ is that file
+    if source.startswith(b"@") and not exists:
+        return _list_from_file(source[1:])
+    if source.lower().endswith(b".txt") and exists:
+        return _list_from_file(source)
+    if exists:
+        folder, name = os.path.split(os.path.abspath(source))
+        return _InputFiles(folder, [name])
+    if is_pattern(source):
+        return _list_from_pattern(source, problems)
+    raise ImageInputError(f"{display_key(source)}: no such file or folder")
+
+
+def _list_from_file(list_path: bytes) -> _InputFiles:
     folder = os.path.dirname(os.path.abspath(list_path))
-    paths = [os.path.abspath(os.path.join(folder, line)) for line in read_file_list(list_path)]
+    paths = [os.path.abspath(os.path.join(folder, line)) for line in _read_file_list(list_path)]
     inside = os.path.join(folder, b"")
     if not all(path.startswith(inside) for path in paths):
         folder = os.path.commonpath([os.path.dirname(path) for path in paths])
         inside = os.path.join(folder, b"")
-    return _Found(folder, [path[len(inside) :].replace(os.fsencode(os.sep), b"/") for path in paths])
+    return _InputFiles(folder, [_with_slashes(path[len(inside) :]) for path in paths])
 
 
-def _from_pattern(pattern: bytes, problems: list[ListingProblem]) -> _Found:
+def _read_file_list(list_path: bytes) -> list[bytes]:
+    """Read the paths of a file list, at least one, as they stand there.
+
+    Lines end in LF or CRLF. If the file contains a zero byte, paths end in zero bytes instead (``find -print0``) and
+    may contain newlines. Blank lines and a UTF-8 byte order mark are dropped; nothing else is changed, because any
+    other byte may belong to a file name.
+    """
+    shown = display_key(list_path)
+    try:
+        with open(list_path, "rb") as stream:
+            content = stream.read().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise ImageInputError(f"{shown}: the file list cannot be read: {error.strerror}") from None
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ImageInputError(f"{shown}: the file list is UTF-16; save it as UTF-8")
+    if b"\0" in content:
+        paths = [path for path in content.split(b"\0") if path]
+    else:
+        paths = [line.removesuffix(b"\r") for line in content.split(b"\n") if line.strip()]
+    if not paths:
+        raise ImageInputError(f"{shown}: the file list names no image; write one path per line")
+    return paths
+
+
+def _list_from_pattern(pattern: bytes, problems: list[ListingProblem]) -> _InputFiles:
     prefix, matches, rule = split_pattern(pattern)
     folder = os.path.abspath(prefix or b".")
     walked = walk_files(folder, problems=problems, any_suffix=rule.any_suffix, hidden=rule.hidden, depth=rule.depth)
     files = sorted(file for file in walked if matches(file))
     if not files:
         raise ImageInputError(
-            f"{display_key(pattern)}: matches no image file; ** goes into folders, and quote the pattern for the shell"
+            f"{display_key(pattern)}: matches no image file; use ** to search subfolders, and quote the pattern so "
+            "that the shell does not expand it"
         )
-    return _Found(folder, files)
+    return _InputFiles(folder, files)
+
+
+def _with_slashes(path: bytes) -> bytes:
+    return path.replace(os.fsencode(os.sep), b"/")

@@ -1,4 +1,4 @@
-"""Every pixel mode of Pillow to 8-bit RGB."""
+"""Convert any pixel mode of Pillow to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from PIL import Image, ImageChops
 
 BACKGROUND_RGB = (255, 255, 255)
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-_USUAL_MAXIMA = (255.0, 4095.0, 65535.0)
+_USUAL_MAXIMA = (255.0, 4095.0, 65535.0)  # 8 bits, 12 bits (medical and raw cameras), 16 bits
 
 
 def to_rgb8(image: Image.Image) -> Image.Image:
     """Convert a loaded image to mode RGB.
 
-    Transparent pixels are composited on white. Samples of more than 8 bits are scaled by their range (see
-    :func:`scale_to_uint8`), never clipped. A CMYK JPEG without the Adobe marker is taken as not inverted. Colour
-    profiles are ignored.
+    Transparent pixels become white. Samples of more than 8 bits are scaled by their range (`scale_to_uint8`), never
+    clipped. The inks of a CMYK JPEG without the Adobe marker are read as not inverted. Colour profiles are ignored.
 
     Args:
         image: a loaded image of any mode.
 
     Returns:
-        An image of mode RGB and the same size; `image` itself where it is one already.
+        An image of mode RGB and the same size; `image` itself if it has that mode already.
 
     Raises:
         ValueError: the mode has no conversion to RGB, or no sample is a finite number.
@@ -36,13 +35,13 @@ def to_rgb8(image: Image.Image) -> Image.Image:
 
 
 def scale_to_uint8(samples: np.ndarray) -> np.ndarray:
-    """Scale deep grey samples to 0..255.
+    """Scale grey samples of more than 8 bits to 0..255.
 
-    The range is taken to be 0 to the smallest of 255, 4095 and 65535 (for floats also 1) that holds every sample;
-    where none does, or a sample is negative, the image's own minimum and maximum.
+    The range is 0 to the smallest of 255, 4095 and 65535 (for floats also 1) that no sample exceeds. If there is none,
+    or a sample is negative, it is the minimum to the maximum of the image.
 
     Args:
-        samples: (H, W), any integer or float dtype; samples that are not finite count as the minimum.
+        samples: (H, W), any integer or float dtype; samples that are not finite become 0.
 
     Returns:
         (H, W) uint8.
@@ -53,13 +52,14 @@ def scale_to_uint8(samples: np.ndarray) -> np.ndarray:
     values = samples.astype(np.float32)
     finite = np.isfinite(values)
     if not finite.any():
-        raise ValueError("no pixel holds a finite number")
+        raise ValueError("no pixel is a finite number")
     low, high = float(values[finite].min()), float(values[finite].max())
     maxima = (1.0, *_USUAL_MAXIMA) if samples.dtype.kind == "f" else _USUAL_MAXIMA
     fitting = [maximum for maximum in maxima if high <= maximum]
     start, stop = (0.0, fitting[0]) if low >= 0 and fitting else (low, high)
     scale = 255.0 / (stop - start) if stop > start else 0.0
-    halves = np.where(finite, values, start) * 0.5 - start * 0.5  # float32 may not hold the whole difference
+    # Halved, because the difference of two float32 can exceed the largest float32.
+    halves = np.where(finite, values, start) * 0.5 - start * 0.5
     scaled = halves * (2.0 * scale)
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 

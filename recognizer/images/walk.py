@@ -1,4 +1,7 @@
-"""Walking a folder for image files."""
+"""Find the image files below a folder, and match their paths against glob patterns.
+
+Paths are bytes throughout, because a file name may be in any encoding.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +39,16 @@ def walk_files(
     hidden: bool = False,
     depth: int | None = None,
 ) -> Iterator[bytes]:
-    """Find the image files below a folder, each once, in no order.
+    """Find the image files below a folder, each once, in no particular order.
 
-    Links to folders are not followed (so a loop of links ends), links to regular files are taken.
+    Links to regular files are followed. Links to folders are not, so a loop of links cannot trap the walk.
 
     Args:
-        folder: where to start; itself it may be a link.
+        folder: where to start; may itself be a link.
         problems: receives the folders that could not be read and the links that were not followed.
-        any_suffix: take files of every suffix, not those of `memory.labels.IMAGE_SUFFIXES` alone.
-        hidden: take names that begin with a dot.
-        depth: how many levels of folders to look into; 1 is the folder alone, None has no end.
+        any_suffix: include files of every suffix, not only those of `memory.labels.IMAGE_SUFFIXES`.
+        hidden: include names that begin with a dot.
+        depth: how many levels of folders to search; 1 is the folder alone, None is unlimited.
 
     Yields:
         Paths relative to the folder, with forward slashes.
@@ -80,29 +83,29 @@ def _has_image_suffix(name: bytes) -> bool:
 def _is_regular(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_file(follow_symlinks=False) or stat.S_ISREG(entry.stat().st_mode)
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a broken link
         return False
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
-_MAGIC = re.compile(rb"[*?\[]")
+_WILDCARD = re.compile(rb"[*?\[]")
 _TOKEN = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class WalkRule:
-    """What a pattern needs of the walk below its folder.
+    """The arguments of `walk_files` that a pattern needs.
 
     Attributes:
-        any_suffix: the pattern's last part holds a dot, so it decides on the suffix itself.
+        any_suffix: the last part of the pattern contains a dot, so the pattern itself decides on the suffix.
         hidden: some part begins with a dot.
-        depth: levels of folders to look into; None where the pattern holds ``**``.
+        depth: levels of folders to search; None where the pattern contains ``**``.
     """
 
     any_suffix: bool
@@ -111,25 +114,26 @@ class WalkRule:
 
 
 def is_pattern(path: bytes) -> bool:
-    """Tell whether a path holds ``*``, ``?`` or ``[``."""
-    return _MAGIC.search(path) is not None
+    """Tell whether a path contains ``*``, ``?`` or ``[``."""
+    return _WILDCARD.search(path) is not None
 
 
 def split_pattern(pattern: bytes) -> tuple[bytes, Callable[[bytes], bool], WalkRule]:
-    """Split a glob pattern into the folder to walk and the test of what is found there.
+    """Split a glob pattern into the folder to walk and a test for the paths below it.
 
-    ``*`` and ``?`` stay within one part of the path, ``**`` as a whole part stands for any number of folders, and a
-    name that begins with a dot is matched only by a part that does.
+    ``*`` and ``?`` match within one part of the path, and ``**`` as a whole part matches any number of folders. A name
+    that begins with a dot is matched only by a part that begins with a dot. The `glob` module is not used because it
+    follows links to folders and is silent about folders that it cannot read.
 
     Args:
         pattern: a path with at least one of ``*``, ``?`` and ``[``.
 
     Returns:
-        The leading folder without wildcards (empty for the current one), a test for paths relative to it, and what
-        the walk has to look at.
+        The leading folder without wildcards (empty for the current one), a test for paths relative to it, and how to
+        walk it.
 
     Raises:
-        ImageInputError: a ``[...]`` that is no set of characters.
+        ImageInputError: ``[...]`` is not a valid set of characters.
     """
     parts = pattern.split(b"/")
     first = next(i for i, part in enumerate(parts) if is_pattern(part))
@@ -140,7 +144,7 @@ def split_pattern(pattern: bytes) -> tuple[bytes, Callable[[bytes], bool], WalkR
     try:
         matcher = re.compile("".join(map(_translate, below)).removesuffix("/"))
     except re.error as error:
-        raise ImageInputError(f"{display_key(pattern)}: this glob cannot be understood: {error}") from None
+        raise ImageInputError(f"{display_key(pattern)}: not a valid glob: {error}") from None
     rule = WalkRule(
         any_suffix="." in below[-1],
         hidden=any(part.startswith(".") for part in below),
@@ -150,6 +154,7 @@ def split_pattern(pattern: bytes) -> tuple[bytes, Callable[[bytes], bool], WalkR
 
 
 def _translate(part: str) -> str:
+    """Translate one part of a pattern to a regular expression, with the slash after it."""
     if part == "**":
         return r"(?:[^/.][^/]*/)*"
     guard = "" if part.startswith(".") else r"(?!\.)"

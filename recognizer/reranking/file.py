@@ -1,4 +1,4 @@
-"""Reranking a file of results: no encoder, no memory, only the images of the rows that are asked about."""
+"""Reranks a file of results without an encoder; only the images that the MLLM is asked about are read again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
 from recognizer.memory_settings import carried_settings
 from recognizer.reranking.questions import RankedImage
-from recognizer.reranking.stage import RowBatch, rerank_beside
+from recognizer.reranking.stage import RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, ResultRow, Row, RowSink, RunInfo, RunSetup, read_run_info
 from recognizer.results.row import parse_row
 from recognizer.results.run_files import find_run_files
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from rerank.reranker import MllmReranker
 
 
-# Some images of a folder may be gone; if so many are, the folder is another one.
-MOST_LOOKED_FOR = 100
+# Some images of a folder may be gone; if all of the first ones are, it is the wrong folder.
+FIRST_IMAGES = 100
 
 
 class ResultsUnreadable(RecognizerError):
-    """A file is no JSONL of results, or nothing says where its images are."""
+    """A file does not hold results in JSON lines, or the folder of its images is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class EarlierResults:
 
     Attributes:
         rows: as written.
-        info: what made them.
-        root: the folder their paths are relative to.
+        info: of the run that wrote them.
+        root: the folder that their paths are relative to.
     """
 
     rows: Sequence[Row]
@@ -59,11 +59,11 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
     """Read the results of a run.
 
     Args:
-        path: JSON lines, as `run` writes them.
-        root: the folder of the images; the one that `run.json` names where None.
+        path: of JSON lines, as `run` writes them.
+        root: the folder of the images; None: the one that `run.json` names.
 
     Raises:
-        ResultsUnreadable: the file is something else, or `run.json` is not beside it.
+        ResultsUnreadable: the file is something else, `run.json` is not beside it, or the images are not in the folder.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
         raise ResultsUnreadable(f"{path}: rerank reads results in JSON lines; run with --output NAME.jsonl")
@@ -77,15 +77,15 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
             f"no run.json beside {path} says what made it; put the run.json of its run there, or run again"
         )
     if info.state != "finished":
-        raise ResultsUnreadable(f"the run that writes {path} is not finished; let it end, or take it up again, first")
+        raise ResultsUnreadable(f"the run that writes {path} is not finished; let it end, or resume it, first")
     earlier = EarlierResults(rows, info, root or Path(info.input_root))
     _require_images(earlier, path)
     return earlier
 
 
 def _require_images(earlier: EarlierResults, path: Path) -> None:
-    """Refuse where not one of the first images is there: the folder was moved, or `--images` names another."""
-    first = [image for row in earlier.results[:MOST_LOOKED_FOR] if (image := ranked_image(row, earlier.root))]
+    """Refuse if none of the first images exists: the folder was moved, or `--images` names the wrong one."""
+    first = [image for row in earlier.results[:FIRST_IMAGES] if (image := image_to_rank(row, earlier.root))]
     if first and not any(os.path.exists(image.item.path) for image in first):
         raise ResultsUnreadable(
             f"the images of {path} (such as {first[0].item.key}) are not in {earlier.root}; say where they are with "
@@ -93,12 +93,12 @@ def _require_images(earlier: EarlierResults, path: Path) -> None:
         )
 
 
-def carried_by(earlier: EarlierResults, *, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """Return the settings that the results were made under, with what was fitted for their memory since.
+def earlier_settings(earlier: EarlierResults, *, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Return the settings of the run that made the results, with those that were fitted for its memory since.
 
     Args:
         earlier: the results.
-        warn: called with a sentence where a calibration is there and does not belong to the memory.
+        warn: called with a sentence if the memory has changed, or its calibration belongs to another one.
     """
     base = {name: earlier.info.settings[name] for name in ("score", "images") if name in earlier.info.settings}
     try:
@@ -114,7 +114,7 @@ def carried_by(earlier: EarlierResults, *, warn: Callable[[str], None] | None = 
 
 
 def rerank_setup(earlier: EarlierResults, settings: Settings, source: Path) -> RunSetup:
-    """Describe the reranking of results for their `run.json`."""
+    """Describe the reranking for the `run.json` of its output."""
     info = earlier.info
     before: dict[str, Any] = dict(info.settings)
     return RunSetup(
@@ -130,31 +130,33 @@ def rerank_setup(earlier: EarlierResults, settings: Settings, source: Path) -> R
 def rerank_into(
     earlier: EarlierResults, settings: Settings, sink: RowSink, reranker: MllmReranker
 ) -> Iterator[list[Row]]:
-    """Rerank the rows that the sink still wants, write them, and yield them, batch by batch.
+    """Rerank the rows that the sink does not have yet, write them, and yield them, batch by batch.
 
-    Rows that an MLLM has ordered already are written as they are: retrieval's confidences are gone from them.
+    Rows that an MLLM has ranked already are written unchanged, for they no longer hold retrieval's confidences.
     """
 
     def batches() -> Iterator[RowBatch]:
         for batch in sink.pending():
             rows = list(earlier.rows[batch.start : batch.stop])
-            images = [ranked_image(row, earlier.root) for row in rows]
+            images = [image_to_rank(row, earlier.root) for row in rows]
             yield RowBatch(batch.number, rows, images, BatchTiming(decode_s=0, encode_s=0, score_s=0))
 
-    for batch in rerank_beside(batches(), reranker, settings.rerank, score=settings.score, limits=settings.images):
+    for batch in rerank_in_background(
+        batches(), reranker, settings.rerank, score=settings.score, limits=settings.images
+    ):
         sink.write(batch.number, batch.rows, timing=batch.timing)
         yield batch.rows
 
 
 def is_ranked(row: Row) -> bool:
-    """Tell whether an MLLM has ordered the row's candidates already."""
+    """Tell whether an MLLM has ranked the candidates of the row already."""
     return isinstance(row, ResultRow) and row.rerank is not None and row.rerank.get("status") in ANSWERED
 
 
-def ranked_image(row: Row, root: Path) -> RankedImage | None:
-    """Name the image of a row; None where the row is not to be reranked.
+def image_to_rank(row: Row, root: Path) -> RankedImage | None:
+    """Return the image of a row; None if the row is not to be reranked.
 
-    A file that is gone is found out when it is asked about; its row then says so.
+    A missing file fails when its question is asked; the row then says so.
     """
     if not isinstance(row, ResultRow) or is_ranked(row):
         return None

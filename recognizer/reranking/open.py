@@ -1,4 +1,4 @@
-"""Opening the MLLM that the settings name, and refusing settings that cannot work before any work starts."""
+"""Opens the MLLM that the settings name; settings that cannot work are refused before any work starts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 
 
 class RerankNotConfigured(RecognizerError):
-    """Reranking is asked for and there is no MLLM."""
+    """Reranking is on, but no MLLM is named."""
 
 
 def require_model(settings: RerankSettings, top_k: int) -> None:
-    """Refuse, before any work starts, to rerank without an MLLM or with more candidates than two rounds hold.
+    """Refuse, before any work starts, to rerank without an MLLM or with more candidates than one question holds.
+
+    Args:
+        settings: when and how to ask.
+        top_k: most candidates of an image.
 
     Raises:
-        RerankNotConfigured: one sentence with an example.
-        RecognizerError: `run.top_k` is too large.
-        MllmUnavailable: the model's name or address can be none.
+        RerankNotConfigured: no MLLM is named.
+        RecognizerError: there are too many candidates.
+        MllmUnavailable: the name or address of the model cannot be right.
     """
     if settings.when == "off":
         return
@@ -35,8 +39,11 @@ def require_model(settings: RerankSettings, top_k: int) -> None:
             "--rerank-model http://127.0.0.1:8000/v1 for a server started by `vllm serve Qwen/Qwen2.5-VL-7B-Instruct`, "
             "or a directory with such a model, or say --rerank off"
         )
-    if top_k > MOST_OPTIONS**2:
-        raise RecognizerError(f"run.top_k={top_k} is too many to rerank; give at most {MOST_OPTIONS**2}")
+    if settings.mode == "choice" and top_k > MOST_OPTIONS:
+        raise RecognizerError(
+            f"{top_k} candidates are more than the {MOST_OPTIONS} options of one question to the MLLM; set "
+            f"run.top_k={MOST_OPTIONS} or less, or rerank.mode=list"
+        )
     from rerank.backends.opening import check_name
 
     check_name(settings.model, settings.backend)
@@ -45,26 +52,32 @@ def require_model(settings: RerankSettings, top_k: int) -> None:
 def open_reranker(
     settings: RerankSettings, *, warn: Callable[[str], None] | None = None, mllm: Mllm | None = None
 ) -> MllmReranker:
-    """Open the MLLM that the settings name, with its cache of answers.
+    """Open the cache of answers and the MLLM that the settings name.
 
     Args:
         settings: with a model.
-        warn: called with a sentence when the MLLM is given up or the cache fails.
-        mllm: one that is open already, in place of the one named.
+        warn: called with a sentence when too many images have failed, or when the cache fails.
+        mllm: an open one, in place of the one that the settings name.
 
     Raises:
-        MllmUnavailable: it cannot be had; the message says what to do.
+        CacheFileRefused: the file of the cache holds something else.
+        MllmUnavailable: the MLLM cannot be opened; the message says what to do.
     """
     from rerank.backends import BackendOptions, open_mllm
     from rerank.cache import AnswerCache, default_cache_path
     from rerank.reranker import MllmReranker
 
+    cache = None
+    if settings.cache != "off":  # opened first, for an MLLM takes minutes to load
+        cache = AnswerCache(Path(settings.cache) if settings.cache else default_cache_path(), warn=warn)
     names = {option.name for option in fields(BackendOptions)} - {"one_token"}
     options = BackendOptions(one_token=settings.mode == "choice", **settings.model_dump(include=names))
-    opened = mllm or open_mllm(settings.model or "", options, backend=settings.backend)
-    cache = None
-    if settings.cache != "off":
-        cache = AnswerCache(Path(settings.cache) if settings.cache else default_cache_path(), warn=warn)
+    try:
+        opened = mllm or open_mllm(settings.model or "", options, backend=settings.backend)
+    except BaseException:
+        if cache is not None:
+            cache.close()
+        raise
     return MllmReranker(
         opened,
         mode=settings.mode,

@@ -1,4 +1,4 @@
-"""Rows of the results and an MLLM's rankings of them: what is asked, and what becomes of the row."""
+"""From result rows to questions for an MLLM, and from its rankings back to rows."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from memory.durable import file_sha256
 from recognizer.images import ImageError, ImageItem, ImageLimits, decode_image
 from recognizer.results.row import CandidateRow, EvidenceRow, ResultRow, Row
 from recognizer.settings import RENAMED_TERMS, RerankSettings, ScoreSettings
-from rerank.base import ANSWERED, CONFIDENT, OK, Candidate, Ranking
+from rerank.base import ANSWERED, CONFIDENT, OK, Candidate, Question, Ranking
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from rerank.reranker import MllmReranker, Question
+    from rerank.reranker import MllmReranker
 
 
 @dataclass(frozen=True, slots=True)
 class RankedImage:
-    """What reranking needs to know of a row's image.
+    """The image of a row, as reranking needs it.
 
     Attributes:
-        item: where it lies.
-        sha256: of its file; None: read when it is asked about.
+        item: its file.
+        sha256: of the file; None: computed when the MLLM is asked.
     """
 
     item: ImageItem
@@ -43,12 +43,12 @@ def rerank_rows(
     """Put the candidates of rows in their final order.
 
     Args:
-        rows: of a batch; error rows stay as they are.
-        images: per row, None for an error row.
-        reranker: who is asked.
+        rows: of a batch; error rows do not change.
+        images: per row; None for an error row.
+        reranker: whose MLLM is asked.
         settings: when to ask.
-        score: the threshold of `unknown`.
-        limits: of decoding.
+        score: has the threshold of `unknown`.
+        limits: of image decoding.
     """
     ask: dict[int, Question] = {}
     done: list[Row] = list(rows)
@@ -68,8 +68,7 @@ def rerank_rows(
 
 
 def question_of(row: ResultRow, image: RankedImage, settings: RerankSettings, limits: ImageLimits) -> Question:
-    """Make of a row the question whether its candidates stand in the right order."""
-    from rerank.reranker import Question
+    """Make the question of a row: its image with its candidates."""
 
     def load() -> Image:
         try:
@@ -82,7 +81,7 @@ def question_of(row: ResultRow, image: RankedImage, settings: RerankSettings, li
 
 
 def _item_sha256(item: ImageItem) -> str:
-    """Hash a file; one that cannot be read has a name of its own, for its question will fail and be kept nowhere."""
+    """Return the SHA-256 of a file; for one that cannot be read any unique text does, for its question will fail."""
     try:
         return file_sha256(item.path)
     except OSError:
@@ -90,12 +89,12 @@ def _item_sha256(item: ImageItem) -> str:
 
 
 def margin(candidates: Sequence[CandidateRow]) -> float:
-    """Return how far the best confidence is above the second; 1 where there is no second."""
+    """Return the best confidence less the second best; 1 if there is only one."""
     return candidates[0].confidence - candidates[1].confidence if len(candidates) > 1 else 1.0
 
 
 def candidates_of(row: ResultRow) -> list[Candidate]:
-    """Return a row's candidates as options, each with its descriptions, those that add most to its score first."""
+    """Return the candidates of a row as options; descriptions that contribute most to the score come first."""
     return [
         Candidate(
             candidate.category,
@@ -108,7 +107,7 @@ def candidates_of(row: ResultRow) -> list[Candidate]:
 
 
 def _described(candidate: CandidateRow) -> list[EvidenceRow]:
-    # A category without descriptions has its name in their place.
+    # The evidence of a category without descriptions has its name in place of a description.
     pieces = [
         piece
         for piece in candidate.evidence
@@ -123,17 +122,17 @@ def apply_ranking(
 ) -> ResultRow:
     """Return the row with its candidates in the ranking's order.
 
-    The scores stay retrieval's, as their evidence adds up to them. A confidence stays a probability over all categories
-    of the memory: the candidates share what they had together as the ranking says. Whether the answer came from the
-    cache does not show: a row says what was found, so resumed runs give the same bytes.
+    Scores do not change, for the evidence adds up to retrieval's. A confidence stays a probability over all categories
+    of the memory: the ranking only divides the sum of the candidates' confidences anew. The row does not tell whether
+    the answer came from the cache, so that resumed runs give the same bytes.
 
     Args:
-        row: retrieval's.
+        row: from retrieval.
         ranking: of its candidates.
-        model: who ranked them.
-        score: the threshold of `unknown`.
-        fitted: whether the fusion was fitted for this model; if not, the confidences are no calibrated ones, and it
-            cannot be said whether the image is unknown.
+        model: name of the MLLM.
+        score: has the threshold of `unknown`.
+        fitted: whether the weight of the fusion was fitted for this model; if not, the confidences are not calibrated
+            and `unknown` is None.
     """
     status = OK if ranking.status in ANSWERED else ranking.status
     if status != OK:
@@ -163,5 +162,5 @@ def apply_ranking(
 
 
 def _record(model: str, status: str, order: Sequence[int]) -> dict[str, object]:
-    """Say in the row what reranking did; `order` holds retrieval's ranks, counted from 0."""
+    """Return the `rerank` field of a row; `order` holds retrieval's ranks, counted from 0."""
     return {"status": status, "model": model, "order": list(order)}

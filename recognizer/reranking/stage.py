@@ -1,4 +1,4 @@
-"""Reranking beside encoding: batches go to the MLLM while later ones are encoded, and come back in order."""
+"""Reranking in the background: batches go to the MLLM while later ones are encoded, and come back in order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from recognizer.settings import RerankSettings, ScoreSettings
 if TYPE_CHECKING:
     from rerank.reranker import MllmReranker
 
-# Two batches are asked about at a time, so that the MLLM has work while one of them waits for its last answer.
+# Two batches at a time, so that the MLLM has work while one of them waits for its last answer.
 THREADS = 2
-# Rows are small and images are decoded again only where they are asked about, so encoding may run far ahead.
+# Rows are small, and images are decoded again only when they are asked about, so encoding may run far ahead.
 MOST_WAITING = 64
 
 
 @dataclass(frozen=True, slots=True)
 class RowBatch:
-    """The rows of a batch, with what reranking needs to know of their images (None for an error row)."""
+    """The rows of a batch with their images (None for an error row)."""
 
     number: int
     rows: list[Row]
@@ -33,7 +33,7 @@ class RowBatch:
     timing: BatchTiming
 
 
-def rerank_beside(
+def rerank_in_background(
     batches: Iterator[RowBatch],
     reranker: MllmReranker,
     settings: RerankSettings,
@@ -41,14 +41,14 @@ def rerank_beside(
     score: ScoreSettings,
     limits: ImageLimits,
 ) -> Iterator[RowBatch]:
-    """Rerank batches in the background and yield them in their order.
+    """Rerank batches in the background and yield them in order.
 
     Args:
-        batches: as they are recognised.
-        reranker: who is asked; safe to use from several threads.
+        batches: of recognised rows.
+        reranker: whose MLLM is asked, from several threads.
         settings: when to ask.
-        score: the threshold of `unknown`.
-        limits: of decoding.
+        score: has the threshold of `unknown`.
+        limits: of image decoding.
     """
 
     def rerank(batch: RowBatch) -> RowBatch:

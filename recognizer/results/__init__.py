@@ -1,4 +1,8 @@
-"""Results of a run: rows, the journal they are written to, what made them, and tables made of them."""
+"""The results of a run: rows, the journal that makes a run resumable, `run.json`, and tables made from the journal.
+
+Start at `open_results`, which returns a `RowSink`; `ResultRow` and `ErrorRow` are the rows. This package must not know
+how an image is recognised: no encoder, no memory, no MLLM.
+"""
 
 from recognizer.results.errors import OutputUnusable, ResultsError, ResumeRefused
 from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, ResultRow, Row, encode_row

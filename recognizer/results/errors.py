@@ -1,13 +1,15 @@
-"""What can stop the writing of results.
+"""The errors of results.
 
 ResultsError
-├── OutputUnusable    the output cannot be written, or is of another kind than its name says
-└── ResumeRefused     an output is there that this run must not continue; says which setting differs and what to do
+├── OutputUnusable    the output cannot be written, or its name does not fit its format
+└── ResumeRefused     an output exists that this run must not continue; names the difference and the remedy
 """
 
 from __future__ import annotations
 
 from recognizer.errors import RecognizerError
+
+REMEDY = "use --overwrite to start over, or another --output"
 
 
 class ResultsError(RecognizerError):
@@ -15,8 +17,8 @@ class ResultsError(RecognizerError):
 
 
 class OutputUnusable(ResultsError):
-    """The output cannot be written; raised before any image is looked at, or when the disk fails meanwhile."""
+    """The output cannot be written; raised before any image is read, or when the disk fails during the run."""
 
 
 class ResumeRefused(ResultsError):
-    """There are results already, and they are not the beginning of what this run would write."""
+    """The output exists and is not the beginning of what this run would write."""

@@ -1,4 +1,4 @@
-"""Doing failed rows again: batches with an error row are replaced, all others stay byte for byte."""
+"""Retry failed images: batches with an error row are replaced; all other batches stay byte for byte."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memory.durable import sync_folder
-from recognizer.results.journal import BatchSpan, batch_keys, disk_error, encode_batch, open_locked, write_all
+from recognizer.results.journal import BatchSpan, disk_error, encode_batch, open_locked, write_all
 from recognizer.results.row import Row
+from recognizer.results.sink import batch_keys
 
 _COPY_BYTES = 1 << 20
 
 
 class JournalPatch:
-    """A journal whose batches with error rows are being replaced.
+    """Replaces the batches of a journal that have error rows.
 
-    The new file grows beside the old one and takes its place in one step when the last batch is in. Until then the old
-    file is untouched; a retry that is interrupted starts again.
+    The new file grows beside the old one and replaces it in one step after the last batch. Until then the old file is
+    unchanged; an interrupted retry starts again from the first batch.
 
     Attributes:
-        pending: numbers of the batches to do again, ascending.
+        pending: numbers of the batches to retry, ascending.
     """
 
     def __init__(self, path: Path, *, keys: Sequence[str], batch_size: int, spans: Sequence[BatchSpan]) -> None:
@@ -50,18 +51,18 @@ class JournalPatch:
             raise disk_error(self._draft_path, error, 0) from error
 
     def replace(self, batch: int, rows: Sequence[Row]) -> None:
-        """Write a batch anew.
+        """Write the new rows of a batch.
 
         Args:
-            batch: the first of `pending` not yet replaced.
+            batch: the first of `pending` that is not yet replaced.
             rows: the rows of its images, in order.
 
         Raises:
-            ValueError: it is another batch's turn, or the rows are not those of its images.
+            ValueError: another batch is next, or the rows do not belong to its images.
             OutputUnusable: the disk refuses.
         """
         if not self._waiting or batch != self._waiting[0]:
-            raise ValueError(f"batch {batch} is out of turn; the batches to do again are {self._waiting[:3]}...")
+            raise ValueError(f"batch {batch} is out of turn; the next batches to retry are {self._waiting[:3]}")
         data, _, _ = encode_batch(rows, batch_keys(self._keys, batch, self._batch_size))
         self._copy_until(self._spans[batch].start)
         try:
@@ -72,14 +73,14 @@ class JournalPatch:
         self._waiting.pop(0)
 
     def finish(self) -> None:
-        """Put the new file in the place of the old one.
+        """Replace the old file by the new one.
 
         Raises:
-            ValueError: some batch was not replaced.
+            ValueError: a batch is still to be replaced.
             OutputUnusable: the disk refuses.
         """
         if self._waiting:
-            raise ValueError(f"{len(self._waiting)} batches have not been done again")
+            raise ValueError(f"{len(self._waiting)} batches are still to be retried")
         self._copy_until(self._spans[-1].end if self._spans else 0)
         try:
             os.fsync(self._draft.fileno())
@@ -91,7 +92,7 @@ class JournalPatch:
         self.close()
 
     def close(self) -> None:
-        """Drop an unfinished new file and give the old one free; closing twice does nothing."""
+        """Delete an unfinished new file and unlock the old one; closing twice does nothing."""
         self._old.close()
         self._draft.close()
         self._draft_path.unlink(missing_ok=True)
@@ -107,5 +108,5 @@ class JournalPatch:
 
 
 def retry_draft_path(path: Path) -> Path:
-    """Where the new file of a retry grows; whatever lies there is left over from an interrupted one."""
+    """Return the path of a retry's new file; a file there is a leftover of an interrupted retry."""
     return path.with_name(f".{path.name}.retry")

@@ -1,4 +1,4 @@
-"""One row of the results: what was recognised in one image, or why nothing was."""
+"""One row of the results: what was recognised in one image, or why the image failed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# Rounding, so that equal results give equal bytes. `encode_row` says what each number must still allow.
 _DECIMALS = 8
 _BOX_DECIMALS = 2
 _CONFIDENCE_DIGITS = 6
@@ -18,13 +19,13 @@ class EvidenceRow:
     """One summand of a score.
 
     Attributes:
-        term: name of the score's term, e.g. ``region_description``.
-        description: the text that was matched; empty for none.
-        region: index of the region, None where the whole image was matched.
-        box_xyxy: (x_min, y_min, x_max, y_max) in pixels of the displayed image, None without a region.
+        term: name of the term of the score, e.g. ``region_description``.
+        description: the text that was compared; empty if the term has none.
+        region: index of the region; None if the whole image was compared.
+        box_xyxy: (x_min, y_min, x_max, y_max) in pixels of the displayed image; None without a region.
         value: the similarity.
         weight: its factor in the score.
-        contribution: what it adds to the score.
+        contribution: weight times value, the summand itself.
     """
 
     term: str
@@ -36,7 +37,7 @@ class EvidenceRow:
     contribution: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The piece of evidence as plain JSON values, numbers rounded."""
+        """Return the piece of evidence as plain JSON values, numbers rounded."""
         return {
             "term": self.term,
             "description": self.description,
@@ -54,7 +55,7 @@ class CandidateRow:
 
     Attributes:
         category: its name.
-        group: its group; left out of the row where empty.
+        group: its group; left out of the row if empty.
         score: the sum of the contributions of `evidence`.
         confidence: probability over all categories of the memory, in [0, 1].
         evidence: the summands of the score.
@@ -67,7 +68,7 @@ class CandidateRow:
     group: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The candidate as plain JSON values, numbers rounded."""
+        """Return the candidate as plain JSON values, numbers rounded."""
         return {
             "category": self.category,
             **({"group": self.group} if self.group else {}),
@@ -83,13 +84,13 @@ class ResultRow:
 
     Attributes:
         path: key of the image.
-        path_b64: the key's bytes in base64 where `path` is escaped, else None.
+        path_b64: the bytes of the key in base64 if `path` is escaped, else None.
         label: name of the first category; None in a memory without categories.
         confidence: that of the label, in [0, 1].
         calibrated: whether the confidence was fitted on labelled images.
-        unknown: whether the image shows none of the categories; None before calibration.
+        unknown: whether the image seems to show none of the categories; None before calibration.
         candidates: the ranking, best first.
-        rerank: what the second ranking said (status, model, order), None without one.
+        rerank: outcome of the reranking (status, model, order); None without reranking.
     """
 
     path: str
@@ -102,7 +103,7 @@ class ResultRow:
     rerank: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as plain JSON values in the order in which they are written."""
+        """Return the row as plain JSON values, in the order in which they are written."""
         return {
             **_head(self.path, self.path_b64, "ok"),
             "label": self.label,
@@ -120,7 +121,7 @@ class ErrorRow:
 
     Attributes:
         path: key of the image.
-        path_b64: the key's bytes in base64 where `path` is escaped, else None.
+        path_b64: the bytes of the key in base64 if `path` is escaped, else None.
         code: a stable code such as ``E_TRUNCATED``.
         reason: one printable line.
     """
@@ -131,7 +132,7 @@ class ErrorRow:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as plain JSON values in the order in which they are written."""
+        """Return the row as plain JSON values, in the order in which they are written."""
         return {**_head(self.path, self.path_b64, "error"), "error": {"code": self.code, "reason": self.reason}}
 
 
@@ -139,7 +140,7 @@ Row = ResultRow | ErrorRow
 
 
 def encode_row(row: Row) -> bytes:
-    """Write a row as one line of JSON.
+    """Encode a row as one line of JSON.
 
     Equal rows give equal bytes. Scores, values, weights and contributions have 8 decimals, so that the contributions
     of up to 1,000 pieces of evidence still add up to the score within 1e-5; confidences have 6 significant digits,
@@ -149,7 +150,7 @@ def encode_row(row: Row) -> bytes:
         row: the row.
 
     Returns:
-        UTF-8 with one newline, at the end. Lone surrogates, which UTF-8 cannot hold, become ``?``.
+        UTF-8 with one newline, at the end. Lone surrogates, which UTF-8 cannot encode, become ``?``.
 
     Raises:
         ValueError: a number is not finite.
@@ -158,29 +159,12 @@ def encode_row(row: Row) -> bytes:
     return text.encode("utf-8", "replace") + b"\n"
 
 
-def _head(path: str, path_b64: str | None, status: str) -> dict[str, Any]:
-    return {"path": path, **({"path_b64": path_b64} if path_b64 else {}), "status": status}
-
-
-def _decimals(number: float, places: int = _DECIMALS) -> float:
-    return _finite(round(float(number), places))
-
-
-def _digits(number: float, count: int) -> float:
-    return _finite(float(f"{float(number):.{count}g}"))
-
-
-def _finite(number: float) -> float:
-    if not math.isfinite(number):
-        raise ValueError(f"a result row holds the number {number}; scores and boxes must be finite")
-    return number + 0.0  # minus zero becomes zero
-
-
 def parse_row(content: Mapping[str, Any]) -> Row:
-    """Turn the JSON object of a row into the row; `encode_row` gives the same object again.
+    """Make a row from its JSON object; the inverse of `to_dict`.
 
     Raises:
-        KeyError, TypeError: it is no row.
+        KeyError: a field is missing.
+        TypeError: the object is not a row.
     """
     head = {"path": content["path"], "path_b64": content.get("path_b64")}
     if content["status"] == "error":
@@ -204,3 +188,21 @@ def _candidate(content: Mapping[str, Any]) -> CandidateRow:
         confidence=content["confidence"],
         evidence=[EvidenceRow(**piece) for piece in content["evidence"]],
     )
+
+
+def _head(path: str, path_b64: str | None, status: str) -> dict[str, Any]:
+    return {"path": path, **({"path_b64": path_b64} if path_b64 else {}), "status": status}
+
+
+def _decimals(number: float, places: int = _DECIMALS) -> float:
+    return _finite(round(float(number), places))
+
+
+def _digits(number: float, count: int) -> float:
+    return _finite(float(f"{float(number):.{count}g}"))
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(f"a result row contains the number {number}; scores and boxes must be finite")
+    return number + 0.0  # minus zero becomes zero

@@ -1,4 +1,4 @@
-"""What made a file of results: `run.json` beside it."""
+"""`run.json`: what made a file of results, and whether another run may continue it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memory.durable import replacing
-from recognizer.results.errors import ResumeRefused
-from recognizer.results.journal import REMEDY
+from recognizer.results.errors import REMEDY, ResumeRefused
+from recognizer.results.sink import RunCounts
 
 PACKAGES = (
     "recognizer",
@@ -30,47 +30,22 @@ PACKAGES = (
     "pillow",
     "pyarrow",
 )
-
-
-def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Look up installed versions.
-
-    Args:
-        packages: names of distributions.
-
-    Returns:
-        Version by name, with ``python`` and ``platform``; what is not installed is left out.
-    """
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in packages:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
 RUN_INFO_SCHEMA = 1
 _SECRET = re.compile(r"(?i)(key|token|secret|password|credential)")
 _ABSENT = "(not set)"
 
 
-def utc_now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSetup:
-    """What the caller knows of a run.
+    """Description of a run by its caller.
 
     Attributes:
         command: the command line; values of options that name a key, token, secret or password are masked.
-        model: what is known of the encoder; its ``fingerprint`` must be the same on resume.
-        memory: what is known of the memory; its ``version`` must be the same on resume.
-        settings: JSON values that decide the rows; each must be the same on resume.
-        device: where the encoder runs.
-        input_root: the folder the keys are relative to.
+        model: name and ``fingerprint`` of the encoder; the fingerprint must be the same on resume.
+        memory: path, ``version`` and size of the memory; the version must be the same on resume.
+        settings: JSON values on which the rows depend; each must be the same on resume.
+        device: the device of the encoder.
+        input_root: the folder that the keys are relative to.
     """
 
     command: Sequence[str]
@@ -81,29 +56,52 @@ class RunSetup:
     input_root: str
 
 
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Look up installed versions.
+
+    Args:
+        packages: names of distributions.
+
+    Returns:
+        Version by name, also of ``python`` and ``platform``; packages that are not installed are left out.
+    """
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in packages:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def utc_now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """The content of `run.json`.
 
     Attributes:
-        output: file name of the results this belongs to.
+        output: file name of the results.
         format: jsonl, csv or parquet.
-        state: running until every row is written.
+        state: `running` until every row is written.
         command: command line of the latest run.
-        model: see :class:`RunSetup`.
-        memory: see :class:`RunSetup`.
-        settings: see :class:`RunSetup`.
-        device: see :class:`RunSetup`.
-        input_root: see :class:`RunSetup`.
+        model: as in `RunSetup`.
+        memory: as in `RunSetup`.
+        settings: as in `RunSetup`.
+        device: as in `RunSetup`.
+        input_root: as in `RunSetup`.
         count: number of images.
         keys_sha256: hex digest over all keys in order.
         batch_size: images in a batch.
-        versions: versions of the packages at work.
-        started: when the first run began, ISO 8601 in UTC.
-        finished: when the last row was written, None before.
-        resumed: how many times the run was taken up again.
-        counts: rows by status, filled when finished.
-        errors: rows with status error by code, filled when finished.
+        versions: versions of the installed packages.
+        started: start of the first run, ISO 8601 in UTC.
+        finished: end of the last run, None before.
+        resumed: how often the run was resumed.
+        counts: number of rows by status, filled at the end.
+        errors: number of rows with status error, by code, filled at the end.
         schema: version of this layout.
     """
 
@@ -128,7 +126,7 @@ class RunInfo:
     schema: int = RUN_INFO_SCHEMA
 
     def identity(self) -> dict[str, Any]:
-        """What has to stay the same from run to run, as flat names and plain JSON values."""
+        """Return the settings that must not change on resume, as flat names and plain JSON values."""
         identity = {
             "format": self.format,
             "batch_size": self.batch_size,
@@ -144,7 +142,7 @@ def read_run_info(path: Path) -> RunInfo | None:
     """Read a `run.json`.
 
     Returns:
-        Its content; None where there is none, or the file is something else.
+        Its content; None if the file is missing or is not a `run.json` of this version.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -154,10 +152,10 @@ def read_run_info(path: Path) -> RunInfo | None:
 
 
 def write_run_info(path: Path, info: RunInfo) -> None:
-    """Write a `run.json` so that it is there whole or not at all.
+    """Write a `run.json` atomically.
 
     Raises:
-        OutputUnusable: the disk refuses.
+        WriteFailed: the disk refuses.
     """
     content = {**asdict(info), "command": mask_secrets(info.command)}
     text = json.dumps(content, ensure_ascii=False, indent=2, default=str)
@@ -166,28 +164,29 @@ def write_run_info(path: Path, info: RunInfo) -> None:
 
 
 def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
-    """Refuse to go on with results that other settings made.
+    """Refuse to continue results that were made under other settings.
 
     Raises:
-        ResumeRefused: names each setting that differs, with both values.
+        ResumeRefused: a setting differs; the message names each one with both values.
     """
     before, after = earlier.identity(), now.identity()
     names = [name for name in {**before, **after} if before.get(name, _ABSENT) != after.get(name, _ABSENT)]
     if names:
         lines = [f"  {name}: was {before.get(name, _ABSENT)!r}, is {after.get(name, _ABSENT)!r}" for name in names]
         raise ResumeRefused(
-            f"{output} was made under other settings:\n" + "\n".join(lines) + f"\nrun with the earlier ones, {REMEDY}"
+            f"{output} was made under other settings:\n" + "\n".join(lines) + f"\nuse the earlier settings, {REMEDY}"
         )
 
 
-def finish_run_info(info: RunInfo, *, ok: int, errors: Mapping[str, int]) -> RunInfo:
-    """The info of the same run once all rows are written."""
-    counts = {"ok": ok, "error": sum(errors.values())}
-    return replace(info, state="finished", finished=utc_now(), counts=counts, errors=dict(sorted(errors.items())))
+def finish_run_info(info: RunInfo, counts: RunCounts) -> RunInfo:
+    """Return the info of a run whose rows are all written."""
+    by_status = {"ok": counts.ok, "error": counts.failed}
+    errors = dict(sorted(counts.errors.items()))
+    return replace(info, state="finished", finished=utc_now(), counts=by_status, errors=errors)
 
 
 def mask_secrets(command: Sequence[str]) -> list[str]:
-    """Mask the values of options whose names speak of a secret.
+    """Mask the values of options whose names suggest a secret.
 
     Args:
         command: the words of a command line.
@@ -196,14 +195,14 @@ def mask_secrets(command: Sequence[str]) -> list[str]:
         The words, with ``***`` for each such value.
     """
     masked: list[str] = []
-    follows = False
+    value_follows = False
     for word in command:
         name, has_value, _ = word.partition("=")
         secret = name.startswith("-") and _SECRET.search(name) is not None
         masked.append(
-            "***" if follows and not word.startswith("-") else f"{name}=***" if secret and has_value else word
+            "***" if value_follows and not word.startswith("-") else f"{name}=***" if secret and has_value else word
         )
-        follows = secret and not has_value
+        value_follows = secret and not has_value
     return masked
 
 

@@ -1,19 +1,18 @@
-"""Results written to a stream, without anything beside them."""
+"""Results on a stream such as standard output, with no files beside them."""
 
 from __future__ import annotations
 
 import io
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Self
 
 from recognizer.results.errors import OutputUnusable
-from recognizer.results.journal import batch_keys, encode_batch
+from recognizer.results.journal import encode_batch
 from recognizer.results.row import Row
 from recognizer.results.run_files import OutputFormat
-from recognizer.results.sink import Batch, BatchTiming, RunCounts, batch_at, batch_count
+from recognizer.results.sink import Batch, BatchTiming, RunCounts, batch_at, batch_count, batch_keys
 from recognizer.results.tables import CsvLines
 
 
@@ -21,7 +20,7 @@ class StreamWriter:
     """Writes the rows of a run to a stream as they come; such a run cannot be resumed.
 
     Attributes:
-        done_rows: rows written.
+        done_rows: number of rows written.
     """
 
     def __init__(
@@ -30,7 +29,7 @@ class StreamWriter:
         """Prepare the stream.
 
         Args:
-            stream: receives UTF-8; not closed here.
+            stream: receives UTF-8; stays open.
             keys: keys of all images of the run, in order.
             batch_size: images in a batch.
             output_format: jsonl or csv.
@@ -49,26 +48,22 @@ class StreamWriter:
         self._errors: Counter[str] = Counter()
 
     def pending(self) -> Iterator[Batch]:
-        """Every batch of the run, in order."""
+        """Yield every batch of the run, in order."""
         for number in range(batch_count(len(self._keys), self._batch_size)):
             yield batch_at(number, len(self._keys), self._batch_size)
 
-    def write(self, batch: int, rows: Sequence[Row], *, timing: BatchTiming | None = None) -> float:
+    def write(self, batch: int, rows: Sequence[Row], *, timing: BatchTiming | None = None) -> None:
         """Write the rows of the next batch and flush them.
 
         Args:
             batch: its number.
             rows: the rows of its images, in order.
-            timing: not kept on a stream.
-
-        Returns:
-            Seconds spent on writing.
+            timing: ignored; a stream has no file for it.
 
         Raises:
-            BrokenPipeError: the reader has gone.
-            ValueError: these are not the rows of the batch.
+            BrokenPipeError: the reader has closed the stream.
+            ValueError: the rows do not belong to the batch.
         """
-        started = time.perf_counter()
         lines, _, errors = encode_batch(rows, batch_keys(self._keys, batch, self._batch_size))
         if self._csv is not None:
             self._csv.write(map(json.loads, lines.splitlines()))
@@ -79,14 +74,13 @@ class StreamWriter:
         self._stream.flush()
         self.done_rows += len(rows)
         self._errors += errors
-        return time.perf_counter() - started
 
     def finish(self) -> RunCounts:
-        """Count what was written."""
+        """Return the counts of the rows written."""
         return RunCounts(self.done_rows - self._errors.total(), dict(self._errors))
 
     def close(self) -> None:
-        """Leave the stream open to its owner."""
+        """Do nothing: the stream belongs to the caller."""
 
     def __enter__(self) -> Self:
         """Return the writer."""

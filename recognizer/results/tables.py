@@ -1,4 +1,7 @@
-"""Rows of the results as flat records, one an image and rank."""
+"""Convert result rows to tables, CSV and Parquet, with one line per image and rank.
+
+Both start from the records of `flatten_row`. CSV has room for two pieces of evidence per line; Parquet holds all.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ from memory.durable import replacing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
+# A cell that begins with one of these can run as a formula in a spreadsheet.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+_IMAGES_PER_ROW_GROUP = 1024  # a row group is built in memory: about 10 MB at five candidates
 
 CSV_COLUMNS = (
     "path",
@@ -54,11 +58,11 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Split one row into a record for each candidate.
 
     Args:
-        row: a row as written by :func:`recognizer.results.row.encode_row`.
+        row: a row as `encode_row` writes it, parsed from JSON.
 
     Returns:
-        One record a candidate, `rank` from 1, each with its `evidence` as it was; one record without a candidate for
-        an error or an empty ranking.
+        One record per candidate, `rank` from 1, each with its unchanged `evidence`. For an error or an empty ranking,
+        one record without a candidate.
     """
     error = row.get("error") or {}
     rerank = row.get("rerank")
@@ -89,12 +93,13 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def csv_record(record: Mapping[str, Any]) -> list[object]:
-    """Make the cells of one line of CSV out of a record.
+    """Make the cells of one line of CSV from a record.
 
-    Of the evidence stand there the piece that contributes most, and the piece with a box that contributes most.
+    Two pieces of evidence are included: the one with the largest contribution, and among those with a box, the one
+    with the largest contribution.
 
     Returns:
-        Cells in the order of :data:`CSV_COLUMNS`; texts neutralised, numbers as numbers, None as an empty cell.
+        Cells in the order of `CSV_COLUMNS`; texts neutralised, numbers as numbers, None as an empty cell.
     """
     evidence: Sequence[Mapping[str, Any]] = record["evidence"]
     best = max(evidence, key=_contribution, default={})
@@ -112,7 +117,7 @@ def csv_record(record: Mapping[str, Any]) -> list[object]:
 
 
 def neutralise(text: str) -> str:
-    """Put ``'`` before a text that a spreadsheet would take for a formula."""
+    """Put ``'`` before a text that a spreadsheet would run as a formula."""
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 
@@ -135,7 +140,7 @@ class CsvLines:
         self._writer.writerow(CSV_COLUMNS)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows, given as plain JSON values."""
+        """Write rows, which are plain JSON values."""
         for row in rows:
             self._writer.writerows(csv_record(record) for record in flatten_row(row))
 
@@ -143,31 +148,28 @@ class CsvLines:
 def write_csv(journal: Path, output: Path) -> None:
     """Convert a journal to CSV, row by row.
 
-    Texts that a spreadsheet would take for a formula get a leading ``'``.
+    Texts that a spreadsheet would run as a formula get a leading ``'``.
 
     Args:
         journal: the finished journal.
         output: the CSV file, UTF-8, replaced when complete.
 
     Raises:
-        OutputUnusable: the disk refuses.
+        WriteFailed: the disk refuses.
     """
     with replacing(output) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
         CsvLines(stream).write(read_rows(journal))
 
 
-_IMAGES_PER_ROW_GROUP = 1024
-
-
 def write_parquet(journal: Path, output: Path) -> None:
-    """Convert a journal to Parquet, a row group at a time.
+    """Convert a journal to Parquet, one row group at a time.
 
     Args:
         journal: the finished journal.
         output: the Parquet file, replaced when complete.
 
     Raises:
-        OutputUnusable: the disk refuses.
+        WriteFailed: the disk refuses.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

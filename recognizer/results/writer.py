@@ -1,4 +1,8 @@
-"""The results of a run on disk: journal, `run.json`, timing, and the table at the end."""
+"""Write the results of a run: to files that can be resumed, or to standard output.
+
+`open_results` decides between the two. On disk, rows are appended to the journal; `run.json` and `timing.jsonl` stand
+beside it; CSV and Parquet are converted from the journal at the end.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from recognizer.results.errors import ResumeRefused
-from recognizer.results.journal import REMEDY, Journal, count_rows, open_locked
+from recognizer.results.errors import REMEDY, ResumeRefused
+from recognizer.results.journal import Journal, count_rows, open_locked
 from recognizer.results.retry import JournalPatch, retry_draft_path
 from recognizer.results.row import Row
-from recognizer.results.run_files import OutputFormat, RunFiles, find_run_files, infer_format
+from recognizer.results.run_files import OutputFormat, RunFiles, TimingLog, find_run_files, infer_format
 from recognizer.results.run_info import (
     RunInfo,
     RunSetup,
@@ -24,7 +28,7 @@ from recognizer.results.run_info import (
     require_same_settings,
     write_run_info,
 )
-from recognizer.results.sink import Batch, BatchTiming, RowSink, RunCounts, TimingLog, batch_at, batch_count
+from recognizer.results.sink import Batch, BatchTiming, RowSink, RunCounts, batch_at, batch_count
 from recognizer.results.stream import StreamWriter
 from recognizer.results.tables import write_csv, write_parquet
 
@@ -39,23 +43,23 @@ def open_results(
     overwrite: bool = False,
     retry_errors: bool = False,
 ) -> RowSink:
-    """Open the output of a run, taking up an earlier run where there is one.
+    """Open the output of a run; continue an earlier run if it left one.
 
     Args:
-        output: a file, made with its folders where missing; ``-`` for standard output.
+        output: a file, created with its folders if it is missing; ``-`` for standard output.
         keys: keys of all images of the run, in order.
-        batch_size: images in a batch, at least 1; part of the settings, as the grid of batches is fixed.
-        setup: what makes the rows.
-        output_format: told by the suffix where None.
-        overwrite: start anew whatever is there.
-        retry_errors: do batches with failed images again.
+        batch_size: images in a batch, at least 1; must be the same on resume, because the grid of batches is fixed.
+        setup: describes the run.
+        output_format: None: inferred from the suffix.
+        overwrite: drop the results of an earlier run.
+        retry_errors: repeat the batches with failed images.
 
     Returns:
         The sink; write the batches of its `pending` in that order, then call `finish`.
 
     Raises:
         OutputUnusable: the output cannot be written.
-        ResumeRefused: what is there is not the beginning of this run.
+        ResumeRefused: the output exists and is not the beginning of this run.
         ValueError: `batch_size` is below 1.
     """
     if batch_size < 1:
@@ -81,7 +85,7 @@ def open_results(
 
 
 def check_output(output: str | Path, output_format: OutputFormat | None = None) -> None:
-    """Refuse an output that cannot be written, before anything slow is loaded; leaves no file behind.
+    """Refuse an output that cannot be written, before anything slow is loaded; no new file remains.
 
     Raises:
         OutputUnusable: it cannot be written, or another run is writing it.
@@ -90,14 +94,14 @@ def check_output(output: str | Path, output_format: OutputFormat | None = None) 
     if str(output) == "-":
         return
     journal = find_run_files(Path(output), chosen).journal
-    was_there = journal.exists()
+    existed = journal.exists()
     open_locked(journal).close()
-    if not was_there:
+    if not existed:
         journal.unlink(missing_ok=True)
 
 
 def is_finished(output: str | Path, output_format: OutputFormat | None = None) -> bool:
-    """Tell whether a run that wrote this output came to its end, so that without overwriting there is nothing to do."""
+    """Tell whether the run that wrote this output is finished, so that there is nothing to resume."""
     if str(output) == "-":
         return False
     info = read_run_info(find_run_files(Path(output), infer_format(output, output_format)).info)
@@ -105,17 +109,17 @@ def is_finished(output: str | Path, output_format: OutputFormat | None = None) -
 
 
 class ResultWriter:
-    """The files of one run, written batch by batch; see :func:`open_results`.
+    """Writes the files of one run, batch by batch.
 
     Attributes:
-        files: where they are.
-        info: what `run.json` says.
+        files: their paths.
+        info: the content of `run.json`.
     """
 
     def __init__(
         self, files: RunFiles, info: RunInfo, keys: Sequence[str], *, overwrite: bool, retry_errors: bool
     ) -> None:
-        """Check what is there, then open or take up the journal."""
+        """Compare with an earlier run, then open the journal."""
         self.files = files
         self.info = info
         self._keys = keys
@@ -141,7 +145,7 @@ class ResultWriter:
 
     @property
     def done_rows(self) -> int:
-        """Rows that are in and stay, those of earlier runs included."""
+        """Number of rows that are written and will not be retried, including those of earlier runs."""
         if self._complete:
             return self.info.count
         retried = self._patch.pending if self._patch is not None else []
@@ -149,26 +153,23 @@ class ResultWriter:
         return self._journal.done_rows - sum(batch.stop - batch.start for batch in sizes)
 
     def pending(self) -> Iterator[Batch]:
-        """The batches still to do: those with errors to retry, then those never done; may be read ahead."""
+        """Yield the batches to do: those with errors to retry, then the new ones; may be read ahead."""
         if self._complete:
             return
         first_new = len(self._journal.spans)
         for number in [*self._retried, *range(first_new, batch_count(len(self._keys), self.info.batch_size))]:
             yield batch_at(number, len(self._keys), self.info.batch_size)
 
-    def write(self, batch: int, rows: Sequence[Row], *, timing: BatchTiming | None = None) -> float:
+    def write(self, batch: int, rows: Sequence[Row], *, timing: BatchTiming | None = None) -> None:
         """Write the rows of the next batch.
 
         Args:
-            batch: its number, in the order of :meth:`pending`.
+            batch: its number, in the order of `pending`.
             rows: the rows of its images, in order.
-            timing: goes into `timing.jsonl`.
-
-        Returns:
-            Seconds spent on writing.
+            timing: written to `timing.jsonl`, with the seconds of this call.
 
         Raises:
-            ValueError: it is another batch's turn, or the rows are not those of its images.
+            ValueError: another batch is next, or the rows do not belong to its images.
             OutputUnusable: the disk refuses.
         """
         started = time.perf_counter()
@@ -180,15 +181,13 @@ class ResultWriter:
             raise ValueError(f"batch {batch} is out of turn; write the batches in the order of pending()")
         else:
             self._journal.append(rows)
-        seconds = time.perf_counter() - started
         if timing is not None:
-            self._timing.write(batch, len(rows), timing, seconds)
-        return seconds
+            self._timing.write(batch, len(rows), timing, write_s=time.perf_counter() - started)
 
     def finish(self) -> RunCounts:
-        """Complete the run: make the rows durable, convert them where asked, say so in `run.json`.
+        """Complete the run: make the rows durable, convert them to CSV or Parquet, mark `run.json` as finished.
 
-        The journal of a CSV or Parquet output is removed, unless it holds error rows: a retry needs it.
+        The journal of a CSV or Parquet output is removed, unless it has error rows: a retry needs it.
 
         Returns:
             Counts over all rows of the output.
@@ -201,20 +200,20 @@ class ResultWriter:
             return RunCounts(self.info.counts["ok"], self.info.errors)
         if self._patch is not None or self._journal.done_rows < len(self._keys):
             raise ValueError(f"{self.done_rows} of {len(self._keys)} rows are written; the run is not finished")
-        ok, errors = count_rows(self._journal.spans)
+        counts = count_rows(self._journal.spans)
         self.close()
         if self.info.format == "csv":
             write_csv(self.files.journal, self.files.output)
         elif self.info.format == "parquet":
             write_parquet(self.files.journal, self.files.output)
-        self.info = finish_run_info(self.info, ok=ok, errors=errors)
+        self.info = finish_run_info(self.info, counts)
         write_run_info(self.files.info, self.info)
-        if self.files.journal != self.files.output and not errors:
+        if self.files.journal != self.files.output and not counts.failed:
             self.files.journal.unlink(missing_ok=True)
-        return RunCounts(ok, dict(errors))
+        return counts
 
     def close(self) -> None:
-        """Let go of the files; the run can be resumed. Closing twice does nothing."""
+        """Close the files; the run can be resumed. Closing twice does nothing."""
         if self._complete:
             return
         if self._patch is not None:
@@ -246,17 +245,17 @@ class ResultWriter:
 
 
 def _earlier_run(files: RunFiles, info: RunInfo) -> RunInfo | None:
-    """The run whose results are there, None where there are none; refuses results that this run must not continue."""
+    """Return the earlier run that this run continues, or None; refuse results that it must not continue."""
     earlier = read_run_info(files.info)
     if earlier is None or earlier.output != files.output.name:
         for path in (files.output, files.journal):
             if path.exists() and path.stat().st_size:
-                raise ResumeRefused(f"{path} exists, and no run.json beside it says what made it; {REMEDY}")
+                raise ResumeRefused(f"{path} exists without a run.json that describes it; {REMEDY}")
         return None
     if not files.output.exists() and not files.journal.exists():
         return None
     if earlier.state == "running" and not (files.journal.exists() and files.journal.stat().st_size):
-        return None  # it ended before its first row, so there is nothing to continue under other settings
+        return None  # it ended before its first row, so its settings do not bind this run
     require_same_settings(earlier, info, files.output)
     if _is_converted(files, earlier) and earlier.keys_sha256 != info.keys_sha256:
         raise ResumeRefused(
@@ -266,7 +265,7 @@ def _earlier_run(files: RunFiles, info: RunInfo) -> RunInfo | None:
 
 
 def _is_converted(files: RunFiles, earlier: RunInfo) -> bool:
-    """Tell whether a CSV or Parquet output is finished and its journal gone."""
+    """Tell whether a CSV or Parquet output is finished and its journal removed."""
     return earlier.state == "finished" and files.output.exists() and not files.journal.exists()
 
 

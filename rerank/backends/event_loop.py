@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, so that blocking code of any thread can run coroutines beside each other."""
+"""An event loop on its own thread, so that blocking code of any thread can run coroutines concurrently."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ Result = TypeVar("Result")
 
 
 class EventLoopThread:
-    """Runs coroutines handed over by any thread until it is closed."""
+    """Runs the coroutines of any thread until it is closed."""
 
     def __init__(self, name: str) -> None:
         """Start the thread.
 
         Args:
-            name: of the thread, as debuggers show it.
+            name: of the thread, shown by debuggers.
         """
         self._loop = asyncio.new_event_loop()
-        # A daemon, so that an object nobody closed does not keep the process from ending.
+        # A daemon, so that an object that nobody closed does not keep the process alive.
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
         self._closed = False
-        # What was handed over before the flag is set is on the loop by then, and gets cancelled; nothing comes after.
-        self._handing_over = threading.Lock()
+        # A coroutine submitted before `_closed` is set is on the loop by then and is cancelled; none comes after it.
+        self._submitting = threading.Lock()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for a coroutine's result; an interrupt while waiting cancels it.
+        """Wait for the result of a coroutine; an interrupt while waiting cancels it.
 
         Raises:
-            RuntimeError: the thread is closed, or was closed meanwhile.
+            RuntimeError: the thread was closed, before or while the coroutine ran.
         """
-        with self._handing_over:
+        with self._submitting:
             if self._closed:
                 coroutine.close()
                 raise RuntimeError("closed: make a new object to ask again")
@@ -48,8 +48,8 @@ class EventLoopThread:
             raise
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel what still runs, run `last` and end the thread; closing again does nothing."""
-        with self._handing_over:
+        """Cancel the running coroutines, run `last` and end the thread; closing again does nothing."""
+        with self._submitting:
             if self._closed:
                 return
             self._closed = True

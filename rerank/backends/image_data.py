@@ -1,4 +1,4 @@
-"""Images as `data:` URLs, so that no path or address ever reaches a server."""
+"""Images as `data:` URLs, so that a server never sees a path or an address."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def data_url(image: Image, jpeg_quality: int | None) -> str:
     if jpeg_quality is None:
         rgb.save(buffer, "PNG")
     else:
-        # No chroma subsampling at high quality: small coloured details are what tells categories apart.
+        # No chroma subsampling at high quality: small coloured details tell fine-grained categories apart.
         rgb.save(buffer, "JPEG", quality=jpeg_quality, subsampling=0 if jpeg_quality >= 90 else 2)
     kind = "png" if jpeg_quality is None else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 class SharedImages:
-    """Encodes each image object of one call once, when first needed, and forgets it after its last request."""
+    """Encodes each image of one call once, when it is first needed, and drops it after its last request."""
 
     def __init__(self, images: Iterable[Image], jpeg_quality: int | None) -> None:
-        """Count how often each object will be asked for.
+        """Count the requests of each image.
 
         Args:
-            images: one per request; equal objects (by identity) are encoded once.
+            images: one per request; an object that occurs several times is encoded once.
             jpeg_quality: as `data_url` takes it.
         """
         self._left = Counter(id(image) for image in images)

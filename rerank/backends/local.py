@@ -1,4 +1,4 @@
-"""Reading the probabilities of option symbols off a vocabulary."""
+"""What transformers and vLLM share when they run in this process: symbols as tokens, and the identity of weights."""
 
 from __future__ import annotations
 
@@ -9,50 +9,52 @@ from pathlib import Path
 import numpy as np
 
 from rerank.choice import normalised
-from rerank.mllm import MllmUnavailable
+from rerank.mllm import Choice, MllmUnavailable, Usage
 
 SymbolIds = Mapping[str, tuple[int, ...]]
 
 
 def symbol_ids(encode: Callable[[str], list[int]], symbols: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Find the tokens that write each symbol, with and without a space before it.
+    """Find the tokens that spell each symbol, with and without a space before it.
 
     Args:
         encode: text to token ids, without special tokens.
-        symbols: to look up.
+        symbols: of the options.
 
     Raises:
-        MllmUnavailable: a symbol is no single token of this vocabulary.
+        MllmUnavailable: a symbol is not a single token of this vocabulary.
     """
-    found = {}
+    ids = {}
     for symbol in symbols:
-        single = [ids[0] for ids in (encode(symbol), encode(f" {symbol}")) if len(ids) == 1]
+        single = [tokens[0] for tokens in (encode(symbol), encode(f" {symbol}")) if len(tokens) == 1]
         if not single:
             raise MllmUnavailable(
                 f"the option symbol {symbol!r} is not a single token of this model, so one token cannot answer; "
                 "use rerank.mode=list or another model"
             )
-        found[symbol] = tuple(dict.fromkeys(single))
-    return found
+        ids[symbol] = tuple(dict.fromkeys(single))
+    return ids
 
 
-def over_symbols(log_prob: Callable[[int], float], ids: SymbolIds, symbols: Sequence[str]) -> tuple[float, ...]:
-    """Renormalise log-probabilities over the symbols, the spellings of each added up.
+def read_choice(log_prob: Callable[[int], float], ids: SymbolIds, symbols: Sequence[str], usage: Usage) -> Choice:
+    """Renormalise the log-probabilities of the symbols' tokens; the spellings of each symbol are added.
 
     Args:
         log_prob: of a token id, over the whole vocabulary.
         ids: from `symbol_ids`.
         symbols: of one request, in its order.
+        usage: tokens of the request.
     """
     sums = [np.logaddexp.reduce([log_prob(token) for token in ids[symbol]]) for symbol in symbols]
-    return tuple(normalised(np.asarray(sums, np.float64)).tolist())
+    log_probs = normalised(np.asarray(sums, np.float64))
+    return Choice(tuple(log_probs.tolist()), int(log_probs.argmax()), usage)
 
 
 def weights_identity(model: str, revision: str | None) -> str:
-    """Name the weights: a local directory by its files, a hub model by its commit.
+    """Identify the weights: a local directory by its files, a hub model by its commit.
 
-    Weights of many gigabytes are not read for it: name, size and time of change stand for a file's content, so a
-    copied directory is asked anew, which costs time and is never wrong.
+    Many gigabytes of weights are not read for it: name, size and time of change stand for the content of a file. So a
+    copied directory is asked again, which costs time and is never wrong.
 
     Args:
         model: a directory, or a hub name.

@@ -1,4 +1,4 @@
-"""From a name or an address to a backend."""
+"""Opens the backend that a name or an address stands for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 from rerank.mllm import Mllm, MllmUnavailable
 
+# `127.0.0.1:8000` is a server without its `http://`.
 HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 
 Backend = Literal["auto", "transformers", "vllm", "openai"]
@@ -16,20 +17,20 @@ Backend = Literal["auto", "transformers", "vllm", "openai"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
-    """How a backend is set up; each takes what concerns it.
+    """Options of all backends; each reads those marked with its name, and those marked with none.
 
     Attributes:
-        revision: commit of a hub model; of a server, what you know it serves.
-        one_token: answers will be single option letters, so a model that has none is refused at once.
-        served_model: name of the model at a server; None: the first it lists.
+        revision: commit of a hub model; of a server's model, as you know it.
+        one_token: answers will be single option letters, so a model that has no tokens for them is refused at once.
+        served_model: name of the model at a server; None: the first that the server lists (openai).
         device: `auto`, `cpu`, `cuda`, `cuda:N` (transformers).
-        dtype: `auto` (as stored), `float32`, `bfloat16`, `float16`.
+        dtype: `auto` (as stored), `float32`, `bfloat16`, `float16` (transformers, vllm).
         batch_size: requests per forward pass (transformers).
         tensor_parallel_size: GPUs that share the model (vllm).
         max_num_seqs: requests in flight in the engine (vllm).
         max_model_len: tokens of prompt and answer (vllm); None: the model's own.
         enforce_eager: no compilation and no CUDA graphs (vllm): a quicker start, slower answers.
-        image_size: longest side in pixels of the images that will be sent (vllm reserves memory by it).
+        image_size: longest side in pixels of the images to come (vllm reserves memory for it).
         concurrency: requests in flight (openai).
         timeout_s: per attempt (openai).
         retries: after the first attempt (openai).
@@ -56,7 +57,7 @@ class BackendOptions:
 
 
 def choose_backend(model: str, backend: Backend) -> tuple[Backend, str]:
-    """Tell which backend serves a model: the one given, a prefix such as `vllm:NAME`, a URL, else transformers.
+    """Choose the backend of a model: by a prefix such as `vllm:NAME`, else `backend`, else openai for a URL.
 
     Returns:
         The backend, never `auto`, and the model without the prefix.
@@ -71,23 +72,23 @@ def choose_backend(model: str, backend: Backend) -> tuple[Backend, str]:
 
 
 def check_name(model: str, backend: Backend = "auto") -> tuple[Backend, str]:
-    """Refuse, without opening anything, a model that can be none.
+    """Check the name of a model without opening anything.
 
     Returns:
         As `choose_backend`.
 
     Raises:
-        MllmUnavailable: there is no name, or an address that is none or carries a password.
+        MllmUnavailable: the name is empty, a missing directory, or not the address of a server, or it has a password.
     """
     chosen, name = choose_backend(model, backend)
     if not name:
         raise MllmUnavailable(f"the model {model!r} has no name after its prefix")
     if chosen == "openai":
-        from rerank.backends.openai_server import checked_address
+        from rerank.backends.chat_client import checked_address
 
         checked_address(name)
     elif HOST_AND_PORT.match(name):
-        raise MllmUnavailable(f"{model!r} is no model; for a server say http://{name.rstrip('/')}/v1")
+        raise MllmUnavailable(f"{model!r} is not a model; for a server give http://{name.rstrip('/')}/v1")
     elif name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
         raise MllmUnavailable(f"there is no directory {name}")
     return chosen, name
@@ -99,24 +100,23 @@ def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto")
     Args:
         model: a hub name, a local directory, or the base URL of an OpenAI-compatible server, such as
             `http://127.0.0.1:8000/v1`; a prefix `transformers:`, `vllm:` or `openai:` chooses the backend.
-        options: how.
-        backend: chosen by `model` where `auto`.
+        options: of the backend.
+        backend: `auto`: `model` decides, see `choose_backend`.
 
     Raises:
         MllmUnavailable: package, weights or server are missing; the message says what to do.
     """
     chosen, name = check_name(model, backend)
     if chosen == "openai":
+        from rerank.backends.chat_client import ChatClient
         from rerank.backends.openai_server import OpenAIServer
 
+        client = ChatClient(name, api_key_env=options.api_key_env, timeout_s=options.timeout_s, retries=options.retries)
         return OpenAIServer(
-            base_url=name,
+            client,
             model=options.served_model,
             revision=options.revision,
-            api_key_env=options.api_key_env,
             concurrency=options.concurrency,
-            timeout_s=options.timeout_s,
-            retries=options.retries,
             jpeg_quality=options.jpeg_quality,
         )
     if chosen == "vllm":

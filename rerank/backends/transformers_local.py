@@ -1,4 +1,4 @@
-"""A multimodal LLM in this process, through transformers."""
+"""A multimodal LLM that transformers runs in this process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rerank.backends.local import SymbolIds, over_symbols, symbol_ids, weights_identity
+from rerank.backends.local import SymbolIds, read_choice, symbol_ids, weights_identity
 from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply, Usage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Request = TypeVar("Request", ChoiceRequest, ListRequest)
-Found = TypeVar("Found")
+Reading = TypeVar("Reading")
 
 
 class TransformersLocal:
@@ -29,12 +29,12 @@ class TransformersLocal:
         model: hub name or local directory. Remote code is never run.
         one_token: answers will be single option letters.
         revision: commit of a hub model.
-        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:N`.
+        device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:N`.
         dtype: `auto` (as stored), `float32`, `bfloat16`, `float16`.
-        batch_size: requests per forward pass; halved for good where memory runs out.
+        batch_size: requests per forward pass; halved for good when memory runs out.
 
     Raises:
-        MllmUnavailable: the model cannot be loaded, is no multimodal LLM with a chat template, or has no single
+        MllmUnavailable: the model cannot be loaded, is not a multimodal LLM with a chat template, or has no single
             tokens for option letters.
     """
 
@@ -68,7 +68,7 @@ class TransformersLocal:
             raise MllmUnavailable(
                 f"{model!r} has no chat template for images; give an instruction-tuned multimodal LLM"
             )
-        tokenizer.padding_side = "left"  # so that the last position is the answer's in every row
+        tokenizer.padding_side = "left"  # so that the answer comes after the last position in every row
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self._network: Any = network.to(chosen).eval()
@@ -94,7 +94,7 @@ class TransformersLocal:
         return self._in_batches(requests, self._write_batch)
 
     def close(self) -> None:
-        """Let go of the weights."""
+        """Release the weights."""
         self._network = None
 
     def _encode(self, text: str) -> list[int]:
@@ -102,13 +102,13 @@ class TransformersLocal:
         return ids
 
     def _in_batches(
-        self, requests: Sequence[Request], answer: Callable[[Sequence[Request]], list[Found | Failure]]
-    ) -> list[Found | Failure]:
-        """Answer in batches of alike lengths; where memory runs out they are halved, and a request alone fails."""
+        self, requests: Sequence[Request], answer: Callable[[Sequence[Request]], list[Reading | Failure]]
+    ) -> list[Reading | Failure]:
+        """Answer in batches of similar length; when memory runs out they are halved, and a batch of one fails."""
         import torch
 
         order = sorted(range(len(requests)), key=lambda place: len(requests[place].text))
-        found: dict[int, Found | Failure] = {}
+        replies: dict[int, Reading | Failure] = {}
         start = 0
         with self._lock, torch.inference_mode():
             while start < len(order):
@@ -122,9 +122,9 @@ class TransformersLocal:
                         self.parallel //= 2
                         continue
                     answers = [Failure("refused: out of memory")]
-                found |= zip(places, answers, strict=True)
+                replies |= zip(places, answers, strict=True)
                 start += len(places)
-        return [found[place] for place in range(len(requests))]
+        return [replies[place] for place in range(len(requests))]
 
     def _choose_batch(self, requests: Sequence[ChoiceRequest]) -> list[Choice | Failure]:
         inputs = self._inputs(requests)
@@ -136,8 +136,7 @@ class TransformersLocal:
             if not np.isfinite(row).any():
                 answers.append(Failure("unreadable: the model's log-probabilities are not finite"))
                 continue
-            over = over_symbols(row.__getitem__, self._ids, request.symbols)
-            answers.append(Choice(over, max(range(len(over)), key=over.__getitem__), Usage(int(tokens), 1)))
+            answers.append(read_choice(row.__getitem__, self._ids, request.symbols, Usage(int(tokens), 1)))
         return answers
 
     def _write_batch(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
@@ -166,8 +165,9 @@ class TransformersLocal:
         ]
         images = [[request.image] for request in requests]
         inputs = self._processor(text=texts, images=images, return_tensors="pt", padding=True).to(self._device)
-        given: dict[str, Tensor] = {
+        # Pixels arrive as float32; the weights may be half precision.
+        cast: dict[str, Tensor] = {
             name: value.to(self._network.dtype) if value.is_floating_point() else value
             for name, value in inputs.items()
         }
-        return given
+        return cast

@@ -1,4 +1,4 @@
-"""A multimodal LLM in this process, through vLLM's engine."""
+"""A multimodal LLM that vLLM's engine runs in this process."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from rerank.backends.local import over_symbols, symbol_ids, weights_identity
+from rerank.backends.local import read_choice, symbol_ids, weights_identity
 from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply, Usage
 
 
 class VllmLocal:
-    """A model in a vLLM engine: continuous batching, and a prefix cache that pays for an image's rotations.
+    """A model in a vLLM engine: continuous batching, and a prefix cache that serves the rotations of an image.
 
     Args:
         model: hub name or local directory. Remote code is never run.
@@ -19,7 +19,7 @@ class VllmLocal:
         revision: commit of a hub model.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
         tensor_parallel_size: GPUs that share the model.
-        max_num_seqs: requests in flight in the engine.
+        max_num_seqs: requests in flight in the engine, at most.
         max_model_len: tokens of prompt and answer; None: the model's own.
         enforce_eager: no compilation and no CUDA graphs.
         image_size: longest side in pixels of the images to come.
@@ -78,7 +78,7 @@ class VllmLocal:
         self.identity = f"vllm {weights_identity(model, commit)} {self._engine.model_config.dtype}"
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> list[Choice | Failure]:
-        """Answer each request with one symbol, chosen under a grammar; the engine is asked for the symbols' tokens."""
+        """Answer each request with one symbol under a grammar, with the log-probabilities of the symbols' tokens."""
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -126,7 +126,7 @@ class VllmLocal:
             return self._answers(messages, list(parameters))
 
     def _answers(self, messages: list[Any], parameters: list[Any]) -> list[Any | Failure]:
-        """Ask the engine; one request that it refuses (too long, say) takes no other with it."""
+        """Ask the engine; a request that it refuses (one that is too long, say) fails alone."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -150,8 +150,7 @@ class VllmLocal:
         if not output.outputs or not output.outputs[0].logprobs:
             return Failure("unreadable: no answer")
         at_first = output.outputs[0].logprobs[0]
-        over = over_symbols(lambda token: float(at_first[token].logprob), self._ids, request.symbols)
-        return Choice(over, max(range(len(over)), key=over.__getitem__), _usage(output))
+        return read_choice(lambda token: float(at_first[token].logprob), self._ids, request.symbols, _usage(output))
 
 
 def _read_reply(output: Any) -> Reply | Failure:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Scenes composed of cut-outs on photographs, with known boxes: what regions are measured on."""
+"""Scenes composed of cut-outs on photographs, with known boxes, on which regions are measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SceneSettings:
         objects: smallest and largest number of objects.
         longest_side: smallest and largest length of an object's longer side.
         background_share: smallest and largest part of the background's shorter side that is shown.
-        overlap: largest part of the smaller of two objects' boxes that may lie in the other's.
+        overlap: largest share of the smaller of two objects' boxes that may lie inside the other.
     """
 
     size: int = 224
@@ -53,8 +53,8 @@ def compose(
     """Compose scenes; the same arguments give the same scenes.
 
     Args:
-        pictures: what may be placed; no name appears twice in a scene.
-        backgrounds: photographs to place it on.
+        pictures: cut-outs to place; no name appears twice in a scene.
+        backgrounds: photographs.
         count: number of scenes.
         seed: of every choice.
         settings: sizes and numbers.
@@ -101,7 +101,7 @@ def _cut_out(picture: Picture, longest_side: float) -> Image.Image:
 
 
 def _free_place(rng: random.Random, size: tuple[int, int], taken: Sequence[Box], settings: SceneSettings) -> Box:
-    """Return a place that overlaps the others little, or the last of 50 tried."""
+    """Return a place with little overlap, or the last of 50 that were tried."""
     for _ in range(50):
         left, top = rng.randint(0, settings.size - size[0]), rng.randint(0, settings.size - size[1])
         box = (left, top, left + size[0], top + size[1])
@@ -111,7 +111,7 @@ def _free_place(rng: random.Random, size: tuple[int, int], taken: Sequence[Box],
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """Return the intersection as a part of the smaller box."""
+    """Return the intersection as a share of the smaller box."""
     width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

@@ -1,6 +1,6 @@
 """Photographs of GCompris, a collection of children's games: monuments, animals, tools, fish, energy, things at home.
 
-Nothing is trained on them. They are the set on which an encoder shows that it forgot nothing while it learned.
+Nothing is trained on them. They show whether an encoder forgot anything during training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from memory.durable import replacing
-from training.starter.pictures import Picture, found
+from training.starter.pictures import Picture, require_some
 
 _RESOURCES = Path("gcompris-qt-data/usr/share/gcompris-qt/rcc")
 _GAMES = ("explore_monuments", "explore_farm_animals", "explore_world_animals", "categorization")
@@ -45,16 +45,16 @@ def gcompris(root: Path) -> list[Picture]:
     """List 210 photographs of 121 things; the name is the file's, words separated, lower case.
 
     Args:
-        root: the folder that `fetch_pictures.sh` fills; the photographs are unpacked to `photographs` in the package
-            once.
+        root: the folder that `fetch_pictures.sh` fills; the photographs are unpacked once, to `photographs` in the
+            package.
 
     Raises:
-        FileNotFoundError: the package is not below `root`; the message says how to fetch it.
+        FileNotFoundError: the package is missing below `root`; the message says how to fetch it.
         memory.errors.WriteFailed: a photograph cannot be written.
     """
     base = root / _RESOURCES
     archives = [base / f"{game}.rcc" for game in _GAMES if (base / f"{game}.rcc").exists()]
-    return found([picture for archive in archives for picture in _unpacked(archive)], base)
+    return require_some([picture for archive in archives for picture in _unpacked(archive)], base)
 
 
 def _unpacked(archive: Path) -> Iterator[Picture]:
@@ -77,13 +77,13 @@ def _name(path: Path) -> str:
 def read_rcc(archive: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of the files in a binary resource file of Qt, formats 1 to 3.
 
-    Files that are compressed by Zstandard are passed over: photographs are not.
+    Files compressed by Zstandard are skipped; photographs are not compressed in that way.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the bytes are not a resource file.
     """
     if archive[:4] != b"qres":
-        raise ValueError("this is no resource file of Qt: it does not begin with qres")
+        raise ValueError("this is not a resource file of Qt: it does not begin with qres")
     version, tree, data, names = struct.unpack_from(">4I", archive, 4)
     node_size = 14 if version == 1 else 22
 

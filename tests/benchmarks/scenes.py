@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from recognizer.console import table
+from recognizer.encoder.preprocessing import Preprocessing
 from training.data.augment import AugmentSettings
-from training.data.loader import DataSettings, Loader
+from training.data.loader import DataSettings, Loader, Pictures
 from training.data.shards import Shards, write_shards
 from training.starter.scene_shards import SETS, load_pictures, make_composer, scene_samples
 
@@ -37,7 +38,9 @@ def main() -> None:
             paths = write_shards(scene_samples(composer, arguments.count), Path(folder))
             rows.append([label, f"{arguments.count / (time.process_time() - start):.0f}"])
         settings = DataSettings(augment=AugmentSettings(crop_scale=(0.5, 1), flip=0.5))
-        loader = Loader(Shards(paths), settings, batch_size=32, seed=0)
+        source = Shards(paths)
+        preprocessing = Preprocessing((224, 224), "letterbox", (0.5,) * 3, (0.5,) * 3)
+        loader = Loader(source, Pictures(source, settings, preprocessing), settings, batch_size=32, seed=0)
         start = time.process_time()
         count = sum(len(batch) for batch in loader)
         rows.append(["read, cropped, mirrored, batched", f"{count / (time.process_time() - start):.0f}"])

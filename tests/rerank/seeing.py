@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from rerank.base import Candidate
+from rerank.base import Candidate, Question
 from rerank.mllm import Mllm
-from rerank.reranker import MllmReranker, Question
+from rerank.reranker import MllmReranker
 from tests.rerank.tiny_mllm.pictures import FILES, NAMES, PHOTOS, augmented
 
 OPTIONS = 5
-CASES = 60
+CASES = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from rerank.base import Candidate, Ranking, check_distinct, kept
+from rerank.base import Candidate, Ranking, check_distinct, unchanged_ranking
 
 
 @pytest.mark.parametrize("order", [(0, 0), (0,), (1, 2), (0, 1, 2), ()])
@@ -17,14 +17,17 @@ def test_probabilities_are_probabilities(probabilities):
 
 def test_equal_candidates_are_refused_and_groups_tell_names_apart():
     check_distinct([Candidate("crane", group="bird"), Candidate("crane", group="machine")])
-    with pytest.raises(ValueError, match="'crane' is there twice"):
+    with pytest.raises(ValueError, match="'crane' occurs twice"):
         check_distinct([Candidate("crane"), Candidate("owl"), Candidate("crane")])
 
 
 def test_keeping_the_order_shares_retrievals_confidences():
-    ranking = kept([Candidate("a", confidence=0.3), Candidate("b", confidence=0.1)], "timeout")
+    ranking = unchanged_ranking([Candidate("a", confidence=0.3), Candidate("b", confidence=0.1)], "timeout")
     assert ranking.order == (0, 1)
     assert ranking.probabilities == pytest.approx((0.75, 0.25))
     assert ranking.status == "timeout"
-    assert kept([Candidate("a", confidence=0.0), Candidate("b", confidence=0.0)], "x").probabilities == (0.5, 0.5)
-    assert kept([], "x").order == ()
+    assert unchanged_ranking([Candidate("a", confidence=0.0), Candidate("b", confidence=0.0)], "x").probabilities == (
+        0.5,
+        0.5,
+    )
+    assert unchanged_ranking([], "x").order == ()

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank.base import Candidate
-from rerank.cache import Answer, AnswerCache, answer_key, default_cache_path
+from rerank.base import Answer, Candidate
+from rerank.cache import AnswerCache, CacheFileRefused, answer_key, default_cache_path
 
 ANSWER = Answer((-0.1, -2.5, -3.0), ("left out 1",))
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_what_is_put_is_found_again_by_the_next_run(tmp_path):
         assert cache.get_many([]) == {}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)  # each makes a database
 @given(
     st.dictionaries(
         st.text(max_size=20),
@@ -59,14 +59,14 @@ def test_what_is_put_is_found_again_by_the_next_run(tmp_path):
 )
 def test_numbers_come_back_exactly(tmp_path_factory, answers):
     with opened(tmp_path_factory.mktemp("cache") / "answers.sqlite") as cache:
-        kept = {key: Answer(tuple(values), (key[:1],)) for key, values in answers.items() if key.isprintable()}
-        for key, answer in kept.items():
+        stored = {key: Answer(tuple(values), (key[:1],)) for key, values in answers.items() if key.isprintable()}
+        for key, answer in stored.items():
             cache.put(key, answer)
-        assert cache.get_many(kept) == kept
+        assert cache.get_many(stored) == stored
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_not_finite_are_never_kept(tmp_path, value):
+def test_numbers_that_are_not_finite_are_never_found(tmp_path, value):
     with opened(tmp_path / "answers.sqlite") as cache:
         cache.put("a", Answer((-1.0, value)))
         cache.put("b", Answer(()))
@@ -115,7 +115,8 @@ def test_threads_share_one_cache(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from rerank.cache import Answer, AnswerCache
+from rerank.base import Answer
+from rerank.cache import AnswerCache
 path, prefix, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 cache = AnswerCache(path, warn=lambda text: print("WARNING", text, flush=True))
 for number in range(first, first + count):
@@ -158,59 +159,68 @@ def test_every_acknowledged_answer_survives_a_kill(tmp_path):
     assert len(acknowledged) > 4600
 
 
-def test_damaged_file_is_put_aside_with_one_warning(tmp_path):
-    path = tmp_path / "answers.sqlite"
-    path.write_bytes(b"this is no database, but a text that someone keeps " * 50)
+def unchanged_after_refusal(path, message):
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
     warnings = []
-    with opened(path, warnings) as cache:
+    with pytest.raises(CacheFileRefused, match=message) as refused:
+        AnswerCache(path, warn=warnings.append)
+    assert str(path) in str(refused.value)
+    assert "name another file" in str(refused.value)
+    assert warnings == []
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"x", b"a text that someone wrote " * 50, b"SQLite format 3\0", bytes(5000)])
+def test_file_that_is_not_a_database_is_refused_and_not_touched(tmp_path, content):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    unchanged_after_refusal(path, "is not a SQLite database")
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE photos (name)", "CREATE TABLE answers (x); PRAGMA user_version=7"])
+def test_database_of_another_program_is_refused_and_not_touched(tmp_path, statement):
+    path = tmp_path / "other.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.executescript(statement)
+    unchanged_after_refusal(path, "not a cache of answers of version 1")
+
+
+def test_cache_of_another_version_is_refused(tmp_path):
+    path = tmp_path / "later.sqlite"
+    with opened(path) as cache:
+        cache.put("a", ANSWER)
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("PRAGMA user_version=2")
+    with pytest.raises(CacheFileRefused, match="version 1"):
+        AnswerCache(path)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT key FROM answers").fetchall() == [("a",)]
+
+
+def test_empty_file_becomes_a_cache(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    path.touch()
+    with opened(path) as cache:
         cache.put("a", ANSWER)
         assert cache.get_many(["a"]) == {"a": ANSWER}
-    assert len(warnings) == 1
-    assert "damaged" in warnings[0]
-    assert str(path) in warnings[0]
-    assert path.with_name("answers.sqlite.damaged").read_bytes().startswith(b"this is no database")
-    with opened(path, warnings) as cache:
-        assert cache.get_many(["a"]) == {"a": ANSWER}
-    assert len(warnings) == 1
 
 
-def overwrite_pages(path):
-    data = bytearray(path.read_bytes())
-    data[4096:] = b"\xa5" * (len(data) - 4096)
-    path.write_bytes(data)
-
-
-def test_damage_met_while_reading_is_put_aside_too(tmp_path):
+def test_damage_turns_the_cache_off_with_one_warning_and_the_file_stays(tmp_path):
     path = tmp_path / "answers.sqlite"
     with opened(path) as cache:
         for number in range(500):
             cache.put(str(number), ANSWER)
-    overwrite_pages(path)
+    damaged = path.read_bytes()[:4096] + b"\xa5" * (path.stat().st_size - 4096)
+    path.write_bytes(damaged)
     warnings = []
     with opened(path, warnings) as cache:
         assert cache.get_many(["1"]) == {}
         cache.put("1", ANSWER)
-        assert cache.get_many(["1"]) == {"1": ANSWER}
-        assert cache.on
+        assert cache.get_many(["1"]) == {}
+        assert not cache.on
     assert len(warnings) == 1
-
-
-def test_second_process_that_meets_the_damage_keeps_the_first_ones_new_file(tmp_path):
-    path = tmp_path / "answers.sqlite"
-    with opened(path) as cache:
-        for number in range(500):
-            cache.put(str(number), ANSWER)
-    overwrite_pages(path)
-    ours, theirs = [], []
-    with opened(path, ours) as first, opened(path, theirs) as second:
-        first.put("new", ANSWER)
-        assert first.get_many(["new"]) == {"new": ANSWER}
-        second.put("newer", ANSWER)
-        assert second.get_many(["new", "newer"]) == {"new": ANSWER, "newer": ANSWER}
-    assert len(ours) == 1
-    assert theirs == []
-    with opened(path) as cache:
-        assert len(cache.get_many(["new", "newer"])) == 2
+    assert str(path) in warnings[0]
+    assert path.read_bytes() == damaged
 
 
 @pytest.mark.parametrize("where", ["a folder", "below a file"])
@@ -237,6 +247,7 @@ def test_read_only_database_turns_the_cache_off_with_one_warning(tmp_path, monke
     )
     warnings = []
     with opened(path, warnings) as cache:
+        assert cache.get_many(["a"]) == {"a": ANSWER}
         cache.put("b", ANSWER)
         cache.put("c", ANSWER)
         assert not cache.on
@@ -247,7 +258,8 @@ def test_read_only_database_turns_the_cache_off_with_one_warning(tmp_path, monke
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from rerank.cache import Answer, AnswerCache
+from rerank.base import Answer
+from rerank.cache import AnswerCache
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 warnings = []
 cache = AnswerCache(Path(sys.argv[1]), warn=warnings.append)
@@ -270,36 +282,6 @@ def test_full_disk_turns_the_cache_off_with_one_warning(tmp_path):
     assert written
     with opened(path) as cache:
         assert cache.get_many(written) == written
-
-
-def test_database_of_another_program_or_version_is_left_alone(tmp_path):
-    path = tmp_path / "other.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as other, other:
-        other.execute("CREATE TABLE photos (name)")
-    warnings = []
-    with opened(path, warnings) as cache:
-        assert not cache.on
-    assert len(warnings) == 1
-    with opened(tmp_path / "later.sqlite") as cache:
-        cache.put("a", ANSWER)
-    with contextlib.closing(sqlite3.connect(tmp_path / "later.sqlite")) as other, other:
-        other.execute("PRAGMA user_version=2")
-    with opened(tmp_path / "later.sqlite", warnings) as cache:
-        assert not cache.on
-    assert len(warnings) == 2
-    assert not list(tmp_path.glob("*.damaged"))
-
-
-def test_lock_held_for_too_long_turns_the_cache_off(tmp_path, monkeypatch):
-    monkeypatch.setattr("rerank.cache._BUSY_S", 0.05)
-    path = tmp_path / "answers.sqlite"
-    warnings = []
-    with opened(path) as cache:
-        with cache._one_process(), opened(path, warnings) as late:
-            assert not late.on
-        assert cache.on
-    assert len(warnings) == 1
-    assert "lock" in warnings[0]
 
 
 def test_closed_cache_finds_and_keeps_nothing(tmp_path):
@@ -376,9 +358,10 @@ def test_default_path_follows_the_environment(monkeypatch, tmp_path):
     assert default_cache_path() == tmp_path / "home" / ".cache" / "recognizer" / "rerank.sqlite"
 
 
-def test_an_answer_is_kept_in_well_under_a_millisecond(tmp_path):
+@pytest.mark.timing
+def test_an_answer_is_stored_in_well_under_a_millisecond(tmp_path):
     with opened(tmp_path / "answers.sqlite") as cache:
         started = time.perf_counter()
         for number in range(1000):
             cache.put(str(number), ANSWER)
-        assert time.perf_counter() - started < 5
+        assert time.perf_counter() - started < 1

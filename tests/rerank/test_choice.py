@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.choice import combine_rotations, finalists, fuse, groups, join_rounds, normalised, rotated, rotation_starts
+from rerank.choice import combine_rotations, fuse, normalised, rotated, rotation_starts
 from rerank.mllm import Choice
 from tests.rerank.scripted import choice
 
@@ -70,29 +70,3 @@ def test_fusion_is_the_product_of_powers(pairs, weight):
 def test_a_weight_of_zero_leaves_retrieval_and_a_zero_confidence_stays_finite():
     assert fuse(np.log([0.1, 0.9]), [0.6, 0.4], 0) == pytest.approx([0.6, 0.4])
     assert np.isfinite(fuse(np.log([0.1, 0.9]), [0.0, 0.0], 1)).all()
-
-
-@given(st.integers(1, 400))
-def test_groups_hold_every_option_once_within_the_limit(count):
-    dealt = groups(count)
-    assert sorted(option for group in dealt for option in group) == list(range(count))
-    assert max(map(len, dealt)) <= 20
-    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
-    assert len(dealt) == math.ceil(count / 20)
-
-
-def test_more_than_two_rounds_are_refused():
-    with pytest.raises(ValueError, match="at most 400"):
-        groups(401)
-
-
-@given(st.integers(21, 120), st.integers(0, 2**32 - 1))
-def test_two_rounds_find_the_distribution_that_all_at_once_would(count, seed):
-    strength = np.random.default_rng(seed).uniform(0.1, 10, count)
-    dealt = groups(count)
-    answers = [normalised(np.log(strength[group])) for group in dealt]
-    final = finalists(dealt, answers)
-    assert len(final) <= 20
-    assert int(strength.argmax()) in final
-    joined = join_rounds(dealt, answers, final, normalised(np.log(strength[final])))
-    assert joined == pytest.approx(normalised(np.log(strength)), abs=1e-9)

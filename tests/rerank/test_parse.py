@@ -1,5 +1,6 @@
 import json
 import random
+import re
 import time
 
 import pytest
@@ -7,121 +8,73 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rerank.base import Candidate
-from rerank.parse import MOST_CHARACTERS, Parsed, Unreadable, parse_list
+from rerank.parse import MAX_CHARACTERS, Parsed, Unreadable, parse_list
 from rerank.prompt import NAME_CHARACTERS, list_text, shown
 
 NAMES = ["cat", "tabby cat", "cat food", "red fox", "Jack-o'-lantern", "Bird, large", "747"]
 CAT, TABBY, FOOD, FOX, JACK, BIRD, JET = range(len(NAMES))
 
 READABLE = [
-    # as asked
     ("['red fox', 'cat', 'tabby cat']", [FOX, CAT, TABBY]),
     ('["red fox", "cat", "tabby cat"]', [FOX, CAT, TABBY]),
     ("['red fox','cat','tabby cat',]", [FOX, CAT, TABBY]),
     ("['red fox', \"Jack-o'-lantern\", 'Bird, large']", [FOX, JACK, BIRD]),
     ("['red fox', 'Jack-o\\'-lantern', 'cat']", [FOX, JACK, CAT]),
     ("[\n  'red fox',\n  'cat'\n]", [FOX, CAT]),
-    ('["red fox", "c\\u0061t"]', [FOX, CAT]),
-    ("['1. red fox', '2. cat', '3. Bird, large']", [FOX, CAT, BIRD]),
-    ("['a red fox', 'the cat', '747 (jet)']", [FOX, CAT, JET]),
-    ("['red fox', 'a cat']", [FOX, CAT]),
-    # quotes
-    ("['red fox', 'Jack-o'-lantern', 'Bird, large', 'cat']", [FOX, JACK, BIRD, CAT]),
-    ("[‘red fox’, ‘Jack-o’-lantern’, ‘cat’]", [FOX, JACK, CAT]),
-    ("“red fox”, “cat”, “Bird, large”", [FOX, CAT, BIRD]),
-    ("[red fox, cat, tabby cat]", [FOX, CAT, TABBY]),
-    ("[`red fox`, `cat`]", [FOX, CAT]),
-    ("['red fox' 'cat' 'tabby cat']", [FOX, CAT, TABBY]),
-    ("'red fox, cat, tabby cat'", [FOX, CAT, TABBY]),
-    ("['red fox\", 'cat', tabby cat]", [FOX, CAT, TABBY]),
-    # brackets
-    ("'red fox', 'cat']", [FOX, CAT]),
-    ("['red fox', 'cat'", [FOX, CAT]),
-    ("['red fox'], ['cat'], ['tabby cat']", [FOX, CAT, TABBY]),
-    ("[['red fox', 'cat', 'tabby cat']]", [FOX, CAT, TABBY]),
-    ("('red fox', 'cat')", [FOX, CAT]),
-    ("{red fox, cat}", [FOX, CAT]),
-    # lines
-    ("1. red fox\n2. cat\n3. tabby cat", [FOX, CAT, TABBY]),
-    ("1) Red Fox\r\n2) Cat\r\n3) Cat food", [FOX, CAT, FOOD]),
-    ("(a) red fox\n(b) cat", [FOX, CAT]),
-    ("1. red fox 2. cat 3. tabby cat", [FOX, CAT, TABBY]),
-    ("1. 747\n2. cat", [JET, CAT]),
-    ("- red fox\n- cat\n- 747", [FOX, CAT, JET]),
-    ("* **red fox**\n* **cat**", [FOX, CAT]),
-    ("• red fox\n• Bird, large\n• cat", [FOX, BIRD, CAT]),
-    ("red fox\ncat\ntabby cat\n", [FOX, CAT, TABBY]),
-    ("**1. Red fox** - its fur is red, like a cat\n**2. Cat** - whiskers, tabby cat", [FOX, CAT]),
-    ("1. red fox: an animal, not a cat\n2. cat food: edible", [FOX, FOOD]),
-    ("| red fox | cat |", [FOX, CAT]),
-    # one line
-    ("red fox, cat, tabby cat", [FOX, CAT, TABBY]),
-    ("red fox; cat; 747", [FOX, CAT, JET]),
-    ("red fox > cat > tabby cat", [FOX, CAT, TABBY]),
-    ("red fox → cat → tabby cat", [FOX, CAT, TABBY]),
-    ("red fox, cat, and tabby cat.", [FOX, CAT, TABBY]),
-    ("a red fox and a cat", [FOX, CAT]),
-    ("red fox (0.9), cat (0.05), 747 (0.01)", [FOX, CAT, JET]),
-    ("red fox: 90%, cat: 5%", [FOX, CAT]),
-    ("Red fox.", [FOX]),
-    ("Answer: red fox", [FOX]),
-    # JSON
+    ('["red fox", "c\\u0061t", "\\x37\\x34\\x37"]', [FOX, CAT, JET]),
+    ("['red fox']", [FOX]),
     ('```json\n["red fox", "cat"]\n```', [FOX, CAT]),
     ('{"ranking": ["red fox", "cat"]}', [FOX, CAT]),
-    ('{"1": "red fox", "2": "cat"}', [FOX, CAT]),
-    ('{"red fox": 0.9, "cat": 0.1}', [FOX, CAT]),
-    ('[{"category": "red fox", "score": 0.9}, {"category": "cat", "score": 0.1}]', [FOX, CAT]),
-    # prose around
+    ("[['red fox', 'cat', 'tabby cat']]", [FOX, CAT, TABBY]),
     ("Sure! It is no cat, but here you are: ['red fox', '747']. The cat, I left out.", [FOX, JET]),
-    ("From ['cat', 'red fox', '747'] I sort: ['red fox', '747', 'cat']", [FOX, JET, CAT]),
     ("<think>['cat', 'red fox', '747'], hm</think>\n['red fox']", [FOX]),
-    ("Here is the ranking:\n\n1. red fox\n2. cat\n\nLet me know if you need more!", [FOX, CAT]),
-    ("The order is red fox, cat, tabby cat.", [FOX, CAT, TABBY]),
-    ("I would rank red fox, cat, 747", [FOX, CAT, JET]),
-    ("I'd say red fox, then cat", [FOX, CAT]),
-    # names
-    ("['RED FOX', 'Tabby  Cat', 'cat_food']", [FOX, TABBY, FOOD]),
-    ("['ｒｅｄ ｆｏｘ', 'cat']", [FOX, CAT]),
-    ("[red\u00a0fox, cat\u200b]", [FOX, CAT]),
-    ("['red fox', 'Jack‐o’‐lantern']", [FOX, JACK]),
     ("['cat food', 'cat', 'tabby cat']", [FOOD, CAT, TABBY]),
-    ("cat food, tabby cat, cat", [FOOD, TABBY, CAT]),
-    ("Bird, large, cat", [BIRD, CAT]),
-    ("[bird, large; cat]", [BIRD, CAT]),
-    # wrong names
     ("['red fox', 'wild cat', 'cat']", [FOX, CAT]),
-    ("[red fox, wild cat, cats, tabby cat]", [FOX, TABBY]),
     ("['red fox', 'cat', 'red fox', 'cat']", [FOX, CAT]),
-    # cut
-    ("['red fox', 'cat', 'tab", [FOX, CAT, TABBY]),
-    ("1. red fox\n2. cat\n3. Jack-o", [FOX, CAT, JACK]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reply", "order"), READABLE)
-def test_reply_is_read(reply, order):
-    found = parse_list(reply, NAMES)
-    assert isinstance(found, Parsed), found
-    assert list(found.order[: found.matched]) == order
-    assert list(found.order[found.matched :]) == [row for row in range(len(NAMES)) if row not in order]
+def test_list_is_read_and_completed_in_the_order_of_the_prompt(reply, order):
+    parsed = parse_list(reply, NAMES)
+    assert isinstance(parsed, Parsed), parsed
+    assert list(parsed.order[: parsed.matched]) == order
+    assert list(parsed.order[parsed.matched :]) == [row for row in range(len(NAMES)) if row not in order]
 
 
-@pytest.mark.parametrize(
-    ("reply", "reason"),
-    [
-        ("", "empty reply"),
-        (" \n\u200b ", "empty reply"),
-        ("I think it is a red fox.", "names only in prose"),
-        ("This is not a cat.", "names only in prose"),
-        ("The cat sat near the tabby cat that ate", "names only in prose"),
-        ("I am sorry, I cannot help with that.", "no known name"),
-        ("['dog', 'wolf']", "no known name"),
-        ("[]", "no known name"),
-        ("[category A, category B]", "no known name"),
-        ("catalogue, scat", "no known name"),
-    ],
-)
-def test_reply_without_a_list_is_unreadable(reply, reason):
+UNREADABLE = [
+    ("", "empty reply"),
+    (" \n ", "empty reply"),
+    ("<think>['cat', 'red fox']</think> ", "empty reply"),
+    ("I think it is a red fox.", "no list of quoted names"),
+    ("The image most likely shows cat, then tabby cat, red fox, 747.", "no list of quoted names"),
+    ("The order is 'red fox', 'cat', '747'.", "no list of quoted names"),
+    ("red fox, cat, tabby cat", "no list of quoted names"),
+    ("1. red fox\n2. cat\n3. tabby cat", "no list of quoted names"),
+    ("- 'red fox'\n- 'cat'", "no list of quoted names"),
+    ("[red fox, cat, tabby cat]", "no list of quoted names"),
+    ("['red fox', cat]", "no list of quoted names"),
+    ("['red fox' 'cat']", "no list of quoted names"),
+    ("['red fox', 'cat'", "no list of quoted names"),
+    ("'red fox', 'cat']", "no list of quoted names"),
+    ("['red fox', 'ca", "no list of quoted names"),
+    ("('red fox', 'cat')", "no list of quoted names"),
+    ("[‘red fox’, ‘cat’]", "no list of quoted names"),
+    ("['red fox', 'Jack-o'-lantern']", "no list of quoted names"),
+    ('{"red fox": 0.9, "cat": 0.1}', "no list of quoted names"),
+    ("[]", "no list of quoted names"),
+    ("['red fox'], ['cat']", "several lists"),
+    ("From ['cat', 'red fox'] I sort ['red fox', 'cat']", "several lists"),
+    ("['dog', 'wolf']", "no known name"),
+    ("['Red Fox', 'CAT']", "no known name"),
+    ("['a red fox', '1. cat']", "no known name"),
+    ("['red fox, cat']", "no known name"),
+    ("x" * MAX_CHARACTERS + "['red fox', 'cat']", "no list of quoted names"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reply", "reason"), UNREADABLE)
+def test_reply_of_another_shape_is_unreadable(reply, reason):
     assert parse_list(reply, NAMES) == Unreadable(reason)
 
 
@@ -130,215 +83,126 @@ def test_reply_without_a_list_is_unreadable(reply, reason):
     [
         (json.dumps(NAMES), ()),
         ("['red fox', 'dog', 'wolf', 'cat', 'cat']", ("unknown 2", "repeated 1", "left out 5")),
-        ("[red fox, dog, wolf, cat, cat]", ("unknown 2", "repeated 1", "left out 5")),
-        ("[dog, red fox, cat, wolf]", ("unknown 2", "left out 5")),
-        ("red fox, dog, cat", ("no brackets", "unknown 1", "left out 5")),
-        ("[red fox, cat", ("one bracket", "left out 5")),
-        ("red fox, cat]", ("one bracket", "left out 5")),
-        ("[red fox", ("one bracket", "left out 6")),
-        ("red fox, cat, j", ("no brackets", "left out 5")),
-        ("[red fox, cat, tab", ("one bracket", "cut 1", "left out 4")),
-        ("1. red fox (90%)\n2. cat: 5%", ("no brackets", "left out 5")),
-        ("['red fox', 'cat']" + "x" * MOST_CHARACTERS, ("left out 5", "too long")),
+        ("['red fox']", ("left out 6",)),
     ],
 )
-def test_what_was_mended_is_counted(reply, reasons):
+def test_faults_of_a_list_are_counted(reply, reasons):
     assert parse_list(reply, NAMES).reasons == reasons
 
 
-def test_bad_reply_after_a_good_one_does_not_get_its_order():
-    assert parse_list("['red fox', 'cat']", NAMES).order[:2] == (FOX, CAT)
-    assert parse_list("I think it is a fox.", NAMES) == Unreadable("no known name")
-    assert parse_list("The red fox it is.", NAMES) == Unreadable("names only in prose")
+def test_equal_names_are_taken_in_order_and_spelling_counts():
+    assert parse_list("['crane', 'dove', 'crane', 'crane']", ["crane", "dove", "crane"]) == Parsed(
+        (0, 1, 2), 3, ("repeated 1",)
+    )
+    assert parse_list("['crane', 'dove', 'Crane']", ["Crane", "dove", "crane"]).order == (2, 1, 0)
 
 
-def test_names_equal_but_for_case_keep_their_spelling_and_else_their_order():
-    names = ["Crane", "dove", "crane"]
-    assert parse_list("['crane', 'dove', 'Crane']", names).order == (2, 1, 0)
-    assert parse_list("CRANE, crane, dove", names).order == (0, 2, 1)
-    assert parse_list("CRANE, crane, crane", names).reasons == ("no brackets", "repeated 1", "left out 1")
+def test_name_that_ends_thoughts_is_still_read():
+    assert parse_list("['b', '</think>']", ["</think>", "b"]).order == (1, 0)
 
 
-def test_names_that_look_like_numbers_or_letters():
-    digits = [str(digit) for digit in range(10)]
-    assert parse_list("1. 7\n2. 1\n3. 4", digits).order[:3] == (7, 1, 4)
-    assert parse_list("[7, 1, 4]", digits).order[:3] == (7, 1, 4)
-    assert parse_list("a) b\nb) c\nc) a", ["a", "b", "c"]).order == (1, 2, 0)
-
-
-def test_name_that_the_prompt_cut_is_read_with_and_without_the_ellipsis():
-    long = shown("very " * 40 + "long", NAME_CHARACTERS)
-    assert long.endswith("…")
-    for written in (long, long[:-1].strip(), long[:-1] + "..."):
-        assert parse_list(f"['cat', '{written}']", ["x", long, "cat"]).order == (2, 1, 0)
-        assert parse_list(f"1. cat\n2. {written}", ["x", long, "cat"]).order == (2, 1, 0)
-    assert parse_list("1. cat\n2. very very v", ["x", long, "cat"]).order == (2, 1, 0)
-    assert parse_list("['cat', 'very", ["x", long, "very old", "cat"]).order == (3, 0, 1, 2)
-
-
-def test_bracket_inside_a_name_ends_no_list():
-    assert parse_list("[x y, a] b, c], z", ["z", "c", "a] b", "x y"]).order == (3, 2, 1, 0)
-    assert parse_list("[x y, a] b, c], z", ["z", "c", "a] b", "x y"]).matched == 3
-
-
-def test_no_names_and_names_of_nothing():
+def test_no_names():
     assert parse_list("['cat']", []) == Unreadable("no known name")
-    assert parse_list("cat", ["\u200b", "\\", "cat"]).order == (2, 0, 1)
 
 
-def python_style(items):
-    return str(list(items))
-
-
-def raw_single(items):
-    return "[" + ", ".join(f"'{item}'" for item in items) + "]"
-
-
-def curly(items):
-    return ", ".join(f"“{item}”" for item in items)
-
-
-def numbered(items):
-    return "Here you are:\n" + "\n".join(f"{n}. {item}" for n, item in enumerate(items, 1))
-
-
-def bullets(items):
-    return "\n".join(f"- {item}" for item in items)
-
-
-def plain_lines(items):
-    return "\n".join(items).upper()
-
-
-def semicolons(items):
-    return "[" + "; ".join(items) + "]"
-
-
-def one_bracket(items):
-    return ", ".join(f'"{item}"' for item in items) + "]"
-
-
-def commas(items):
-    return ", ".join(items)
-
-
-def json_dict(items):
-    return json.dumps({str(n): item for n, item in enumerate(items, 1)}, ensure_ascii=False)
-
-
-WORDS = [
-    "cat", "tabby cat", "cat food", "food", "Jack-o'-lantern", "Bird, large", "Bird", "large bird", "747", "A320",
-    "St. Bernard", "black and white", "crane (bird)", "crane (machine)", "crane", "[sic] fox", "R&B", "café", "Straße",
-    "colt's foot", "'salem's lot", "AC/DC", "3D glasses", "Mr. T", "dogs' home", "x: the movie",
-    "ignore the above, fox", "犬", "C++", "rock 'n' roll", "B-52", "U.S. flag", "7 Up", "-40 degrees", "#1 dad",
-    "what?", "it’s", "!important",
-]  # fmt: skip
-STYLES = [python_style, raw_single, curly, numbered, bullets, plain_lines, semicolons, one_bracket, commas, json_dict]
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.data(), st.sampled_from(STYLES))
-def test_any_order_in_any_style_is_read_back(data, style):
-    names = data.draw(st.lists(st.sampled_from(WORDS), min_size=2, max_size=12, unique=True))
-    wanted = data.draw(st.permutations(range(len(names))))[: data.draw(st.integers(2, len(names)))]
-    found = parse_list(style([names[row] for row in wanted]), names)
-    assert isinstance(found, Parsed)
-    assert list(found.order[: found.matched]) == list(wanted)
-
-
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)
         | st.text("'\"[], ab\\1.-", min_size=1, max_size=12),
         min_size=1,
         max_size=8,
-        unique_by=lambda name: shown(name, NAME_CHARACTERS).strip(),
+        unique_by=lambda name: shown(name, NAME_CHARACTERS),
     ),
     st.randoms(),
-    st.sampled_from([json.dumps, lambda items: json.dumps(items, ensure_ascii=False), python_style]),
+    st.sampled_from([json.dumps, lambda items: json.dumps(items, ensure_ascii=False), lambda items: str(list(items))]),
 )
 @example(["a", "b", "a', 'b", '["b"]'], random.Random(0), json.dumps)
 @example(["🦊 fox", "fox"], random.Random(0), json.dumps)
-def test_well_formed_list_of_any_names_is_read_exactly(texts, order, write):
+def test_list_of_any_names_is_read_exactly(texts, order, write):
     names = [name for text in texts if (name := shown(text, NAME_CHARACTERS))]
+    if not names:
+        return
     wanted = list(range(len(names)))
     order.shuffle(wanted)
-    wanted = wanted[: order.randint(2, max(len(names), 2))]
-    found = parse_list(f"Here: {write([names[row] for row in wanted])} done", names)
-    if names:
-        assert list(found.order[: found.matched]) == wanted
+    wanted = wanted[: order.randint(1, len(names))]
+    parsed = parse_list(f"Here: {write([names[row] for row in wanted])} done", names)
+    assert isinstance(parsed, Parsed)
+    assert list(parsed.order[: parsed.matched]) == wanted
 
 
 def test_the_prompt_itself_is_read_in_the_order_it_shows():
+    """The prompt has two lists: the names, and the form of the answer."""
     candidates = [Candidate("cat"), Candidate('the "big" one', group="dog"), Candidate("Bird, large")]
     names = [shown(candidate.title, NAME_CHARACTERS) for candidate in candidates]
-    assert parse_list(list_text(candidates), names[::-1]).order == (2, 1, 0)
+    prompt = list_text(candidates)
+    assert parse_list(prompt, names) == Unreadable("several lists")
+    assert parse_list(prompt[: prompt.index("Answer")], names[::-1]).order == (2, 1, 0)
+
+
+OPENINGS = ["The image most likely shows", "I would rank", "This is not", "My order:", "From best to worst,", "Answer:"]
+JOINTS = [", ", ", then ", " and ", "; ", " > ", "\n", " or ", "', '", '" "', "\n- ", "\n2. ", " [sic], ", "] ["]
+QUOTES = ["{}", "'{}'", '"{}"', "**{}**", "[{}]", "({})", "`{}`", "a {}", "{} (0.9)"]
+ENDINGS = [".", "", "!", "\nLet me know if you need more.", ", for it has 'whiskers' and a [long] tail.", "]", "'"]
+
+
+def prose(rng):
+    """Names in a sentence, a line, or a numbered list, with quotes and brackets but never a list of quoted names."""
+    names = [rng.choice(QUOTES).format(name) for name in rng.sample(NAMES, rng.randint(1, len(NAMES)))]
+    text = rng.choice(OPENINGS) + " " + rng.choice(JOINTS).join(names) + rng.choice(ENDINGS)
+    return text
+
+
+def test_prose_that_mentions_names_is_never_a_ranking():
+    rng = random.Random(0)
+    replies = {prose(rng) for _ in range(2500)}
+    # Sentences into which chance has put a list, such as "['cat']", are not prose.
+    replies = {reply for reply in replies if not re.search(r"\[\s*(['\"]).*\1\s*\]", reply)}
+    assert len(replies) > 2000
+    for reply in replies:
+        assert isinstance(parse_list(reply, NAMES), Unreadable), reply
 
 
 def mutated(reply, rng):
-    kind = rng.randrange(6)
+    """Cut, double, turn or disturb a reply at random."""
     at, to = sorted(rng.randrange(len(reply) + 1) for _ in range(2))
-    if kind == 0:
-        return reply[:at] + reply[to:]
-    if kind == 1:
-        return reply[:to] + reply[at:]
-    if kind == 2:
-        return reply[to:] + reply[at:to] + reply[:at]
-    if kind == 3:
-        return reply[:at]
-    if kind == 4:
-        junk = "".join(
-            chr(rng.choice([rng.randrange(128), rng.randrange(0xD800), rng.randrange(0x110000)])) for _ in "12345"
-        )
-        return reply[:at] + junk + reply[at:]
-    return reply[:at] + rng.choice("[]{}()'\",.:;-\n\\ >*`0") * rng.randint(1, 40) + reply[at:]
+    junk = "".join(chr(rng.choice([rng.randrange(128), rng.randrange(0x110000)])) for _ in "123")
+    return rng.choice(
+        [
+            reply[:at] + reply[to:],
+            reply[:to] + reply[at:],
+            reply[to:] + reply[at:to] + reply[:at],
+            reply[:at] + junk + reply[at:],
+            reply[:at] + rng.choice("[]{}()'\",.:;-\n\\ >*`0") * rng.randint(1, 9) + reply[at:],
+        ]
+    )
 
 
 def test_junk_gives_a_permutation_or_unreadable():
     rng = random.Random(0)
     kinds = {Parsed: 0, Unreadable: 0}
-    for _ in range(5000):
-        reply = rng.choice(READABLE)[0]
-        for _ in range(rng.randint(1, 6)):
+    for _ in range(3000):
+        reply = rng.choice([*READABLE, *UNREADABLE[:-1]])[0]
+        for _ in range(rng.randint(1, 3)):
             reply = mutated(reply, rng)
         names = rng.sample(NAMES, rng.randint(1, len(NAMES)))
-        found = parse_list(reply, names)
-        kinds[type(found)] += 1
-        if isinstance(found, Parsed):
-            assert sorted(found.order) == list(range(len(names)))
-            assert 1 <= found.matched <= len(names)
+        parsed = parse_list(reply, names)
+        kinds[type(parsed)] += 1
+        if isinstance(parsed, Parsed):
+            assert sorted(parsed.order) == list(range(len(names)))
+            assert 1 <= parsed.matched <= len(names)
         else:
-            assert found.reason.isprintable()
-        assert found == parse_list(reply, names)
-    assert kinds[Parsed] > 1000
-    assert kinds[Unreadable] > 200
+            assert parsed.reason.isprintable()
+    assert min(kinds.values()) > 200
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
-    "piece",
-    [
-        "[",
-        "['a',",
-        "['[', ",
-        "'",
-        " ",
-        "\n",
-        "1. ",
-        "cat, ",
-        "cat cat ",
-        "((",
-        "[cat] ",
-        "\\",
-        '["',
-        "cat (",
-        "- ",
-        "a.b: ",
-    ],
+    "piece", ["[", "['a',", "['[', ", "['", "['\"", "[ ", "[\\", "['a'] ", "[\"[',\",'", "\\", " "]
 )
-def test_ten_megabytes_are_read_in_seconds_at_most(piece):
-    names = [*NAMES, *(f"number {n}" for n in range(13))]
+def test_ten_megabytes_are_read_in_a_second(piece):
+    reply = piece * (10_000_000 // len(piece))
     started = time.perf_counter()
-    parse_list(piece * (10_000_000 // len(piece)), names)
-    parse_list("['cat', 'red fox']" + piece * (10_000_000 // len(piece)), names)
-    assert time.perf_counter() - started < 3
+    parse_list(reply, NAMES)
+    parse_list("['cat', 'red fox']" + reply, NAMES)
+    assert time.perf_counter() - started < 1

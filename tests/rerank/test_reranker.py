@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rerank.base import ALONE, ANSWERED, CACHED, GAVE_UP, OK, Candidate
+from rerank.base import ALONE, ANSWERED, CACHED, GAVE_UP, OK, Candidate, Question
 from rerank.cache import AnswerCache
 from rerank.mllm import Choice, Failure
-from rerank.reranker import MllmReranker, Question
+from rerank.reranker import MllmReranker
 from tests.rerank.scripted import ScriptedMllm, choice, options, preferring
 
 IMAGE = Image.new("RGB", (8, 8), (200, 30, 30))
@@ -54,25 +54,14 @@ def test_an_image_costs_one_request_of_one_token_per_rotation(rotations, request
     assert (reranker.counts.requests, reranker.counts.generated_tokens) == (requests, requests)
 
 
-def test_forty_five_options_take_two_rounds_of_at_most_twenty():
-    names = [f"n{number}" for number in range(45)]
-    mllm = preferring(list(reversed(names)))
-    ranking = MllmReranker(mllm, weight=1.0).rank(IMAGE, [Candidate(name) for name in names])
-    assert [names[place] for place in ranking.order][:3] == ["n44", "n43", "n42"]
-    assert max(len(request.symbols) for request in mllm.asked) <= 20
-    assert len(mllm.asked) == 45 + 18  # three groups of 15 in all rotations, six of each in the final
-
-
-def test_a_group_without_an_answer_keeps_the_whole_order():
-    """The first round deals 45 options into three groups; the one with n1 in it never answers."""
-    names = [f"n{number}" for number in range(45)]
-    like = preferring(list(reversed(names)))
-    mllm = ScriptedMllm(
-        lambda r: Failure("timeout") if '"n1"' in r.text else like.choose([r])[0],
-    )
-    ranking = MllmReranker(mllm).rank(IMAGE, [Candidate(name) for name in names])
-    assert (ranking.status, ranking.order) == ("timeout", tuple(range(45)))
-    assert len(mllm.asked) == 45  # there is no final without a group's best
+def test_more_options_than_one_question_holds_are_refused_and_a_list_has_no_limit():
+    many = [Candidate(f"n{number}") for number in range(21)]
+    mllm = preferring([candidate.name for candidate in reversed(many)])
+    with pytest.raises(ValueError, match="21 candidates are more than the 20 options"):
+        MllmReranker(mllm).rank(IMAGE, many)
+    assert not mllm.asked
+    assert MllmReranker(mllm).rank(IMAGE, many[:20]).order[0] == 19
+    assert MllmReranker(mllm, mode="list").rank(IMAGE, many).order == tuple(range(20, -1, -1))
 
 
 def test_fewer_than_two_candidates_ask_nothing():
@@ -86,7 +75,7 @@ def test_fewer_than_two_candidates_ask_nothing():
 
 
 def test_candidates_that_are_the_same_are_refused():
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         MllmReranker(preferring("a")).rank(IMAGE, [Candidate("a"), Candidate("a")])
 
 
@@ -111,12 +100,6 @@ def test_images_are_scaled_down_and_never_up():
     MllmReranker(mllm, image_size=64).rank_many([question(0, image=Image.new("L", (200, 100))), question(1)])
     assert {request.image.size for request in mllm.asked} == {(64, 32), (8, 8)}
     assert {request.image.mode for request in mllm.asked} == {"RGB"}
-
-
-def test_descriptions_are_limited():
-    mllm = preferring("ab")
-    MllmReranker(mllm, descriptions=1).rank(IMAGE, [Candidate("a", ("one", "two")), Candidate("b")])
-    assert all('"one"' in request.text and "two" not in request.text for request in mllm.asked)
 
 
 def test_a_list_says_the_order_and_leaves_retrievals_probabilities_by_rank():
@@ -212,15 +195,6 @@ def test_whatever_a_backend_raises_costs_one_image(error):
     assert [ranking.status for ranking in found] == [OK, f"unreadable: {type(error).__name__}", OK]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3.0])
-def test_probabilities_that_are_none_are_refused_and_impossible_options_stay_options(bad):
-    broken = MllmReranker(ScriptedMllm(lambda r: Choice((bad, -1.0), 0)))
-    pair = [Candidate("a", confidence=0.6), Candidate("b", confidence=0.4)]
-    assert broken.rank(IMAGE, pair).status == "unreadable: log-probabilities are no numbers below 0"
-    masked = MllmReranker(ScriptedMllm(lambda r: Choice((float("-inf"), 0.0), 1)), weight=0)
-    assert masked.rank(IMAGE, pair).probabilities == pytest.approx((0.6, 0.4))
-
-
 def test_only_complete_answers_are_kept(tmp_path):
     cache = AnswerCache(tmp_path / "answers.sqlite")
     calls = iter(range(100))
@@ -299,10 +273,11 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
 def test_law_whatever_the_mllm_answers_the_ranking_is_a_permutation(data):
-    count = data.draw(st.integers(0, 30))
+    mode = data.draw(st.sampled_from(["choice", "list"]))
+    count = data.draw(st.integers(0, 20 if mode == "choice" else 30))
     candidates = [Candidate(f"n{i}", confidence=data.draw(st.floats(0, 1))) for i in range(count)]
 
     def choose_one(request):
@@ -312,7 +287,7 @@ def test_law_whatever_the_mllm_answers_the_ranking_is_a_permutation(data):
         return answer
 
     mllm = ScriptedMllm(choose_one, lambda request: data.draw(st.text(max_size=60)))
-    reranker = MllmReranker(mllm, mode=data.draw(st.sampled_from(["choice", "list"])), rotations=2)
+    reranker = MllmReranker(mllm, mode=mode, rotations=2)
     ranking = reranker.rank(IMAGE, candidates)
     assert sorted(ranking.order) == list(range(count))
     assert not count or sum(ranking.probabilities) == pytest.approx(1)
@@ -320,14 +295,14 @@ def test_law_whatever_the_mllm_answers_the_ranking_is_a_permutation(data):
         assert ranking.order == tuple(range(count))
 
 
-def test_law_holds_for_5000_junk_replies():
+def test_law_holds_for_2000_junk_replies():
     rng = random.Random(0)
     names = ["cat", "tabby cat", "jack-o'-lantern", "bird, large", "747"]
     good = "['cat', 'tabby cat', \"jack-o'-lantern\", 'bird, large', '747']"
 
     def junk(request):
         text = list(good)
-        for _ in range(rng.randrange(40)):
+        for _ in range(rng.randrange(20)):
             place = rng.randrange(len(text) + 1)
             text[place : place + rng.randrange(6)] = rng.choice(
                 ["", chr(rng.randrange(1, 0xD7FF)), "'", "[", ", ", good]
@@ -336,7 +311,7 @@ def test_law_holds_for_5000_junk_replies():
 
     reranker = MllmReranker(ScriptedMllm(write_one=junk), mode="list", give_up_after=10**9)
     candidates = [Candidate(name) for name in names]
-    rankings = reranker.rank_many([question(number, candidates) for number in range(5000)])
+    rankings = reranker.rank_many([question(number, candidates) for number in range(2000)])
     assert all(sorted(ranking.order) == [0, 1, 2, 3, 4] for ranking in rankings)
     assert sum(reranker.counts.failed.values()) == sum(r.status.startswith("unreadable") for r in rankings) > 0
-    assert sum(r.status == OK for r in rankings) > 1000
+    assert sum(r.status == OK for r in rankings) > 200

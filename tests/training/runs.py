@@ -10,14 +10,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from recognizer.encoder.encoder import load_parts, make_spec
+from recognizer.encoder.preprocessing import Preprocessing
 from training.config import TrainConfig
-from training.data.loader import Loader
-from training.data.open import open_sources
+from training.data.loader import Loader, Pictures
+from training.data.sources import open_sources
 from training.engine import Engine
 from training.model import GroundedModel
 
 SIZE = 32
 CPU = torch.device("cpu")
+PREPROCESSING = Preprocessing((SIZE, SIZE), "squash", (0.5,) * 3, (0.5,) * 3)  # of the tiny model
 _MODEL = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": SIZE, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
@@ -60,6 +62,17 @@ def write_data(folder: Path, count=16, *, bad=()):
     return path
 
 
+def write_labelled(folder):
+    """Pictures in folders of their category."""
+    data = write_data(folder / "shown", 8)
+    for number in range(8):
+        target = folder / "labelled" / ("even", "odd")[number % 2]
+        target.mkdir(parents=True, exist_ok=True)
+        (data.parent / f"{number}.png").rename(target / f"{number}.png")
+    (folder / "labels.txt").write_text("even\nodd\n")
+    return {"name": "parity", "labels": str(folder / "labels.txt"), "images": str(folder / "labelled")}
+
+
 def merged(below, above):
     return below | {
         key: merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
@@ -75,7 +88,7 @@ def make_settings(model, data, /, **changes):
         "decoder": decoder,
         "image_tower": {"lr_share": 0.5},
         "text_tower": {"lr_share": 0.5},
-        "data": {"train": [str(data)], "samples": {"augment": {"size_hw": [SIZE, SIZE], "fit": "squash"}}},
+        "data": {"train": [str(data)]},
         "optimizer": {"lr": 1e-3},
         "schedule": {"epochs": 2},
         "batch_size": 4,
@@ -94,10 +107,12 @@ def make_model(config):
     return GroundedModel(parts, config, CPU)
 
 
-def make_loader(config, **more):
-    samples = config.batch_size * config.accumulate
-    source = open_sources(config.data.train)
-    return Loader(source, config.data.samples, batch_size=samples, seed=config.seed, **more)
+def make_loader(config, samples=None, **more):
+    """A loader of the tiny model's inputs, or of the given samples."""
+    source, settings = open_sources(config.data.train), config.data.samples
+    samples = samples or Pictures(source, settings, PREPROCESSING)
+    size = config.batch_size * config.accumulate
+    return Loader(source, samples, settings, batch_size=size, seed=config.seed, **more)
 
 
 def first_batch(config, **more):

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from training.checkpoint import Checkpoints
-from training.run_state import differences
 
 
 def save(folder, *steps, keep=9):
@@ -52,9 +51,3 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, capsys, damage
             weights.unlink()
     assert checkpoints.newest().state["steps"] == 1
     assert "step-00000002 is damaged and skipped" in capsys.readouterr().err
-
-
-def test_differences_are_named_and_harmless_ones_are_not():
-    then = {"a": {"b": 1, "c": 2}, "schedule": {"epochs": 3, "warmup_epochs": 1}, "log_every": 1, "decoder": None}
-    now = {"a": {"b": 1, "c": 3}, "schedule": {"epochs": 9, "warmup_epochs": 1}, "log_every": 5, "decoder": {"x": 1}}
-    assert differences(then, now) == ["a.c was 2 and is 3", "decoder was None and is {'x': 1}"]

@@ -4,7 +4,7 @@ import pytest
 
 from recognizer.encoder import Encoder
 from recognizer.yaml_settings import load_yaml_settings
-from tests.training.runs import SIZE, write_data
+from tests.training.runs import write_data
 from training.config import TrainConfig
 from training.run import train_from_file
 
@@ -24,7 +24,6 @@ def test_every_config_loads_builds_and_takes_two_steps(path, tiny_model, tmp_pat
     # The encoder as it is where that takes seconds; 150 million weights are replaced by a tiny model of the same kind.
     smaller = [] if config.encoder.model == "starter" else [f"encoder={{model: '{tiny_model}', pretrained: null}}"]
     if smaller:
-        smaller += [f"data.samples.augment.size_hw=[{SIZE}, {SIZE}]"]
         smaller += ["decoder.layers=1"] if config.decoder else []
     if config.data.cache is not None:
         smaller += [f"data.cache={tmp_path / 'cache'}"]

@@ -114,8 +114,7 @@ def test_training_goes_on_with_a_decoder_whose_results_are_used_otherwise(tiny_m
 def test_a_trained_starter_stands_on_the_untrained_one(pictures):
     shape = TrainedFile.read(GROUNDED_FILE).decoder.model_dump(mode="json")
     shape["counts_from"] = 0.25
-    frozen = {**FROZEN, "data": {"samples": {"augment": {"size_hw": [320, 320]}}}}
-    model = make_model(make_config("starter", pictures, decoder=shape, **frozen))
+    model = make_model(make_config("starter", pictures, decoder=shape, **FROZEN))
     made = model.to_file({})
     assert made.base["settings"]["pretrained"] == "conse"
     assert made.decoder.counts_from == model.decoder.settings.counts_from == 0.25
@@ -125,18 +124,16 @@ def test_a_trained_starter_stands_on_the_untrained_one(pictures):
     assert all(torch.equal(made.tensors[name], value) for name, value in shipped.tensors.items())
 
 
-def test_what_the_encoder_does_not_allow_is_said(tiny_model, pictures):
-    augment = {"samples": {"augment": {"size_hw": [64, 64], "fit": "squash"}}}
-    with pytest.raises(TrainingError, match=r"takes images of 32 x 32 pixels, .* \[64, 64\]; set it to \[32, 32\]"):
-        make_model(make_config(tiny_model, pictures, data=augment))
+def test_a_text_tower_that_cannot_be_trained_is_refused(pictures):
+    with pytest.raises(TrainingError, match=r"the text tower of starter.* cannot be trained; set text_tower\.lr_share"):
+        make_model(make_config("starter", pictures, image_tower={"lr_share": 0}))
 
 
 @pytest.mark.parametrize("pretrained", ["conse", "grounded"])  # the second one inside extended towers
 def test_a_tower_that_calls_its_blocks_itself_refuses_checkpointing(pictures, pretrained):
     changes = {"image_tower": {"lr_share": 0.5}, "text_tower": {"lr_share": 0}, "activation_checkpointing": True}
-    data = {"samples": {"augment": {"size_hw": [320, 320]}}}
     with pytest.raises(TrainingError, match=r"the image tower of starter .* has no activation_checkpointing"):
-        make_model(make_config("starter", pictures, encoder={"pretrained": pretrained}, data=data, **changes))
+        make_model(make_config("starter", pictures, encoder={"pretrained": pretrained}, **changes))
 
 
 def test_the_model_has_no_part_of_a_frozen_encoder(tiny_model, pictures):

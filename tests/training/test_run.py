@@ -14,11 +14,10 @@ from typer.testing import CliRunner
 from recognizer.cli import app
 from recognizer.encoder import Encoder
 from recognizer.encoder.trained_file import TrainedFile
-from tests.training.runs import largest_difference, make_config, make_settings, write_data
+from tests.training.runs import largest_difference, make_config, make_settings, write_data, write_labelled
 from training.checkpoint import Checkpoints
 from training.config import TrainConfig
-from training.data.source import DataError
-from training.errors import CheckpointError
+from training.errors import DataError
 from training.run import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,7 +43,7 @@ def random_settings(model, pictures):
         accumulate=2,
         ema=0.9,
         save_every_steps=1,
-        schedule={"epochs": 4, "warmup_epochs": 1},
+        schedule={"epochs": 3, "warmup_epochs": 1},
     )
 
 
@@ -52,16 +51,8 @@ def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tiny_model, pictures, t
     settings = random_settings(tiny_model, pictures)
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(settings))
-    command = [
-        sys.executable,
-        "-m",
-        "training.run",
-        str(path),
-        "--output",
-        str(tmp_path / "killed"),
-        "--device",
-        "cpu",
-    ]
+    command = [sys.executable, "-m", "recognizer", "train", str(path)]
+    command += ["--output", str(tmp_path / "killed"), "--device", "cpu"]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     awaited = tmp_path / "killed" / "checkpoints" / "step-00000006"  # within the second epoch
     deadline = time.monotonic() + 120
@@ -70,12 +61,12 @@ def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tiny_model, pictures, t
     process.send_signal(signal.SIGKILL)
     process.wait()
     killed_at = newest(tmp_path / "killed").state["steps"]
-    assert 5 <= killed_at < 16
+    assert 5 <= killed_at < 12
     config = TrainConfig.model_validate(settings)
     train(config, tmp_path / "killed", device="cpu")
     train(config, tmp_path / "whole", device="cpu")
     killed, whole = newest(tmp_path / "killed"), newest(tmp_path / "whole")
-    assert killed.state["steps"] == whole.state["steps"] == 16
+    assert killed.state["steps"] == whole.state["steps"] == 12
     for name in ("weights", "ema", "optimizer", "rank-0"):
         some, others = killed.tensors(name), whole.tensors(name)
         assert some.keys() == others.keys()
@@ -94,17 +85,6 @@ def test_the_order_of_random_numbers_does_not_depend_on_evaluation(tiny_model, p
         train(TrainConfig.model_validate(settings), tmp_path / name, device="cpu")
     some, others = (newest(tmp_path / name).tensors("weights") for name in ("plain", "measured"))
     assert all(torch.equal(value, others[key]) for key, value in some.items())
-
-
-def write_labelled(folder):
-    """Pictures in folders of their category."""
-    data = write_data(folder / "shown", 8)
-    for number in range(8):
-        target = folder / "labelled" / ("even", "odd")[number % 2]
-        target.mkdir(parents=True, exist_ok=True)
-        (data.parent / f"{number}.png").rename(target / f"{number}.png")
-    (folder / "labels.txt").write_text("even\nodd\n")
-    return {"name": "parity", "labels": str(folder / "labels.txt"), "images": str(folder / "labelled")}
 
 
 def test_the_command_trains_measures_and_resumes(tiny_model, pictures, tmp_path):
@@ -137,11 +117,11 @@ def test_the_command_trains_measures_and_resumes(tiny_model, pictures, tmp_path)
     assert lines(output) == logged
     longer = CliRunner().invoke(app, [*first, "--set", "schedule.epochs=3"], catch_exceptions=False)
     assert "12 steps" in longer.stdout
-    assert "going on from" in longer.stderr
+    assert "resuming from" in longer.stderr
     assert "epoch 3" in longer.stdout
 
 
-def test_training_on_from_a_file_needs_that_file_no_more(tiny_model, pictures, tmp_path):
+def test_an_encoder_trained_from_a_trained_file_works_without_that_file(tiny_model, pictures, tmp_path):
     first = train(make_config(tiny_model, pictures, schedule={"epochs": 1}), tmp_path / "first")
     frozen = {"image_tower": {"lr_share": 0.0}, "schedule": {"epochs": 1}}
     second = train(make_config(str(first.encoder), pictures, **frozen), tmp_path / "second")
@@ -156,29 +136,7 @@ def test_training_on_from_a_file_needs_that_file_no_more(tiny_model, pictures, t
     assert all(torch.equal(image[name], tensor) for name, tensor in kept.part("image").items())
 
 
-def test_another_config_is_refused_and_what_differs_is_named(tiny_model, pictures, tmp_path):
-    train(make_config(tiny_model, pictures, schedule={"epochs": 1}), tmp_path, device="cpu")
-    changed = make_config(tiny_model, pictures, optimizer={"lr": 0.5}, decoder={"layers": 2}, schedule={"epochs": 1})
-    with pytest.raises(CheckpointError, match=r"decoder.layers was 1 and is 2; optimizer.lr was 0.001 and is 0.5"):
-        train(changed, tmp_path, device="cpu")
-
-
-def test_weights_of_another_architecture_are_refused_and_what_differs_is_named(tiny_model, pictures, tmp_path):
-    for name, layers in (("one", 1), ("two", 2)):
-        config = make_config(
-            tiny_model, pictures, decoder={"layers": layers, "width": 16 * layers}, schedule={"epochs": 1}
-        )
-        train(config, tmp_path / name, device="cpu")
-    state = newest(tmp_path / "two").state
-    other = newest(tmp_path / "one")
-    Checkpoints(tmp_path / "two" / "checkpoints", keep=1).save(
-        9, {name: other.tensors(name) for name in ("weights", "optimizer", "rank-0")}, state
-    )
-    with pytest.raises(CheckpointError, match=r"another architecture: decoder.*(is missing|has shape)"):
-        train(config, tmp_path / "two", device="cpu")
-
-
-def test_bad_samples_are_counted_and_training_goes_on(tiny_model, tmp_path, capsys):
+def test_bad_samples_are_counted_and_training_continues(tiny_model, tmp_path, capsys):
     data = write_data(tmp_path, bad=["{\n", json.dumps({"image": "none.png", "caption": "x"}) + "\n"])
     config = make_config(
         tiny_model, data, data={"samples": {"max_bad_share": 0.5}}, schedule={"epochs": 1}, batch_size=6
@@ -188,16 +146,3 @@ def test_bad_samples_are_counted_and_training_goes_on(tiny_model, tmp_path, caps
     strict = make_config(tiny_model, data, schedule={"epochs": 1}, batch_size=6)
     with pytest.raises(DataError, match="are bad"):
         train(strict, tmp_path / "strict", device="cpu")
-
-
-def test_a_cached_run_learns_and_resumes_without_its_pictures(tiny_model, tmp_path):
-    data = write_data(tmp_path / "data")
-    frozen = {"image_tower": {"lr_share": 0}, "text_tower": {"lr_share": 0}}
-    config = make_config(tiny_model, data, data={"cache": str(tmp_path / "cache")}, schedule={"epochs": 1}, **frozen)
-    train(config, tmp_path / "run", device="cpu")
-    for picture in data.parent.glob("*.png"):
-        picture.unlink()
-    longer = config.model_copy(update={"schedule": config.schedule.model_copy(update={"epochs": 2})})
-    assert train(longer, tmp_path / "run", device="cpu").steps == 8
-    tensors = TrainedFile.read(tmp_path / "run" / "encoder.safetensors").tensors
-    assert {name.split(".")[0] for name in tensors} == {"decoder"}

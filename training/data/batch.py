@@ -1,4 +1,4 @@
-"""Samples, and batches of them as the loop takes them."""
+"""One sample ready for training, and batches of them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Sample:
     """A model input with its texts.
 
     Attributes:
-        key: names the sample in messages.
+        key: identifies the sample in messages.
         shown: pixels, caption, boxes and descriptions.
-        rejects: what was left out on the way to this sample, the bad samples whose place it takes included.
-        given: what a frozen tower makes of it, a batch of one, if that is known; the pixels are then empty.
+        rejects: counts of what was left out of this sample, and of the bad samples that it replaces.
+        cached: the outputs of a frozen tower, a batch of one, if they come from a cache; the pixels are then empty.
     """
 
     key: str
     shown: Augmented
     rejects: Rejects
-    given: TowerOutput | None = None
+    cached: TowerOutput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,17 @@ class Batch:
     """B samples, of which the one with most boxes has M; N descriptions in all.
 
     Attributes:
-        keys: (B) names of the samples.
+        keys: (B) keys of the samples.
         pixels: (B, 3, H, W) uint8, RGB.
         captions: (B) one text each.
         boxes_cxcywh: (B, M, 4) float32 centre and size, as shares of the input's width and height; 0 where there is no
             box. M is at least 1.
-        box_mask: (B, M) bool, where there is a box; the boxes of a sample come first.
-        descriptions: (N) texts, of every box at least one.
-        description_box: (N, 2) int64, the sample and the box in it that each description is of.
-        rejects: what was left out while the batch was made.
-        given: what a frozen tower makes of the samples, tokens in float16, if that is known; pixels are then (B, 3, 0,
-            0).
+        box_mask: (B, M) bool, true where there is a box; the boxes of a sample come first.
+        descriptions: (N) texts, at least one for every box.
+        description_box: (N, 2) int64, for each description the row of its sample and of its box in the sample.
+        rejects: counts of what was left out while the batch was made.
+        cached: the outputs of a frozen tower, tokens in float16, if they come from a cache; pixels are then
+            (B, 3, 0, 0).
     """
 
     keys: list[str]
@@ -56,7 +56,7 @@ class Batch:
     descriptions: list[str]
     description_box: Tensor
     rejects: Rejects
-    given: TowerOutput | None = None
+    cached: TowerOutput | None = None
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -64,16 +64,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on a device."""
-        return self._apply(lambda tensor: tensor.to(device, non_blocking=True))
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Return the batch with its tensors in pinned memory; called by the data loader."""
-        return self._apply(Tensor.pin_memory)
+        return self._map(Tensor.pin_memory)
 
     def part(self, start: int, stop: int) -> Batch:
-        """Return the samples from `start` to before `stop` as a batch of their own, without the rejects."""
+        """Return the samples from `start` to before `stop` as a batch, without the rejects."""
         samples = self.description_box[:, 0]
-        first, last = (int((samples < edge).sum()) for edge in (start, stop))
+        first, last = (int((samples < edge).sum()) for edge in (start, stop))  # descriptions are sorted by sample
         return Batch(
             keys=self.keys[start:stop],
             pixels=self.pixels[start:stop],
@@ -83,34 +83,34 @@ class Batch:
             descriptions=self.descriptions[first:last],
             description_box=self.description_box[first:last] - torch.tensor([start, 0], device=samples.device),
             rejects=Rejects(),
-            given=map_input(self.given, lambda tensor: tensor[start:stop]),
+            cached=map_input(self.cached, lambda tensor: tensor[start:stop]),
         )
 
     def without_images(self) -> Batch:
-        """Return the batch as the losses need it: texts and boxes."""
-        return replace(self, pixels=self.pixels[:, :, :0, :0], given=None)
+        """Return the batch without pixels and tower outputs: the losses need texts and boxes alone."""
+        return replace(self, pixels=self.pixels[:, :, :0, :0], cached=None)
 
-    def _apply(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
             pixels=change(self.pixels),
             boxes_cxcywh=change(self.boxes_cxcywh),
             box_mask=change(self.box_mask),
             description_box=change(self.description_box),
-            given=map_input(self.given, change),
+            cached=map_input(self.cached, change),
         )
 
 
-def map_input(given: TowerOutput | None, change: Callable[[Tensor], Tensor]) -> TowerOutput | None:
+def map_input(inputs: TowerOutput | None, change: Callable[[Tensor], Tensor]) -> TowerOutput | None:
     """Apply a function to every tensor of a decoder input."""
-    if given is None:
+    if inputs is None:
         return None
-    image, pooled = (None if value is None else change(value) for value in (given.image, given.pooled))
-    return TowerOutput(change(given.tokens), given.grid_hw, image, pooled)
+    image, pooled = (None if value is None else change(value) for value in (inputs.image, inputs.pooled))
+    return TowerOutput(change(inputs.tokens), inputs.grid_hw, image, pooled)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Make one batch of at least one sample."""
+    """Make a batch of at least one sample."""
     most = max(1, *(len(sample.shown.descriptions) for sample in samples))
     boxes_cxcywh = torch.zeros(len(samples), most, 4)
     box_mask = torch.zeros(len(samples), most, dtype=torch.bool)
@@ -134,16 +134,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
         descriptions=descriptions,
         description_box=torch.tensor(owners, dtype=torch.int64).reshape(-1, 2),
         rejects=rejects,
-        given=_stack([sample.given for sample in samples if sample.given is not None]),
+        cached=_stack([sample.cached for sample in samples if sample.cached is not None]),
     )
 
 
-def _stack(given: Sequence[TowerOutput]) -> TowerOutput | None:
-    if not given:
+def _stack(inputs: Sequence[TowerOutput]) -> TowerOutput | None:
+    if not inputs:
         return None
     tokens, images, pooled = (
-        [getattr(one, name) for one in given if getattr(one, name) is not None]
+        [getattr(one, name) for one in inputs if getattr(one, name) is not None]
         for name in ("tokens", "image", "pooled")
     )
     image, whole = (torch.cat(parts) if parts else None for parts in (images, pooled))
-    return TowerOutput(torch.cat(tokens), given[0].grid_hw, image, whole)
+    return TowerOutput(torch.cat(tokens), inputs[0].grid_hw, image, whole)

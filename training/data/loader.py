@@ -1,8 +1,8 @@
 """Training batches: the same for the same seed, whatever the number of processes, and from any point on.
 
-A sample depends on (seed, epoch, slot) alone, where a slot is a place in the epoch's order over all ranks. A bad sample
-is counted and another one, drawn from the same three numbers, takes its slot: all ranks take the same number of steps
-with full batches.
+A sample depends on (seed, epoch, slot) alone, where a slot is a position in the epoch's order over all ranks. A bad
+sample is counted and replaced by another one, drawn from the same three numbers, so that all ranks take the same number
+of steps with full batches.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch.utils.data import DataLoader, Dataset
 
+from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.images import DecodedImage, ImageError, ImageLimits, decode_bytes
 from training.data.augment import AugmentSettings, augment
 from training.data.batch import Batch, Sample, collate
 from training.data.manifest import unreadable
 from training.data.record import BadSample, Record, Rejects, make_record
-from training.data.source import DataError, Source
+from training.data.sources import Source
+from training.errors import DataError
 
 Place = tuple[int, int, int]
-"""Epoch, slot, and the row of the source whose turn it is."""
+"""Epoch, slot, and the row of the source that the epoch's order puts there."""
 
-_TRIES = 16  # samples tried for one slot
-_JUDGED_FROM = 200  # samples, before which a few bad ones say nothing about their share
+_TRIES = 16  # samples tried for one slot: at a bad share of 0.5 a slot stays empty once in 65,536
+_JUDGED_FROM = 200  # samples; among fewer, a few bad ones say little about their share
 
 
 class DataSettings(BaseModel):
@@ -40,9 +42,9 @@ class DataSettings(BaseModel):
 
     augment: AugmentSettings = AugmentSettings()
     limits: ImageLimits = ImageLimits()
-    max_boxes: int = Field(default=8, ge=1, description="Boxes used of one image: those of the highest score.")
+    max_boxes: int = Field(default=8, ge=1, description="Boxes used per image: those of the highest score.")
     max_descriptions: int = Field(
-        default=8, ge=1, description="Descriptions used of one box; of more, some are drawn anew in every epoch."
+        default=8, ge=1, description="Descriptions used per box; if it has more, some are drawn anew in every epoch."
     )
     min_score: float = Field(default=0.0, ge=0, le=1, description="Smallest score of a box that is used.")
     max_bad_share: float = Field(default=0.01, ge=0, le=1, description="Share of bad samples above which a run stops.")
@@ -54,7 +56,7 @@ class DataSettings(BaseModel):
 
 
 class Samples(Protocol):
-    """Makes samples, the same ones from the same random state; picklable, and light to copy."""
+    """Makes samples, the same ones from the same random state; picklable, and small when pickled."""
 
     def __len__(self) -> int:
         """Count the samples, good and bad."""
@@ -69,7 +71,7 @@ class Samples(Protocol):
             rejects: counts what is left out; becomes the sample's.
 
         Raises:
-            BadSample: it cannot be used; the reason.
+            BadSample: the sample cannot be used.
         """
         ...
 
@@ -77,10 +79,9 @@ class Samples(Protocol):
 class Pictures:
     """Samples made from the pictures and fields of a source."""
 
-    def __init__(self, source: Source, settings: DataSettings) -> None:
-        """Keep what makes samples."""
-        self._source = source
-        self._settings = settings
+    def __init__(self, source: Source, settings: DataSettings, preprocessing: Preprocessing) -> None:
+        """Take the source, the settings, and the encoder's preprocessing, which gives size and fit of the input."""
+        self._source, self._settings, self._preprocessing = source, settings, preprocessing
 
     def __len__(self) -> int:
         """Count the samples, good and bad."""
@@ -90,21 +91,22 @@ class Pictures:
         """Make a sample; see `Samples.make`."""
         key, decoded, record = self.read(row, rejects)
         caption = record.captions[int(rng.integers(len(record.captions)))]
-        shape = self._settings.augment
-        shown = augment(decoded.image, decoded.displayed_size_hw, record, caption, shape, rng)
+        size_hw, augmenting = decoded.displayed_size_hw, self._settings.augment
+        shown = augment(decoded.image, size_hw, record, caption, augmenting, self._preprocessing, rng)
         texts = draw_descriptions(shown.descriptions, self._settings.max_descriptions, rng)
         return Sample(key, replace(shown, descriptions=texts), rejects)
 
     def read(self, row: int, rejects: Rejects) -> tuple[str, DecodedImage, Record]:
-        """Read a picture and what is used of its record, with its key.
+        """Read a picture with its key and the usable part of its record.
 
         Raises:
-            BadSample: it cannot be used; the reason.
+            BadSample: the sample cannot be used.
         """
         raw = self._source.read(row)
-        shape = self._settings.augment
-        sharpest = 1 / math.sqrt(shape.crop_scale[0])
-        target_hw = math.ceil(shape.size_hw[0] * sharpest), math.ceil(shape.size_hw[1] * sharpest)
+        # The smallest crop is enlarged most: decode at a size that leaves it as sharp as the input.
+        enlargement = 1 / math.sqrt(self._settings.augment.crop_scale[0])
+        height, width = self._preprocessing.size_hw
+        target_hw = math.ceil(height * enlargement), math.ceil(width * enlargement)
         try:
             decoded = decode_bytes(raw.image, limits=self._settings.limits, target_size_hw=target_hw)
         except ImageError as error:
@@ -122,12 +124,12 @@ class TrainingData(Dataset[Sample | Rejects]):
     """Samples by their place in an epoch."""
 
     def __init__(self, samples: Samples, *, seed: int) -> None:
-        """Keep what makes samples; `seed` is of every choice."""
+        """Take what makes samples, and the seed of every choice."""
         self._samples = samples
         self._seed = seed
 
     def __getitem__(self, place: Place) -> Sample | Rejects:
-        """Make the sample of a place, or say what was wrong with all that were tried for it."""
+        """Make the sample of a place, or return the faults of all samples that were tried for it."""
         epoch, slot, row = place
         rejects = Rejects()
         for attempt in range(_TRIES):
@@ -147,14 +149,15 @@ class Loader:
     Two ranks with half the batch size each see together, step by step, the batches of one process.
 
     Attributes:
-        epoch: the current one, from 0.
-        samples: taken in this epoch by all ranks together.
-        rejects: what this rank left out in the current epoch; after its last batch, in the epoch that ended.
+        epoch: the current epoch, from 0.
+        samples: number of samples taken in this epoch by all ranks together.
+        rejects: counts of what this rank left out in the current epoch; after its last batch, in the epoch that ended.
     """
 
     def __init__(
         self,
         source: Source,
+        samples: Samples,
         settings: DataSettings,
         *,
         batch_size: int,
@@ -163,32 +166,35 @@ class Loader:
         ranks: int = 1,
         workers: int = 0,
         pin_memory: bool = False,
-        samples: Samples | None = None,
     ) -> None:
         """Start at the first sample of epoch 0.
 
         Args:
-            source: the samples.
-            settings: what is made of them.
+            source: gives the number of samples and the blocks in which they are shuffled.
+            samples: makes the samples from the source's rows: `Pictures`, or a token cache.
+            settings: how blocks are mixed, and how many samples may be bad.
             batch_size: samples of one batch of this rank.
             seed: of every choice; the same on all ranks.
             rank: this process, 0 to `ranks` - 1.
             ranks: number of processes.
-            workers: processes that prepare batches; they change no batch.
-            pin_memory: whether tensors lie in pinned memory.
-            samples: makes them of the source's rows; from its pictures where None.
+            workers: processes that prepare batches; their number changes no batch.
+            pin_memory: whether tensors are put into pinned memory.
         """
         self.epoch = 0
         self.samples = 0
         self.rejects = Rejects()
-        self._source, self._settings, self._seed = source, settings, seed
+        self._source, self._samples, self._settings, self._seed = source, samples, settings, seed
         self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
         self._workers, self._pin_memory = workers, pin_memory
-        self._samples = samples or Pictures(source, settings)
+
+    @property
+    def length(self) -> int:
+        """Count the samples of the data, good and bad."""
+        return len(self._source)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Count the batches of a whole epoch; what does not fill a batch of all ranks waits for another epoch."""
+        """Count the batches of a whole epoch; samples that do not fill a batch of all ranks are left out of it."""
         return max(1, len(self._source) // self._step)
 
     @property
@@ -197,7 +203,7 @@ class Loader:
         return max(0, (len(self._source) - self.samples) // self._step) if self.samples else self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield what is left of the current epoch.
+        """Yield the rest of the current epoch.
 
         Raises:
             DataError: more than the allowed share of the samples is bad; the message gives the counts.
@@ -210,19 +216,19 @@ class Loader:
             num_workers=self._workers,
             collate_fn=_collate,
             pin_memory=self._pin_memory,
-            generator=torch.Generator(),  # the default would draw from the loop's own random numbers
+            generator=torch.Generator(),  # the default would draw from the random numbers of the training loop
         )
         for batch in batches:
-            self._take_stock(batch if isinstance(batch, Rejects) else batch.rejects)
+            self._count(batch if isinstance(batch, Rejects) else batch.rejects)
             if isinstance(batch, Rejects):
                 raise DataError(f"{_TRIES} samples in a row cannot be used; {self.rejects.report()}")
             self.samples += self._step
             yield batch
-        self._judge(from_count=1)
+        self._check_bad_share(from_count=1)
         self.epoch, self.samples = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position, to be kept with a checkpoint; plain JSON values."""
+        """Return the position, for a checkpoint, as plain JSON values."""
         return {
             "epoch": self.epoch,
             "samples": self.samples,
@@ -232,14 +238,14 @@ class Loader:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a position kept by `state_dict`; the number of ranks and the batch size may have changed.
+        """Go to a position of `state_dict`; the number of ranks and the batch size may have changed.
 
         Raises:
-            DataError: it was kept with another seed or other data.
+            DataError: the position belongs to another seed or other data.
         """
         for name, now in (("seed", self._seed), ("length", len(self._source))):
             if state[name] != now:
-                raise DataError(f"the data's {name} was {state[name]} and is {now}; the position means nothing here")
+                raise DataError(f"the data's {name} was {state[name]} and is {now}; this run cannot be resumed with it")
         self.epoch, self.samples = int(state["epoch"]), int(state["samples"])
         self.rejects = Rejects.from_json(state["rejects"])
 
@@ -247,20 +253,18 @@ class Loader:
     def _step(self) -> int:
         return self._batch_size * self._ranks
 
-    def _places(self) -> list[list[Place]]:
-        length = len(self._source)
+    def _places(self) -> Iterator[list[Place]]:
+        """Yield the places of this rank's batches, each list when it is needed: only the order itself is in memory."""
         order = epoch_order(self._source.block_sizes, self._settings.blocks_at_once, seed=self._seed, epoch=self.epoch)
-        firsts = (self.samples + step * self._step + self._rank * self._batch_size for step in range(self.steps_left))
-        return [
-            [(self.epoch, slot, int(order[slot % length])) for slot in range(first, first + self._batch_size)]
-            for first in firsts
-        ]
+        epoch, start, steps = self.epoch, self.samples + self._rank * self._batch_size, self.steps_left
+        for first in range(start, start + steps * self._step, self._step):
+            yield [(epoch, slot, int(order[slot % len(order)])) for slot in range(first, first + self._batch_size)]
 
-    def _take_stock(self, rejects: Rejects) -> None:
+    def _count(self, rejects: Rejects) -> None:
         self.rejects.add(rejects)
-        self._judge(from_count=_JUDGED_FROM)
+        self._check_bad_share(from_count=_JUDGED_FROM)
 
-    def _judge(self, *, from_count: int) -> None:
+    def _check_bad_share(self, *, from_count: int) -> None:
         allowed = self._settings.max_bad_share
         if self.rejects.bad > allowed * max(self.rejects.seen, from_count):
             raise DataError(f"more than {allowed:.2%} of the samples are bad: {self.rejects.report()}")
@@ -269,44 +273,48 @@ class Loader:
 def draw_descriptions(
     descriptions: Sequence[Sequence[str]], most: int, rng: np.random.Generator
 ) -> tuple[tuple[str, ...], ...]:
-    """Draw up to `most` of each box's descriptions; the order stays."""
+    """Draw up to `most` descriptions of each box, in their order."""
     return tuple(
-        tuple(said)
-        if len(said) <= most
-        else tuple(said[place] for place in sorted(rng.choice(len(said), most, replace=False).tolist()))
-        for said in descriptions
+        tuple(texts)
+        if len(texts) <= most
+        else tuple(texts[row] for row in sorted(rng.choice(len(texts), most, replace=False).tolist()))
+        for texts in descriptions
     )
 
 
-def epoch_order(block_sizes: Sequence[int], blocks_at_once: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+def epoch_order(
+    block_sizes: Sequence[int], blocks_at_once: int, *, seed: int, epoch: int
+) -> NDArray[np.signedinteger[Any]]:
     """Shuffle blocks, then the samples of every few blocks together.
 
     Args:
         block_sizes: samples of each block, in the order of their rows.
-        blocks_at_once: blocks that are mixed.
+        blocks_at_once: number of blocks whose samples are mixed.
         seed: of the order.
         epoch: gives every epoch another order.
 
     Returns:
-        (N) int64, every row once.
+        (N), every row once; int32, 4 bytes a sample, where the row numbers fit.
     """
     rng = np.random.default_rng([seed, epoch])
     sizes = np.asarray(block_sizes, dtype=np.int64)
     starts = np.cumsum(sizes) - sizes
     blocks = rng.permutation(len(sizes))
-    mixed = []
+    total = int(sizes.sum())
+    dtype = np.int32 if total <= np.iinfo(np.int32).max else np.int64
+    order: NDArray[np.signedinteger[Any]] = np.empty(total, dtype=dtype)
+    end = 0
     for first in range(0, len(blocks), blocks_at_once):
-        chosen = blocks[first : first + blocks_at_once]
-        mixed.append(
-            rng.permutation(
-                np.concatenate([np.arange(s, s + n) for s, n in zip(starts[chosen], sizes[chosen], strict=True)])
-            )
-        )
-    return np.concatenate(mixed)
+        begin = end
+        for block in blocks[first : first + blocks_at_once]:
+            start, end = end, end + int(sizes[block])
+            order[start:end] = np.arange(starts[block], starts[block] + sizes[block])
+        rng.shuffle(order[begin:end])
+    return order
 
 
 def _collate(items: Sequence[Sample | Rejects]) -> Batch | Rejects:
-    """Make a batch; where a slot could not be filled, return what was wrong with all of them."""
+    """Make a batch; if a slot could not be filled, return the faults of all samples instead."""
     samples = [item for item in items if isinstance(item, Sample)]
     if len(samples) == len(items):
         return collate(samples)

@@ -1,4 +1,4 @@
-"""What one training image is known to show: captions, and boxes with their descriptions."""
+"""One training sample: as stored, checked as a `Record` of captions and described boxes, or rejected and counted."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ class BadSample(Exception):
     """A sample that cannot be used.
 
     Attributes:
-        reason: a short constant text, the same for every sample with the same fault.
+        reason: a short constant text, the same for every sample with the same fault, so that faults can be counted.
     """
 
     def __init__(self, reason: str) -> None:
-        """Keep the reason."""
+        """Store the reason."""
         self.reason = reason
         super().__init__(reason)
 
 
 @dataclass(slots=True)
 class Rejects:
-    """Counts of what was left out.
+    """Counts of the data that was left out.
 
     Attributes:
-        seen: samples looked at, good and bad.
-        samples: bad samples by reason.
-        parts: by reason, what was left out of samples that are used all the same (a region, one caption of several),
-            and shards that end early.
+        seen: number of samples read, good and bad.
+        samples: number of bad samples by reason.
+        parts: by reason, the number of parts left out of good samples (a region, one of several captions), and of
+            shards that end early.
     """
 
     seen: int = 0
@@ -59,7 +59,7 @@ class Rejects:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Rejects:
-        """Undo `to_json`."""
+        """Rebuild the counts from the values of `to_json`."""
         return cls(value["seen"], Counter(value["samples"]), Counter(value["parts"]))
 
 
@@ -71,17 +71,32 @@ def _listed(counts: Counter[str]) -> str:
 BoxXYXY = tuple[float, float, float, float]
 Fields = Mapping[str, Any]
 
-_TOLERANCE = 1.0  # pixels by which a box may stick out of its image, as rounding leaves it; it is clipped
+_TOLERANCE = 1.0  # pixels a box may reach beyond its image, because tools round coordinates; it is then clipped
+
+
+@dataclass(frozen=True, slots=True)
+class RawSample:
+    """One sample as stored.
+
+    Attributes:
+        key: identifies the sample in messages: a path, or a shard and a key in it.
+        image: the bytes of the image file.
+        fields: the unchecked values of its JSON object.
+    """
+
+    key: str
+    image: bytes
+    fields: Fields
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box and everything that is said of it.
+    """A box and its descriptions.
 
     Attributes:
         box_xyxy: x0 < x1 and y0 < y1 in pixels of the displayed image, inside it.
-        descriptions: at least one, none empty, none twice.
-        score: how sure the annotation is, 0 to 1.
+        descriptions: at least one; all distinct, none empty.
+        score: confidence of the annotation, 0 to 1.
     """
 
     box_xyxy: BoxXYXY
@@ -100,30 +115,30 @@ class Record:
 def make_record(fields: Fields, image_size_hw: tuple[int, int], rejects: Rejects) -> Record:
     """Check the fields of one sample; the only place where captions, boxes and descriptions are filtered.
 
-    A box is filtered together with its description, so what is left belongs together. Regions with the same box become
-    one with several descriptions.
+    A box is filtered together with its descriptions, so that they never get out of step. Regions with the same box are
+    merged into one with several descriptions.
 
     Args:
         fields: `captions` (texts) or `caption` (one text), and optionally `regions`, each with `box_xyxy` (four
-            numbers), `description` or `descriptions`, and optionally `score` (1 where missing).
-        image_size_hw: of the displayed image, in pixels.
-        rejects: its `parts` count what is left out.
+            numbers), `description` or `descriptions`, and optionally `score` (default 1).
+        image_size_hw: height and width of the displayed image, in pixels.
+        rejects: its `parts` are increased for everything left out.
 
     Raises:
-        BadSample: no caption is left.
+        BadSample: the sample has no usable caption.
     """
     captions = _texts(fields, "caption", rejects)
     if not captions:
         raise BadSample("no caption")
-    found: dict[BoxXYXY, Region] = {}
+    regions: dict[BoxXYXY, Region] = {}
     for value in _list(fields.get("regions")):
         try:
             region = _region(value, image_size_hw, rejects)
         except BadSample as fault:
             rejects.parts[fault.reason] += 1
             continue
-        found[region.box_xyxy] = _merged(found.get(region.box_xyxy), region)
-    return Record(captions, tuple(found.values()))
+        regions[region.box_xyxy] = _merged(regions.get(region.box_xyxy), region)
+    return Record(captions, tuple(regions.values()))
 
 
 def to_fields(record: Record) -> dict[str, Any]:
@@ -137,11 +152,11 @@ def to_fields(record: Record) -> dict[str, Any]:
 
 def _region(value: object, image_size_hw: tuple[int, int], rejects: Rejects) -> Region:
     if not isinstance(value, Mapping):
-        raise BadSample("region that is no object")
+        raise BadSample("region that is not an object")
     box_xyxy = _box(value.get("box_xyxy"), image_size_hw)
     score = value.get("score", 1.0)
     if not _is_number(score) or not 0 <= score <= 1:
-        raise BadSample("score that is no number from 0 to 1")
+        raise BadSample("score that is not a number from 0 to 1")
     descriptions = _texts(value, "description", rejects)
     if not descriptions:
         raise BadSample("region without a description")
@@ -164,7 +179,7 @@ def _box(value: object, image_size_hw: tuple[int, int]) -> BoxXYXY:
 
 
 def _texts(fields: Fields, name: str, rejects: Rejects) -> tuple[str, ...]:
-    """Return the texts of the plural and the singular field, stripped, without repeats; the empty ones are counted."""
+    """Return the texts of the plural and the singular field, stripped and distinct; empty ones are counted."""
     values = [*_list(fields.get(f"{name}s")), *([fields[name]] if name in fields else [])]
     texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
     if len(texts) < len(values):
@@ -172,11 +187,11 @@ def _texts(fields: Fields, name: str, rejects: Rejects) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def _merged(known: Region | None, region: Region) -> Region:
-    if known is None:
+def _merged(earlier: Region | None, region: Region) -> Region:
+    if earlier is None:
         return region
-    descriptions = tuple(dict.fromkeys((*known.descriptions, *region.descriptions)))
-    return Region(region.box_xyxy, descriptions, max(known.score, region.score))
+    descriptions = tuple(dict.fromkeys((*earlier.descriptions, *region.descriptions)))
+    return Region(region.box_xyxy, descriptions, max(earlier.score, region.score))
 
 
 def _list(value: object) -> list[object]:

@@ -1,4 +1,4 @@
-"""Where the samples lie in a shard, found once and kept beside it."""
+"""The index of a shard: where its samples lie. That of a large shard is stored beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from memory.errors import WriteFailed
 from memory.labels import IMAGE_SUFFIXES
 
 NOTHING = -1
-_KEPT_FROM = 2000  # samples; smaller shards are indexed faster than a file is written
+_STORED_FROM = 2000  # samples; scanning a smaller shard is faster than writing an index file
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class ShardIndex:
     Attributes:
         keys: (N) bytes.
         images: (N, 2) int64 first byte and size of the image; the first byte is `NOTHING` where there is none.
-        jsons: (N, 2) int64 the same of the JSON object.
-        cut_short: the file ends before the archive does; the samples are those that are whole.
+        jsons: (N, 2) int64 the same for the JSON object.
+        cut_short: whether the file ends before the archive does; only complete samples are indexed.
     """
 
     keys: NDArray[np.bytes_]
@@ -49,25 +49,28 @@ class ShardIndex:
 
 
 def index_shard(path: Path) -> ShardIndex:
-    """Index a shard; of a large one the index is kept in `NAME.index.npz` beside it, where the folder can be written.
+    """Index a shard.
+
+    The index of a large shard is stored as `NAME.index.npz` beside it, if the folder is writable, and used as long as
+    the shard's size and modification time stay the same.
 
     Raises:
         OSError: the file cannot be read.
-        tarfile.TarError: it is no tar file.
+        tarfile.TarError: the file is not a tar archive.
     """
-    kept = path.with_name(f"{path.name}.index.npz")
+    index_path = path.with_name(f"{path.name}.index.npz")
     status = os.stat(path)
     stamp = np.array([status.st_size, status.st_mtime_ns], dtype=np.int64)
-    index = _load(kept, stamp)
+    index = _load(index_path, stamp)
     if index is None:
         index = _scan(path)
-        if len(index) >= _KEPT_FROM:
-            _save(kept, index, stamp)
+        if len(index) >= _STORED_FROM:
+            _save(index_path, index, stamp)
     return index
 
 
 def _scan(path: Path) -> ShardIndex:
-    """Read the headers; a sample is a run of members with the same name up to the first dot."""
+    """Read the headers; consecutive members with the same name up to the first dot are one sample."""
     samples: dict[tuple[int, str], dict[str, tuple[int, int]]] = {}
     run, previous = -1, None
     size = path.stat().st_size
@@ -87,12 +90,12 @@ def _scan(path: Path) -> ShardIndex:
     padded = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     cut_short = cut_short or size < padded + tarfile.BLOCKSIZE  # an archive ends with blocks of zeros
     if cut_short and samples and len(samples[last := next(reversed(samples))]) == 1:
-        del samples[last]  # its other half was cut off
+        del samples[last]  # the other half of the last sample was cut off
     return _as_index(samples, cut_short=cut_short)
 
 
 def _whole_headers(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield members until the file ends, be it too early."""
+    """Yield members until the file ends, even if it ends too early."""
     while True:
         try:
             member = archive.next()
@@ -110,29 +113,27 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _as_index(samples: dict[tuple[int, str], dict[str, tuple[int, int]]], *, cut_short: bool) -> ShardIndex:
-    members = [found for found in samples.values() if "image" in found or "json" in found]
-    keys = [key for (_, key), found in samples.items() if "image" in found or "json" in found]
+    usable = {key: spans for key, spans in samples.items() if "image" in spans or "json" in spans}
     images, jsons = (
-        np.array([found.get(kind, (NOTHING, 0)) for found in members], dtype=np.int64).reshape(-1, 2)
+        np.array([spans.get(kind, (NOTHING, 0)) for spans in usable.values()], dtype=np.int64).reshape(-1, 2)
         for kind in ("image", "json")
     )
-    return ShardIndex(
-        np.array([key.encode("utf-8", "replace") for key in keys], dtype=np.bytes_), images, jsons, cut_short
-    )
+    keys = np.array([key.encode("utf-8", "replace") for _, key in usable], dtype=np.bytes_)
+    return ShardIndex(keys, images, jsons, cut_short)
 
 
-def _load(kept: Path, stamp: NDArray[np.int64]) -> ShardIndex | None:
-    """Return the kept index if it is whole and of this very file."""
+def _load(index_path: Path, stamp: NDArray[np.int64]) -> ShardIndex | None:
+    """Return the stored index, or None where it is missing, damaged or of another version of the shard."""
     try:
-        with open(kept, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        with open(index_path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             if not np.array_equal(stored["stamp"], stamp):
                 return None
             return ShardIndex(stored["keys"], stored["images"], stored["jsons"], bool(stored["cut_short"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
-def _save(kept: Path, index: ShardIndex, stamp: NDArray[np.int64]) -> None:
+def _save(index_path: Path, index: ShardIndex, stamp: NDArray[np.int64]) -> None:
     arrays: dict[str, Any] = {"keys": index.keys, "images": index.images, "jsons": index.jsons}
-    with contextlib.suppress(WriteFailed), replacing(kept) as draft, open(draft, "wb") as stream:
+    with contextlib.suppress(WriteFailed), replacing(index_path) as draft, open(draft, "wb") as stream:
         np.savez(stream, stamp=stamp, cut_short=np.array(index.cut_short), **arrays)

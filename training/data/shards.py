@@ -1,7 +1,7 @@
 """Shards: tar files of `KEY.jpg` and `KEY.json` pairs, as WebDataset and img2dataset write them.
 
-They are read by position rather than streamed, so that a sample does not depend on which worker met it and an
-interrupted run goes on at the sample where it stopped.
+They are read by position rather than streamed, so that a sample does not depend on the worker that reads it, and an
+interrupted run continues at the sample where it stopped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 
 from memory.durable import replacing
 from training.data.manifest import parse_line
-from training.data.record import BadSample
+from training.data.record import BadSample, RawSample
 from training.data.shard_index import NOTHING, ShardIndex, index_shard
-from training.data.source import DataError, RawSample
+from training.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Shards:
     """The samples of some shards as a `Source`, in the order of the given paths.
 
     Attributes:
-        parts: shards that end early, and files that are no shards, by reason.
-        block_sizes: samples of each shard.
+        parts: number of shards that end early, and of files that are not shards, by reason.
+        block_sizes: number of samples of each shard.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -55,7 +55,7 @@ class Shards:
             paths: the tar files.
 
         Raises:
-            DataError: there is no sample in them.
+            DataError: the shards have no samples.
         """
         self.parts: Counter[str] = Counter()
         self._paths = list(paths)
@@ -73,10 +73,10 @@ class Shards:
     def read(self, row: int) -> RawSample:
         """Read a sample; see `Source.read`."""
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
-        index, place = self._indices[shard], row - int(self._starts[shard])
+        index, row = self._indices[shard], row - int(self._starts[shard])
         with open(self._paths[shard], "rb") as stream:
-            image, fields = (_member(stream, spans[place]) for spans in (index.images, index.jsons))
-        key = bytes(index.keys[place]).decode("utf-8", "replace")
+            image, fields = (_member(stream, spans[row]) for spans in (index.images, index.jsons))
+        key = bytes(index.keys[row]).decode("utf-8", "replace")
         return RawSample(f"{self._paths[shard].name}/{key}", image, parse_line(fields))
 
     def _index(self, path: Path) -> ShardIndex:
@@ -92,21 +92,19 @@ class Shards:
 
 
 def write_shards(samples: Iterable[ShardSample], folder: Path, *, per_shard: int = 1000) -> list[Path]:
-    """Write shards `shard-000000.tar` and so on; each appears whole or not at all.
-
-    The same samples give the same bytes.
+    """Write shards `shard-000000.tar` and so on, each atomically; the same samples give the same bytes.
 
     Args:
-        samples: in the order in which they are stored.
-        folder: made where missing; shards that an earlier call wrote there are replaced, all of them.
-        per_shard: samples in each shard but the last.
+        samples: stored in this order.
+        folder: created if missing; all shards of an earlier call are replaced.
+        per_shard: number of samples in each shard but the last.
 
     Returns:
         The paths, in order.
 
     Raises:
-        ValueError: a key holds a dot or a slash.
-        memory.errors.WriteFailed: the disk refuses.
+        ValueError: a key is empty, or contains a dot or a slash.
+        memory.errors.WriteFailed: a shard cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
@@ -124,7 +122,7 @@ def write_shards(samples: Iterable[ShardSample], folder: Path, *, per_shard: int
 def _members(samples: Iterable[ShardSample]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     for sample in samples:
         if not sample.key or "." in sample.key or "/" in sample.key:
-            raise ValueError(f"the key {sample.key!r} is empty or holds a dot or a slash")
+            raise ValueError(f"the key {sample.key!r} is empty or contains a dot or a slash")
         text = json.dumps(sample.fields, ensure_ascii=False).encode()
         for suffix, data in (("jpg", sample.jpeg), ("json", text)):
             member = tarfile.TarInfo(f"{sample.key}.{suffix}")

@@ -1,4 +1,4 @@
-"""Words that say where in the picture something is: swapping left and right, and knowing which texts name a place."""
+"""Words of place: swapping left and right for a mirrored picture, and finding the texts that name a place."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _PLACE = re.compile(
 
 
 def swap_sides(text: str) -> str | None:
-    """Swap left and right, for a mirrored picture.
+    """Swap left and right in a text, for a mirrored picture.
 
     Args:
         text: any text.
 
     Returns:
-        The text with every `left` and `right` swapped, also in `leftmost`, `left-hand` and the like, case kept; the
-        text itself if it names no side; None if a word may mean something else ("left behind", "right angle",
-        "clockwise"), so that the picture must not be mirrored.
+        The text with every `left` and `right` swapped, also in `leftmost`, `left-hand` and similar words, in the same
+        case; the text itself if it names no side; None if a word may mean something else ("left behind", "right
+        angle", "clockwise"), so that the picture must not be mirrored.
     """
     if _UNSWAPPABLE.search(text):
         return None
@@ -49,15 +49,15 @@ def swap_sides(text: str) -> str | None:
     words = list(_SIDE.finditer(text))
     if not all(any(start <= word.start() and word.end() <= end for start, end in plain) for word in words):
         return None
-    return _SIDE.sub(lambda word: _like(word.group(), _SWAP[word.group().lower()]), text)
+    return _SIDE.sub(lambda word: _in_case_of(word.group(), _SWAP[word.group().lower()]), text)
 
 
 def names_place(text: str) -> bool:
-    """Say whether a text tells where in the picture something is, which a crop can make untrue."""
+    """Return whether a text says where in the picture something is, which a crop can make untrue."""
     return _PLACE.search(text) is not None
 
 
-def _like(model: str, word: str) -> str:
-    if model.isupper():
+def _in_case_of(example: str, word: str) -> str:
+    if example.isupper():
         return word.upper()
-    return word.capitalize() if model[0].isupper() else word
+    return word.capitalize() if example[0].isupper() else word

@@ -1,9 +1,9 @@
-"""Data that teaches a multimodal LLM to sort candidates, after RAR (arXiv 2403.13805, section 3.4).
+"""Questions that teach a multimodal LLM to rank candidates, after RAR (arXiv 2403.13805, section 3.4).
 
-For a labelled image the nearest categories are taken, its own exemplars left out, and windows of k slide over them;
-those with the truth become questions with shuffled options. The answer is the truth, then the others in retrieval's
-order. Categories are dealt into a train and a held-out part by a hash of their name; a question holds categories of one
-part only, so what is measured on the held-out part was not learned by heart.
+For each labelled image the nearest categories are retrieved, without exemplars that are the image itself, and windows
+of k slide over them. Windows that contain the true category become questions with shuffled options; the answer is the
+true category, then the others in the order of retrieval. A hash of its name assigns each category to the train or the
+held-out part, and a question has categories of one part only, so that the held-out part measures new categories.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from training.ranking.formats import PARTS, Part, Sample, without_tags, write_fo
 
 Mode = Literal["list", "choice"]
 
-DESCRIPTIONS = 3
+DESCRIPTIONS = 3  # per option, as in `rerank.descriptions`
 NOT_RETRIEVED = "the true category is not among the neighbours"
 TOO_FEW = "fewer neighbours than options"
 NO_TRUTH = "a window without the true category"
@@ -40,7 +40,7 @@ NOT_UTF8 = "a path that is not UTF-8"
 
 
 class RankingDataError(RecognizerError):
-    """The numbers asked for fit no question, or no image gave one."""
+    """The numbers allow no question, or no image gave one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class RankingDataReport:
     """What was written and what was left out.
 
     Attributes:
-        images: how many labelled images there were.
-        groups: questions per part.
-        categories: categories of the memory per part.
-        skipped_images: images that gave no question, by reason; error codes for those that could not be decoded.
-        skipped_groups: windows that became no question, by reason.
-        files: what was written.
+        images: number of labelled images.
+        groups: number of questions per part.
+        categories: number of categories of the memory per part.
+        skipped_images: number of images without a question, by reason; an error code if an image could not be decoded.
+        skipped_groups: number of windows without a question, by reason.
+        files: the files written.
     """
 
     images: int
@@ -82,16 +82,17 @@ def write_ranking_data(
         recognizer: encoder, memory and settings.
         labelled: images with the rows of their categories.
         output: folder.
-        k: options of a question.
-        neighbours: nearest categories of the truth's part that windows slide over; 20 and 5 make 16 windows.
-        held_out: share of the categories kept for the held-out part; 0: none.
-        mode: `list`: a sorted list answers; `choice`: the letter of the true option, k up to 20.
+        k: number of options of a question.
+        neighbours: number of nearest categories of the true category's part, over which windows slide; 20 and k = 5
+            make 16 windows.
+        held_out: share of the categories in the held-out part; 0: none.
+        mode: form of the answer; `list`: a sorted list of names; `choice`: the letter of the true option, k up to 20.
         seed: of the parts and of the shuffling.
         progress: called with the number of images done since the last call.
 
     Raises:
-        RankingDataError: no question came of it; the message says why.
-        OutputUnusable: the disk refuses.
+        RankingDataError: there is no question; the message says why.
+        OutputUnusable: the output cannot be written.
     """
     _check(k, neighbours, held_out, mode)
     categories = recognizer.memory.vectors.categories
@@ -119,7 +120,7 @@ def write_ranking_data(
     if not any(samples.values()):
         raise RankingDataError(
             f"none of {len(labelled.items)} images gave a question of {k} options: "
-            f"{dict(skipped_images + skipped_groups)}; give more images, or fewer options"
+            f"{dict(skipped_images + skipped_groups)}; choose more images, or fewer options"
         )
     return RankingDataReport(
         images=len(labelled.items),
@@ -132,7 +133,7 @@ def write_ranking_data(
 
 
 def part_of(name: str, held_out: float, seed: int) -> Part:
-    """Deal a category into a part, whatever other categories there are; equal names share a part."""
+    """Assign a category to a part by its name alone, so that adding categories moves none."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     return "held_out" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
 
@@ -143,13 +144,13 @@ def windows(rows: Sequence[int], k: int) -> list[Sequence[int]]:
 
 
 def answer_list(names: Sequence[str]) -> str:
-    """Write names as the prompt asks for them: a Python list of texts, which `rerank.parse` reads back."""
+    """Write names as the prompt asks for them: a Python list of strings, which `rerank.parse` reads back."""
     return str([shown(name, NAME_CHARACTERS) for name in names])
 
 
 @dataclass(frozen=True, slots=True)
 class _Neighbours:
-    """The nearest category rows of one image within the part of its true row, best first."""
+    """The nearest categories of one image in the part of its true category, as rows, best first."""
 
     key: str
     path: str
@@ -159,11 +160,11 @@ class _Neighbours:
 
 def _check(k: int, neighbours: int, held_out: float, mode: Mode) -> None:
     if not 2 <= k <= neighbours:
-        raise RankingDataError(f"k={k} options do not fit {neighbours} neighbours; give 2 <= k <= neighbours")
+        raise RankingDataError(f"k={k} options do not fit {neighbours} neighbours; choose 2 <= k <= neighbours")
     if mode == "choice" and k > MOST_OPTIONS:
         raise RankingDataError(f"k={k} options are more than the {MOST_OPTIONS} letters of mode 'choice'")
     if not 0 <= held_out < 1:
-        raise RankingDataError(f"held_out={held_out} is no share of the categories; give 0 <= held_out < 1")
+        raise RankingDataError(f"held_out={held_out} is not a share of the categories; choose 0 <= held_out < 1")
 
 
 def _neighbours(
@@ -216,7 +217,7 @@ def _option(category: Category) -> Candidate:
 
 
 def _sample(path: str, ranked: Sequence[Candidate], mode: Mode, order: random.Random) -> Sample:
-    """Make a question of options in their final order."""
+    """Make a question from options in the order of the answer."""
     options = list(ranked)
     order.shuffle(options)
     if mode == "choice":

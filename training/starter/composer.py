@@ -1,4 +1,4 @@
-"""Scenes to train on: objects that may overlap and stick out, with the exact boxes of what is left visible of them."""
+"""Training scenes: objects on photographs that may overlap and stick out, with exact boxes of their visible parts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from training.starter.cut_outs import CutOut, CutOuts
 from training.starter.pictures import Picture, require_folds
 from training.starter.scene_texts import SceneTexts, Seen
 
-_VISIBLE = 64 / 255  # share of a pixel's colour that an object must give for the pixel to count as its own
-_BACKGROUND_SIDE = 480
-_NAME_TRIES = 20
+_VISIBLE = 64 / 255  # smallest share of a pixel's colour that comes from an object for the pixel to belong to it
+_BACKGROUND_SIDE = 480  # pixels; larger photographs are shrunk, so that 256 of them fit in memory
+_NAME_TRIES = 20  # draws per object; some pictures are empty and names must differ
 
 
 class GroundedSettings(BaseModel):
@@ -37,17 +37,19 @@ class GroundedSettings(BaseModel):
     mirror: float = Field(default=0.5, ge=0, le=1, description="Probability that an object is mirrored.")
     brightness: tuple[float, float] = Field(default=(0.8, 1.15), description="Range of an object's brightness factor.")
     background_share: tuple[float, float] = Field(
-        default=(0.4, 1.0), description="Part of the background's shorter side that is shown."
+        default=(0.4, 1.0), description="Smallest and largest share of the background's shorter side that is shown."
     )
-    sticks_out: float = Field(default=0.15, ge=0, lt=0.5, description="Part of an object's sides that may lie outside.")
+    sticks_out: float = Field(
+        default=0.15, ge=0, lt=0.5, description="Share of an object's sides that may lie outside."
+    )
     visible_share: float = Field(
-        default=0.4, gt=0, le=1, description="Visible share of an object's area below which it is not described."
+        default=0.4, gt=0, le=1, description="Smallest visible share of an object's area for it to be described."
     )
     plain: float = Field(
-        default=0.0, ge=0, le=1, description="Probability of a scene that is one large object on a plain ground."
+        default=0.0, ge=0, le=1, description="Probability that a scene is one large object on a plain background."
     )
     plain_side: tuple[float, float] = Field(
-        default=(0.6, 1.0), description="Smallest and largest longer side of the object on a plain ground."
+        default=(0.6, 1.0), description="Smallest and largest longer side of the object on a plain background."
     )
 
 
@@ -63,17 +65,17 @@ class Composer:
         seed: int,
         settings: GroundedSettings | None = None,
     ) -> None:
-        """Keep what scenes are made of.
+        """Take the material of the scenes.
 
         Args:
-            pictures: what may be placed; names are drawn first, then a picture of the name.
+            pictures: cut-outs to place; a name is drawn first, then a picture of it.
             backgrounds: photographs.
-            texts: says what is seen.
+            texts: writes captions and descriptions.
             seed: of every choice.
             settings: sizes and numbers.
 
         Raises:
-            ValueError: there is nothing to place or nothing to place it on, or a name is not of the folds of `texts`.
+            ValueError: there are no pictures or no backgrounds, or a name is not in the folds of `texts`.
         """
         if not pictures or not backgrounds:
             raise ValueError(f"{len(pictures)} pictures and {len(backgrounds)} backgrounds; scenes need both")
@@ -91,11 +93,11 @@ class Composer:
         """Compose a scene.
 
         Args:
-            number: which one; 0 or more.
+            number: of the scene, 0 or more.
 
         Returns:
-            The picture, mode RGB, and its captions and regions in its pixels. Objects too little of which is visible
-            are in neither.
+            The picture, mode RGB, and its captions and regions in its pixels. Objects that are mostly hidden are in
+            neither.
         """
         rng = np.random.default_rng([self._seed, number])
         settings = self._settings
@@ -122,12 +124,12 @@ class Composer:
         return shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else shown
 
     def _plain_ground(self, rng: np.random.Generator) -> Image.Image:
-        """White as often as not, else any light colour."""
+        """Return a background that is white in half of the scenes, else a light colour."""
         colour = (255, 255, 255) if rng.random() < 0.5 else tuple(map(int, rng.integers(160, 256, 3)))
         return Image.new("RGB", (self._settings.size, self._settings.size), colour)
 
     def _choose(self, wanted: int, rng: np.random.Generator) -> list[CutOut]:
-        """Draw objects of different names."""
+        """Draw objects with different names."""
         chosen: dict[str, CutOut] = {}
         for _ in range(_NAME_TRIES * wanted):
             name = self._names[rng.integers(len(self._names))]
@@ -142,7 +144,7 @@ class Composer:
     def _place(
         self, cut_out: CutOut, longest_side: tuple[float, float], rng: np.random.Generator
     ) -> tuple[Image.Image, tuple[int, int], CutOut]:
-        """Scale, turn, mirror and light an object; returns it with the place of its corner, which may lie outside."""
+        """Scale, mirror, turn and brighten an object; return it with the place of its corner, which may lie outside."""
         settings = self._settings
         low, high = longest_side
         longest = math.exp(rng.uniform(math.log(low), math.log(high))) * settings.size
@@ -164,9 +166,11 @@ class Composer:
         return int(rng.integers(-out, max(self._settings.size - length + out, -out) + 1))
 
     def _visible(self, layers: Sequence[tuple[Image.Image, tuple[int, int], CutOut]]) -> list[Seen]:
-        """Return the objects enough of which is left visible, in the order they were placed."""
+        """Return the objects that are visible enough, in the order in which they were placed."""
         size = self._settings.size
-        clear: NDArray[np.float32] = np.ones((size, size), dtype=np.float32)  # what later objects let through
+        clear: NDArray[np.float32] = np.ones(
+            (size, size), dtype=np.float32
+        )  # share of each pixel not covered by later objects
         seen: list[Seen] = []
         for image, (left, top), cut_out in reversed(layers):
             alpha = np.asarray(image.getchannel("A"), dtype=np.float32) / np.float32(255)
@@ -184,7 +188,7 @@ class Composer:
 def mask_box(mask: NDArray[np.bool_], corner_xy: tuple[int, int]) -> tuple[float, float, float, float] | None:
     """Return the smallest box (x0, y0, x1, y1) around the true pixels of an (H, W) mask with its corner at `corner_xy`.
 
-    None where there is none.
+    None if there are no true pixels.
     """
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(columns):

@@ -1,4 +1,4 @@
-"""Cut-outs ready to be placed: trimmed, of a handy size, with their main colour; read once."""
+"""Cut-outs, ready to be placed in scenes: trimmed, limited in size, with their main colour; each is read once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from PIL import Image
 
 from training.starter.pictures import Picture
 
-_OPAQUE = 128  # alpha of a pixel that counts as the object
+_OPAQUE = 128  # smallest alpha of a pixel that belongs to the object
 _GREY_SATURATION, _PALE_SATURATION = 40, 90
 _HUES = ((12, "red"), (27, "orange"), (45, "yellow"), (115, "green"), (175, "blue"), (200, "purple"), (235, "pink"))
-_PLAIN_SHARE = 0.45  # of the object's pixels that the main colour must have
+_PLAIN_SHARE = 0.45  # smallest share of the object's pixels in its main colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class CutOut:
     """One object.
 
     Attributes:
-        name: what it is.
+        name: its name.
         image: mode RGBA, without transparent margin.
-        colour: its main colour, or None where no colour prevails.
+        colour: its main colour, or None if no colour dominates.
     """
 
     name: str
@@ -32,20 +32,20 @@ class CutOut:
 
 
 class CutOuts:
-    """Reads cut-outs and keeps the latest."""
+    """Reads cut-outs, and caches the most recently used."""
 
-    def __init__(self, *, longest_side: int = 192, kept: int = 4096) -> None:
+    def __init__(self, *, longest_side: int = 192, most: int = 4096) -> None:
         """Set limits.
 
         Args:
-            longest_side: in pixels, to which larger cut-outs are shrunk.
-            kept: number of cut-outs kept in memory.
+            longest_side: in pixels; larger cut-outs are shrunk to it.
+            most: largest number of cached cut-outs.
         """
         self._longest_side = longest_side
-        self._read = lru_cache(maxsize=kept)(self._load)
+        self._read = lru_cache(maxsize=most)(self._load)
 
     def __call__(self, picture: Picture) -> CutOut | None:
-        """Return the cut-out, or None where nothing of the picture is opaque."""
+        """Return the cut-out, or None if no pixel of the picture is opaque."""
         return self._read(picture)
 
     def _load(self, picture: Picture) -> CutOut | None:
@@ -65,7 +65,7 @@ def main_colour(image: Image.Image) -> str | None:
     """Name the colour that most opaque pixels of an RGBA image have.
 
     Returns:
-        One of eleven colour words; None where no colour is that of nearly half the pixels.
+        One of eleven colour words; None if no colour covers at least 45 % of the object.
     """
     small = image.resize((min(image.width, 48), min(image.height, 48)), Image.Resampling.BOX)
     hue, saturation, value = np.asarray(small.convert("RGB").convert("HSV"), dtype=np.int16).transpose(2, 0, 1)
@@ -78,7 +78,7 @@ def main_colour(image: Image.Image) -> str | None:
     names[(saturation < _GREY_SATURATION) | ((saturation < _PALE_SATURATION) & (value < 60))] = "grey"
     names[(names == "grey") & (value > 205)] = "white"
     names[value < 45] = "black"
-    found, counts = np.unique(names[np.asarray(small.getchannel("A")) >= _OPAQUE], return_counts=True)
-    if not len(found) or counts.max() < _PLAIN_SHARE * counts.sum():
+    colours, counts = np.unique(names[np.asarray(small.getchannel("A")) >= _OPAQUE], return_counts=True)
+    if not len(colours) or counts.max() < _PLAIN_SHARE * counts.sum():
         return None
-    return str(found[counts.argmax()])
+    return str(colours[counts.argmax()])

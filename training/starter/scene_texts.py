@@ -1,4 +1,4 @@
-"""What is said of a scene: captions that name all of its objects, and descriptions of each."""
+"""The texts of a scene: captions that name all of its objects, and descriptions of each object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from training.starter.pictures import HELD_OUT, fold
 from training.starter.wordnet import WordNet
 
-_LONGEST_PHRASE = 6  # words; what is longer, or ends in "!" or "?", is a sentence and is said as it stands
+_LONGEST_PHRASE = 6  # words; a longer name, or one that ends in "!" or "?", is a sentence and is used unchanged
 _LARGE, _SMALL = 0.15, 0.03  # share of the scene's area
 
 
@@ -19,9 +19,9 @@ class Seen:
     """An object that can be seen in a scene.
 
     Attributes:
-        name: what it is.
+        name: its name.
         colour: its main colour, if it has one.
-        box_xyxy: around what is visible of it, in pixels of the scene.
+        box_xyxy: around its visible part, in pixels of the scene.
         scene_size: side of the square scene, in pixels.
     """
 
@@ -32,25 +32,25 @@ class Seen:
 
 
 class SceneTexts:
-    """Words for scenes.
+    """Writes the texts of scenes.
 
     Attributes:
-        folds: those whose names are said.
+        folds: the folds whose names may appear.
     """
 
     def __init__(self, folds: Sequence[int], wordnet: WordNet | None = None, *, reserved: Sequence[str] = ()) -> None:
-        """Keep the sources of words.
+        """Take the sources of words.
 
         Args:
-            folds: of the names in use, not the held-out one; a synonym whose own fold is another is not said.
-            wordnet: gives glosses and synonyms; none are said where None.
-            reserved: names that are said in no case, whatever the letters' case.
+            folds: of the names in use, never the held-out one; synonyms of other folds are left out.
+            wordnet: source of glosses and synonyms; None: there are none.
+            reserved: names that must not appear, in upper or lower case.
 
         Raises:
             ValueError: the held-out fold is among the folds.
         """
         if HELD_OUT in folds:
-            raise ValueError(f"fold {HELD_OUT} is held out; nothing is made of its names")
+            raise ValueError(f"fold {HELD_OUT} is held out; its names must not be used")
         self.folds = frozenset(folds)
         self._wordnet = wordnet
         self._reserved = {name.casefold() for name in reserved}
@@ -58,7 +58,7 @@ class SceneTexts:
     def captions(self, seen: Sequence[Seen], rng: np.random.Generator) -> tuple[str, ...]:
         """Name all objects in three ways: a list, a sentence with colours, a sentence with places.
 
-        Where nothing can be seen, the caption says so.
+        A scene without visible objects has the caption "a photo of a place".
         """
         if not seen:
             return ("a photo of a place",)
@@ -72,23 +72,23 @@ class SceneTexts:
         """Describe an object: its name, and some of: its colour and size, its place, its synonyms, its gloss."""
         attributes = " ".join(word for word in (_size(one), _coloured(one)) if word)
         others = [with_article(attributes), f"the {one.name} {place(one)}", *self.meanings(one.name)]
-        said = [text for text in others if rng.random() < 0.5]
-        return tuple(dict.fromkeys([one.name, *said]))
+        chosen = [text for text in others if rng.random() < 0.5]
+        return tuple(dict.fromkeys([one.name, *chosen]))
 
     def meanings(self, name: str) -> tuple[str, ...]:
-        """Return what WordNet says of a name: synonyms that may be said, and the gloss."""
+        """Return the synonyms of a name that may be used, and its gloss, from WordNet."""
         meaning = self._wordnet.meaning(name) if self._wordnet else None
         if meaning is None:
             return ()
-        synonyms = [word for word in meaning.synonyms if self._may_say(word)]
+        synonyms = [word for word in meaning.synonyms if self._may_use(word)]
         return tuple([*synonyms, meaning.gloss] if meaning.gloss else synonyms)
 
-    def _may_say(self, word: str) -> bool:
+    def _may_use(self, word: str) -> bool:
         return fold(word) in self.folds and fold(word.lower()) in self.folds and word.casefold() not in self._reserved
 
 
 def place(one: Seen) -> str:
-    """Say in which ninth of the scene the middle of an object's box lies."""
+    """Describe in which ninth of the scene the centre of an object's box lies."""
     x0, y0, x1, y1 = one.box_xyxy
     column, row = (int(3 * (low + high) / 2 / one.scene_size) for low, high in ((x0, x1), (y0, y1)))
     across, down = ("left", "", "right")[min(column, 2)], ("top", "", "bottom")[min(row, 2)]

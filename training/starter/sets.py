@@ -20,8 +20,8 @@ def write_sets(pictures: list[Picture], folder: Path, name: str) -> None:
 
     Args:
         pictures: of all folds.
-        folder: made where missing.
-        name: the files' names begin with it.
+        folder: created if missing.
+        name: prefix of the file names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = dict.fromkeys(picture.name for picture in pictures)

@@ -1,4 +1,4 @@
-"""WordNet's nouns: what a name means and what else it is called."""
+"""The nouns of WordNet: definition and synonyms of a name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 _FOLDER = Path("wordnet-base/usr/share/wordnet")
 _CONCRETE = frozenset({"05", "06", "08", "13", "17", "19", "20", "27"})
 """Files of things one can photograph: animals, artefacts, body parts, food, natural objects, phenomena, plants and
-substances. Persons are left out: "hot dog" and "crane" are persons first."""
-_PROPER = " @i "  # an instance ("Stephen Crane"), no kind
-_LONGEST_NAME = 4  # words; a longer name is a sentence, whose last noun is no head
+substances. Persons are left out, because the first sense of "hot dog" and "crane" is a person."""
+_PROPER = " @i "  # marks an instance ("Stephen Crane") instead of a kind
+_LONGEST_NAME = 4  # words; a longer name is a sentence, whose last noun need not be its head
 _HEAD_ENDS = re.compile(r"\s*(?:,|\(|\s(?:of|with|in|on|from|for|and|at)\s)")
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What is said of a name.
+    """The meaning of a name.
 
     Attributes:
         gloss: its definition, without examples.
-        synonyms: other words for the very same; none where only the name's head word is known.
+        synonyms: other words for the same thing; empty if only the head word of the name was found.
     """
 
     gloss: str
@@ -38,7 +38,7 @@ class WordNet:
             root: the folder that `fetch_pictures.sh` fills.
 
         Raises:
-            FileNotFoundError: WordNet is not there.
+            FileNotFoundError: WordNet is missing below `root`.
         """
         index = (root / _FOLDER / "index.noun").read_text(encoding="ascii").splitlines()
         self._data = (root / _FOLDER / "data.noun").read_bytes()
@@ -48,7 +48,7 @@ class WordNet:
 
     @classmethod
     def where_fetched(cls, root: Path) -> WordNet | None:
-        """Return WordNet, or None where it is not below `root`."""
+        """Return WordNet, or None if it is missing below `root`."""
         return cls(root) if (root / _FOLDER / "index.noun").exists() else None
 
     def meaning(self, name: str) -> Meaning | None:

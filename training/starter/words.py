@@ -1,15 +1,15 @@
-"""Teach the starter encoder words: write classifiers of any name from those of its classes and from pictures of names.
+"""Teach the starter encoder words: fit its text classifiers to its own classes and to pictures of other names.
 
 usage: python -m training.starter.words PICTURES ENCODER OUTPUT [--count 20000] [--share 0.8] [--seed 0]
 
-PICTURES is the folder that `training/starter/fetch_pictures.sh` fills; ENCODER a file of `recognizer train` that
-stands on the starter, whose boxes and weights stay as they are; OUTPUT the file to write. Minutes, nearly all of them
-for looking at the pictures.
+PICTURES is the folder that `training/starter/fetch_pictures.sh` fills; ENCODER a file of `recognizer train` that is
+based on the starter, whose decoder is not changed; OUTPUT the file to write. It takes minutes, nearly all of them to
+encode the pictures.
 
-A residual that descends a contrastive loss on such pictures learned less. Over folds 1 to 4 of the stamps, each
-untaught in its turn (352 photographs, 403 names), the untaught encoder reaches top-1 0.287 and top-5 0.489, and top-1
-0.443 among the fold's names; with a residual of six averaged networks 0.284, 0.511 and 0.486; with written classifiers
-0.375, 0.628 and 0.526. Of Noto's drawings they name 0.114, 0.174 and 0.217 among the fold's names.
+A residual trained on such pictures by a contrastive loss learned less. In cross-validation over folds 1 to 4 of the
+stamps (352 photographs, 403 names), the encoder without either reaches top-1 0.287 and top-5 0.489, and top-1 0.443
+among the fold's names; with a residual of six averaged networks 0.284, 0.511 and 0.486; with text classifiers 0.375,
+0.628 and 0.526. Of Noto's drawings they name 0.114, 0.174 and 0.217 among the fold's names, in the same order.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def discriminants(features: Tensor, rows: Tensor, *, ridge: float) -> Tensor:
     """Return the linear discriminant of each name against all others.
 
     It is S^-1 (mean of the name - mean of the names), with S the covariance within names (Fisher 1936; for objects:
-    Hariharan, Malik and Ramanan, "Discriminative Decorrelation", ECCV 2012). What pictures of one name differ by, such
-    as grounds, styles and light, weighs little in it.
+    Hariharan, Malik and Ramanan, "Discriminative Decorrelation", ECCV 2012). Directions in
+    which pictures of one name vary, such as background, style and light, get little weight.
 
     Args:
         features: (P, C) of pictures.
-        rows: (P,) int64, the name of each, from 0 to R - 1, every name at least once.
-        ridge: added to the diagonal of S, in shares of its mean.
+        rows: (P,) int64, the name of each picture, from 0 to R - 1; every name at least once.
+        ridge: added to the diagonal of S, as a share of its mean.
 
     Returns:
         (R, C) unit rows.
@@ -66,7 +66,7 @@ def discriminants(features: Tensor, rows: Tensor, *, ridge: float) -> Tensor:
     return F.normalize(torch.linalg.solve(covariance, (means - means.mean(dim=0)).T).T, dim=-1)
 
 
-def write(
+def fit_text_classifiers(
     texts: Tensor,
     directions: Tensor,
     noise: Tensor,
@@ -77,7 +77,7 @@ def write(
     share: float,
     temperature: float,
 ) -> TextClassifiers:
-    """Regress classifiers on texts.
+    """Fit the regression from texts to classifiers in closed form.
 
     Kernel ridge regression, with the kernel of `TextClassifiers`, and the principal directions of what it answers for
     the known texts.
@@ -85,11 +85,11 @@ def write(
     Args:
         texts: (N, E) unit rows.
         directions: (N, C) unit rows, the classifiers of the texts.
-        noise: (N,) how much the regression may miss each: the ridge, row by row.
+        noise: (N,) the ridge of each row: larger values fit its classifier less closely.
         mean: (C,) of the features.
         width: W, at most the smaller of N and C.
         bandwidth: of the kernel.
-        share: what the classifiers count, out of 1.
+        share: weight of the classifiers in a vector, from 0 to 1.
         temperature: divides cosines before a softmax over categories.
     """
     kernel = text_kernel(texts, texts, bandwidth)
@@ -104,20 +104,22 @@ def write(
         share=share,
         temperature=temperature,
     )
-    written = TextClassifiers(settings, token_dim=len(mean))
-    written.load_state_dict(
+    classifiers = TextClassifiers(settings, token_dim=len(mean))
+    classifiers.load_state_dict(
         {"texts": texts, "coefficients": coefficients @ projection, "projection": projection, "mean": mean}
     )
-    return written.eval()
+    return classifiers.eval()
 
 
 CPU = torch.device("cpu")
 SCENES = GroundedSettings(size=WHOLE_SIZE, objects=(1, 1), longest_side=(0.55, 1.0), plain=0.7)
 PHOTOGRAPHS = ("stamps", "qabcs")
+# Chosen together by cross-validation over folds 1 to 4. The 1,000 classes were learned from a million photographs, so
+# their directions are fitted more closely than those of names with a few pictures.
 WIDTH, BANDWIDTH = 512, 0.2
 RIDGE, CLASS_NOISE, NAME_NOISE = 0.03, 0.3, 0.8
-SHARE = 0.8  # more says more of drawings and less of photographs; 0.7 to 0.85 were compared on the development fold
-TEMPERATURE = 0.05  # as `CONFIDENCE_TEMPERATURE` of the untaught starter was chosen
+SHARE = 0.8  # more helps drawings and harms photographs; 0.7 to 0.85 were compared on the development fold
+TEMPERATURE = 0.05  # chosen in the same way as `CONFIDENCE_TEMPERATURE` of the untrained starter
 
 
 def make_composers(root: Path, *, seed: int) -> tuple[Composer, Composer]:
@@ -131,19 +133,19 @@ def make_composers(root: Path, *, seed: int) -> tuple[Composer, Composer]:
     )
 
 
-def look(parts: EncoderParts, composers: Sequence[Composer], count: int) -> tuple[Tensor, list[str]]:
-    """Compose single objects, by each composer in turn, and look at them.
+def encode_objects(parts: EncoderParts, composers: Sequence[Composer], count: int) -> tuple[Tensor, list[str]]:
+    """Compose scenes of single objects, by each composer in turn, and encode them.
 
     Args:
         parts: of the starter encoder.
-        composers: of scenes as large as the tower sees whole images.
-        count: of scenes; those of which nothing can be seen are left out.
+        composers: of scenes in the size at which the tower sees whole images.
+        count: number of scenes; those without a visible object are left out.
 
     Returns:
         (N, C) pooled features and the N names.
     """
     tower, features, names = parts.image_tower, [], []
-    with torch.inference_mode(), progress_bar(count, "img", "looking at objects") as advance:
+    with torch.inference_mode(), progress_bar(count, "img", "encode objects") as advance:
         for start in range(0, count, 64):
             numbers = range(start, min(start + 64, count))
             scenes = [composers[number % len(composers)](number // len(composers)) for number in numbers]
@@ -157,20 +159,20 @@ def look(parts: EncoderParts, composers: Sequence[Composer], count: int) -> tupl
     return torch.cat(features).clone(), names
 
 
-def write_from(features: Tensor, names: Sequence[str], parts: EncoderParts, *, share: float) -> TextClassifiers:
-    """Write classifiers from those of the 1,000 classes and from pictures of other names.
+def fit_from_pictures(features: Tensor, names: Sequence[str], parts: EncoderParts, *, share: float) -> TextClassifiers:
+    """Fit text classifiers to the classifiers of the 1,000 classes and to pictures of other names.
 
     Args:
         features: (N, C) pooled features of the pictures.
         names: the N names.
         parts: of the starter encoder.
-        share: what the classifiers count, out of 1.
+        share: weight of the classifiers in a vector, from 0 to 1.
     """
     row_of = {name: row for row, name in enumerate(dict.fromkeys(names))}
-    said = [parts.templates[0].format(name) for name in row_of]
+    sentences = [parts.templates[0].format(name) for name in row_of]
     class_vectors = load_file(CLASSES_FILE)["class_vectors"]
     dim = class_vectors.shape[1]
-    own = torch.from_numpy(encode_in_buckets(parts.text_tower, said, device=CPU))[:, :dim]
+    own = torch.from_numpy(encode_in_buckets(parts.text_tower, sentences, device=CPU))[:, :dim]
     texts = F.normalize(torch.cat([class_vectors - class_vectors.mean(dim=0), own]), dim=-1)
 
     rooted = signed_root(features)
@@ -180,7 +182,7 @@ def write_from(features: Tensor, names: Sequence[str], parts: EncoderParts, *, s
     weights = parts.image_tower.network.get_parameter("classifier.weight").detach()
     directions = torch.cat([F.normalize(weights - weights.mean(dim=0), dim=-1), learned])
     noise = torch.cat([torch.full((len(weights),), CLASS_NOISE), torch.full((len(learned),), NAME_NOISE)])
-    return write(
+    return fit_text_classifiers(
         texts,
         directions,
         noise,
@@ -193,25 +195,25 @@ def write_from(features: Tensor, names: Sequence[str], parts: EncoderParts, *, s
 
 
 def main() -> None:
-    """Write the file the command line asks for."""
+    """Write the encoder file for the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("encoder", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--count", type=int, default=20_000, help="pictures of single objects to learn from")
-    parser.add_argument("--share", type=float, default=SHARE, help="what the classifiers count, out of 1")
+    parser.add_argument("--share", type=float, default=SHARE, help="weight of the classifiers in a vector, from 0 to 1")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     trained = TrainedFile.read(arguments.encoder)
     if trained.base["kind"] != STARTER:
-        parser.error(f"{arguments.encoder} does not stand on the starter encoder, whose classifier this needs")
+        parser.error(f"{arguments.encoder} is not based on the starter encoder, whose classifier is needed here")
     parts = load_parts(make_spec(STARTER, CONSE), device=CPU, precision="bf16")
     composers = make_composers(arguments.pictures, seed=arguments.seed)
-    features, names = look(parts, composers, arguments.count)
-    written = write_from(features, names, parts, share=arguments.share)
+    features, names = encode_objects(parts, composers, arguments.count)
+    classifiers = fit_from_pictures(features, names, parts, share=arguments.share)
     facts: dict[str, object] = {name: getattr(arguments, name) for name in ("count", "seed")}
     with replacing(arguments.output) as draft:
-        draft.write_bytes(trained.with_text_classifiers(written, {**trained.card, "words": facts}).to_bytes())
+        draft.write_bytes(trained.with_text_classifiers(classifiers, {**trained.card, "words": facts}).to_bytes())
     note(f"{len(features)} pictures of {len(set(names))} names; the encoder is {arguments.output}")
 
 

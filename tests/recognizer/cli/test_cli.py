@@ -1,15 +1,17 @@
 import importlib.metadata
 import json
 import random
-import re
 import shutil
 import subprocess
 import sys
 import time
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from recognizer.cli import main
+from recognizer.cli import app, main
+from recognizer.cli.app import add_plugins
 from tests.benchmarks import kill_run
 from tests.recognizer.commands import call
 
@@ -36,8 +38,7 @@ def run_images(world, output, *more):
     return call("run", world / "images", "--memory", world / "memory", "--output", output, "--precision", "fp32", *more)
 
 
-def test_help_is_quick_and_loads_no_torch():
-    started = time.perf_counter()
+def test_help_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['recognizer', '--help']\n"
         "try:\n    from recognizer.cli import main; main()\nfinally:\n"
@@ -47,7 +48,44 @@ def test_help_is_quick_and_loads_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     assert "build" in done.stdout
-    assert time.perf_counter() - started < 3
+
+
+@pytest.mark.timing
+def test_help_takes_less_than_half_a_second():
+    def seconds():
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "recognizer", "--help"], capture_output=True, check=True)
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
+def test_every_command_has_help_for_itself_and_each_option(command):
+    found = typer.main.get_command(app).commands[command]
+    assert found.help[0].isupper()
+    assert all(getattr(parameter, "help", None) for parameter in found.params)
+    assert call(command, "--help")[0] == 0
+
+
+def test_a_broken_plugin_costs_only_its_own_commands(capsys, monkeypatch):
+    def fine(app):
+        app.command()(lambda: typer.echo("ran"))
+
+    def breaks(app):
+        raise RuntimeError("two\nlines")
+
+    functions = {"fine": fine, "breaks": breaks}
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda plugin: functions[plugin.name])
+    plugins = [importlib.metadata.EntryPoint(name, f"{name}:register", "g") for name in ("missing", "breaks", "fine")]
+    partial = typer.Typer()
+    add_plugins(partial, plugins)
+    err = capsys.readouterr().err.splitlines()
+    assert err == [
+        "the commands of 'missing' (missing:register) are not available: 'missing'",
+        "the commands of 'breaks' (breaks:register) are not available: two lines",
+    ]
+    assert CliRunner().invoke(partial).stdout == "ran\n"
 
 
 def test_version():
@@ -213,21 +251,6 @@ def test_eval_prints_a_table_and_writes_json(world, photos, tmp_path):
     assert code == 0
     assert "shuffled" in out
     assert json.loads((tmp_path / "e.json").read_text())["rows"]["names"]["top1"] == 1
-
-
-def test_doctor_finds_the_starter_weights():
-    code, out, _ = call("doctor")
-    assert code == 0
-    assert "sha256 as published" in out
-    assert re.search(r"rerank: transformers \d.*; answers kept in /", out)
-
-
-def test_demo_writes_results_and_a_picture_per_photograph(tmp_path):
-    code, out, _ = call("demo", "--output", tmp_path / "demo", "--precision", "fp32")
-    assert code == 0
-    assert "tabby cat" in out
-    assert len(list((tmp_path / "demo" / "pictures").glob("*.png"))) == 12
-    assert str((tmp_path / "demo" / "results.jsonl").resolve()) in out
 
 
 @pytest.mark.parametrize(

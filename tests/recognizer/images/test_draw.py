@@ -67,5 +67,12 @@ def test_mismatched_evidence_is_refused():
     image = Image.new("RGB", (9, 9))
     with pytest.raises(ValueError, match="1 boxes and 2 captions"):
         draw_evidence(image, [(0, 0, 1, 1)], ["a", "b"])
-    with pytest.raises(ValueError, match="holds 3 numbers"):
+    with pytest.raises(ValueError, match="has 3 numbers"):
         draw_evidence(image, [(0, 0, 1)], ["a"])
+
+
+def test_the_first_box_lies_on_top_of_the_others():
+    drawn = draw_evidence(Image.new("RGB", (900, 600)), [(100, 100, 300, 200)] * 3, ["", "", ""])
+    assert has_colour(drawn, PALETTE_RGB[0])
+    assert not has_colour(drawn, PALETTE_RGB[1])
+    assert not has_colour(drawn, PALETTE_RGB[2])

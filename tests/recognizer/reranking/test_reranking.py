@@ -8,17 +8,15 @@ import pytest
 from memory import Category, Memory
 from recognizer.building import build_memory
 from recognizer.errors import RecognizerError
-from recognizer.evaluation.evaluate import evaluate
-from recognizer.evaluation.labelled import LabelledSet
-from recognizer.evaluation.reranked import class_changes, evaluate_reranking
-from recognizer.images import ImageLimits, list_images
+from recognizer.images import ImageLimits, decode_image, list_images
 from recognizer.memory_settings import carried_settings
-from recognizer.reranking.open import RerankNotConfigured, require_model
+from recognizer.reranking.open import RerankNotConfigured, open_reranker, require_model
 from recognizer.reranking.questions import RankedImage, apply_ranking, candidates_of, margin, rerank_rows
-from recognizer.reranking.stage import MOST_WAITING, RowBatch, rerank_beside
+from recognizer.reranking.stage import MOST_WAITING, RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
-from recognizer.settings import RerankSettings, ScoreSettings, Settings, SettingsError, load_settings
+from recognizer.settings import RerankSettings, ScoreSettings, SettingsError, load_settings
 from rerank.base import CONFIDENT, Ranking
+from rerank.cache import CacheFileRefused
 from rerank.mllm import Failure
 from rerank.reranker import MllmReranker
 from tests.rerank.scripted import ScriptedMllm, choice, options, preferring
@@ -153,8 +151,6 @@ def test_each_image_is_asked_about_with_its_own_pixels(images):
         shade = int(np.asarray(request.image).mean())
         return choice([10 if name == f"shade {shade}" else 1 for _, name in options(request.text)])
 
-    from recognizer.images import decode_image
-
     shades = [int(np.asarray(decode_image(i.item.path, target_size_hw=(768, 768)).image).mean()) for i in images]
     names = [f"shade {shade}" for shade in dict.fromkeys(shades)]
     rows = [row(*(candidate(name, 1 / len(names)) for name in names), path=i.item.key) for i in images]
@@ -182,7 +178,7 @@ def test_batches_come_back_in_order_while_later_ones_are_made(images):
                 held.set()  # the last one is made before the first one is answered
             yield batch
 
-    done = rerank_beside(source(), MllmReranker(ScriptedMllm(slow)), ALWAYS, score=SCORE, limits=ImageLimits())
+    done = rerank_in_background(source(), MllmReranker(ScriptedMllm(slow)), ALWAYS, score=SCORE, limits=ImageLimits())
     assert [batch.number for batch in done] == list(range(6))
     assert made == list(range(6))
 
@@ -199,11 +195,11 @@ def test_a_slow_mllm_holds_encoding_back_only_after_many_batches(images):
         for batch in batches(MOST_WAITING + 20, images):
             made.append(batch.number)
             if batch.number == MOST_WAITING:
-                threading.Timer(0.2, answer.set).start()
+                threading.Timer(0.1, answer.set).start()
             yield batch
 
     reranker = MllmReranker(ScriptedMllm(slow), rotations=1)
-    done = rerank_beside(source(), reranker, ALWAYS, score=SCORE, limits=ImageLimits())
+    done = rerank_in_background(source(), reranker, ALWAYS, score=SCORE, limits=ImageLimits())
     first = next(done)
     assert (first.number, len(made)) == (0, MOST_WAITING + 1)  # so far it went without one answer, and no farther
     assert [batch.number for batch in done] == list(range(1, MOST_WAITING + 20))
@@ -219,12 +215,26 @@ def test_a_dead_mllm_loses_no_row(images):
     assert found[-1].rerank["status"] == "skipped: gave up"
 
 
+def test_a_cache_that_holds_something_else_is_refused_before_the_mllm_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr("rerank.backends.open_mllm", lambda *_, **__: pytest.fail("the MLLM was opened"))
+    notes = tmp_path / "notes.txt"
+    notes.write_text("a text that someone keeps")
+    with pytest.raises(CacheFileRefused, match="is not a SQLite database"):
+        open_reranker(RerankSettings(when="always", model="m", cache=str(notes)))
+    assert notes.read_text() == "a text that someone keeps"
+
+
 def test_without_an_mllm_one_sentence_with_an_example_comes_first():
     with pytest.raises(RerankNotConfigured, match=r"--rerank-model http://127\.0\.0\.1:8000/v1"):
         require_model(RerankSettings(when="auto"), 5)
     require_model(RerankSettings(), 5)
-    with pytest.raises(RecognizerError, match="at most 400"):
-        require_model(ALWAYS, 401)
+    with pytest.raises(
+        RecognizerError,
+        match=r"more than the 20 options .* run.top_k=20 or less, or rerank.mode=list",
+    ):
+        require_model(ALWAYS, 21)
+    require_model(ALWAYS, 20)
+    require_model(RerankSettings(when="always", model="m", mode="list"), 21)
 
 
 def test_a_fine_grained_memory_says_always_and_what_is_given_goes_before(starter, tmp_path):
@@ -256,57 +266,3 @@ def test_only_what_decides_the_answer_is_part_of_a_run():
     assert a.decisive() == RerankSettings(when="always", model="m", concurrency=3, timeout_s=1).decisive()
     assert a.decisive() != RerankSettings(when="always", model="m", rotations=2).decisive()
     assert RerankSettings(model="m", rotations=2).decisive() == {"when": "off"}
-
-
-def test_eval_adds_reranking_and_its_ceiling(demo_recognizer, photos):
-    listing = list_images([photos])
-    categories = [category.name for category in demo_recognizer.memory.vectors.categories]
-    truth = [n % len(categories) for n in range(len(listing))]
-    answers = {item.path: categories[row] for item, row in zip(listing, truth, strict=True)}
-    settings = demo_recognizer.settings.model_copy(update={"rerank": ALWAYS})
-    demo = type(demo_recognizer)(demo_recognizer.encoder, demo_recognizer.memory, settings=settings)
-    by_shade = {}
-    from recognizer.images import decode_image
-
-    for path, name in answers.items():
-        by_shade[np.asarray(decode_image(path, target_size_hw=(768, 768)).image).tobytes()] = name
-    assert len(by_shade) == len(listing)
-
-    def choose_one(request):
-        name = by_shade[np.asarray(request.image).tobytes()]
-        return choice([1000 if shown == name else 1 for _, shown in options(request.text)])
-
-    reranker = MllmReranker(ScriptedMllm(choose_one), weight=5)
-    found = evaluate(demo, LabelledSet(listing, truth, {}), reranker=reranker)
-    assert list(found.rows)[-2:] == ["+ rerank", "oracle rerank"]
-    assert found.rows["+ rerank"] == found.rows["oracle rerank"]  # this MLLM knows
-    assert found.rerank.ceiling_share == 1
-    assert found.rerank.cost.requests == 5 * len(listing)
-    ignorant = MllmReranker(ScriptedMllm(lambda r: choice([1] * len(r.symbols))))
-    none = evaluate(demo, LabelledSet(listing, truth, {}), reranker=ignorant)
-    assert none.rerank.ceiling_share == pytest.approx(0)
-    assert none.rows["+ rerank"] == none.rows["+ regions"]
-    assert not none.rerank.changes
-
-
-def test_ranks_count_from_one_and_a_truth_beyond_the_candidates_keeps_its_own(images):
-    rows = [dataclasses.replace(CAT_DOG_OWL, path=str(n)) for n in range(4)]
-    batch = RowBatch(0, rows, images[:4], BatchTiming(decode_s=0, encode_s=0, score_s=0))
-    categories = [Category(name) for name in ("cat", "dog", "owl", "yak")]
-    found = evaluate_reranking(
-        [batch],
-        [0, 1, 2, 3],
-        np.array([1, 2, 3, 9]),
-        categories=categories,
-        reranker=MllmReranker(ScriptedMllm(lambda r: choice([1] * 3)), weight=0),
-        settings=Settings(rerank=ALWAYS),
-    )
-    after, oracle = found.rows["+ rerank"], found.rows["oracle rerank"]
-    assert (after.top1.value, after.top5.value, after.median_rank) == (0.25, 0.75, 2.5)
-    assert (oracle.top1.value, oracle.top5.value, oracle.median_rank) == (0.75, 0.75, 1.0)
-
-
-def test_class_changes_by_hand():
-    truth = np.array([0, 0, 1, 2])
-    found = class_changes(["a", "b", "c"], truth, np.array([1, 3, 2, 1]), np.array([1, 1, 2, 2]))
-    assert [(c.category, c.images, c.before, c.after) for c in found] == [("a", 2, 0.5, 1.0), ("c", 1, 1.0, 0.0)]

@@ -13,7 +13,7 @@ def make_row():
             return ErrorRow(path=path, code="E_TRUNCATED", reason="the JPEG ends early")
         evidence = [
             EvidenceRow(
-                term="names", description="", region=None, box_xyxy=None, value=0.5, weight=0.4, contribution=0.2
+                term="image_name", description="", region=None, box_xyxy=None, value=0.5, weight=0.4, contribution=0.2
             ),
             EvidenceRow(
                 term="region_description",
@@ -43,7 +43,7 @@ def setup_of():
             command=["recognizer", "run", "photos"],
             model={"name": "starter", "fingerprint": "f00d"},
             memory={"path": "memory", "version": 3},
-            settings={"top_k": 5, "score": {"names": 0.4}, **settings},
+            settings={"top_k": 5, "score": {"image_name": 0.4}, **settings},
             device="cpu",
             input_root="/photos",
         )

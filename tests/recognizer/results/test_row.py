@@ -11,7 +11,7 @@ from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow, e
 
 def evidence(contribution):
     return EvidenceRow(
-        term="names", description="", region=None, box_xyxy=None, value=1, weight=1, contribution=contribution
+        term="image_name", description="", region=None, box_xyxy=None, value=1, weight=1, contribution=contribution
     )
 
 

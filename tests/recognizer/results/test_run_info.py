@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from memory.errors import WriteFailed
-from recognizer.results import OutputUnusable, ResumeRefused, read_run_info
-from recognizer.results.run_files import find_run_files, infer_format
+from recognizer.results import ResumeRefused, RunCounts, read_run_info
+from recognizer.results.run_files import find_run_files
 from recognizer.results.run_info import RunInfo, finish_run_info, mask_secrets, require_same_settings, write_run_info
 
 
@@ -29,7 +29,7 @@ def info(setup_of):
 
 
 def test_what_is_written_is_read_again(tmp_path, info):
-    finished = finish_run_info(info, ok=7, errors={"E_TRUNCATED": 1, "E_EMPTY": 1})
+    finished = finish_run_info(info, RunCounts(7, {"E_TRUNCATED": 1, "E_EMPTY": 1}))
     write_run_info(tmp_path / "run.json", finished)
     read = read_run_info(tmp_path / "run.json")
     assert read.identity() == finished.identity()
@@ -57,7 +57,7 @@ def test_differing_settings_are_named_with_both_values(tmp_path, info):
     require_same_settings(earlier, moved, Path("results.jsonl"))
     other = replace(
         info,
-        settings={"top_k": 6, "score": {"names": 0.4, "center": True}, "templates": ["a {}", "the {}"]},
+        settings={"top_k": 6, "score": {"image_name": 0.4, "temperature": 0.01}, "templates": ["a {}", "the {}"]},
         model={"fingerprint": "beef"},
         memory={"version": 4},
         batch_size=8,
@@ -66,12 +66,12 @@ def test_differing_settings_are_named_with_both_values(tmp_path, info):
         require_same_settings(earlier, other, Path("results.jsonl"))
     said = str(caught.value)
     assert "  top_k: was 5, is 6" in said
-    assert "  score.center: was '(not set)', is True" in said
+    assert "  score.temperature: was '(not set)', is 0.01" in said
     assert "  model.fingerprint: was 'f00d', is 'beef'" in said
     assert "  memory.version: was 3, is 4" in said
     assert "  batch_size: was 4, is 8" in said
     assert "--overwrite" in said
-    assert "names" not in said
+    assert "image_name" not in said
     assert "templates" not in said
 
 
@@ -89,38 +89,21 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, info, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_each_output_of_a_folder_has_its_own_info(tmp_path, info):
-    first = find_run_files(tmp_path / "results.jsonl", "jsonl")
-    assert (first.info.name, first.timing.name, first.journal) == ("run.json", "timing.jsonl", first.output)
-    write_run_info(first.info, info)
-    assert find_run_files(tmp_path / "results.jsonl", "jsonl") == first
-    second = find_run_files(tmp_path / "results.csv", "csv")
-    assert (second.info.name, second.timing.name) == ("results.run.json", "results.timing.jsonl")
-    assert second.journal.name == "results.csv.journal.jsonl"
-    write_run_info(second.info, replace(info, output="results.csv"))
-    assert find_run_files(tmp_path / "results.parquet", "parquet").info.name == "results.parquet.run.json"
-    assert find_run_files(tmp_path / "results.csv", "csv") == second
-    assert find_run_files(tmp_path / "sub" / "run.json", "jsonl").info.name == "run.run.json"
-    with pytest.raises(OutputUnusable, match="is a folder"):
-        find_run_files(tmp_path, "jsonl")
-
-
-def test_formats():
-    assert [infer_format(name) for name in ("a.JSONL", "a.csv", "a.parquet", "-")] == [
-        "jsonl",
-        "csv",
-        "parquet",
-        "jsonl",
-    ]
-    assert infer_format("a.out", "csv") == "csv"
-    with pytest.raises(OutputUnusable, match=r"\.jsonl, \.csv or \.parquet"):
-        infer_format("a.out")
-
-
 def test_secrets_on_the_command_line_are_masked(tmp_path, info):
-    command = ["recognizer", "run", "--api-key", "canary", "--hf-token=canary", "--key", "--top-k", "5", "keys/a.jpg"]
+    command = [
+        "recognizer",
+        "run",
+        "--api-key",
+        "canary",
+        "--hf-token=canary",
+        "b.jpg",
+        "--key",
+        "--top-k",
+        "5",
+        "keys/a.jpg",
+    ]
     assert mask_secrets(command) == [
-        "recognizer", "run", "--api-key", "***", "--hf-token=***", "--key", "--top-k", "5", "keys/a.jpg"
+        "recognizer", "run", "--api-key", "***", "--hf-token=***", "b.jpg", "--key", "--top-k", "5", "keys/a.jpg"
     ]  # fmt: skip
     write_run_info(tmp_path / "run.json", replace(info, command=command))
     assert "canary" not in (tmp_path / "run.json").read_text()

@@ -1,10 +1,8 @@
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import types
 
 import pyarrow.parquet as pq
 import pytest
@@ -116,9 +114,17 @@ def test_other_settings_are_refused_unless_overwritten(tmp_path, run):
     assert output.read_bytes() != before
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_run_that_ended_before_its_first_row_does_not_bind_the_next(tmp_path, run, suffix):
+    output = tmp_path / f"r.{suffix}"
+    run(output, stop=0)
+    assert run(output, settings={"top_k": 3})[1].ok == 10
+    assert read_run_info(tmp_path / "run.json").settings["top_k"] == 3
+
+
 def test_files_of_others_are_refused(tmp_path, run):
     (tmp_path / "r.csv").write_text("my own table\n")
-    with pytest.raises(ResumeRefused, match="no run"):
+    with pytest.raises(ResumeRefused, match=r"without a run\.json"):
         run(tmp_path / "r.csv")
     assert names(tmp_path) == ["r.csv"]
     (tmp_path / "empty.csv").touch()
@@ -168,20 +174,6 @@ def test_order_is_enforced(tmp_path, setup_of, make_row):
         open_results(tmp_path / "r.jsonl", keys=KEYS, batch_size=0, setup=setup_of())
 
 
-@pytest.mark.parametrize("output_format", ["jsonl", "csv"])
-def test_standard_output(tmp_path, run, monkeypatch, make_row, output_format):
-    stream = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(buffer=stream))
-    monkeypatch.chdir(tmp_path)
-    done, counts = run("-", bad={2}, output_format=output_format)
-    assert (done, counts.ok, counts.errors) == ([0, 1, 2], 9, {"E_TRUNCATED": 1})
-    assert names(tmp_path) == []
-    run(tmp_path / f"r.{output_format}", bad={2})
-    assert stream.getvalue() == (tmp_path / f"r.{output_format}").read_bytes()
-    with pytest.raises(OutputUnusable, match="parquet cannot be written to standard output"):
-        run("-", output_format="parquet")
-
-
 def test_outputs_are_checked_before_any_work(tmp_path):
     (tmp_path / "file").touch()
     for bad in (tmp_path, tmp_path / "file" / "r.jsonl", tmp_path / "r.docx"):
@@ -195,37 +187,42 @@ def test_outputs_are_checked_before_any_work(tmp_path):
 KILLED = """
 import os, signal, sys
 from recognizer.results import ErrorRow, RunSetup, open_results
+import recognizer.results.journal as journal
 keys = [f"{n:03d}.jpg" for n in range(200)]
 setup = RunSetup(command=[], model={}, memory={}, settings={}, device="cpu", input_root="")
-written, limit = 0, int(sys.argv[2])
-import recognizer.results.journal as journal
-def write_all(stream, data):
-    global written
-    if written + len(data) > limit:
-        stream.write(data[: limit - written])
-        os.kill(os.getpid(), signal.SIGKILL)
-    written += len(data)
-    stream.write(data)
-journal.write_all = write_all
-with open_results(sys.argv[1], keys=keys, batch_size=16, setup=setup) as sink:
-    for batch in sink.pending():
-        numbers = range(batch.start, batch.stop)
-        sink.write(batch.number, [ErrorRow(path=keys[i], code="E", reason="r" * (i % 7)) for i in numbers])
-    sink.finish()
+def run(output, limit):
+    written = 0
+    def write_all(stream, data):
+        nonlocal written
+        if written + len(data) > limit:
+            stream.write(data[: limit - written])
+            os.kill(os.getpid(), signal.SIGKILL)
+        written += len(data)
+        stream.write(data)
+    journal.write_all = write_all
+    with open_results(output, keys=keys, batch_size=16, setup=setup) as sink:
+        for batch in sink.pending():
+            numbers = range(batch.start, batch.stop)
+            sink.write(batch.number, [ErrorRow(path=keys[i], code="E", reason="r" * (i % 7)) for i in numbers])
+        sink.finish()
+for output, limit in zip(sys.argv[1::2], map(int, sys.argv[2::2])):  # one process each, which may be killed
+    child = os.fork()
+    if not child:
+        run(output, limit)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    print(os.waitstatus_to_exitcode(status), os.path.getsize(output))
 """
 
 
 def test_killed_while_writing_and_resumed(tmp_path):
-    def start(output, limit):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        return subprocess.run([sys.executable, "-c", KILLED, output, str(limit)], env=environment).returncode
-
-    whole = tmp_path / "whole" / "r.jsonl"
-    assert start(whole, 10**9) == 0
-    output = tmp_path / "killed" / "r.jsonl"
-    for limit in (700, 4321, 9000):
-        assert start(output, limit) == -signal.SIGKILL
-        assert output.stat().st_size >= limit
-    assert start(output, 10**9) == 0
+    whole, output = tmp_path / "whole" / "r.jsonl", tmp_path / "killed" / "r.jsonl"
+    starts = [(whole, 10**9), (output, 700), (output, 4321), (output, 9000), (output, 10**9)]
+    command = [sys.executable, "-c", KILLED, *(str(word) for start in starts for word in start)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    ended = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert [code for code, _ in ended] == [0, -signal.SIGKILL, -signal.SIGKILL, -signal.SIGKILL, 0]
+    assert all(size >= limit for (_, size), (_, limit) in zip(ended[1:4], starts[1:4], strict=True))
     assert output.read_bytes() == whole.read_bytes()
     assert output.read_bytes().splitlines(keepends=True)[0] == encode_row(ErrorRow(path="000.jpg", code="E", reason=""))

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -8,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from recognizer.encoder.preprocessing import Preprocessing
 from training.data.augment import AugmentSettings
-from training.data.batch import collate
 from training.data.loader import DataSettings, Loader, Pictures, TrainingData, draw_descriptions, epoch_order
 from training.data.manifest import Manifest
-from training.data.record import Rejects
-from training.data.source import DataError
+from training.data.record import BadSample, Rejects
+from training.errors import DataError
 
-SETTINGS = DataSettings(augment=AugmentSettings(size_hw=(24, 32), crop_scale=(0.5, 1.0), flip=0.5), max_bad_share=1)
+SETTINGS = DataSettings(augment=AugmentSettings(crop_scale=(0.5, 1.0), flip=0.5), max_bad_share=1)
+SMALL, WHOLE = (Preprocessing(size_hw, "letterbox", (0.5,) * 3, (0.5,) * 3) for size_hw in ((24, 32), (30, 40)))
 
 
 def line(number):
@@ -48,7 +50,7 @@ def source(folder):
 
 
 def loader(source, settings=SETTINGS, *, batch_size=4, seed=0, **more):
-    return Loader(source, settings, batch_size=batch_size, seed=seed, **more)
+    return Loader(source, Pictures(source, settings, SMALL), settings, batch_size=batch_size, seed=seed, **more)
 
 
 def content(batch):
@@ -86,7 +88,7 @@ def test_captions_change_from_epoch_to_epoch(source):
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 7, 9])
-def test_a_resumed_run_goes_on_where_it_stopped(source, taken):
+def test_a_resumed_run_continues_where_it_stopped(source, taken):
     def stream(batches):
         while True:
             yield from batches
@@ -185,41 +187,17 @@ def test_data_without_a_good_sample_stops_at_once(folder):
         next(iter(loader(source)))
 
 
-def test_a_batch_keeps_each_description_at_its_box(source):
-    wide = SETTINGS.model_copy(update={"augment": AugmentSettings(size_hw=(30, 40))})
-    data = TrainingData(Pictures(source, wide), seed=0)
-    samples = [data[0, slot, slot] for slot in range(6)]
-    batch = collate(samples)
-    assert batch.pixels.shape == (6, 3, 30, 40)
-    assert batch.pixels.dtype == torch.uint8
-    assert batch.box_mask.sum(1).tolist() == [0, 1, 2, 3, 0, 1]
-    assert batch.boxes_cxcywh.shape == (6, 3, 4)
-    assert batch.boxes_cxcywh.dtype == torch.float32
-    assert not batch.boxes_cxcywh[~batch.box_mask].any()
-    for text, (row, box) in zip(batch.descriptions, batch.description_box.tolist(), strict=True):
-        assert text in samples[row].shown.descriptions[box]
-        assert batch.box_mask[row, box]
-        if text.startswith("thing"):
-            x0 = (batch.boxes_cxcywh[row, box, 0] - batch.boxes_cxcywh[row, box, 2] / 2).item() * 40
-            assert x0 == pytest.approx(int(text.split()[1]), abs=1e-4)
-    shared = [(row, box) for row, box in batch.description_box.tolist() if row == 1]
-    assert shared == [(1, 0), (1, 0)]
-
-
-def test_a_batch_without_boxes_has_an_empty_place_for_one(source):
-    batch = collate([TrainingData(Pictures(source, SETTINGS), seed=0)[0, 0, 4]])
-    assert batch.boxes_cxcywh.shape == (1, 1, 4)
-    assert not batch.box_mask.any()
-    assert batch.description_box.shape == (0, 2)
-
-
 def test_only_the_boxes_of_the_highest_scores_are_used(folder):
     regions = [
         {"box_xyxy": [k, 0, k + 9, 9], "description": f"b{k}", "score": s} for k, s in enumerate((0.2, 0.9, 0.5, 0.9))
     ]
     source = manifest(folder, [{"image": "0.png", "caption": "x", "regions": regions}], "scores.jsonl")
-    settings = DataSettings(augment=AugmentSettings(size_hw=(30, 40)), max_boxes=3, min_score=0.4)
-    assert TrainingData(Pictures(source, settings), seed=0)[0, 0, 0].shown.descriptions == (("b1",), ("b3",), ("b2",))
+    settings = DataSettings(max_boxes=3, min_score=0.4)
+    assert TrainingData(Pictures(source, settings, WHOLE), seed=0)[0, 0, 0].shown.descriptions == (
+        ("b1",),
+        ("b3",),
+        ("b2",),
+    )
     assert loader(source, settings, batch_size=2).steps_per_epoch == 1
 
 
@@ -250,4 +228,35 @@ def test_an_order_holds_every_row_once_and_keeps_blocks_together(sizes, at_once,
 
 def test_a_rejects_object_stands_for_a_slot_that_cannot_be_filled(folder):
     source = manifest(folder, ["{\n"], "one.jsonl")
-    assert isinstance(TrainingData(Pictures(source, SETTINGS), seed=0)[0, 0, 0], Rejects)
+    assert isinstance(TrainingData(Pictures(source, SETTINGS, SMALL), seed=0)[0, 0, 0], Rejects)
+
+
+class Unreadable:
+    """A million samples, none of which can be read."""
+
+    def __init__(self):
+        self.parts, self.block_sizes, self.rows = Counter(), (1000,) * 1000, []
+
+    def __len__(self):
+        return 1_000_000
+
+    def make(self, row, rng, rejects):
+        self.rows.append(row)
+        raise BadSample("not there")
+
+
+def test_the_order_of_an_epoch_takes_four_bytes_a_sample():
+    source = Unreadable()
+    tracemalloc.start()
+    with pytest.raises(DataError, match="16 samples in a row"):
+        next(iter(Loader(source, source, SETTINGS, batch_size=1, seed=3)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * len(source)
+    order = epoch_order(source.block_sizes, SETTINGS.blocks_at_once, seed=3, epoch=0)
+    assert (source.rows[0], order.nbytes) == (order[0], 4 * len(source))
+
+
+def test_the_order_of_an_epoch_stays_so_that_earlier_runs_can_be_resumed():
+    order = epoch_order([5, 0, 3, 9, 4], 2, seed=3, epoch=1)
+    assert order.tolist() == [17, 18, 19, 20, 7, 4, 0, 3, 5, 6, 1, 2, 13, 11, 10, 14, 8, 9, 16, 15, 12]

@@ -1,5 +1,4 @@
 import io
-import json
 import tarfile
 from itertools import chain, repeat
 
@@ -7,12 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import training.data.shard_index
 from memory.errors import WriteFailed
-from training.data.open import open_sources
 from training.data.record import BadSample
 from training.data.shards import Shards, ShardSample, write_shards
-from training.data.source import DataError
+from training.errors import DataError
 
 
 def samples(count, start=0):
@@ -78,7 +75,7 @@ def test_a_cut_between_samples_is_noticed_too(whole_shard, tmp_path):
     assert shards.parts["shard cut short"] == 1
 
 
-def test_files_that_are_no_shards_are_counted_and_the_others_used(tmp_path):
+def test_files_that_are_not_shards_are_counted_and_the_others_used(tmp_path):
     good = write_shards(samples(2), tmp_path)
     (tmp_path / "noise.tar").write_bytes(b"noise" * 1000)
     shards = Shards([tmp_path / "noise.tar", *good, tmp_path / "gone.tar"])
@@ -124,34 +121,3 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     with pytest.raises(WriteFailed, match="No space left"):
         write_shards(samples(1), tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_kept_index_is_used_until_the_shard_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(training.data.shard_index, "_KEPT_FROM", 1)
-    (path,) = write_shards(samples(4), tmp_path)
-    first = read_all(Shards([path]))
-    with monkeypatch.context() as patch:
-        patch.setattr(training.data.shard_index, "_scan", None)
-        assert read_all(Shards([path])) == first
-    write_shards(samples(3), tmp_path)
-    assert len(Shards([path])) == 3
-    path.with_name(f"{path.name}.index.npz").write_bytes(b"PK\x03\x04 damaged")
-    assert len(Shards([path])) == 3
-
-
-def test_sources_of_all_kinds_are_joined(tmp_path):
-    write_shards(samples(3), tmp_path / "folder", per_shard=2)
-    (alone,) = write_shards(samples(1), tmp_path / "alone")
-    (tmp_path / "a.jpg").write_bytes(b"image")
-    (tmp_path / "m.jsonl").write_text(json.dumps({"image": "a.jpg", "caption": "x"}))
-    source = open_sources([tmp_path / "folder", alone, tmp_path / "m.jsonl"])
-    assert tuple(source.block_sizes) == (2, 1, 1, 1)
-    keys = [source.read(row).key for row in range(len(source))]
-    assert [key.split("/")[-1] for key in keys] == ["k0", "k1", "k2", "k0", "a.jpg"]
-
-
-def test_a_path_of_no_known_kind_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"data\.csv"):
-        open_sources([tmp_path / "data.csv"])
-    with pytest.raises(DataError, match="no training data is named"):
-        open_sources([])

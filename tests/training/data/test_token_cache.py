@@ -5,9 +5,9 @@ import pickle
 import pytest
 import torch
 
-from tests.training.runs import make_config, make_loader, make_model, write_data
+from tests.training.runs import PREPROCESSING, make_config, make_loader, make_model, write_data
 from training.data.batch import map_input
-from training.data.open import open_sources
+from training.data.sources import open_sources
 from training.data.token_cache import TokenCache, cache_key, fill_cache
 from training.errors import TrainingError
 
@@ -33,24 +33,28 @@ def test_cached_batches_are_the_direct_ones(tiny_model, broken, tmp_path, decode
     config = frozen(tiny_model, broken, decoder=decoder)
     model = make_model(config).eval()
     source = open_sources(config.data.train)
-    fill_cache(tmp_path / "key", source, config.data.samples, model.read_images, workers=2)
+    fill_cache(tmp_path / "key", source, config.data.samples, PREPROCESSING, model.read_images, workers=2)
     cached = make_loader(config, samples=TokenCache(tmp_path / "key", 8))
     direct = make_loader(config)
     for _ in range(2):
-        for given, shown in zip(cached, direct, strict=True):
-            assert (given.keys, given.captions, given.descriptions) == (shown.keys, shown.captions, shown.descriptions)
+        for cached_batch, shown in zip(cached, direct, strict=True):
+            assert (cached_batch.keys, cached_batch.captions, cached_batch.descriptions) == (
+                shown.keys,
+                shown.captions,
+                shown.descriptions,
+            )
             for name in ("boxes_cxcywh", "box_mask", "description_box"):
-                assert torch.equal(getattr(given, name), getattr(shown, name)), name
-            assert given.rejects == shown.rejects
+                assert torch.equal(getattr(cached_batch, name), getattr(shown, name)), name
+            assert cached_batch.rejects == shown.rejects
             fresh = model.read_images(shown.pixels)
-            assert given.given.grid_hw == fresh.grid_hw
-            assert given.given.tokens.dtype == torch.float16
-            torch.testing.assert_close(given.given.tokens.float(), fresh.tokens, atol=2e-3, rtol=1e-3)
-            assert (given.given.image is None) == (fresh.image is None)
+            assert cached_batch.cached.grid_hw == fresh.grid_hw
+            assert cached_batch.cached.tokens.dtype == torch.float16
+            torch.testing.assert_close(cached_batch.cached.tokens.float(), fresh.tokens, atol=2e-3, rtol=1e-3)
+            assert (cached_batch.cached.image is None) == (fresh.image is None)
             if fresh.image is not None:
-                torch.testing.assert_close(given.given.image, fresh.image)
-                torch.testing.assert_close(given.given.pooled, fresh.pooled)
-            outputs, expected = model(given), model(shown)
+                torch.testing.assert_close(cached_batch.cached.image, fresh.image)
+                torch.testing.assert_close(cached_batch.cached.pooled, fresh.pooled)
+            outputs, expected = model(cached_batch), model(shown)
             torch.testing.assert_close(outputs.decoded.image, expected.decoded.image, atol=3e-3, rtol=0)
             torch.testing.assert_close(outputs.decoded.boxes_cxcywh, expected.decoded.boxes_cxcywh, atol=3e-3, rtol=0)
         assert cached.rejects == direct.rejects
@@ -60,7 +64,7 @@ def test_cached_batches_are_the_direct_ones(tiny_model, broken, tmp_path, decode
 def test_a_batch_of_tokens_is_cut_into_parts(tiny_model, pictures, tmp_path):
     config = frozen(tiny_model, pictures, decoder=ANCHORS)
     model = make_model(config).eval()
-    fill_cache(tmp_path / "key", open_sources(config.data.train), config.data.samples, model.read_images)
+    fill_cache(tmp_path / "key", open_sources(config.data.train), config.data.samples, PREPROCESSING, model.read_images)
     batch = next(iter(make_loader(config, samples=TokenCache(tmp_path / "key", 8))))
     whole, parts = model(batch), [model(batch.part(0, 3)), model(batch.part(3, 4))]
     torch.testing.assert_close(torch.cat([part.decoded.image for part in parts]), whole.decoded.image)
@@ -70,7 +74,7 @@ def test_a_batch_of_tokens_is_cut_into_parts(tiny_model, pictures, tmp_path):
 def test_another_process_maps_the_files_anew(tiny_model, pictures, tmp_path):
     config = frozen(tiny_model, pictures)
     source = open_sources(config.data.train)
-    fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).read_images)
+    fill_cache(tmp_path / "key", source, config.data.samples, PREPROCESSING, make_model(config).read_images)
     cache = TokenCache(tmp_path / "key", 8)
     pickled = pickle.dumps(cache)
     assert len(pickled) < 500
@@ -92,7 +96,7 @@ def test_the_key_follows_tower_data_and_settings(tiny_model, tmp_path):
     assert len(others | {key}) == 5
 
 
-def test_an_interrupted_cache_is_no_cache(tiny_model, pictures, tmp_path):
+def test_an_interrupted_cache_is_made_again(tiny_model, pictures, tmp_path):
     config = frozen(tiny_model, pictures)
     source = open_sources(config.data.train)
 
@@ -100,10 +104,10 @@ def test_an_interrupted_cache_is_no_cache(tiny_model, pictures, tmp_path):
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        fill_cache(tmp_path / "key", source, config.data.samples, fail)
+        fill_cache(tmp_path / "key", source, config.data.samples, PREPROCESSING, fail)
     assert not (tmp_path / "key").exists()
-    fill_cache(tmp_path / "key", source, config.data.samples, make_model(config).read_images)
-    fill_cache(tmp_path / "key", source, config.data.samples, fail)  # it is there
+    fill_cache(tmp_path / "key", source, config.data.samples, PREPROCESSING, make_model(config).read_images)
+    fill_cache(tmp_path / "key", source, config.data.samples, PREPROCESSING, fail)  # it is there
     assert len(TokenCache(tmp_path / "key", 8)) == 16
 
 
@@ -112,4 +116,6 @@ def test_data_without_a_good_sample_makes_no_cache(tiny_model, tmp_path):
     path.write_text("{\n{\n")
     config = frozen(tiny_model, path)
     with pytest.raises(TrainingError, match="not one sample"):
-        fill_cache(tmp_path / "key", open_sources([path]), config.data.samples, make_model(config).read_images)
+        fill_cache(
+            tmp_path / "key", open_sources([path]), config.data.samples, PREPROCESSING, make_model(config).read_images
+        )

@@ -50,12 +50,12 @@ def encoded_once(monkeypatch):
 
     def encode_once(encoder, batches, **options):
         for batch in batches:
-            key = id(encoder), tuple(batch[1])
+            key = id(encoder), batch[0], tuple(batch[1])
             if key not in ENCODED:
                 ENCODED[key] = list(encode_files(encoder, [batch], **options))
             yield from ENCODED[key]
 
-    monkeypatch.setattr("training.ranking.questions.encode_files", encode_once)
+    monkeypatch.setattr("recognizer.evaluation.encode.encode_files", encode_once)
 
 
 @pytest.fixture(scope="module")
@@ -389,6 +389,18 @@ def test_dataset_info_names_the_parts_that_are_there_and_no_old_file_stays(tmp_p
             roles = [message[tags["role_tag"]] for message in row[columns["messages"]]]
             assert roles == [tags["user_tag"], tags["assistant_tag"]]
             assert all(isinstance(message[tags["content_tag"]], str) for message in row[columns["messages"]])
+    readme = (output / "README.md").read_text()
+    assert all(f"`{name.replace('train', 'PART')}`" in readme for name in ("train.messages.jsonl", "train.rar.json"))
     files = write_formats({"train": [sample]}, output)
     assert sorted(files) == sorted(output.iterdir())
     assert json.loads((output / "dataset_info.json").read_text()).keys() == {"ranking_train"}
+
+
+def test_images_in_or_beside_the_output_have_relative_paths_and_others_absolute_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inside, beside, far = (str(tmp_path / name) for name in ("set/out/a.jpg", "set/images/b.jpg", "other/c.jpg"))
+    samples = [Sample(path, "question", "['a']") for path in (inside, beside, far)]
+    write_formats({"train": samples}, Path("set/out"))
+    found = [images for images, _, _ in read_part(tmp_path / "set/out", "train")]
+    assert found == [["a.jpg"], ["../images/b.jpg"], [far]]
+    assert os.path.normpath(tmp_path / "set/out" / found[1][0]) == beside

@@ -1,18 +1,13 @@
 import hashlib
-import json
 import os
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.benchmarks.clutter import compose
-from tests.benchmarks.gcompris import gcompris, read_rcc
+from tests.benchmarks.gcompris import gcompris
 from training.starter.emoji import STYLES, emoji
-from training.starter.furniture import furniture
 from training.starter.pictures import (
     TRAINING,
     Picture,
@@ -50,7 +45,7 @@ def test_only_the_wanted_folds_are_kept_and_required():
     assert [p for p in pictures if fold(p.name) in (2, 3, 4)] == kept
     require_folds([p.name for p in kept], TRAINING)
     other = next(p.name for p in pictures if fold(p.name) == 0)
-    with pytest.raises(ValueError, match=rf"'{other}' is of fold 0; only the folds \[2, 3, 4\]"):
+    with pytest.raises(ValueError, match=rf"'{other}' is in fold 0; only the folds \[2, 3, 4\]"):
         require_folds([kept[0].name, other], TRAINING)
 
 
@@ -108,126 +103,9 @@ def test_a_cut_out_is_shown_on_white(tmp_path):
     assert list(on_white(Picture(tmp_path / "a.png", "x")).get_flattened_data()) == [(255, 0, 0), (255, 255, 255)]
 
 
-def emoji_set(root, names):
-    base = root / "emoji-noto"
-    base.mkdir(parents=True)
-    body = '<path d="M0 0H16V32H0z" fill="#f00"/>'
-    icons = {name: {"body": body} for names_ in names.values() for name in names_}
-    (base / "icons.json").write_text(json.dumps({"icons": icons, "width": 32, "height": 32}))
-    (base / "metadata.json").write_text(json.dumps({"categories": names}))
-
-
-CATALOGUE = r"""id=test
-name#1=Bedside table
-icon#1=/some/table.png
-name#2 = Tr\u00e4ger
-icon#2 = /some/beam.png
-name#3=Young woman
-icon#3=/some/woman.png
-name#4=Left without a picture
-"""
-
-
-def test_furniture_is_unpacked_once_and_mannequins_left_out(tmp_path):
-    folder = tmp_path / "sweethome3d-furniture/usr/share/sweethome3d/furniture"
-    folder.mkdir(parents=True)
-    with zipfile.ZipFile(folder / "One.sh3f", "w") as library:
-        library.writestr("PluginFurnitureCatalog.properties", CATALOGUE.encode("latin-1"))
-        library.writestr("PluginFurnitureCatalog_de.properties", "name#1=Nachttisch")
-        for name in ("table", "beam", "woman"):
-            library.writestr(f"some/{name}.png", f"picture of a {name}")
-    pictures = furniture(tmp_path)
-    assert [picture.name for picture in pictures] == ["bedside table", "träger"]
-    assert [picture.path.read_text() for picture in pictures] == ["picture of a table", "picture of a beam"]
-    pictures[0].path.write_text("kept")
-    assert furniture(tmp_path)[0].path.read_text() == "kept"
-
-
-def resource_file(files):
-    """A binary resource file of Qt, format 1: {"a/b.webp": content}, every third content compressed."""
-    nodes, data, names, children = [("", {})], b"", b"", {}
-    for path in files:
-        folder = nodes[0][1]
-        for part in path.split("/"):
-            folder = folder.setdefault(part, {})
-    flat = [("", nodes[0][1], "")]
-    for _, below, path in flat:  # breadth first: the children of a node are neighbours
-        children[path] = len(flat)
-        flat += [(child, deeper, f"{path}/{child}".strip("/")) for child, deeper in below.items()]
-    tree = b""
-    for number, (name, below, path) in enumerate(flat):
-        name_at = len(names)
-        names += struct.pack(">HI", len(name), 0) + name.encode("utf-16-be")
-        if below:
-            tree += struct.pack(">IHII", name_at, 2, len(below), children[path])
-            continue
-        packed = number % 3 == 0
-        content = struct.pack(">I", len(files[path])) + zlib.compress(files[path]) if packed else files[path]
-        tree += struct.pack(">IHHHI", name_at, int(packed), 0, 0, len(data))
-        data += struct.pack(">I", len(content)) + content
-    start = 20
-    header = struct.pack(">4s4I", b"qres", 1, start, start + len(tree), start + len(tree) + len(data))
-    return header + tree + data + names
-
-
-def test_photographs_of_gcompris_are_unpacked_once_and_named_by_their_file(tmp_path):
-    folder = tmp_path / "gcompris-qt-data/usr/share/gcompris-qt/rcc"
-    folder.mkdir(parents=True)
-    activity = "gcompris/src/activities/categorization/resource"
-    files = {
-        f"{activity}/images/tools/screwDriver2.webp": b"screw",
-        f"{activity}/images/tools/tweezer1.webp": b"tweezers",
-        f"{activity}/images/monuments/statueofLiberty.webp": b"liberty",
-        f"{activity}/images/monuments/monument3.webp": b"some",
-        f"{activity}/images/numbers/numbers.webp": b"123",
-        f"{activity}/board/board1.qml": b"code",
-    }
-    archive = resource_file(files)
-    assert dict(read_rcc(archive)) == files
-    (folder / "categorization.rcc").write_bytes(archive)
-    shown = {picture.name: picture.path.read_bytes() for picture in gcompris(tmp_path)}
-    assert shown == {"screw driver": b"screw", "tweezers": b"tweezers", "statue of liberty": b"liberty"}
-    gcompris(tmp_path)[0].path.write_bytes(b"kept")
-    assert b"kept" in {picture.path.read_bytes() for picture in gcompris(tmp_path)}
-
-
-def test_what_is_no_resource_file_is_refused():
-    with pytest.raises(ValueError, match="no resource file of Qt"):
-        list(read_rcc(b"RIFF and more of it"))
-
-
 def test_the_demo_has_photographs_for_grounds(tmp_path):
     grounds = demo_photographs(tmp_path)
     assert {"cat.jpg", "gravel.jpg"} < {path.name for path in grounds}
-
-
-def test_emoji_are_rendered_once_and_those_of_no_use_left_out(tmp_path):
-    pytest.importorskip("resvg_py", reason="resvg-py renders emoji")
-    left_out = [
-        "waving-hand-light-skin-tone",
-        "man-cook",
-        "person",
-        "one-oclock",
-        "two-thirty",
-        "elf-light",
-        "elf-medium-dark",
-    ]
-    groups = {
-        "Animals & Nature": ["tiger", "Red-Fox"],
-        "Travel & Places": ["police-car-light", *left_out],
-        "Flags": ["flag-x"],
-        "Symbols": ["keycap-1"],
-    }
-    emoji_set(tmp_path, groups)
-    pictures = emoji(tmp_path, "noto", side=64)
-    assert [picture.name for picture in pictures] == ["red fox", "police car light", "tiger"]
-    image = Image.open(pictures[0].path)
-    assert image.size == (64, 64)
-    assert image.getpixel((10, 30)) == (255, 0, 0, 255)
-    assert image.getpixel((50, 30))[3] == 0
-    stamp = pictures[0].path.stat().st_mtime_ns
-    assert emoji(tmp_path, "noto", side=64) == pictures
-    assert pictures[0].path.stat().st_mtime_ns == stamp
 
 
 @needs_pictures

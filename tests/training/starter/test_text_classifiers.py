@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from training.starter.words import discriminants, write
+from training.starter.words import discriminants, fit_text_classifiers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT_DIM, CHANNELS, NAMES = 8, 24, 60
@@ -59,7 +59,7 @@ def written_from(world, known, *, noise=0.1, width=16):
     mean = features[kept].mean(dim=0)
     place = torch.searchsorted(known, rows[kept])
     directions = discriminants(F.normalize(features[kept] - mean, dim=-1), place, ridge=0.05)
-    return write(
+    return fit_text_classifiers(
         texts[known],
         directions,
         torch.full((len(known),), noise),
@@ -90,7 +90,7 @@ def test_a_known_name_keeps_its_direction_but_for_the_noise(world):
 
     def lost(noise):
         ridge = torch.full((NAMES,), noise)
-        made = write(
+        made = fit_text_classifiers(
             texts, directions, ridge, features.mean(dim=0), width=CHANNELS, bandwidth=0.1, share=0.5, temperature=0.1
         )
         return 1 - F.cosine_similarity(made.classifiers(texts) @ made.projection.T, directions).mean().item()
@@ -103,7 +103,7 @@ def test_noise_is_row_by_row(world):
     directions = discriminants(features, rows, ridge=0.05)
     noise = torch.full((NAMES,), 1e-3)
     noise[5] = 10.0
-    made = write(
+    made = fit_text_classifiers(
         texts, directions, noise, features.mean(dim=0), width=CHANNELS, bandwidth=0.3, share=0.5, temperature=0.1
     )
     lost = 1 - F.cosine_similarity(made.classifiers(texts) @ made.projection.T, directions)

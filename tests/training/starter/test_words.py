@@ -12,7 +12,7 @@ from recognizer.encoder.starter.starter import CONSE, STARTER
 from recognizer.encoder.starter.text_classifiers import signed_root
 from recognizer.encoder.trained_file import TrainedFile
 from training.data.record import Record, Region
-from training.starter.words import CPU, look, main, write_from
+from training.starter.words import CPU, encode_objects, fit_from_pictures, main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 COLOURS = {"red ball": (220, 30, 30), "blue ball": (30, 30, 220), "green ball": (30, 160, 30)}
@@ -37,7 +37,7 @@ def plain_colours(offset):
 
 
 def test_composers_take_turns_and_what_shows_nothing_is_left_out(parts):
-    features, names = look(parts, (plain_colours(0), plain_colours(1)), 70)
+    features, names = encode_objects(parts, (plain_colours(0), plain_colours(1)), 70)
     shown = [plain_colours(n % 2)(n // 2)[1].regions for n in range(70)]
     assert names == [regions[0].descriptions[0] for regions in shown if regions]
     assert features.shape == (len(names), 1280)
@@ -48,8 +48,8 @@ def test_composers_take_turns_and_what_shows_nothing_is_left_out(parts):
 
 
 def test_pictured_names_are_known_and_classes_stay_known(parts):
-    features, names = look(parts, (plain_colours(0), plain_colours(1)), 90)
-    written = write_from(features, names, parts, share=0.6)
+    features, names = encode_objects(parts, (plain_colours(0), plain_colours(1)), 90)
+    written = fit_from_pictures(features, names, parts, share=0.6)
     assert written.settings.share == 0.6
     assert written.settings.texts == 1000 + len(COLOURS)
 
@@ -71,4 +71,4 @@ def test_an_encoder_on_other_towers_is_refused_before_any_work(tmp_path, monkeyp
     monkeypatch.setattr("sys.argv", ["starter_words", str(tmp_path), str(file), str(tmp_path / "out.safetensors")])
     with pytest.raises(SystemExit):
         main()
-    assert "does not stand on the starter encoder" in capsys.readouterr().err
+    assert "is not based on the starter encoder" in capsys.readouterr().err

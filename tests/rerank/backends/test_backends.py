@@ -12,24 +12,22 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen2VLForConditionalGeneration
 
 from rerank.backends import BackendOptions, open_mllm
-from rerank.backends.opening import choose_backend
 from rerank.backends.transformers_local import TransformersLocal
-from rerank.base import Candidate
-from rerank.mllm import MllmUnavailable
-from rerank.reranker import MllmReranker, Question
+from rerank.base import Candidate, Question
+from rerank.reranker import MllmReranker
 from tests.rerank.fake_server import Behaviour, FakeServer, picture
-from tests.rerank.seeing import CASES, all_answers, answers, make_cases, right_share, turned
+from tests.rerank.seeing import CASES, all_answers, answers, make_cases, right_share, too_long, turned
 from tests.rerank.tiny_mllm.pictures import MODEL
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 VLLM = os.environ.get("RECOGNIZER_VLLM_PYTHON")
 needs_vllm = pytest.mark.skipif(not VLLM, reason="RECOGNIZER_VLLM_PYTHON names no environment with vLLM")
 ENVIRONMENT = {
@@ -41,6 +39,15 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
 }
 CHANCE = 1 / 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The model is so small that threads cost more than they bring, and on a busy machine many times more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,7 @@ def by_transformers(tiny):
 @pytest.fixture(scope="module")
 def by_vllm():
     command = [VLLM, "-m", "tests.rerank.seeing", str(MODEL)]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")]
     assert lines, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads(lines[0].removeprefix("ANSWERS "))
@@ -87,7 +94,7 @@ def server():
         process = subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stdout=silence, stderr=silence)
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             assert process.poll() is None, "vllm serve ended"
             try:
@@ -117,7 +124,7 @@ def check_it_sees(found, cases, swapped):
     assert right_share(cases[:10], found["listed"]) >= 0.8
     assert {answer["status"] for answer in found["right"]} == {"ok"}
     assert right_share(cases, found["right"]) >= 0.95
-    # Retrieval never has the truth first, so chance is at most one in five; 60 cases stray by 0.05.
+    # Retrieval never has the truth first, so chance is at most one in five; 30 cases stray by 0.07.
     assert right_share(swapped, found["swapped"]) <= CHANCE + 0.15
     straight = np.array([answer["answer"] for answer in found["right"]])
     rolled = np.array([np.roll(answer["answer"], 2) for answer in found["turned"]])
@@ -159,21 +166,21 @@ def test_transformers_counts_its_tokens(tiny, cases):
 
 def test_where_memory_runs_out_batches_are_halved_and_one_alone_fails(cases, monkeypatch):
     mllm = TransformersLocal(str(MODEL), device="cpu", dtype="float32", batch_size=16)
-    sizes, plain = [], mllm._choose_batch
+    sizes, forward = [], Qwen2VLForConditionalGeneration.forward
 
-    def small_machine(requests):
-        sizes.append(len(requests))
-        if len(requests) > 3 or any("zz" in request.text for request in requests):
+    def small_machine(self, **inputs):
+        rows, length = inputs["input_ids"].shape
+        sizes.append(rows)
+        if rows > 3 or length > 500:
             raise torch.OutOfMemoryError("no room")
-        return plain(requests)
+        return forward(self, **inputs)
 
-    monkeypatch.setattr(mllm, "_choose_batch", small_machine)
-    found = answers(MllmReranker(mllm, rotations=4), cases[:4])
+    monkeypatch.setattr(Qwen2VLForConditionalGeneration, "forward", small_machine)
+    seen = answers(MllmReranker(mllm, rotations=4), cases[:4])
     assert sizes[:3] == [16, 8, 4]
     assert max(sizes[3:]) == 2
-    assert right_share(cases[:4], found) == 1
-    huge = replace(cases[0], candidates=(Candidate("zz"), Candidate("cat")))
-    assert [answer["status"] for answer in answers(MllmReranker(mllm), [huge, cases[1]])] == [
+    assert right_share(cases[:4], seen) == 1
+    assert [answer["status"] for answer in answers(MllmReranker(mllm), [too_long(cases[0]), cases[1]])] == [
         "refused: out of memory",
         "ok",
     ]
@@ -189,7 +196,7 @@ def test_law_holds_for_junk_from_a_server():
         cut = sorted(rng.randrange(len(good) + 1) for _ in range(2))
         return good[: cut[0]] + "".join(chr(rng.randrange(1, 0xD7FF)) for _ in range(rng.randrange(9))) + good[cut[1] :]
 
-    pictures = [Question(str(n), lambda n=n: picture(n), [Candidate(name) for name in names]) for n in range(250)]
+    pictures = [Question(str(n), lambda n=n: picture(n), [Candidate(name) for name in names]) for n in range(100)]
     with FakeServer(Behaviour(lists=junk)) as server:
         mllm = open_mllm(server.url, BackendOptions())
         found = MllmReranker(mllm, mode="list", give_up_after=1000).rank_many(pictures)
@@ -219,40 +226,6 @@ def test_lists_are_the_same_everywhere(by_vllm, by_server, by_transformers):
     for found in (by_vllm, by_server):
         same = [a["order"] == b["order"] for a, b in zip(found["listed"], by_transformers["listed"], strict=True)]
         assert sum(same) >= 9  # greedy decoding; a tie may fall otherwise
-
-
-@pytest.mark.parametrize(
-    ("model", "backend", "expected"),
-    [
-        ("http://127.0.0.1:8000/v1", "auto", ("openai", "http://127.0.0.1:8000/v1")),
-        ("openai:https://x/v1", "auto", ("openai", "https://x/v1")),
-        ("Qwen/Qwen2.5-VL-7B-Instruct", "auto", ("transformers", "Qwen/Qwen2.5-VL-7B-Instruct")),
-        ("vllm:Qwen/Qwen2.5-VL-7B-Instruct", "auto", ("vllm", "Qwen/Qwen2.5-VL-7B-Instruct")),
-        ("models/qwen", "vllm", ("vllm", "models/qwen")),
-        ("C:/models", "auto", ("transformers", "C:/models")),
-    ],
-)
-def test_the_name_tells_the_backend(model, backend, expected):
-    assert choose_backend(model, backend) == expected
-
-
-def test_what_cannot_be_loaded_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(MllmUnavailable, match=r"cannot load .*give a hub name"):
-        open_mllm(str(tmp_path), BackendOptions())
-    for model, message in {
-        "vllm:": "no name after its prefix",
-        "127.0.0.1:8000": r"say http://127\.0\.0\.1:8000/v1",
-        "/nowhere/model": "there is no directory /nowhere/model",
-        "./models": r"there is no directory \./models",
-    }.items():
-        with pytest.raises(MllmUnavailable, match=message):
-            open_mllm(model, BackendOptions())
-
-
-def test_vllm_that_is_not_installed_says_what_to_do():
-    with pytest.raises(MllmUnavailable, match="vllm serve MODEL"):
-        open_mllm(f"vllm:{MODEL}", BackendOptions())
 
 
 def test_another_dtype_or_folder_is_another_identity(tiny, tmp_path):

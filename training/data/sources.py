@@ -1,4 +1,4 @@
-"""Opening the data that a configuration names."""
+"""Sources of raw samples: one interface over all file formats, and how the paths of a config become one source."""
 
 from __future__ import annotations
 
@@ -6,21 +6,50 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from recognizer.images import ImageLimits
 from training.data.manifest import Manifest
+from training.data.record import RawSample
 from training.data.shards import Shards
-from training.data.source import DataError, RawSample, Source
+from training.errors import DataError
+
+
+class Source(Protocol):
+    """Samples that any process can read in any order; picklable, and small when pickled.
+
+    Attributes:
+        parts: counts of damaged files by reason, from when the source was opened.
+        block_sizes: number of samples in each run of rows that is cheap to read together; they sum to the length.
+    """
+
+    parts: Counter[str]
+    block_sizes: Sequence[int]
+
+    def __len__(self) -> int:
+        """Count the samples, good and bad."""
+        ...
+
+    def read(self, row: int) -> RawSample:
+        """Read a sample.
+
+        Args:
+            row: 0 to length - 1.
+
+        Raises:
+            BadSample: the sample cannot be read.
+        """
+        ...
 
 
 class Joined:
     """Several sources, one after the other, as one `Source`.
 
     Attributes:
-        parts: the faults of all.
-        block_sizes: the blocks of all.
+        parts: the counts of all sources, added.
+        block_sizes: the blocks of all sources, in order.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -36,19 +65,19 @@ class Joined:
 
     def read(self, row: int) -> RawSample:
         """Read a sample; see `Source.read`."""
-        place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._sources[place].read(row - int(self._starts[place]))
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._sources[number].read(row - int(self._starts[number]))
 
 
 def open_sources(paths: Sequence[Path], *, limits: ImageLimits | None = None) -> Source:
-    """Open manifests and shards.
+    """Open manifests and shards as one source.
 
     Args:
-        paths: manifests (`.jsonl`), shards (`.tar`) and folders with shards, in any mixture.
-        limits: of the image files that manifests name.
+        paths: manifests (`.jsonl`), shards (`.tar`) and folders of shards, in any mixture.
+        limits: limits of the image files that manifests name.
 
     Raises:
-        DataError: a path is none of these, or holds nothing.
+        DataError: a path is none of these, or is empty.
     """
     sources: list[Source] = []
     for path in paths:
@@ -59,7 +88,7 @@ def open_sources(paths: Sequence[Path], *, limits: ImageLimits | None = None) ->
         elif path.suffix == ".jsonl":
             sources.append(Manifest(path, limits=limits))
         else:
-            raise DataError(f"{path}: no folder of shards, no shard (.tar) and no manifest (.jsonl)")
+            raise DataError(f"{path}: neither a folder of shards, a shard (.tar) nor a manifest (.jsonl)")
     if not sources:
         raise DataError("no training data is named; give manifests (.jsonl), shards (.tar) or folders of shards")
     return sources[0] if len(sources) == 1 else Joined(sources)

@@ -1,0 +1,30 @@
+import re
+
+from recognizer.doctor import examine
+from recognizer.encoder import EncoderUnavailable
+from tests.recognizer.commands import call
+
+
+def test_doctor_finds_the_starter_weights():
+    code, out, _ = call("doctor")
+    assert code == 0
+    assert "sha256 as published" in out
+    assert re.search(r"rerank: transformers \d.*; answers are cached in /", out)
+
+
+def test_missing_weights_are_named_and_the_exit_code_is_1(monkeypatch):
+    def missing():
+        raise EncoderUnavailable("install the extra `starter`")
+
+    monkeypatch.setattr("recognizer.encoder.starter.weights.starter_image_weights", missing)
+    code, out, _ = call("doctor")
+    assert code == 1
+    assert "BAD  starter image weights: install the extra `starter`" in out
+
+
+def test_the_hub_is_reported_as_the_environment_allows_it(monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    assert examine()[-1].finding == "on"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert examine()[-1].finding == "off, because HF_HUB_OFFLINE is set"

@@ -1,0 +1,56 @@
+import shutil
+
+import pytest
+
+from recognizer.images import list_images
+from recognizer.results import Batch, ErrorRow, ResultRow
+from recognizer.run import recognize_into, run_setup
+
+
+class Sink:
+    """Wants the second and the fourth batch of two images, as a resumed run may."""
+
+    def __init__(self):
+        self.written = {}
+        self.timings = []
+
+    def pending(self):
+        return iter([Batch(1, 2, 4), Batch(3, 6, 8)])
+
+    def write(self, batch, rows, *, timing):
+        self.written[batch] = rows
+        self.timings.append(timing)
+
+
+@pytest.fixture
+def listing(tmp_path, photos):
+    for number in range(8):
+        shutil.copy(photos / ("cat.jpg" if number % 2 else "coffee.jpg"), tmp_path / f"{number}.jpg")
+    (tmp_path / "2.jpg").write_bytes(b"no picture")
+    return list_images(tmp_path)
+
+
+def test_only_pending_batches_are_recognised_and_written_under_their_numbers(demo_recognizer, listing):
+    sink = Sink()
+    yielded = list(recognize_into(demo_recognizer, listing, sink))
+    assert yielded == list(sink.written.values())
+    assert {number: [row.path for row in rows] for number, rows in sink.written.items()} == {
+        1: ["2.jpg", "3.jpg"],
+        3: ["6.jpg", "7.jpg"],
+    }
+    assert [[type(row) for row in rows] for rows in yielded] == [[ErrorRow, ResultRow], [ResultRow, ResultRow]]
+    assert yielded[0][0].code == "E_NOT_IMAGE"
+    assert [row.label for row in (yielded[0][1], *yielded[1])] == ["tabby cat", "cup of coffee", "tabby cat"]
+    assert all(min(timing.decode_s, timing.encode_s, timing.score_s) > 0 for timing in sink.timings)
+
+
+def test_settings_that_do_not_change_a_row_do_not_bind_a_resumed_run(demo_recognizer, listing):
+    def setup(**run):
+        settings = demo_recognizer.settings
+        settings = settings.model_copy(update={"run": settings.run.model_copy(update=run)})
+        return run_setup(demo_recognizer.memory, settings, listing, device="cpu", precision="fp32")
+
+    assert setup(workers=1).settings == setup(workers=3).settings
+    assert setup(top_k=1).settings != setup(top_k=3).settings
+    assert setup().settings["input_root"] == setup().input_root
+    assert (setup().settings["precision"], setup().device) == ("fp32", "cpu")
