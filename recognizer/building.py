@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from memory import Category, ExemplarSet, Memory, MemoryStoreError
-from memory.manifest import Manifest, read_manifest
+from memory.manifest import Manifest
+from memory.recovery import published_manifest
 from memory.search import Fold
 from memory.store import TableStore
 from memory.templates import check_templates
@@ -140,14 +141,6 @@ def build_memory(
         fold=Fold(score.image_name, score.image_description),
         progress=progress,
     )
-
-
-def published_manifest(directory: Path) -> Manifest | None:
-    """Read the manifest of the memory in a directory; None where there is none that can be read."""
-    try:
-        return read_manifest(directory)
-    except MemoryStoreError:
-        return None
 
 
 def _warn_of_removed(

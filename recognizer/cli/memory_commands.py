@@ -62,7 +62,8 @@ def build(
 ) -> None:
     """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again."""
     from memory import read_labels
-    from recognizer.building import build_memory, published_manifest, read_templates
+    from memory.recovery import published_manifest
+    from recognizer.building import build_memory, read_templates
     from recognizer.encoder import Encoder
 
     categories = read_labels(labels, format=format, key=key)
