@@ -260,3 +260,13 @@ def test_the_order_of_an_epoch_takes_four_bytes_a_sample():
 def test_the_order_of_an_epoch_stays_so_that_earlier_runs_can_be_resumed():
     order = epoch_order([5, 0, 3, 9, 4], 2, seed=3, epoch=1)
     assert order.tolist() == [17, 18, 19, 20, 7, 4, 0, 3, 5, 6, 1, 2, 13, 11, 10, 14, 8, 9, 16, 15, 12]
+
+
+@pytest.mark.parametrize("varied", ["seed", "epoch", "slot"])
+def test_the_choices_for_a_sample_depend_on_seed_epoch_and_slot(source, varied):
+    captions = set()
+    for number in range(20):
+        numbers = {"seed": 0, "epoch": 0, "slot": 0, varied: number}
+        data = TrainingData(Pictures(source, SETTINGS, SMALL), seed=numbers["seed"])
+        captions.add(data[numbers["epoch"], numbers["slot"], 7].shown.caption)
+    assert captions == {"c7", "d7", "e7"}
