@@ -56,31 +56,31 @@ def main() -> None:
         measure_clutter(encoder, scenes, sets[0].names, [], measured)
         return measured
 
-    found: dict[str, list[dict[str, Measured]]] = {"untrained": [measure("conse")]}
+    runs_of: dict[str, list[dict[str, Measured]]] = {"untrained": [measure("conse")]}
     with tempfile.TemporaryDirectory() as folder:
         for variant, overrides in VARIANTS.items():
             for seed in range(arguments.seeds):
                 note(f"training: {variant}, seed {seed}")
                 chosen = [*arguments.overrides, *overrides, f"seed={seed}", f"schedule.epochs={arguments.epochs}"]
                 config = load_yaml_settings(TrainConfig, arguments.config, chosen)
-                result = train(config, Path(folder) / f"{len(found)}-{seed}")
-                found.setdefault(variant, []).append(measure(str(result.encoder)))
+                result = train(config, Path(folder) / f"{len(runs_of)}-{seed}")
+                runs_of.setdefault(variant, []).append(measure(str(result.encoder)))
     print(f"fold {arguments.fold}, {arguments.epochs} epochs, {arguments.seeds} seeds")
-    print(report(found))
+    print(report(runs_of))
 
 
-def report(found: dict[str, list[dict[str, Measured]]]) -> str:
-    keys = {(way, *key): None for runs in found.values() for way, measured in runs[0].items() for key in measured}
+def report(runs_of: dict[str, list[dict[str, Measured]]]) -> str:
+    keys = {(way, *key): None for runs in runs_of.values() for way, measured in runs[0].items() for key in measured}
     rows = [
         [
             label,
             figure,
             way,
-            *(spread([float(np.nanmean(run[way][label, figure])) for run in runs]) for runs in found.values()),
+            *(spread([float(np.nanmean(run[way][label, figure])) for run in runs]) for runs in runs_of.values()),
         ]
         for way, label, figure in keys
     ]
-    return table(["set", "figure", "scored by", *found], rows)
+    return table(["set", "figure", "scored by", *runs_of], rows)
 
 
 def spread(values: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""Zero-shot figures on names that were never looked at while anything was chosen, for several encoders side by side.
+"""Zero-shot figures on names that no choice was made on, for several encoders side by side.
 
 usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--encoders conse grounded] [--set score.image_name=0.3]
 
@@ -101,7 +101,7 @@ def main() -> None:
         for image_set in sets:
             measure_set(encoder, image_set, arguments.overrides, measured)
         measure_clutter(encoder, scenes, sets[0].names, arguments.overrides, measured)
-        columns |= {f"{name}, {way}": found for way, found in measured.items()}
+        columns |= {f"{name}, {way}": figures for way, figures in measured.items()}
     print(f"fold {arguments.fold}")
     print(report(columns))
 
@@ -202,10 +202,10 @@ def encoded(encoder: Encoder, images: Sequence[Image.Image]) -> Iterator[ImageFe
 
 def report(columns: dict[str, Measured]) -> str:
     first, *_, last = columns.values()
-    keys = {key: None for found in columns.values() for key in found}
+    keys = {key: None for measured in columns.values() for key in measured}
     rows = []
     for label, figure in keys:
-        cells = [with_interval(found[label, figure]) if (label, figure) in found else "" for found in columns.values()]
+        cells = [with_interval(each[label, figure]) if (label, figure) in each else "" for each in columns.values()]
         paired = (label, figure) in first and (label, figure) in last and "IoU" not in figure
         rows.append(
             [label, figure, *cells, with_interval(last[label, figure] - first[label, figure]) if paired else ""]
@@ -214,7 +214,7 @@ def report(columns: dict[str, Measured]) -> str:
 
 
 def with_interval(hits: Hits) -> str:
-    """Mean over all hits that are no NaN; rows are resampled for the 95 % interval."""
+    """Mean over all hits that are not NaN; rows are resampled for the 95 % interval."""
     picks = np.random.default_rng(0).integers(len(hits), size=(2000, len(hits)))
     low, high = np.quantile(np.nanmean(hits[picks], axis=(1, 2)), (0.025, 0.975))
     return f"{np.nanmean(hits):.3f} [{low:.3f}, {high:.3f}]"

@@ -124,7 +124,7 @@ def write_ranking_data(
         )
     return RankingDataReport(
         images=len(labelled.items),
-        groups={part: len(found) for part, found in samples.items()},
+        groups={part: len(questions) for part, questions in samples.items()},
         categories={part: parts.count(part) for part in PARTS},
         skipped_images=dict(skipped_images),
         skipped_groups=dict(skipped_groups),

@@ -52,8 +52,8 @@ def emoji(root: Path, style: Style, *, side: int = 224) -> list[Picture]:
 def _names(base: Path) -> Iterator[str]:
     icons = json.loads((base / "icons.json").read_text(encoding="utf-8"))["icons"]
     groups = json.loads((base / "metadata.json").read_text(encoding="utf-8"))["categories"]
-    kept = {name for group, names in groups.items() if not group.startswith(_LEFT_OUT_GROUPS) for name in names}
-    for name in sorted(kept & icons.keys()):
+    usable = {name for group, names in groups.items() if not group.startswith(_LEFT_OUT_GROUPS) for name in names}
+    for name in sorted(usable & icons.keys()):
         toneless = f"{_TONE.sub('', name)}-medium-dark"  # exists if `-light` is a skin tone, not a lamp
         if not (
             icons[name].get("hidden") or _LEFT_OUT_NAMES.search(name) or (_TONE.search(name) and toneless in icons)
