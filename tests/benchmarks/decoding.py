@@ -39,7 +39,8 @@ def main() -> None:
     workers = arguments.workers or os.cpu_count() or 1
 
     rows = []
-    with tempfile.TemporaryDirectory() as folder, WorkerPool(workers) as pool, ThreadPoolExecutor(workers) as threads:
+    pool = WorkerPool(workers)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as threads:
         for suffix in ("jpg", "png"):
             paths = make_photos(Path(folder), arguments.images, suffix)
             ways = {"threads": decode_image, "workers": pool.decode}

@@ -6,6 +6,7 @@ import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_pictures_are_those_of_this_process_bit_for_bit(stock, tmp_path, gradien
         gradient.save(paths[-1], **options)
     paths.append(tmp_path / "deep.png")
     Image.fromarray(np.arange(6000, dtype=np.uint16).reshape(60, 100)).save(paths[-1])
-    with WorkerPool(stock=stock) as pool:
+    with closing(WorkerPool(1, stock=stock)) as pool:
         for path in paths:
             for target_size_hw in (None, (30, 20)):
                 options = {"target_size_hw": target_size_hw}
@@ -85,7 +86,7 @@ def test_reasons_are_those_of_this_process(stock, tmp_path, gradient):
     gradient.save(tmp_path / "whole.png")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "torn.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-100])
-    with WorkerPool(stock=stock) as pool:
+    with closing(WorkerPool(1, stock=stock)) as pool:
         for name in ("whole.png", "missing.png", "text.png", "torn.png", ".", "null\0byte", "long" * 100_000):
             for limits in (ImageLimits(max_pixels=100), ImageLimits(max_file_bytes=9, formats=["JPEG"]), ImageLimits()):
                 if name == "whole.png" and limits == ImageLimits():
@@ -100,7 +101,7 @@ def test_reasons_are_those_of_this_process(stock, tmp_path, gradient):
 
 def test_any_name_is_found_and_relative_ones_from_where_the_caller_is(stock, tmp_path, gradient, monkeypatch):
     name = b"\xff\xfe \xc3\xa9.png"
-    with WorkerPool(stock=stock) as pool:
+    with closing(WorkerPool(1, stock=stock)) as pool:
         stock.start()
         monkeypatch.chdir(tmp_path)
         with open(name, "wb") as stream:
@@ -125,7 +126,7 @@ def test_picture_that_ends_its_worker_is_tried_once_more_by_another_and_costs_it
 ):
     limits = SHORT if code == "E_TIMEOUT" else ImageLimits()
     good = decode_image(folder / "good.png")
-    with WorkerPool(2, stock=hostile) as pool, ThreadPoolExecutor(4) as threads:
+    with closing(WorkerPool(2, stock=hostile)) as pool, ThreadPoolExecutor(4) as threads:
         before = [threads.submit(pool.decode, folder / "good.png") for _ in range(4)]
         bad = threads.submit(pool.decode, folder / f"{name}.png", limits=limits)
         after = [threads.submit(pool.decode, folder / "good.png") for _ in range(4)]
@@ -138,12 +139,12 @@ def test_picture_that_ends_its_worker_is_tried_once_more_by_another_and_costs_it
 
 
 def test_picture_that_met_a_spoilt_worker_is_decoded(hostile, folder):
-    with WorkerPool(stock=hostile) as pool:
+    with closing(WorkerPool(1, stock=hostile)) as pool:
         assert_same(pool.decode(folder / "weak.png"), decode_image(folder / "weak.png"))
 
 
 def test_libraries_may_print_what_they_like(hostile, folder, capfd):
-    with WorkerPool(stock=hostile) as pool:
+    with closing(WorkerPool(1, stock=hostile)) as pool:
         assert_same(pool.decode(folder / "print.png"), decode_image(folder / "print.png"))
     assert capfd.readouterr() == ("", "")
 
@@ -157,7 +158,7 @@ def test_chatter_of_libtiff_does_not_reach_the_terminal(stock, tmp_path, gradien
     with pytest.raises(ImageError):
         decode_image(path)
     assert capfd.readouterr().err  # otherwise this test shows nothing
-    with WorkerPool(stock=stock) as pool:
+    with closing(WorkerPool(1, stock=stock)) as pool:
         assert code_of(pool, path) == "E_DECODE"
     assert capfd.readouterr() == ("", "")
 
@@ -167,7 +168,7 @@ def test_picture_that_takes_more_memory_than_the_limit_is_refused(stock, tmp_pat
     Image.new("RGB", (4000, 4000)).save(tmp_path / "large.png")
     Image.new("RGB", (400, 400)).save(tmp_path / "small.png")
     limits = ImageLimits(max_memory_bytes=32 * MIB)
-    with WorkerPool(1, stock=stock) as pool:
+    with closing(WorkerPool(1, stock=stock)) as pool:
         assert code_of(pool, tmp_path / "large.png", limits=limits) == "E_MEMORY"
         assert pool.decode(tmp_path / "small.png", limits=limits).image.size == (400, 400)
         assert pool.decode(tmp_path / "large.png").image.size == (4000, 4000)
@@ -192,7 +193,7 @@ def tiff_of_zeros():
 @pytest.mark.parametrize(
     ("make", "codes"),
     [
-        (webp_of_34_bytes, {"E_DECODE", "E_MEMORY"}),
+        (webp_of_34_bytes, {"E_DECODE"}),
         (tiff_of_zeros, {"E_MEMORY"}),
         (lambda: b"P6\n" + b"#\n" * 8 * MIB + b"1 1\n255\nabc", {"E_TIMEOUT"}),  # one comment after the other
         (lambda: b"\xff\xd8" + b"\xff" * 16 * MIB, {"E_TIMEOUT"}),  # fill bytes
@@ -203,8 +204,8 @@ def tiff_of_zeros():
 def test_hostile_file_ends_within_the_limits(stock, tmp_path, make, codes):
     (tmp_path / "hostile").write_bytes(make())
     Image.new("RGB", (400, 400)).save(tmp_path / "good.png")
-    with WorkerPool(1, stock=stock) as pool:
-        limits = ImageLimits(max_seconds=1, max_memory_bytes=100 * MIB)
+    with closing(WorkerPool(1, stock=stock)) as pool:
+        limits = ImageLimits(max_seconds=1 if "E_TIMEOUT" in codes else 30, max_memory_bytes=100 * MIB)
         assert code_of(pool, tmp_path / "hostile", limits=limits) in codes
         assert pool.decode(tmp_path / "good.png").image.size == (400, 400)
 
@@ -212,7 +213,7 @@ def test_hostile_file_ends_within_the_limits(stock, tmp_path, make, codes):
 def test_callers_in_turn_take_one_worker(stock, folder):
     before = children()
     for _ in range(3):
-        with WorkerPool(4, stock=stock) as pool:
+        with closing(WorkerPool(4, stock=stock)) as pool:
             pool.decode(folder / "good.png")
     assert len(children() - before) == 1
 
@@ -222,7 +223,7 @@ def test_worker_started_ahead_is_the_one_that_is_used(hostile, folder):
     hostile.start()
     (started,) = children() - before
     hostile.start()
-    with WorkerPool(1, stock=hostile) as pool:
+    with closing(WorkerPool(1, stock=hostile)) as pool:
         pool.decode(folder / "good.png")
     assert attempts(folder, "good") == [str(started)]
     assert children() - before == {started}
@@ -246,7 +247,7 @@ def test_closed_pool_leaves_one_idle_worker_and_lets_no_thread_wait(hostile, fol
 
 
 def test_pool_lends_no_more_workers_than_it_may(hostile, folder):
-    with WorkerPool(2, stock=hostile) as pool, ThreadPoolExecutor(8) as threads:
+    with closing(WorkerPool(2, stock=hostile)) as pool, ThreadPoolExecutor(8) as threads:
         list(threads.map(pool.decode, [folder / "good.png"] * 24))
     assert 1 <= len(set(attempts(folder, "good"))) <= 2
 
@@ -261,7 +262,7 @@ def test_pool_lends_no_more_workers_than_it_may(hostile, folder):
     ],
 )
 def test_worker_that_does_not_start_is_no_fault_of_the_picture(folder, command, words):
-    with WorkerPool(stock=WorkerStock(command)) as pool, pytest.raises(WorkerUnavailable, match=words):
+    with closing(WorkerPool(1, stock=WorkerStock(command))) as pool, pytest.raises(WorkerUnavailable, match=words):
         pool.decode(folder / "good.png")
 
 
@@ -275,7 +276,7 @@ import sys
 sys.path.remove("")
 from recognizer.images.workers import WorkerPool
 sys.path.insert(0, "")
-print(WorkerPool().decode({str(DATA / "photos" / "cat.jpg")!r}).image.size)
+print(WorkerPool(1).decode({str(DATA / "photos" / "cat.jpg")!r}).image.size)
 """
     assert run_script(script, tmp_path, "-c").stdout.startswith("(")
 
@@ -326,7 +327,7 @@ limits = ImageLimits(max_seconds=3)
 def hang():
     with suppress(WorkerPoolClosed):
         pool.decode(folder / "spin.png", limits=limits)
-threading.Thread(target=hang, daemon=True).start()
+threading.Thread(target=hang).start()
 pool.decode(folder / "good.png")
 while "spin" not in (folder / "attempts").read_text():
     time.sleep(0.01)
@@ -377,12 +378,12 @@ def test_fork_leaves_the_idle_workers_to_its_parent(tmp_path, photos):
 import os
 from recognizer.images.workers import STOCK, WorkerPool
 path = {str(photos / "cat.jpg")!r}
-WorkerPool().decode(path)
+WorkerPool(1).decode(path)
 child = os.fork()
-size = WorkerPool().decode(path).image.size
+size = WorkerPool(1).decode(path).image.size
 if child:
     os.waitpid(child, 0)
-    size = WorkerPool().decode(path).image.size
+    size = WorkerPool(1).decode(path).image.size
 print(size, flush=True)
 """
     ran = run_script(script, tmp_path, "-W", "error", "-c")
