@@ -1,9 +1,9 @@
 """A process that decodes image files, one at a time, for `recognizer.images.workers`; started with ``python -m``.
 
-A decoder is C code that meets files from anywhere: it may crash, hang or grow, and here that costs one picture. The
+A decoder is C code that meets files from anywhere: it may crash, hang or grow, and here that costs one image. The
 process imports neither torch nor the caller's program. Requests come on its standard input, replies go to its standard
 output, and it ends with either of them. A message is its length (4 bytes, little-endian) and JSON; the pixels of a
-picture, 3 bytes each, follow the reply that gives their size. Nothing is pickled: a reply of a worker that a picture
+image, 3 bytes each, follow the reply that gives their size. Nothing is pickled: a reply of a worker that an image
 took over is still only numbers and text.
 """
 
@@ -108,7 +108,7 @@ def _answer(request: dict[str, Any], limits: ImageLimits) -> tuple[dict[str, Any
     except ImageError as error:
         return {"code": error.code, "reason": error.reason}, b""
     except MemoryError:
-        return {"code": "E_MEMORY", "reason": "not enough memory for the pixels of this picture"}, b""
+        return {"code": "E_MEMORY", "reason": "not enough memory for the pixels of this image"}, b""
 
 
 def _describe(decoded: DecodedImage) -> dict[str, Any]:

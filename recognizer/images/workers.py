@@ -1,7 +1,7 @@
-"""Decoding in worker processes, so that a picture that crashes, hangs or bloats the decoder costs itself alone.
+"""Decoding in worker processes, so that an image that crashes, hangs or bloats the decoder costs itself alone.
 
-`WorkerStock` holds the workers that have nothing to do; a `WorkerPool` lends them to threads that want pictures. A
-worker serves one picture at a time, so there is never a doubt about which one ended it. A pool is cheap: whoever
+`WorkerStock` holds the workers that have nothing to do; a `WorkerPool` lends them to threads that want images. A
+worker serves one image at a time, so there is never a doubt about which one ended it. A pool is cheap: whoever
 decodes makes one, and the worker that is back in the stock serves the next. Pixels come through a pipe, which measured
 no slower than decoding in threads, and leaves nothing behind that shared memory would after a kill.
 """
@@ -30,7 +30,7 @@ from recognizer.images.limits import ImageLimits
 from recognizer.images.worker import READY, read_exactly, read_message, write_message
 
 COMMAND = (sys.executable, "-P", "-m", "recognizer.images.worker")  # -P: nothing is imported from the current folder
-# What may be the fault of pictures that the worker had before: each is tried once more, by a new worker.
+# What may be the fault of images that the worker had before: each is tried once more, by a new worker.
 _TRIED_AGAIN = frozenset({"E_WORKER", "E_TIMEOUT", "E_MEMORY"})
 _ENDING_S = 1  # from the end of a worker's pipe to the end of its process
 
@@ -40,7 +40,7 @@ class WorkerUnavailable(RecognizerError):
 
 
 class WorkerPoolClosed(Exception):
-    """The pool was closed while a thread waited for a picture."""
+    """The pool was closed while a thread waited for an image."""
 
 
 class _Worker:
@@ -64,7 +64,7 @@ class _Worker:
         self._is_ready = False
 
     def decode(self, request: dict[str, Any], limits: ImageLimits) -> DecodedImage:
-        """Have a picture decoded.
+        """Have an image decoded.
 
         Raises:
             ImageError: there is none, and why; after one of `_TRIED_AGAIN` the worker is to be closed.
@@ -76,14 +76,14 @@ class _Worker:
             write_message(self._requests, request)
             reply = read_message(self._replies)
             if "code" not in reply:
-                return self._read_picture(reply, limits)
+                return self._read_pixels(reply, limits)
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             if time.monotonic() - started >= limits.max_seconds:
                 raise ImageError("E_TIMEOUT", f"not decoded in {limits.max_seconds:g} s (images.max_seconds)") from None
-            raise ImageError("E_WORKER", f"the decoder failed on this picture: {self._how_it_ended()}") from None
+            raise ImageError("E_WORKER", f"the decoder failed on this image: {self._how_it_ended()}") from None
         raise ImageError(str(reply["code"]), str(reply["reason"]))
 
-    def _read_picture(self, reply: dict[str, Any], limits: ImageLimits) -> DecodedImage:
+    def _read_pixels(self, reply: dict[str, Any], limits: ImageLimits) -> DecodedImage:
         width, height = reply["size_wh"]
         if not 0 < width * height <= limits.max_pixels:
             raise ValueError("more pixels than the limit")
@@ -185,7 +185,7 @@ class WorkerPool:
     ) -> DecodedImage:
         """Do in a worker what `decode_image` does; the pixels are the same, bit for bit.
 
-        A picture that ended its worker, or found no memory or no time, is tried once more by a new worker alone.
+        An image that ended its worker, or found no memory or no time, is tried once more by a new worker alone.
 
         Raises:
             ImageError: as `decode_image`, and E_WORKER and E_TIMEOUT.
@@ -233,7 +233,7 @@ class WorkerPool:
         return decoded
 
     def close(self) -> None:
-        """End the workers that are at a picture, whose threads get `WorkerPoolClosed`, and all idle ones but one."""
+        """End the workers that are at an image, whose threads get `WorkerPoolClosed`, and all idle ones but one."""
         with self._lock:
             self._closed = True
             for worker in self._busy:

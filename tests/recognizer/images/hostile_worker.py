@@ -1,4 +1,4 @@
-"""A worker whose decoder does to some pictures what no real file does every time; the file's name says what."""
+"""A worker whose decoder does to some images what no real file does every time; the file's name says what."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def misbehave(path, **options):
                 except OSError:
                     continue
             time.sleep(600)
-        case "weak":  # a picture that meets a worker which another one has spoilt
+        case "weak":  # an image that meets a worker which another one has spoilt
             if (file.parent / "attempts").read_text().count("weak") == 1:
                 os._exit(1)
     return decode_image(path, **options)

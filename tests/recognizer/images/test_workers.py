@@ -50,7 +50,7 @@ def code_of(pool, path, **options):
 
 
 def attempts(folder, name):
-    """The process ids of those that tried a picture."""
+    """The process ids of those that tried an image."""
     lines = [line.split() for line in (folder / "attempts").read_text().splitlines()]
     return [pid for tried, pid in lines if tried == name]
 
@@ -64,7 +64,7 @@ def assert_same(one, other):
     assert (one.displayed_size_hw, one.sha256, one.format) == (other.displayed_size_hw, other.sha256, other.format)
 
 
-def test_pictures_are_those_of_this_process_bit_for_bit(stock, tmp_path, gradient, photos):
+def test_images_are_those_of_this_process_bit_for_bit(stock, tmp_path, gradient, photos):
     turned = Image.Exif()
     turned[0x0112] = 6
     paths = [photos / "cat.jpg"]
@@ -84,7 +84,7 @@ def test_pictures_are_those_of_this_process_bit_for_bit(stock, tmp_path, gradien
 
 def test_reasons_are_those_of_this_process(stock, tmp_path, gradient):
     gradient.save(tmp_path / "whole.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "torn.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-100])
     with closing(WorkerPool(1, stock=stock)) as pool:
         for name in ("whole.png", "missing.png", "text.png", "torn.png", ".", "null\0byte", "long" * 100_000):
@@ -121,7 +121,7 @@ def test_any_name_is_found_and_relative_ones_from_where_the_caller_is(stock, tmp
         ("spin", "E_TIMEOUT", "not decoded in 0.5 s"),
     ],
 )
-def test_picture_that_ends_its_worker_is_tried_once_more_by_another_and_costs_itself_alone(
+def test_image_that_ends_its_worker_is_tried_once_more_by_another_and_costs_itself_alone(
     hostile, folder, name, code, reason
 ):
     limits = SHORT if code == "E_TIMEOUT" else ImageLimits()
@@ -138,7 +138,7 @@ def test_picture_that_ends_its_worker_is_tried_once_more_by_another_and_costs_it
     assert len(set(attempts(folder, name))) == 2
 
 
-def test_picture_that_met_a_spoilt_worker_is_decoded(hostile, folder):
+def test_image_that_met_a_spoilt_worker_is_decoded(hostile, folder):
     with closing(WorkerPool(1, stock=hostile)) as pool:
         assert_same(pool.decode(folder / "weak.png"), decode_image(folder / "weak.png"))
 
@@ -164,7 +164,7 @@ def test_chatter_of_libtiff_does_not_reach_the_terminal(stock, tmp_path, gradien
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
-def test_picture_that_takes_more_memory_than_the_limit_is_refused(stock, tmp_path):
+def test_image_that_takes_more_memory_than_the_limit_is_refused(stock, tmp_path):
     Image.new("RGB", (4000, 4000)).save(tmp_path / "large.png")
     Image.new("RGB", (400, 400)).save(tmp_path / "small.png")
     limits = ImageLimits(max_memory_bytes=32 * MIB)
@@ -261,7 +261,7 @@ def test_pool_lends_no_more_workers_than_it_may(hostile, folder):
         (("/no/such/python",), "can be started with /no/such/python"),
     ],
 )
-def test_worker_that_does_not_start_is_no_fault_of_the_picture(folder, command, words):
+def test_worker_that_does_not_start_is_no_fault_of_the_image(folder, command, words):
     with closing(WorkerPool(1, stock=WorkerStock(command))) as pool, pytest.raises(WorkerUnavailable, match=words):
         pool.decode(folder / "good.png")
 
