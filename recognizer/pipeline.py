@@ -19,13 +19,16 @@ import numpy as np
 import torch
 
 from recognizer.encoder import Encoder, Frame, ImageFeatures
-from recognizer.images import ImageError, ImageItem, ImageLimits, decode_image
+from recognizer.images import ImageError, ImageItem, ImageLimits
+from recognizer.images.workers import WorkerPool
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Batches that are being decoded while one is in the forward pass: two keep the threads busy across a slow image.
 LOOKAHEAD = 2
+# So few images are decoded before a second process, about 0.3 s old, could help.
+FEW = 8
 
 NumberedItems = tuple[int, Sequence[ImageItem]]
 """The number of a batch in the grid, and its images."""
@@ -89,20 +92,27 @@ def encode_files(
         encoder: encodes the decoded images.
         batches: number and images of each batch; an image shares its forward pass with the others of its batch. Up to
             `LOOKAHEAD` batches are taken before the first is needed.
-        workers: decoding threads; 0: one per core.
-        limits: of pixels, bytes and aspect ratio.
+        workers: decoding processes; 0: one per core. Fewer than `FEW` images take one.
+        limits: of each image, its file and its decoding.
 
     Yields:
         The encoded batches, in the order of `batches`.
     """
     limits = limits or ImageLimits()
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode")
     waiting: deque[tuple[int, Sequence[ImageItem], list[Future[tuple[Decoded | ImageError, float]]]]] = deque()
     remaining = iter(batches)
+    first = list(itertools.islice(remaining, LOOKAHEAD))
+    few = len(first) < LOOKAHEAD and sum(len(items) for _, items in first) < FEW
+    remaining = itertools.chain(first, remaining)
+    workers = 1 if few else workers or os.cpu_count() or 1
+    decoder = WorkerPool(workers)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
     def submit_next() -> None:
         for number, items in itertools.islice(remaining, 1):
-            waiting.append((number, items, [pool.submit(_timed_decode, encoder, item, limits) for item in items]))
+            waiting.append(
+                (number, items, [pool.submit(_timed_decode, decoder, encoder, item, limits) for item in items])
+            )
 
     try:
         for _ in range(LOOKAHEAD):
@@ -114,22 +124,25 @@ def encode_files(
             decode_s = sum(seconds for _, seconds in outcomes)
             yield _encode(encoder, number, items, [outcome for outcome, _ in outcomes], decode_s)
     finally:
+        decoder.close()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def decode(encoder: Encoder, item: ImageItem, limits: ImageLimits) -> Decoded | ImageError:
+def decode(decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: ImageLimits) -> Decoded | ImageError:
     """Read one image file and prepare it for the encoder; a file that cannot be used comes back as its error."""
     try:
-        image = decode_image(item.path, limits=limits, target_size_hw=encoder.input_size_hw)
+        image = decoder.decode(item.path, limits=limits, target_size_hw=encoder.input_size_hw)
     except ImageError as error:
         return error
     pixels, frame = encoder.preprocess(image.image, image.displayed_size_hw)
     return Decoded(pixels, frame, image.sha256)
 
 
-def _timed_decode(encoder: Encoder, item: ImageItem, limits: ImageLimits) -> tuple[Decoded | ImageError, float]:
+def _timed_decode(
+    decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: ImageLimits
+) -> tuple[Decoded | ImageError, float]:
     started = time.perf_counter()
-    return decode(encoder, item, limits), time.perf_counter() - started
+    return decode(decoder, encoder, item, limits), time.perf_counter() - started
 
 
 def _encode(

@@ -27,7 +27,8 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
 
     Args:
         memory: the categories.
-        settings: settings of the run; the number of workers is left out, because it does not change a row.
+        settings: settings of the run. The number of workers is left out, because it does not change a row. So are the
+            limits of time and memory, so that an image that exceeded them can be repeated with higher ones.
         listing: the images.
         device: as requested, which may be `auto`.
         precision: as requested, which may be `auto`.
@@ -38,7 +39,10 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
         command=sys.argv,
         model={"name": memory.encoder.name, "fingerprint": memory.encoder.fingerprint},
         memory={"path": str(info.directory), "version": memory.version, "categories": info.categories},
-        settings=settings.model_dump(mode="json", exclude={"run": {"workers", "batch_size"}, "rerank": True})
+        settings=settings.model_dump(
+            mode="json",
+            exclude={"run": {"workers", "batch_size"}, "images": {"max_seconds", "max_memory_bytes"}, "rerank": True},
+        )
         | {"rerank": settings.rerank.decisive()}
         | {"precision": choose_precision(precision, resolved), "device": resolved.type}
         | {"input_root": os.fsdecode(listing.root)},

@@ -167,7 +167,7 @@ class RunSettings(_Section):
 
     top_k: int = Field(default=5, ge=1, description="candidates per image")
     batch_size: int = Field(default=32, ge=1, description="images per forward pass")
-    workers: int = Field(default=0, ge=0, description="decoding threads; 0: one per core")
+    workers: int = Field(default=0, ge=0, description="decoding processes; 0: one per core")
     evidence: int = Field(default=0, ge=0, description="pieces of evidence per candidate, largest first; 0: all")
     index: Literal["auto", "exact", "hnsw"] = Field(default="auto", description="auto: what the memory was built with")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from recognizer.errors import RecognizerError
-from recognizer.images import ImageError, decode_image, draw_evidence
+from recognizer.images import ImageError, draw_evidence
+from recognizer.images.workers import WorkerPool
 from recognizer.recognizer import Recognizer
 from recognizer.results import CandidateRow, EvidenceRow, ResultRow
 from recognizer.settings import TERMS
@@ -72,7 +73,7 @@ def explain_image(recognizer: Recognizer, path: Path) -> Explanation:
         RecognizerError: the file cannot be decoded, or the memory has no categories.
     """
     try:
-        decoded = decode_image(path, limits=recognizer.settings.images)
+        decoded = WorkerPool(1).decode(path, limits=recognizer.settings.images)
     except ImageError as error:
         raise RecognizerError(f"{path} cannot be used: {error}") from error
     row = recognizer.recognize([decoded.image], keys=[path.name])[0]

@@ -40,7 +40,7 @@ def run(
     top_k: Annotated[int | None, typer.Option(help="Candidates per image.")] = None,
     format: FormatOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per forward pass.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding threads; 0: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Decoding processes; 0: one per core.")] = None,
     overwrite: OverwriteOption = False,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Repeat failed images.")] = False,
     rerank: Annotated[
@@ -85,8 +85,10 @@ def run(
         output, listing.keys, settings, setup, format, overwrite=overwrite, retry_errors=retry_errors
     ) as (sink, reranker):
         if sink.done_rows < len(listing):
+            from recognizer.images.workers import STOCK
             from recognizer.recognizer import Recognizer
 
+            STOCK.start()  # gets ready while the weights load
             recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
             batches = recognize_into(recognizer, listing, sink, reranker=reranker)
             _show_progress(batches, sink, len(listing), "recognise")
@@ -158,6 +160,7 @@ def why(
 ) -> None:
     """Compare the winner with the runner-up, term by term, and draw the evidence for the winner."""
     from memory import Memory
+    from recognizer.images.workers import STOCK
     from recognizer.memory_settings import carried_settings
     from recognizer.recognizer import Recognizer
     from recognizer.settings import load_settings
@@ -165,6 +168,7 @@ def why(
 
     opened = Memory.open(memory)
     settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
+    STOCK.start()  # gets ready while the weights load
     explanation = explain_image(Recognizer.open(opened, settings=settings, device=device, precision=precision), image)
     for heading, rows in explanation.tables():
         print(table(heading, rows) + "\n")

@@ -54,6 +54,7 @@ _TURNS = {  # from stored to displayed pixels, by EXIF orientation; 1 is upright
     8: Image.Transpose.ROTATE_90,
 }
 _TRUNCATION_WORDS = ("truncated", "not enough image data", "unexpected end")  # in messages of Pillow's decoders
+_MEMORY_WORDS = ("out of memory", "decoder error -9")  # -9 is IMAGING_CODEC_MEMORY of Pillow
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ def _swaps_sides(orientation: int) -> bool:
 
 def _as_image_error(error: Exception, data: bytes, image_format: str) -> ImageError:
     text = str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or any(word in text.lower() for word in _MEMORY_WORDS):
         return ImageError("E_MEMORY", f"not enough memory to decode this {image_format}")
     if isinstance(error, Image.DecompressionBombError):
         return ImageError("E_BOMB", "the header asks for more pixels than the decoder allows")

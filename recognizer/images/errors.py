@@ -51,7 +51,9 @@ IMAGE_ERROR_CODES = {
     "E_ASPECT": "longer and thinner than images.max_aspect_ratio",
     "E_TRUNCATED": "the file ends before the image is complete",
     "E_DECODE": "the file is damaged, or the decoder does not support it",
-    "E_MEMORY": "the image does not fit into memory",
+    "E_MEMORY": "the image does not fit into memory, or into images.max_memory_bytes",
+    "E_TIMEOUT": "the image was not decoded within images.max_seconds",
+    "E_WORKER": "the decoder crashed on this image",
 }
 
 

@@ -8,6 +8,7 @@ from PIL import Image, ImageChops
 BACKGROUND_RGB = (255, 255, 255)
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _USUAL_MAXIMA = (255.0, 4095.0, 65535.0)  # 8 bits, 12 bits (medical and raw cameras), 16 bits
+_BLOCK_SAMPLES = 2**20  # scaled at a time, in whole rows; float copies of the whole image would take 20 bytes per pixel
 
 
 def to_rgb8(image: Image.Image) -> Image.Image:
@@ -49,19 +50,28 @@ def scale_to_uint8(samples: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: no sample is finite.
     """
-    values = samples.astype(np.float32)
-    finite = np.isfinite(values)
-    if not finite.any():
+    blocks = np.array_split(samples, samples.size // _BLOCK_SAMPLES + 1)
+    ranges = [(values.min(), values.max()) for values in map(_finite, blocks) if values.size]
+    if not ranges:
         raise ValueError("no pixel is a finite number")
-    low, high = float(values[finite].min()), float(values[finite].max())
+    low, high = float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
     maxima = (1.0, *_USUAL_MAXIMA) if samples.dtype.kind == "f" else _USUAL_MAXIMA
     fitting = [maximum for maximum in maxima if high <= maximum]
     start, stop = (0.0, fitting[0]) if low >= 0 and fitting else (low, high)
     scale = 255.0 / (stop - start) if stop > start else 0.0
+    return np.concatenate([_scale(block, start, scale) for block in blocks])
+
+
+def _finite(samples: np.ndarray) -> np.ndarray:
+    values = samples.astype(np.float32)
+    return values[np.isfinite(values)]
+
+
+def _scale(samples: np.ndarray, start: float, scale: float) -> np.ndarray:
+    values = samples.astype(np.float32)
     # Halved, because the difference of two float32 can exceed the largest float32.
-    halves = np.where(finite, values, start) * 0.5 - start * 0.5
-    scaled = halves * (2.0 * scale)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    halves = np.where(np.isfinite(values), values, start) * 0.5 - start * 0.5
+    return np.clip(np.rint(halves * (2.0 * scale)), 0, 255).astype(np.uint8)
 
 
 def _on_background(image: Image.Image) -> Image.Image:

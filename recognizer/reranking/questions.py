@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from memory.durable import file_sha256
-from recognizer.images import ImageError, ImageItem, ImageLimits, decode_image
+from recognizer.images import ImageError, ImageItem, ImageLimits
+from recognizer.images.workers import WorkerPool
 from recognizer.results.row import CandidateRow, EvidenceRow, ResultRow, Row
 from recognizer.settings import RENAMED_TERMS, RerankSettings, ScoreSettings
 from rerank.base import ANSWERED, CONFIDENT, OK, Candidate, Question, Ranking
@@ -73,7 +74,7 @@ def question_of(row: ResultRow, image: RankedImage, settings: RerankSettings, li
     def load() -> Image:
         try:
             size = (settings.image_size, settings.image_size)
-            return decode_image(image.item.path, limits=limits, target_size_hw=size).image
+            return WorkerPool(1).decode(image.item.path, limits=limits, target_size_hw=size).image
         except ImageError as error:
             raise OSError(f"{error.code}: {error.reason}") from error
 

@@ -1,9 +1,11 @@
 import shutil
 
 import numpy as np
+import psutil
 import pytest
 
-from recognizer.images import list_images
+from recognizer.images import ImageLimits, list_images
+from recognizer.images.workers import STOCK
 from recognizer.pipeline import encode_files, in_batches
 
 
@@ -63,3 +65,23 @@ def test_closing_early_stops_decoding(starter, folder):
     encoded = encode_files(starter, in_batches(list_images([folder]), 1))
     next(encoded)
     encoded.close()
+
+
+@pytest.mark.parametrize(("copies", "most"), [(1, 1), (4, 3)])
+def test_few_images_take_one_worker_and_many_as_many_as_they_may(starter, folder, copies, most):
+    for number in range(copies):
+        shutil.copy(folder / "cat.jpg", folder / f"{number}.jpg")
+    STOCK.keep(0)
+    before = len(psutil.Process().children())
+    encoded = encode_files(starter, in_batches(list_images([folder]), 8), workers=3)
+    next(encoded)
+    taken = len(psutil.Process().children()) - before
+    encoded.close()
+    assert taken <= most
+    assert len(psutil.Process().children()) - before <= 1
+
+
+def test_image_that_hangs_the_decoder_is_an_error_among_good_ones(starter, folder):
+    (folder / "d.ppm").write_bytes(b"P6\n" + b"#\n" * 2**25 + b"1 1\n255\nabc")
+    batch = next(encode_files(starter, in_batches(list_images([folder]), 6), limits=ImageLimits(max_seconds=3)))
+    assert [error and error.code for error in batch.errors] == [None, None, "E_TIMEOUT", None, None, None]

@@ -192,6 +192,14 @@ def test_run_where_everything_fails_exits_with_1(world, tmp_path):
     assert code == 1
 
 
+def test_image_that_took_too_long_can_have_more_time(world, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "comments.ppm").write_bytes(b"P6\n" + b"#\n" * 2**23 + b"1 1\n255\nabc")
+    command = ["run", tmp_path / "images", "--memory", world / "memory", "--output", tmp_path / "r.jsonl"]
+    assert "1 E_TIMEOUT" in call(*command, "--set", "images.max_seconds=0.5")[2]
+    assert "1 images recognised, 0 failed" in call(*command, "--retry-errors", "--set", "images.max_seconds=120")[2]
+
+
 def test_rows_on_stdout_are_nothing_but_rows(world):
     _, out, _ = run_images(world, "-")
     assert len([json.loads(line) for line in out.splitlines()]) == 7

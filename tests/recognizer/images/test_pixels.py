@@ -6,6 +6,7 @@ from PIL import Image, ImageChops
 
 from recognizer.images import ImageError, decode_bytes, to_rgb8
 from recognizer.images.errors import IMAGE_ERROR_CODES
+from recognizer.images.pixels import scale_to_uint8
 
 
 def pixels(image):
@@ -90,3 +91,23 @@ def test_one_colour_made_transparent(encode):
 def test_few_colours(gradient, encode, mode):
     converted = gradient.convert(mode)
     assert difference(decode_bytes(encode(converted, "PNG")).image, converted) == 0
+
+
+@pytest.mark.parametrize("shape", [(2100, 1500), (1, 3_000_000), (3_000_000, 1)])
+def test_samples_that_are_scaled_in_blocks_have_one_range(shape):
+    samples = np.random.default_rng(0).uniform(-70_000, 90_000, shape).astype(np.float32)
+    samples[0, 0], samples[-1, -1] = -80_000, 100_000  # the ends lie in different blocks
+    samples[shape[0] // 2, shape[1] // 2] = np.nan
+    expected = np.rint((np.nan_to_num(samples, nan=-80_000).astype(np.float64) + 80_000) * (255 / 180_000))
+    scaled = scale_to_uint8(samples)
+    assert scaled.shape == shape
+    assert np.abs(scaled - expected).max() <= 1
+    assert (scaled == expected).mean() > 0.999
+
+
+def test_block_without_a_number_is_black_among_others():
+    samples = np.full((3000, 1000), np.nan, np.float32)
+    samples[-1] = 200.0
+    scaled = scale_to_uint8(samples)
+    assert (scaled[:-1] == 0).all()
+    assert (scaled[-1] == 200).all()

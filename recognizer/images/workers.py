@@ -1,0 +1,248 @@
+"""Decoding in worker processes, so that an image that crashes, hangs or bloats the decoder costs itself alone.
+
+`WorkerStock` holds the workers that have nothing to do; a `WorkerPool` lends them to threads that want images. A
+worker serves one image at a time, so there is never a doubt about which one ended it. A pool is cheap: whoever
+decodes makes one, and the worker that is back in the stock serves the next. Pixels come through a pipe, which measured
+no slower than decoding in threads, and leaves nothing behind that shared memory would after a kill.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+
+from PIL import Image
+
+from recognizer.errors import RecognizerError
+from recognizer.images.decode import DecodedImage
+from recognizer.images.errors import ImageError
+from recognizer.images.limits import ImageLimits
+from recognizer.images.worker import READY, read_exactly, read_message, write_message
+
+COMMAND = (sys.executable, "-P", "-m", "recognizer.images.worker")  # -P: nothing is imported from the current folder
+# What may be the fault of images that the worker had before: each is tried once more, by a new worker.
+_TRIED_AGAIN = frozenset({"E_WORKER", "E_TIMEOUT", "E_MEMORY"})
+_ENDING_S = 1  # from the end of a worker's pipe to the end of its process
+
+
+class WorkerUnavailable(RecognizerError):
+    """No worker process can be started; the message holds its last words."""
+
+
+class WorkerPoolClosed(Exception):
+    """The pool was closed while a thread waited for an image."""
+
+
+class _Worker:
+    """One process and the pipes to it; for one thread at a time."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,  # an interrupt from the keyboard reaches the parent alone
+            )
+        except OSError as error:
+            raise WorkerUnavailable(f"no decoding process can be started with {command[0]}: {error}") from error
+        self._process = process
+        self._pipes = cast("tuple[IO[bytes], ...]", (process.stdin, process.stdout, process.stderr))
+        self._requests, self._replies, self._errors = self._pipes
+        self._is_ready = False
+
+    def decode(self, request: dict[str, Any], limits: ImageLimits) -> DecodedImage:
+        """Have an image decoded.
+
+        Raises:
+            ImageError: there is none, and why; after one of `_TRIED_AGAIN` the worker is to be closed.
+            WorkerUnavailable: the process ended before it was ready.
+        """
+        self._wait_until_ready()
+        started = time.monotonic()
+        try:
+            write_message(self._requests, request)
+            reply = read_message(self._replies)
+            if "code" not in reply:
+                return self._read_pixels(reply, limits)
+        except (EOFError, OSError, ValueError, KeyError, TypeError):
+            if time.monotonic() - started >= limits.max_seconds:
+                raise ImageError("E_TIMEOUT", f"not decoded in {limits.max_seconds:g} s (images.max_seconds)") from None
+            raise ImageError("E_WORKER", f"the decoder failed on this image: {self._how_it_ended()}") from None
+        raise ImageError(str(reply["code"]), str(reply["reason"]))
+
+    def _read_pixels(self, reply: dict[str, Any], limits: ImageLimits) -> DecodedImage:
+        width, height = reply["size_wh"]
+        if not 0 < width * height <= limits.max_pixels:
+            raise ValueError("more pixels than the limit")
+        pixels = read_exactly(self._replies, 3 * width * height)
+        return DecodedImage(
+            image=Image.frombytes("RGB", (width, height), pixels),
+            displayed_size_hw=tuple(reply["displayed_size_hw"]),
+            sha256=reply["sha256"],
+            format=reply["format"],
+        )
+
+    def _wait_until_ready(self) -> None:
+        if not self._is_ready:
+            with suppress(EOFError, ValueError):
+                self._is_ready = read_message(self._replies) == READY
+        if not self._is_ready:
+            ending = self._how_it_ended()
+            last_words = self._errors.read().decode("utf-8", "replace").strip().split("\n")[-1] or ending
+            raise WorkerUnavailable(f"a decoding process does not start: {last_words}")
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(_ENDING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return "its reply made no sense"
+        return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+    def kill(self) -> None:
+        """End the process at once, also while another thread waits for its reply."""
+        self._process.kill()
+
+    def close(self, *, disown: bool = False) -> None:
+        """End the process, or disown it, and leave nothing of it here."""
+        if disown:
+            self._process.returncode = 0  # nobody here kills it or waits for it
+        self._process.kill()
+        self._process.wait()
+        for pipe in self._pipes:
+            with suppress(OSError):  # a request that could not be sent any more
+                pipe.close()
+
+
+class WorkerStock:
+    """Workers that have nothing to do."""
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        """Start nothing yet; `command` will start a worker."""
+        self._command = command
+        self._idle: list[_Worker] = []  # its methods are atomic
+
+    def start(self) -> None:
+        """Start a worker ahead where none is idle; it gets ready while the caller does something else."""
+        if not self._idle:
+            self._idle.append(_Worker(self._command))
+
+    def take(self, *, fresh: bool = False) -> _Worker:
+        """Take the worker that was used last out of the stock; start one where there is none, or it is to be fresh."""
+        with suppress(IndexError):
+            if not fresh:
+                return self._idle.pop()
+        return _Worker(self._command)
+
+    def put(self, worker: _Worker) -> None:
+        """Put a worker back."""
+        self._idle.append(worker)
+
+    def keep(self, count: int, *, disown: bool = False) -> None:
+        """End the idle workers beyond `count`; `disown` leaves them to the parent, of which this process is a fork."""
+        while len(self._idle) > count:
+            with suppress(IndexError):  # another thread took the last one
+                self._idle.pop().close(disown=disown)
+
+
+STOCK = WorkerStock()
+"""The workers of this process."""
+atexit.register(STOCK.keep, 0)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=partial(STOCK.keep, 0, disown=True))
+
+
+class WorkerPool:
+    """Lends workers to threads; one that is not closed holds nothing but what it lent."""
+
+    def __init__(self, workers: int, *, stock: WorkerStock = STOCK) -> None:
+        """Start nothing yet; at most `workers` will be lent at a time."""
+        self._stock = stock
+        self._turns = threading.Semaphore(workers)
+        self._busy: set[_Worker] = set()
+        self._closed = False
+        self._lock = threading.Lock()  # of the two above
+
+    def decode(
+        self,
+        path: str | bytes | Path,
+        *,
+        limits: ImageLimits | None = None,
+        target_size_hw: tuple[int, int] | None = None,
+    ) -> DecodedImage:
+        """Do in a worker what `decode_image` does; the pixels are the same, bit for bit.
+
+        An image that ended its worker, or found no memory or no time, is tried once more by a new worker alone.
+
+        Raises:
+            ImageError: as `decode_image`, and E_WORKER and E_TIMEOUT.
+            WorkerUnavailable: no worker can be started.
+            WorkerPoolClosed: the pool was closed by another thread.
+        """
+        limits = limits or ImageLimits()
+        request = {
+            "path": os.path.join(os.getcwdb(), os.fsencode(path)).decode("latin-1"),  # any byte is a character there
+            "limits": limits.model_dump(mode="json"),
+            "target_size_hw": target_size_hw,
+        }
+        with self._turns:
+            if self._closed:
+                raise WorkerPoolClosed
+            try:
+                return self._decode(self._stock.take(), request, limits)
+            except ImageError as error:
+                if error.code not in _TRIED_AGAIN:
+                    raise
+            return self._decode(self._stock.take(fresh=True), request, limits)
+
+    def _decode(self, worker: _Worker, request: dict[str, Any], limits: ImageLimits) -> DecodedImage:
+        is_fit = False
+        with self._lock:
+            self._busy.add(worker)
+            if self._closed:
+                worker.kill()
+        try:
+            decoded = worker.decode(request, limits)
+            is_fit = True
+        except ImageError as error:
+            is_fit = error.code not in _TRIED_AGAIN
+            raise
+        finally:
+            with self._lock:
+                self._busy.remove(worker)
+                closed = self._closed
+            if is_fit and not closed:
+                self._stock.put(worker)
+            else:
+                worker.close()
+            if closed:
+                raise WorkerPoolClosed
+        return decoded
+
+    def close(self) -> None:
+        """End the workers that are at an image, whose threads get `WorkerPoolClosed`, and all idle ones but one."""
+        with self._lock:
+            self._closed = True
+            for worker in self._busy:
+                worker.kill()
+        self._stock.keep(1)
+
+
+def _environment() -> dict[str, str]:
+    """Let the worker find what this process finds, the current folder excepted."""
+    places = [*filter(None, sys.path), str(Path(__file__).parents[2])]
+    # NumPy would start a thread per core for algebra that no worker does.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"}

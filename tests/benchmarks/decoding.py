@@ -1,0 +1,82 @@
+"""Decoding in worker processes against decoding in threads, in turns.
+
+usage: python tests/benchmarks/decoding.py [--images 200] [--rounds 5] [--workers 0]
+
+Makes photographs of 1 to 2 megapixels (the demo's, enlarged) as JPEG and as PNG, and measures reading, decoding and
+resizing to the model input, as the pipeline does it before a forward pass: `threads` decode in the process itself,
+`workers` each have a process. The rounds of both alternate, so that what else the machine does meets both alike. The
+ratio is of the medians; above 1, the workers are faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from recognizer.console import table
+from recognizer.demo import DATA
+from recognizer.encoder.preprocessing import Preprocessing
+from recognizer.images import decode_image
+from recognizer.images.workers import WorkerPool
+
+CLIP = Preprocessing((224, 224), "crop", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=0, help="threads or processes; 0: one per core")
+    arguments = parser.parse_args()
+    workers = arguments.workers or os.cpu_count() or 1
+
+    rows = []
+    pool = WorkerPool(workers)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as threads:
+        for suffix in ("jpg", "png"):
+            paths = make_photos(Path(folder), arguments.images, suffix)
+            ways = {"threads": decode_image, "workers": pool.decode}
+            seconds: dict[str, list[float]] = {name: [] for name in ways}
+            for way in ways.values():  # files are in the page cache, and the workers are there
+                list(threads.map(lambda path, way=way: prepare(way, path), paths[: 4 * workers]))
+            for _ in range(arguments.rounds):
+                for name, way in ways.items():
+                    started = time.perf_counter()
+                    list(threads.map(lambda path, way=way: prepare(way, path), paths))
+                    seconds[name].append(time.perf_counter() - started)
+            medians = {name: statistics.median(each) for name, each in seconds.items()}
+            speeds = [f"{len(paths) / medians[name]:.0f}" for name in ways]
+            rows.append([suffix, *speeds, f"{medians['threads'] / medians['workers']:.2f}"])
+    print(table(["format", "threads, images/s", "workers, images/s", "ratio"], rows))
+
+
+def make_photos(folder: Path, count: int, suffix: str) -> list[Path]:
+    """Write enlarged crops of the demo's photographs, each of its own size between 1 and 2 megapixels."""
+    rng = random.Random(0)
+    sources = [Image.open(path).convert("RGB") for path in sorted((DATA / "photos").glob("*.jpg"))]
+    paths = []
+    for number in range(count):
+        source = sources[number % len(sources)]
+        scale = (rng.uniform(1e6, 2e6) / (source.width * source.height)) ** 0.5
+        size = round(source.width * scale), round(source.height * scale)
+        paths.append(folder / f"{number:05}.{suffix}")
+        source.resize(size, Image.Resampling.BICUBIC).save(paths[-1], quality=85, compress_level=1)
+    return paths
+
+
+def prepare(way, path: Path) -> object:
+    """Decode with `way`, and resize."""
+    decoded = way(path, target_size_hw=CLIP.size_hw)
+    return CLIP.pixels(decoded.image, decoded.displayed_size_hw)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""A worker whose decoder does to some images what no real file does every time; the file's name says what."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from recognizer.images import worker
+
+decode_image = worker.decode_image
+
+
+def misbehave(path, **options):
+    file = Path(os.fsdecode(path))
+    with open(file.parent / "attempts", "a") as attempts:
+        attempts.write(f"{file.stem} {os.getpid()}\n")
+    match file.stem:
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "exit":
+            os._exit(3)
+        case "raise":
+            raise KeyError(file.stem)
+        case "hang":
+            time.sleep(600)
+        case "spin":
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+            while True:
+                pass
+        case "print":
+            os.write(1, b"words of a library" * 100_000)
+            os.write(2, b"words of a library" * 100_000)
+        case "nonsense":
+            for descriptor in range(3, 10):
+                try:
+                    os.write(descriptor, b"\xff" * 8)
+                except OSError:
+                    continue
+            time.sleep(600)
+        case "weak":  # an image that meets a worker which another one has spoilt
+            if (file.parent / "attempts").read_text().count("weak") == 1:
+                os._exit(1)
+    return decode_image(path, **options)
+
+
+worker.decode_image = misbehave
+worker.main()
