@@ -1,9 +1,13 @@
 """The starter encoder and a memory of the demo's labels, made once."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+# The tests run in one process per core; more threads than that only wait for each other. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -1,24 +1,54 @@
+import ast
+import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
 from recognizer.demo import DATA
 
 ROOT = Path(__file__).parents[1]
+TINY_MLLM = ROOT / "tests" / "rerank" / "tiny_mllm" / "model"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_ten_lines_of_python_run(tmp_path, monkeypatch, capsys):
-    snippet = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+RECOGNISE, RERANK, TRAIN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_lines_that_recognise_run(tmp_path, monkeypatch, capsys):
     shutil.copy(DATA / "labels.json", tmp_path / "labels.json")
     shutil.copy(DATA / "photos" / "cat.jpg", tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
-    exec(compile(snippet, "README.md", "exec"), {})
+    exec(compile(RECOGNISE, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert printed.startswith("tabby cat 0.")
     assert "striped fur" in printed
+
+
+def test_the_lines_that_rerank_run(tmp_path, monkeypatch, capsys):
+    Image.open(DATA / "photos" / "cat.jpg").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    exec(compile(RERANK.replace("http://127.0.0.1:8000/v1", str(TINY_MLLM)), "README.md", "exec"), {})
+    status, names = capsys.readouterr().out.split(" ", 1)
+    assert status == "ok"
+    assert sorted(ast.literal_eval(names)) == ["lynx", "tabby cat"]
+
+
+def test_the_lines_that_train_run(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for name in ("cat", "coffee"):
+        shutil.copy(DATA / "photos" / f"{name}.jpg", tmp_path)
+    regions = [{"box_xyxy": [10, 10, 200, 200], "description": "it"}]
+    lines = [{"image": f"{name}.jpg", "captions": [f"a {name}"], "regions": regions} for name in ("cat", "coffee")]
+    (tmp_path / "my.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(TRAIN, "README.md", "exec"), {})
+    assert Path(capsys.readouterr().out.strip()).stat().st_size > 0
 
 
 def test_every_command_named_exists():
@@ -32,8 +62,9 @@ def test_every_command_named_exists():
     assert {"build", "run", "why", "eval", "demo"} <= named
 
 
-def test_every_path_named_exists():
-    for path in re.findall(r"\]\(([\w/.]+)\)", README) + re.findall(r"(?:python|bash) ([\w/]+\.(?:py|sh))", README):
+@pytest.mark.parametrize("text", [README, (ROOT / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")])
+def test_every_path_named_exists(text):
+    for path in re.findall(r"\]\(([\w/.]+)\)", text) + re.findall(r"(?:python|bash|pytest) ([\w/]+\.(?:py|sh))", text):
         assert (ROOT / path).exists(), path
 
 
