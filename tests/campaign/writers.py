@@ -96,6 +96,9 @@ def main() -> None:
         counts = run(Path(folder), writers=arguments.writers, readers=arguments.readers, rounds=arguments.rounds)
     for what, number in counts.items():
         print(f"{what:36} {number}")
+    sys.exit(
+        any(number for what, number in counts.items() if what not in ("additions acknowledged", "openings by readers"))
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from memory import BadVectors, Category, Description, EncoderMismatch, Memory, MemoryNotFound, MemoryStoreError
 from memory.manifest import read_manifest
-from tests.benchmarks.kill_build import survive
+from tests.campaign.kill_build import survive
 from tests.memory.building import build, exemplar_set, exported
 from tests.memory.fake_encoder import FakeEncoder
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from recognizer.cli import app, main
 from recognizer.cli.app import add_plugins
-from tests.benchmarks import kill_run
+from tests.campaign import kill_run
 from tests.recognizer.commands import call
 
 LABELS = '{"tabby cat": ["striped fur", "whiskers"], "cup of coffee": ["a saucer"], "rocket launch": [], "=cmd()": []}'

@@ -1,6 +1,6 @@
 """Kill `recognizer run` at random moments, resume it, and compare the bytes with an uninterrupted run.
 
-usage: python tests/benchmarks/kill_run.py [--kills 30] [--seed 0]
+usage: python tests/campaign/kill_run.py [--kills 30] [--seed 0]
 """
 
 from __future__ import annotations

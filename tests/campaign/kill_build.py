@@ -1,6 +1,6 @@
 """Kill builds of a memory at random moments, resume them, and compare with one that was never disturbed.
 
-    python tests/benchmarks/kill_build.py --kills 30
+    python tests/campaign/kill_build.py --kills 30
 
 Each kill is a SIGKILL. After it the memory must be the old one or none, the build goes on, and in the end the export
 with all vectors must have the same bytes as that of an undisturbed build; no text of a finished chunk is encoded twice.
