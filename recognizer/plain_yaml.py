@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -56,14 +56,10 @@ def load_plain_yaml(text: str | bytes) -> Any:  # noqa: ANN401  any value of YAM
 class _PlainLoader(yaml.SafeLoader):
     """Refuses while it reads, before anything is unfolded or constructed."""
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag in _KEPT]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise _refused(f"the alias *{event.anchor} is not allowed; write the value out", event)
         if event.tag is not None:
@@ -87,9 +83,13 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _KEPT]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
 _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
-def _refused(problem: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+def _refused(problem: str, place: Any) -> yaml.MarkedYAMLError:  # noqa: ANN401  an event or a node
     return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)

@@ -17,7 +17,7 @@ from rerank.mllm import Usage
 
 # An excerpt of a reply in a reason: enough to recognise it, too short to carry a page into a results file.
 EXCERPT_CHARACTERS = 40
-# A wrong key, a missing permission, no such model or route: no later request can succeed, nor after a redirect.
+# A wrong key, a missing permission, no such model or route: no later request can succeed.
 HOPELESS_CODES = (401, 403, 404)
 # Time-out, conflict and too many requests at the server: they pass, as an overload does.
 PASSING_CODES = (408, 409, 429)
@@ -52,7 +52,7 @@ class FailedRequest(Exception):
         """Make the failure of an HTTP status code other than success."""
         if code in PASSING_CODES or code >= 500:
             return cls("unreachable", code=code, retry_after_s=_retry_after_s(headers.get("retry-after")))
-        return cls("refused", code=code, hopeless=code in HOPELESS_CODES or is_redirect(code))
+        return cls("refused", code=code, hopeless=code in HOPELESS_CODES)
 
 
 @dataclass(frozen=True, slots=True)
