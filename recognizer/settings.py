@@ -42,7 +42,7 @@ PATIENCE = frozenset(
 class RerankSettings(BaseModel):
     """How the top k of an image are put in their final order by a frozen multimodal LLM."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     when: Literal["off", "auto", "always"] = Field(
         default="off", description="auto: only images where the margin of the two best confidences is small"
@@ -107,7 +107,7 @@ class RerankSettings(BaseModel):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ScoreSettings(_Section):
@@ -196,9 +196,10 @@ def load_settings(
     Args:
         config: a YAML file with the sections `score`, `run`, `images` and `rerank`, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
-        base: settings that a memory carries (see `carried_settings`), the weakest after the defaults; sections of
-            other parts are ignored.
-        warn: called with one sentence where the file or the overrides use earlier names of settings.
+        base: settings that a memory carries (see `carried_settings`), the weakest after the defaults. Its
+            `rerank.when` counts only with a model that the file or an override names.
+        warn: called with one sentence where the file or the overrides use earlier names of settings, and where the
+            memory asks for reranking and no model is named.
 
     Raises:
         SettingsError: an unknown key, a bad value, an unreadable file; the message names file or override and remedy.
@@ -209,7 +210,17 @@ def load_settings(
         renamed.update(earlier_names(source))
         return upgraded(source)
 
-    settings = load_yaml_settings(Settings, config, overrides, base=upgraded(base or {}), upgrade=upgrade)
+    base = upgraded(base or {})
+    settings = load_yaml_settings(Settings, config, overrides, base=base, upgrade=upgrade)
+    if settings.rerank.model is None and settings.rerank.when != "off" and "when" in base.get("rerank", {}):
+        asked = base["rerank"]["when"]
+        base["rerank"] = {key: value for key, value in base["rerank"].items() if key != "when"}
+        settings = load_yaml_settings(Settings, config, overrides, base=base, upgrade=upgrade)
+        if settings.rerank.when == "off" and warn is not None:
+            warn(
+                f"the memory asks for reranking ({asked}), but no multimodal LLM is named, so retrieval's order stays; "
+                "give --rerank-model, now or later to `recognizer rerank`"
+            )
     if renamed and warn is not None:
         names = ", ".join(f"score.{old} is now score.{new}" for old, new in renamed.items())
         warn(f"earlier names of settings are still read, but please write the new ones: {names}")

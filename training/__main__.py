@@ -15,7 +15,7 @@ import typer
 
 from recognizer.cli.app import main
 from recognizer.cli.options import DeviceOption, LabelledArgument, MemoryOption, PrecisionOption, SetOption
-from recognizer.console import note, progress_bar, table
+from recognizer.console import note, progress_bar, show, table
 
 
 class AnswerMode(StrEnum):
@@ -40,8 +40,8 @@ def train(
     result = train_from_file(config, overrides or [], output=output, device=device)
     if os.environ.get("RANK", "0") == "0":
         if result.metrics:
-            print(result.table())
-        print(f"{result.steps} steps; encoder: {result.encoder}")
+            show(result.table())
+        show(f"{result.steps} steps; encoder: {result.encoder}")
 
 
 def rank_data(
@@ -80,13 +80,13 @@ def rank_data(
             progress=advance,
         )
     rows = [[part, str(report.categories[part]), str(report.groups[part])] for part in report.groups]
-    print(table(["part", "categories", "questions"], rows))
+    show(table(["part", "categories", "questions"], rows))
     for reason, number in {**report.skipped_images, **report.skipped_groups}.items():
-        print(f"{number} left out: {reason}")
+        show(f"{number} left out: {reason}")
     empty = [part for part, questions in report.groups.items() if not questions and report.categories[part]]
     if empty:
         note(f"no questions in {' and '.join(empty)}: choose a smaller --k, more images, or another --held-out")
-    print(f"files: {output.resolve()}")
+    show(f"files: {output.resolve()}")
 
 
 def register(app: typer.Typer) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from tqdm import tqdm
 
 from memory.durable import replacing
-from recognizer.console import note
+from memory.errors import printable
+from recognizer.console import LONGEST_LINE, note
 from training.engine import Step
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class TrainLog:
 
     def rejects(self, number: int, epoch: int, report: str) -> None:
         """Write which data could not be used in an epoch."""
-        tqdm.write(f"epoch {epoch}: {report}", file=sys.stderr)
+        tqdm.write(printable(f"epoch {epoch}: {report}", LONGEST_LINE), file=sys.stderr)
         self._write({"step": number, "epoch": epoch, "rejects": report})
 
     def _write(self, value: Mapping[str, Any]) -> None:

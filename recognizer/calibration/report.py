@@ -18,14 +18,14 @@ from recognizer.calibration.figures import Assessment
 from recognizer.calibration.rerank import RerankFit
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
-from recognizer.memory_settings import SETTINGS_FILE, memory_identity
+from recognizer.memory_settings import SETTINGS_FILE, memory_identity, sealed
 from recognizer.recognizer import Recognizer
 from recognizer.settings import TERMS
 
 _COMMENT = """\
 # Written by `recognizer calibrate`. A run reads it from the memory's directory; it overrides the memory's settings, and
 # --config and --set override it. `calibration` says what it was fitted on; for another version of the memory the file
-# is ignored.
+# is ignored. To change it by hand, move it out of the memory and give it with --config.
 """
 
 
@@ -54,7 +54,7 @@ def write_settings(calibration: Calibration, memory: Memory, path: Path) -> None
             "fitted_for": calibration.rerank.model,
         }
     with replacing(path) as draft:
-        draft.write_text(_COMMENT + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        draft.write_bytes(sealed(_COMMENT + yaml.safe_dump(content, sort_keys=False)).encode())
 
 
 def _image_counts(calibration: Calibration) -> dict[str, int]:
@@ -81,8 +81,9 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
     ]
     yield table(["", "before", "after"], rows)
     fit, report = calibration.fit, calibration.report
+    yield ""
     yield (
-        f"\nfitted on {len(fit.items)} images ({fit.unknown} of them unknown, {len(fit.taken_out)} categories taken "
+        f"fitted on {len(fit.items)} images ({fit.unknown} of them unknown, {len(fit.taken_out)} categories taken "
         f"out), reported on {len(report.items)} others ({report.unknown} unknown, {len(report.taken_out)} other "
         "categories taken out); 95 % bootstrap intervals in brackets"
     )

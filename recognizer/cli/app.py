@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recognizer.console import note, user_errors
+from recognizer.console import note, show, user_errors
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -33,7 +33,7 @@ def show_version(requested: bool) -> None:
     if requested:
         from importlib.metadata import version
 
-        print(version("recognizer"))
+        show(version("recognizer"))
         raise typer.Exit
 
 

@@ -20,7 +20,7 @@ from recognizer.cli.options import (
     SetOption,
 )
 from recognizer.cli.reranking import opened_reranker, rerank_overrides
-from recognizer.console import note, progress_bar
+from recognizer.console import note, progress_bar, show
 
 
 @app.command("eval")
@@ -64,7 +64,7 @@ def evaluate(
             evaluation = run_evaluation(
                 recognizer, labelled, reranker=reranker, progress=advance, rerank_progress=ask_advance
             )
-    print("\n".join(print_lines(evaluation)))
+    show(*print_lines(evaluation))
     if json_file:
         write_json(evaluation, json_file)
     if per_class:
@@ -97,6 +97,7 @@ def calibrate(
     from recognizer.calibration.report import print_lines, write
     from recognizer.errors import RecognizerError
     from recognizer.evaluation.labelled import read_labelled
+    from recognizer.memory_settings import stored_settings
     from recognizer.recognizer import Recognizer
     from recognizer.reranking.open import require_model
     from recognizer.settings import load_settings
@@ -104,7 +105,7 @@ def calibrate(
     labelled = read_labelled(folder)
     opened = Memory.open(memory)
     given = [*(overrides or []), *rerank_overrides(Rerank.always if rerank_model else Rerank.off, rerank_model)]
-    settings = load_settings(config, given, base=opened.settings, warn=note)
+    settings = load_settings(config, given, base=stored_settings(opened), warn=note)
     require_model(settings.rerank, settings.run.top_k)
     if rerank_model and settings.rerank.mode != "choice":
         raise RecognizerError("rerank.mode=list gives no probabilities to fit; calibrate with rerank.mode=choice")
@@ -124,9 +125,9 @@ def calibrate(
                 calibration = replace(calibration, rerank=rerank)
             except RecognizerError as error:
                 note(f"the score is fitted, but reranking is not: {error}")
-    print("\n".join(print_lines(calibration)))
+    show(*print_lines(calibration))
     written = write(calibration, recognizer, settings=output, figures=figures)
-    print(f"\nsettings: {written}\nfigures:  {figures.resolve()}")
+    show("", f"settings: {written}", f"figures:  {figures.resolve()}")
 
 
 @app.command()
@@ -136,6 +137,6 @@ def doctor() -> None:
 
     checks = examine()
     for check in checks:
-        print(f"{'ok ' if check.ok else 'BAD'}  {check.subject}: {check.finding}")
+        show(f"{'ok ' if check.ok else 'BAD'}  {check.subject}: {check.finding}")
     if not all(check.ok for check in checks):
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ import typer
 
 from recognizer.cli.app import app
 from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionOption
-from recognizer.console import note, table, text_progress
+from recognizer.console import note, show, table, text_progress
 
 if TYPE_CHECKING:
     from memory import Memory
@@ -121,7 +121,7 @@ def remove(
     from memory import Memory
 
     removed = Memory.open(memory).remove(names)
-    print(f"removed {len(removed)} categories from {memory}")
+    show(f"removed {len(removed)} categories from {memory}")
 
 
 @app.command()
@@ -135,13 +135,13 @@ def info(
     opened = Memory.open(memory)
     fields = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
     if as_json:
-        print(json.dumps(fields, ensure_ascii=False, indent=2, default=str))
+        sys.stdout.write(json.dumps(fields, indent=2, default=str) + "\n")  # ASCII: a terminal may be what reads it
         return
     fields["encoder"] = (
         f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
     )
     fields["templates"] = " | ".join(opened.templates)
-    print(table(["what", "value"], [[key, str(value)] for key, value in fields.items()], widest=100))
+    show(table(["what", "value"], [[key, str(value)] for key, value in fields.items()], widest=100))
 
 
 @app.command()
@@ -150,9 +150,7 @@ def verify(memory: MemoryOption) -> None:
     from memory import Memory
 
     findings = Memory.open(memory).verify()
-    print(
-        table(["", "finding"], [["ok" if finding.ok else "BAD", finding.message] for finding in findings], widest=120)
-    )
+    show(table(["", "finding"], [["ok" if finding.ok else "BAD", finding.message] for finding in findings], widest=120))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -163,7 +161,7 @@ def repair(memory: Annotated[Path, typer.Argument(help="The memory's directory."
     from memory import Memory
 
     for sentence in Memory.repair(memory):
-        print(sentence)
+        show(sentence)
 
 
 @app.command()
@@ -187,7 +185,7 @@ def _print_report(memory: Memory) -> None:
     report = memory.report
     recall = f"; recall@10 of the approximate search {report.ann_recall:.3f}" if report.ann_recall is not None else ""
     texts = f"{report.texts_encoded} encoded, {report.texts_reused} reused, {report.texts_truncated} truncated"
-    print(
+    show(
         f"{memory.directory}: {report.categories} categories, {report.descriptions} descriptions; texts: {texts}; "
         f"{report.seconds:.1f} s{recall}"
     )

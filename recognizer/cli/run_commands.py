@@ -23,7 +23,7 @@ from recognizer.cli.options import (
     SetOption,
 )
 from recognizer.cli.reranking import opened_reranker, rerank_overrides
-from recognizer.console import note, progress_bar, table
+from recognizer.console import note, progress_bar, show, table
 
 if TYPE_CHECKING:
     from recognizer.results import Row, RowSink, RunSetup
@@ -171,9 +171,9 @@ def why(
     STOCK.start()  # gets ready while the weights load
     explanation = explain_image(Recognizer.open(opened, settings=settings, device=device, precision=precision), image)
     for heading, rows in explanation.tables():
-        print(table(heading, rows) + "\n")
+        show(table(heading, rows), "")
     explanation.draw().save(output)
-    print(f"picture: {output}")
+    show(f"picture: {output}")
 
 
 @app.command()
@@ -194,8 +194,8 @@ def demo(
         best = row.candidates[0]
         piece = next((piece for piece in best.evidence if piece.region is not None), best.evidence[0])
         lines.append([row.path, best.category, f"{best.confidence:.2f}", f"{piece.value:.2f}  {piece.description}"])
-    print(table(["file", "label", "confidence", "best evidence"], lines))
-    print(f"\nresults:  {result.results.resolve()}\npictures: {result.pictures[0].parent.resolve()}")
+    show(table(["file", "label", "confidence", "best evidence"], lines), "")
+    show(f"results:  {result.results.resolve()}", f"pictures: {result.pictures[0].parent.resolve()}")
 
 
 @contextmanager

@@ -24,11 +24,13 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
         for name, a in evaluation.rows.items()
     ]
     yield table(["score", "top-1", "top-5", "mean per-class recall", "median rank"], rows)
-    yield f"\n{evaluation.images} images; 95 % bootstrap intervals in brackets"
+    yield ""
+    yield f"{evaluation.images} images; 95 % bootstrap intervals in brackets"
     if evaluation.rerank is not None:
         yield from _rerank_lines(evaluation.rerank)
     if evaluation.confusions:
-        yield "\n" + table(["truth", "taken for", "images"], [[t, p, str(n)] for t, p, n in evaluation.confusions])
+        yield ""
+        yield table(["truth", "taken for", "images"], [[t, p, str(n)] for t, p, n in evaluation.confusions])
     for code, number in evaluation.failed.items():
         yield f"{number} images could not be decoded ({code})"
     for label, number in evaluation.unmatched.items():
@@ -42,7 +44,8 @@ def _rerank_lines(rerank: RerankEvaluation) -> Iterator[str]:
         changed = [
             [c.category, str(c.images), f"{c.before:.2f}", f"{c.after:.2f}"] for c in rerank.changes[:MOST_CHANGES]
         ]
-        yield "\n" + table(["category", "images", "top-1 before", "after rerank"], changed)
+        yield ""
+        yield table(["category", "images", "top-1 before", "after rerank"], changed)
 
 
 def write_json(evaluation: Evaluation, path: Path) -> None:

@@ -71,6 +71,11 @@ class Completion:
     usage: Usage = field(default_factory=Usage)
 
 
+def is_redirect(code: int) -> bool:
+    """Tell whether an HTTP code sends the client to another address."""
+    return 300 <= code < 400
+
+
 def read_completion(body: bytes) -> Completion:
     """Read the body of a successful reply.
 

@@ -11,7 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rerank.backends.chat import Completion, FailedRequest, UnreadableError, chat_body, read_completion
+from rerank.backends.chat import (
+    Completion,
+    FailedRequest,
+    UnreadableError,
+    chat_body,
+    excerpt,
+    is_redirect,
+    read_completion,
+)
 from rerank.mllm import MllmUnavailable
 
 if TYPE_CHECKING:
@@ -21,6 +29,9 @@ if TYPE_CHECKING:
 LONGEST_CONNECT_S = 5.0
 LONGEST_BACKOFF_S = 8.0
 NO_KEY = "none"
+# A server names models by owner and name, or by the path of a file; messages and result rows repeat the name.
+LONGEST_MODEL_NAME = 256
+REDIRECT_HINT = "it redirects to another address, which is not followed; if you trust that one, give it instead"
 
 
 def checked_address(base_url: str) -> str:
@@ -106,6 +117,8 @@ class ChatClient:
             api_key=self._key,
             timeout=openai.Timeout(timeout_s, connect=min(timeout_s, LONGEST_CONNECT_S)),
             max_retries=0,  # `ask` retries; the client's own retries know no deadline
+            # Another address would get the images, which the user has shown to this one alone.
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
             default_headers={"Accept-Encoding": "identity"},  # a small reply cannot unpack into a huge one
         )
         self._hopeless_code: int | None = None
@@ -167,15 +180,19 @@ class ChatClient:
         except (*self._timeouts, *self._connection_errors):
             problem = "does not answer (is a server running there?)"
         except self._status_error as error:
-            key = f" ({self._key_hint()})" if error.status_code in (401, 403) else ""
-            problem = f"refuses to list its models with HTTP {error.status_code}{key}"
+            hint = f" ({REDIRECT_HINT})" if is_redirect(error.status_code) else ""
+            hint = f" ({self._key_hint()})" if error.status_code in (401, 403) else hint
+            problem = f"refuses to list its models with HTTP {error.status_code}{hint}"
         except ValueError:
             problem = "does not list its models in JSON"
         else:
             match listed:
-                case {"data": [{"id": str(first)}, *_]}:
+                case {"data": [{"id": str(first)}, *_]} if first.isprintable() and len(first) <= LONGEST_MODEL_NAME:
                     return first
-            problem = "lists no model"
+                case {"data": [{"id": str(first)}, *_]}:
+                    problem = f"lists a model whose name is too long or cannot be printed: {excerpt(first)}"
+                case _:
+                    problem = "lists no model"
         raise MllmUnavailable(
             f"{self.base_url} {problem}. Give the base URL of an OpenAI-compatible server, such as "
             "http://127.0.0.1:8000/v1, or name the model that it serves."
@@ -183,8 +200,11 @@ class ChatClient:
 
     def hint(self, failed: FailedRequest) -> str:
         """Return the HTTP code of a failure, with what the user may check; empty if the server did not reply."""
+        if failed.code is None:
+            return ""
         hints = {401: self._key_hint(), 404: "is the model's name right?"}
-        return "" if failed.code is None else f"HTTP {failed.code}; {hints.get(failed.code, '')}".rstrip("; ")
+        hint = REDIRECT_HINT if is_redirect(failed.code) else hints.get(failed.code, "")
+        return f"HTTP {failed.code}; {hint}".rstrip("; ")
 
     async def close(self) -> None:
         """Close the connections."""

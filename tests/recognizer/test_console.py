@@ -1,4 +1,54 @@
-from recognizer.console import note, progress_bar, table, text_progress, user_errors
+import ast
+from pathlib import Path
+
+import pytest
+
+from recognizer.console import LONGEST_LINE, note, progress_bar, show, table, text_progress, user_errors
+
+HOSTILE = "\x1b]0;title\x07 \x1b[2J\r\n\u202e\x9b31m\ud800" + "x" * 5_000_000
+PACKAGES = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("write", [note, show])
+def test_a_line_is_escaped_and_cut(capsys, write):
+    write(HOSTILE)
+    captured = capsys.readouterr()
+    line = captured.err or captured.out
+    assert line.startswith(r"\x1b]0;title\x07 \x1b[2J\r\n\u202e\x9b31m\ud800xxx")
+    assert line.endswith("xx…\n")
+    assert len(line) == LONGEST_LINE + 1
+    assert line[:-1].isprintable()
+
+
+def test_tables_keep_their_lines_and_nothing_else_does(capsys):
+    show(table(["name"], [["a\n\x1bb"]]), "", "1\n2")
+    assert capsys.readouterr().out.splitlines() == ["name", "--------", r"a\n\x1bb", "", r"1\n2"]
+    show("\n" + table(["name"], []))
+    assert capsys.readouterr().out.startswith(r"\nname\n")
+
+
+def test_a_bar_shows_its_description_escaped(capsys):
+    with progress_bar(1, "img", "\x1b[2J"):
+        pass
+    assert "\x1b[2J" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["memory", "recognizer", "rerank", "training"])
+def test_only_the_console_writes_to_a_terminal(package):
+    """Streams of results and JSON are the exceptions; `print` is refused by ruff."""
+    allowed = {
+        "recognizer/console.py",
+        "recognizer/cli/memory_commands.py",  # `info --json`, in ASCII; `export -`
+        "recognizer/results/writer.py",  # rows on stdout
+        "recognizer/cli/app.py",  # closes stderr after a broken pipe
+        "training/train_log.py",  # between two drawings of its bar
+    }
+    found = set()
+    for path in (PACKAGES / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr"):
+                found.add(path.relative_to(PACKAGES).as_posix())
+    assert found <= allowed
 
 
 def test_a_table_is_aligned_shortened_and_printable():

@@ -78,5 +78,37 @@ def test_one_setting_under_two_names_is_refused(tmp_path):
         load_settings(config)
 
 
+def test_a_memory_asks_for_reranking_only_by_a_model_that_the_user_names(tmp_path):
+    base = {"rerank": {"when": "auto", "margin": 0.4}}
+    notes = []
+    settings = load_settings(base=base, warn=notes.append)
+    assert (settings.rerank.when, settings.rerank.margin) == ("off", 0.4)
+    assert notes == [
+        "the memory asks for reranking (auto), but no multimodal LLM is named, so retrieval's order stays; "
+        "give --rerank-model, now or later to `recognizer rerank`"
+    ]
+    config = tmp_path / "run.yaml"
+    config.write_text("rerank: {model: m}")
+    for named in ({"config": config}, {"overrides": ["rerank.model=m"]}):
+        assert load_settings(base=base, warn=notes.append, **named).rerank.when == "auto"
+    for when in ("off", "always"):
+        assert load_settings(None, [f"rerank.when={when}"], base=base, warn=notes.append).rerank.when == when
+    assert len(notes) == 1
+    assert base == {"rerank": {"when": "auto", "margin": 0.4}}
+
+
+@pytest.mark.parametrize("key", ["score.temperature", "rerank.weight", "rerank.timeout_s"])
+@pytest.mark.parametrize("value", [".inf", ".nan"])
+def test_numbers_are_finite(key, value):
+    with pytest.raises(SettingsError, match="finite"):
+        load_settings(overrides=[f"{key}={value}"])
+
+
+@pytest.mark.parametrize("key", ["run.top_k", "score.region_threshold", "rerank.rotations", "images.max_pixels"])
+def test_true_is_no_number(key):
+    with pytest.raises(SettingsError, match="a number is needed, not true or false"):
+        load_settings(overrides=[f"{key}=true"])
+
+
 def test_the_shipped_config_is_the_defaults():
     assert load_settings(CONFIG) == load_settings()

@@ -120,6 +120,7 @@ class Behaviour:
         models: as listed.
         key: what `Authorization: Bearer` must carry; None: anything.
         retry_after: header of a 429.
+        redirects_to: what every request is sent to with a 307; None: nothing.
     """
 
     believes: Callable[[Body], Mapping[str, float]] = by_picture
@@ -134,6 +135,7 @@ class Behaviour:
     models: list[str] = field(default_factory=lambda: ["fake", "other"])
     key: str | None = None
     retry_after: str | None = None
+    redirects_to: str | None = None
 
 
 class FakeServer:
@@ -191,6 +193,9 @@ class FakeServer:
     ) -> bool:
         """Answer one request; False where the connection is to be closed."""
         behaviour = self.behaviour
+        if behaviour.redirects_to is not None:
+            place = behaviour.redirects_to + path.removeprefix("/v1")
+            return await send(writer, 307, {}, {"Location": place})
         if behaviour.key is not None and headers.get("authorization") != f"Bearer {behaviour.key}":
             if path.endswith("/chat/completions"):
                 self.chats.append(body)

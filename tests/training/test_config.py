@@ -64,7 +64,7 @@ def test_what_is_wrong_is_named(tmp_path, override, message):
 
 
 def test_data_must_be_named():
-    with pytest.raises(SettingsError, match=r"setting `data.train` is needed"):
+    with pytest.raises(SettingsError, match=r"setting `data.train` is required"):
         load_yaml_settings(TrainConfig, None, ["data={}"])
 
 

@@ -20,7 +20,7 @@ from recognizer.calibration.terms import UNKNOWN
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.labelled import LabelledImages, read_labelled
 from recognizer.images import ImageItem
-from recognizer.memory_settings import SETTINGS_FILE, read_calibration
+from recognizer.memory_settings import SETTINGS_FILE, read_calibration, sealed
 from recognizer.settings import load_settings
 from tests.recognizer.calibration.tables import drawn_table
 from tests.recognizer.worlds import unit
@@ -144,7 +144,7 @@ def test_file_fitted_on_another_memory_is_ignored_with_a_sentence(calibration, r
     content = yaml.safe_load(path.read_text())
     for key, value, said in (("encoder", "0" * 64, "another encoder"), ("categories", 3, "a memory of 3 categories")):
         other = content | {"calibration": content["calibration"] | {key: value}}
-        (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+        (tmp_path / "other.yaml").write_text(sealed(yaml.safe_dump(other)))
         warnings = []
         assert read_calibration(memory, tmp_path / "other.yaml", warn=warnings.append) is None
         assert said in warnings[0]

@@ -299,6 +299,52 @@ def test_bad_input_is_one_sentence_and_exit_code_2(world, tmp_path, capsys, monk
     assert "Traceback" not in err
 
 
+EVIL = "\x1b]0;title\x07\x1b[2J\r\nerror: all is well\u202e"
+
+
+def test_hostile_names_reach_the_terminal_escaped(world, tmp_path, photos, capsys, monkeypatch):
+    images, labels = tmp_path / "images", tmp_path / f"{EVIL}.json"
+    for name in ("tabby cat", f"no{EVIL}"):
+        (images / name).mkdir(parents=True)
+        shutil.copy(photos / "cat.jpg", images / name / f"cat{EVIL}.jpg")
+    (images / f"broken{EVIL}.jpg").write_bytes(b"text")
+    (images / f"link{EVIL}").symlink_to(photos)
+    labels.write_text(json.dumps({f"cat{EVIL}": [f"fur{EVIL}"], "dog": []}))
+    evil, memory = tmp_path / "memory", world / "memory"  # Lance takes no escape sequences in a path
+    plan = [
+        (0, ["build", labels, "--memory", evil, "--precision", "fp32"]),
+        (0, ["info", "--memory", evil]),
+        (0, ["info", "--memory", evil, "--json"]),
+        (0, ["verify", "--memory", evil]),
+        (0, ["remove", "dog", "--memory", evil]),
+        (2, ["remove", f"no{EVIL}", "--memory", evil]),
+        (2, ["build", tmp_path / f"missing{EVIL}.txt", "--memory", evil]),
+        (2, ["info", "--memory", tmp_path / f"missing{EVIL}"]),
+        (2, ["info", "--memory", f"missing{EVIL}" + "x" * 100_000]),
+        (0, ["run", images, "--memory", evil, "--output", tmp_path / f"r{EVIL}.jsonl", "--precision", "fp32"]),
+        (2, ["run", images, "--memory", evil, "--output", "-", "--set", f"run.{EVIL}=1"]),
+        (2, ["run", images, "--memory", evil, "--output", "-", "--config", tmp_path / f"no{EVIL}.yaml"]),
+        (0, ["why", images / "tabby cat" / f"cat{EVIL}.jpg", "--memory", evil, "--output", tmp_path / f"{EVIL}.png"]),
+        (2, ["why", images / f"broken{EVIL}.jpg", "--memory", evil]),
+        (0, ["eval", images, "--memory", memory, "--precision", "fp32"]),
+    ]
+    shown = ""
+    for expected, arguments in plan:
+        monkeypatch.setattr(sys, "argv", ["recognizer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        assert (stopped.value.code or 0) == expected, captured.err
+        bars_removed = captured.err.replace("\r", "\n")
+        for line in (captured.out + bars_removed).split("\n"):
+            assert line.isprintable(), line
+            assert not line.startswith("error: all is well")
+            assert len(line) <= 2000
+        shown += captured.out + captured.err
+    assert r"left out: " in shown
+    assert r"\x1b[2J\r\nerror: all is well\u202e" in shown
+
+
 def test_underscores_in_options_are_accepted(world, tmp_path):
     code, _, _ = call(
         "run", world / "images", "--memory", world / "memory", "--output", tmp_path / "r.jsonl", "--top_k", "1"

@@ -1,6 +1,7 @@
 """Reranking by the command line: the real starter encoder, the tiny model that sees, and servers that fail."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,6 +17,11 @@ import yaml
 from PIL import Image
 
 from memory import Memory
+from memory.manifest import read_manifest, write_manifest
+from recognizer.cli import main
+from recognizer.memory_settings import memory_identity, sealed
+from recognizer.settings import SettingsError
+from rerank.cache import CacheFileRefused
 from tests.recognizer.commands import call
 from tests.rerank.fake_server import FAULTS, Behaviour, FakeServer, image_of, seen_number, text_of
 from tests.rerank.fake_server import picture as grey_picture
@@ -266,10 +273,87 @@ def test_a_fine_grained_memory_asks_unless_it_is_told_not_to(world, tmp_path):
     call("build", world / "labels.txt", "--memory", tmp_path / "fine", "--fine-grained", "--precision", "fp32")
     assert Memory.open(tmp_path / "fine").settings["rerank"] == "always"
     here = ("run", world / "images" / "cat", "--memory", tmp_path / "fine", "--precision", "fp32")
+    code, _, err = call(*here, "--output", tmp_path / "a.jsonl")
+    assert code == 0
+    assert "the memory asks for reranking (always), but no multimodal LLM is named" in err
+    assert all(row["rerank"] is None for row in rows_of(tmp_path / "a.jsonl"))
+    code, _, err = call(*here, "--output", tmp_path / "c.jsonl", "--rerank", "off", *TINY)
+    assert code == 0
+    assert "asks for reranking" not in err
     with pytest.raises(Exception, match="rerank is 'always' and no multimodal LLM"):
-        call(*here, "--output", tmp_path / "a.jsonl")
-    assert call(*here, "--output", tmp_path / "a.jsonl", "--rerank", "off")[0] == 0
+        call(*here, "--output", tmp_path / "d.jsonl", "--rerank", "always")
     assert f"{PER_NAME} images asked" in call(*here, "--output", tmp_path / "b.jsonl", *TINY)[2]
+
+
+class WatchedEnvironment(dict):
+    """An environment that remembers which names were asked for."""
+
+    def __init__(self, environment):
+        super().__init__(environment)
+        self.read = set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name, default=None):
+        self.read.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize("place", ["MEMORY.json", "calibration.yaml"])
+def test_a_memory_of_somebody_else_sends_nothing_reads_no_key_and_touches_no_file(world, tmp_path, monkeypatch, place):
+    mine = tmp_path / "notes.txt"
+    mine.write_text("a text that someone keeps")
+    monkeypatch.setenv("CANARY_SECRET", "canary")
+    environment = WatchedEnvironment(os.environ)
+    monkeypatch.setattr(os, "environ", environment)
+    shutil.copytree(world / "memory", tmp_path / "memory")
+    memory = Memory.open(tmp_path / "memory")
+    evil = {"when": "always", "cache": str(mine), "api_key_env": "CANARY_SECRET"}
+    output = tmp_path / "x.jsonl"
+    with FakeServer() as server:
+        evil["model"] = server.url
+        for more in ({}, {"images": {"max_pixels": 10**9}}, {"run": {"workers": 10_000}}):
+            settings = {"rerank": evil, **more}
+            if place == "calibration.yaml":
+                content = yaml.safe_dump({"calibration": memory_identity(memory), "score": {}, **settings})
+                (memory.directory / place).write_text(sealed(content))
+            else:
+                manifest = read_manifest(memory.directory)
+                write_manifest(memory.directory, replace(manifest, settings=settings))
+            there = ("--memory", memory.directory, "--precision", "fp32")
+            for command in (
+                ("run", world / "images" / "cat", "--output", output, *there),
+                ("run", world / "images" / "cat", "--output", output, *there, "--rerank", "always"),
+                ("eval", world / "images", *there),
+                ("why", world / "images" / "cat" / "0.png", "--output", tmp_path / "why.png", *there),
+                ("info", *there[:2]),
+            ):
+                with pytest.raises(
+                    SettingsError, match=rf"{place} sets `(rerank|images|run)\.\w+`, which is not for a"
+                ):
+                    call(*command)
+        assert server.paths == []
+    assert "CANARY_SECRET" not in environment.read
+    assert mine.read_text() == "a text that someone keeps"
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "memory"}
+
+
+def test_the_cache_is_no_file_of_somebody_else(world, tmp_path):
+    mine = tmp_path / "notes.txt"
+    mine.write_text("a text that someone keeps")
+    for command in (("run", "--rerank", "always"), ("rerank",)):
+        if command[0] == "rerank":
+            run(world, tmp_path / "plain.jsonl", images="images/cat")
+            started = ("rerank", tmp_path / "plain.jsonl", "--output", tmp_path / "y.jsonl")
+        else:
+            place = ("--memory", world / "memory", "--precision", "fp32", "--output", tmp_path / "x.jsonl")
+            started = ("run", world / "images" / "cat", *place, "--rerank", "always")
+        with pytest.raises(CacheFileRefused, match=r"notes\.txt"):
+            call(*started, *TINY, "--set", f"rerank.cache={mine}")
+    assert mine.read_text() == "a text that someone keeps"
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith("notes")} == {"notes.txt"}
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +401,31 @@ def test_200_faults_lose_no_row_and_no_image_gets_anothers_answer(world, numbere
     answered = [number for number, row in enumerate(rows) if row["rerank"]["status"] == "ok"]
     assert len(answered) >= 10
     assert all(rows[number]["label"] == f"thing {number % 20}" for number in answered)
+
+
+def test_a_redirect_keeps_every_row_and_shows_no_image_elsewhere(world, numbered, tmp_path):
+    output = tmp_path / "redirected.jsonl"
+    with FakeServer() as elsewhere, FakeServer(Behaviour(redirects_to=elsewhere.url)) as server:
+        code, _, err = run_numbered(world, numbered, output, server, "--set", "rerank.served_model=fake")
+    assert elsewhere.paths == []
+    assert code == 0
+    assert "refused; HTTP 307; it redirects to another address, which is not followed" in err
+    assert len(rows_of(output)) == 40
+    assert {row["rerank"]["status"] for row in rows_of(output)} == {"refused", "skipped: gave up"}
+
+
+def test_a_hostile_name_of_a_model_is_refused_in_one_printable_line(world, numbered, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "x.jsonl"
+    with FakeServer(Behaviour(models=["\x1b[2Jm\nerror: all is well" + "m" * 3000])) as server:
+        place = ["--memory", world / "numbers", "--output", output, "--rerank", "always", "--rerank-model", server.url]
+        monkeypatch.setattr(sys, "argv", ["recognizer", "run", *map(str, [numbered, *place])])
+        with pytest.raises(SystemExit):
+            main()
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: http://127.0.0.1")
+    assert line.isprintable()
+    assert len(line) < 400
+    assert not output.exists()
 
 
 def test_a_server_that_dies_is_left_alone_and_every_row_is_there(world, numbered, tmp_path):

@@ -241,10 +241,11 @@ def test_a_fine_grained_memory_says_always_and_what_is_given_goes_before(starter
     names = [Category("cat"), Category("dog")]
     build_memory(names, tmp_path / "memory", encoder=starter, fine_grained=True)
     carried = carried_settings(Memory.open(tmp_path / "memory"))
-    assert load_settings(base=carried).rerank.when == "always"
-    given = load_settings(base=carried, overrides=["rerank.margin=0.5"])
+    named = ["rerank.model=m"]
+    assert load_settings(base=carried, overrides=named).rerank.when == "always"
+    given = load_settings(base=carried, overrides=[*named, "rerank.margin=0.5"])
     assert (given.rerank.when, given.rerank.margin) == ("always", 0.5)
-    assert load_settings(base=carried, overrides=["rerank.when=off"]).rerank.when == "off"
+    assert load_settings(base=carried, overrides=[*named, "rerank.when=off"]).rerank.when == "off"
     with pytest.raises(SettingsError, match="rerank"):
         load_settings(overrides=["rerank.colour=red"])
 

@@ -511,6 +511,31 @@ def test_no_model_listed():
         open_server(server, model=None)
 
 
+@pytest.mark.parametrize("name", ["m\x1b[2J", "m\nforged line", "m\u202e", "m" * 3000, "\ud800"])
+def test_a_listed_name_that_cannot_be_shown_is_refused(name):
+    with (
+        FakeServer(Behaviour(models=[name])) as server,
+        pytest.raises(MllmUnavailable, match="whose name is too long or cannot be printed") as caught,
+    ):
+        open_server(server, model=None)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_a_redirect_is_not_followed_and_said(opened):
+    with FakeServer() as elsewhere, FakeServer(Behaviour(redirects_to=elsewhere.url)) as server:
+        mllm = opened(server, retries=1)
+        answers = mllm.choose([question(number) for number in range(3)])
+        lists = mllm.write([ListRequest(picture(1), "order", 5)])
+        with pytest.raises(MllmUnavailable, match=r"HTTP 307 \(it redirects to another address"):
+            open_server(server, model=None)
+    assert elsewhere.paths == []
+    for answer in (*answers, *lists):
+        assert isinstance(answer, Failure)
+        assert answer.status == "refused"
+        assert answer.hint.startswith("HTTP 307; it redirects to another address, which is not followed")
+
+
 def test_models_are_not_listed_without_the_key(monkeypatch):
     monkeypatch.delenv("MINE", raising=False)
     with (
