@@ -83,7 +83,7 @@ def train(config: TrainConfig, output: Path, *, device: str = "auto") -> Result:
     Args:
         config: all settings.
         output: folder of the run; created if missing.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
         TrainingError: the run cannot start or continue.
