@@ -10,7 +10,7 @@ class TrainingError(RecognizerError):
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint of another run: its config, encoder or architecture differs."""
+    """A checkpoint is damaged, or of another run: its config, encoder or architecture differs."""
 
 
 class DataError(RecognizerError):

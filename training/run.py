@@ -83,7 +83,7 @@ def train(config: TrainConfig, output: Path, *, device: str = "auto") -> Result:
     Args:
         config: all settings.
         output: folder of the run; created if missing.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
         TrainingError: the run cannot start or continue.
@@ -109,7 +109,8 @@ class Run:
         self._engine = Engine(self._model, config, device, steps_per_epoch=self._loader.steps_per_epoch)
         self._progress = Progress()
         self._state = RunState(config, self._model, self._engine, self._loader, self._progress, device)
-        self._checkpoints = Checkpoints(output / "checkpoints", keep=config.keep_checkpoints)
+        folder, run = output / "checkpoints", self._state.identity
+        self._checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, run=run)
         torch.manual_seed(config.seed + rank())  # every rank draws its own dropout
 
     def train(self) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from training.engine import Engine
 from training.errors import CheckpointError
 from training.model import GroundedModel
 
-FORMAT = "recognizer-training-1"
+FORMAT = "recognizer-training-2"  # 1 had no hash of state.json
 # Settings that change no gradient of the steps already taken.
 _MAY_CHANGE = ("schedule.epochs", "evaluation", "log_every", "save_every_steps", "keep_checkpoints", "data.workers")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -51,6 +52,13 @@ class RunState:
     loader: Loader
     progress: Progress
     device: torch.device
+
+    @property
+    def identity(self) -> str:
+        """Hash of what makes checkpoints those of one run: config, except what may change, and encoder."""
+        fixed = _fixed(self.config.model_dump(mode="json"))
+        described = json.dumps([FORMAT, fixed, self.model.base_fingerprint], sort_keys=True)
+        return hashlib.sha256(described.encode()).hexdigest()
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Write a checkpoint, with the random state and the data position of every rank."""
@@ -137,6 +145,15 @@ class RunState:
                 for key, value in moments.items():
                     value.detach().copy_(tensors[f"{name}/{key}"])
                 self.engine.optimizer.state[parameter] = {"step": tensors[f"{name}/step"], **moments}
+
+
+def _fixed(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the settings that `differences` compares; it takes a setting that is missing for None."""
+    return {
+        key: _fixed(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if f"{prefix}{key}" not in _MAY_CHANGE and value is not None
+    }
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

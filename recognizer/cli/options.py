@@ -33,7 +33,7 @@ class Rerank(StrEnum):
 
 
 MemoryOption = Annotated[Path, typer.Option("--memory", help="Directory of the memory.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (bf16 where the hardware supports it), fp32 or bf16.")]
 LabelledArgument = Annotated[
     Path, typer.Argument(help="Labelled images: FOLDER/LABEL/IMAGE, or a CSV file with the columns path and label.")

@@ -11,11 +11,13 @@ from torch import nn
 from recognizer.encoder.errors import EncoderError
 
 Precision = Literal["fp32", "bf16"]
+_TYPES = ("cpu", "cuda", "mps")
+_USE = "use auto, cpu, cuda, cuda:N or mps"
 _MAX_CONVOLUTIONS_OF_A_TRANSFORMER = 4  # patch embedding, at most a small stem
 
 
 def choose_device(device: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, ... into a device; `auto` is a GPU where there is one.
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, `mps` into a device; `auto` is CUDA where there is a device, else the CPU.
 
     Raises:
         EncoderError: If the device does not exist here.
@@ -25,9 +27,13 @@ def choose_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise EncoderError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N") from error
+        raise EncoderError(f"device {device!r} is unknown; {_USE}") from error
+    if chosen.type not in _TYPES or (chosen.type != "cuda" and chosen.index):
+        raise EncoderError(f"device {device!r} is not supported; {_USE}")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise EncoderError(f"device {device!r} does not exist here: {torch.cuda.device_count()} CUDA devices found")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise EncoderError(f"device {device!r} does not exist here: it is the GPU of Apple's own processors; {_USE}")
     return chosen
 
 

@@ -85,7 +85,7 @@ class Encoder:
                 `.safetensors` file that training wrote.
             pretrained: For an open_clip name: a tag, a checkpoint file or `random`. For the starter: `grounded`,
                 the default, or `conse`, the encoder before any training.
-            device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`.
+            device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
             precision: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
             windows: The regions of an open_clip model; the starter and trained files have their own.
 

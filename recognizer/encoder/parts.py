@@ -150,7 +150,7 @@ def _extend_towers(
     parts: EncoderParts, settings: TextClassifierSettings, tensors: Mapping[str, Tensor], device: torch.device
 ) -> EncoderParts:
     """Extend the joint space of both towers by text classifiers."""
-    channels = tensors["mean"].shape[0] if "mean" in tensors else 0  # 0: `load_weights` names what is missing
+    channels = tensors["mean"].numel() if "mean" in tensors else 0  # 0: `load_weights` names what is missing
     classifiers = TextClassifiers(settings, token_dim=channels)
     load_weights(classifiers, tensors, "set of text classifiers")
     classifiers.to(device).eval()

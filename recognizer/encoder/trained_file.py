@@ -83,6 +83,8 @@ class TrainedFile:
         try:
             header = json.loads(metadata[FORMAT])
             section = header["decoder"]
+            if not isinstance(header["base"], dict) or not isinstance(header["card"], dict):
+                raise ValueError("base and card must be JSON objects")
             classifiers = header.get(_CLASSIFIER_SECTION)  # missing in the first files
             return cls(
                 base=header["base"],
@@ -92,7 +94,12 @@ class TrainedFile:
                 text_classifiers=classifiers and TextClassifierSettings.model_validate(classifiers),
                 decoder_header=section,
             )
-        except (KeyError, ValueError, ValidationError) as error:
+        except KeyError as error:
+            raise EncoderError(f"the header of {path} cannot be read: {error} is missing") from error
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise EncoderError(f"the header of {path} cannot be read: {'; '.join(faults)}") from error
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise EncoderError(f"the header of {path} cannot be read: {error}") from error
 
     def part(self, name: Part) -> dict[str, Tensor]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memory import Category
+from memory.errors import printable, printable_path
+from recognizer.console import note
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem, list_images
+
+if TYPE_CHECKING:
+    from _csv import Reader as _Reader
+
+_MOST_NAMED = 5  # bad lines in one message
 
 
 class LabelledSetError(RecognizerError):
@@ -50,7 +58,7 @@ def read_labelled(path: Path) -> LabelledImages:
 
     Args:
         path: a folder with one sub-folder per label, or a CSV/TSV with the columns `path` and `label`; relative paths
-            are relative to the file's folder.
+            are relative to the file's folder. Rows that cannot be used are left out, and named in one warning.
 
     Raises:
         LabelledSetError: there are no labelled images; the message says what is expected.
@@ -102,17 +110,61 @@ def _loosely(name: str) -> str:
 
 
 def _read_table(path: Path) -> LabelledImages:
+    shown = printable_path(path)
+    rows: list[tuple[str, str]] = []
+    bad: list[str] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-            if not {"path", "label"} <= set(reader.fieldnames or ()):
-                raise LabelledSetError(f"{path} needs the columns path and label; it has {reader.fieldnames}")
-            rows = [(row["path"], row["label"]) for row in reader]
+            reader = csv.reader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            header = next(reader, [])
+            if not {"path", "label"} <= set(header):
+                raise LabelledSetError(f"{shown} needs the columns path and label; it has {_shown(header)}")
+            columns = header.index("path"), header.index("label")
+            for line, row in _numbered(reader):
+                fault = row if isinstance(row, str) else _fault(row, header, columns)
+                if fault is not None:
+                    bad.append(f"line {line} ({fault})")
+                else:
+                    rows.append((row[columns[0]], row[columns[1]]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelledSetError(f"cannot read {path}: {error}") from error
+        raise LabelledSetError(f"cannot read {shown}: {printable(str(error), 200)}") from error
+    if bad:
+        more = f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
+        note(f"warning: {shown}: left out: {', '.join(bad[:_MOST_NAMED])}{more}; rows used: {len(rows)}")
     if not rows:
-        raise LabelledSetError(f"{path} has a header and no rows")
+        raise LabelledSetError(f"{shown} has a header and no rows that can be used")
     items = [
         ImageItem(os.fsencode(name), os.path.join(os.fsencode(path.parent), os.fsencode(name))) for name, _ in rows
     ]
     return LabelledImages(items, [label for _, label in rows])
+
+
+def _numbered(reader: _Reader) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield the rows that are not empty, each with the number of its first line; a text for one that cannot be read."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, str(error)
+            continue
+        if row:
+            yield line, row
+
+
+def _fault(row: Sequence[str], header: Sequence[str], columns: tuple[int, int]) -> str | None:
+    """Say why a row cannot be used; None: it can."""
+    if len(row) <= max(columns):
+        return f"{len(row)} of {len(header)} fields"
+    if any(row[len(header) :]):  # as of an unquoted comma in a label; empty columns at the end do no harm
+        return "more fields than the header"
+    name, label = (row[column] for column in columns)
+    if not name.strip() or not label.strip():
+        return "no label" if name.strip() else "no path"
+    return "a zero byte in the path" if "\0" in name else None
+
+
+def _shown(names: Sequence[str]) -> str:
+    return printable(", ".join(names), 200) or "none"

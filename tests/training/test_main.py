@@ -68,7 +68,7 @@ def test_two_processes_of_torchrun_are_one_process_with_the_whole_batch(tiny_mod
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("4 steps; encoder: ") == 1  # rank 0 alone prints
     train(make_config(tiny_model, pictures, batch_size=8, ema=0.5), tmp_path / "alone", device="cpu")
-    two, one = (Checkpoints(tmp_path / name / "checkpoints", keep=1).newest() for name in ("run", "alone"))
+    two, one = (Checkpoints(tmp_path / name / "checkpoints", keep=1, run="").newest() for name in ("run", "alone"))
     assert two.state["steps"] == one.state["steps"] == 4
     assert two.has("rank-1")
     assert not one.has("rank-1")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def newest(output):
-    return Checkpoints(output / "checkpoints", keep=1).newest()
+    return Checkpoints(output / "checkpoints", keep=1, run="").newest()
 
 
 def lines(output):

@@ -28,7 +28,7 @@ def saved(tiny_model, pictures, tmp_path):
     state = make_state(make_config(tiny_model, pictures, ema=0.5, decoder={"dropout": 0.3}))
     take_steps(state, 3)
     state.progress.seconds, state.progress.metrics = 7.5, {"development": {"1": {}}}
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, run=state.identity)
     state.save(checkpoints)
     return state, checkpoints
 
@@ -106,6 +106,15 @@ def test_a_run_of_two_processes_is_resumed_by_one_with_a_note(saved, capsys):
     other.restore(change_checkpoint(saved, "weights", {}, loader=positions))
     assert "with 1 processes instead of 2" in capsys.readouterr().err
     assert other.engine.steps == 3
+
+
+def test_the_identity_of_a_run_follows_what_a_resumed_run_must_share(tiny_model, pictures):
+    def identity(**changes):
+        return make_state(make_config(tiny_model, pictures, **changes)).identity
+
+    plain = identity()
+    assert identity(schedule={"epochs": 5}, log_every=7, keep_checkpoints=4, save_every_steps=3) == plain
+    assert len({plain, identity(seed=1), identity(optimizer={"lr": 0.5}), identity(ema=0.5)}) == 4
 
 
 def test_differences_are_named_and_harmless_ones_are_not():

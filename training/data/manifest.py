@@ -24,6 +24,8 @@ from training.data.record import BadSample, Fields, RawSample, Record, to_fields
 from training.errors import DataError
 
 _MISSING = ("E_NOT_FOUND", "E_NOT_FILE")
+# Of one sample's JSON. Parsing takes some ten times the memory; a thousand described boxes take 150 kB.
+MOST_JSON_BYTES = 10_000_000
 
 
 class Manifest:
@@ -70,7 +72,7 @@ class Manifest:
         start, end = (int(offset) for offset in self._spans[row])
         with open(self.path, "rb") as stream:
             stream.seek(start)
-            fields = parse_line(stream.read(end - start))
+            fields = parse_line(stream.read(min(end - start, MOST_JSON_BYTES + 1)))
         image = fields.get("image")
         if not isinstance(image, str) or not image:
             raise BadSample("no image path")
@@ -87,8 +89,10 @@ def parse_line(line: bytes) -> Fields:
     """Parse one JSON object.
 
     Raises:
-        BadSample: the line is not JSON, or not an object.
+        BadSample: the line is too long, not JSON, or not an object.
     """
+    if len(line) > MOST_JSON_BYTES:
+        raise BadSample(f"JSON of more than {MOST_JSON_BYTES} bytes")
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

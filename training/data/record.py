@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -179,12 +179,26 @@ def _box(value: object, image_size_hw: tuple[int, int]) -> BoxXYXY:
 
 
 def _texts(fields: Fields, name: str, rejects: Rejects) -> tuple[str, ...]:
-    """Return the texts of the plural and the singular field, stripped and distinct; empty ones are counted."""
+    """Return the texts of the plural and the singular field, stripped and distinct; all others are counted."""
     values = [*_list(fields.get(f"{name}s")), *([fields[name]] if name in fields else [])]
-    texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
-    if len(texts) < len(values):
-        rejects.parts[f"empty {name}"] += len(values) - len(texts)
-    return tuple(dict.fromkeys(texts))
+    texts: dict[str, None] = {}
+    for value in values:
+        if not isinstance(value, str) or not value.strip():
+            rejects.parts[f"empty {name}"] += 1
+        elif not _is_unicode(value):
+            rejects.parts[f"{name} that is not Unicode text"] += 1
+        else:
+            texts[value.strip()] = None
+    return tuple(texts)
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text has no lone surrogates, which JSON can hold and tokenizers refuse."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _merged(earlier: Region | None, region: Region) -> Region:
@@ -201,4 +215,5 @@ def _list(value: object) -> list[object]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value is a finite number that a float can hold; JSON has integers of any length."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

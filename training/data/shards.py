@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from memory.durable import replacing
-from training.data.manifest import parse_line
+from training.data.manifest import MOST_JSON_BYTES, parse_line
 from training.data.record import BadSample, RawSample
 from training.data.shard_index import NOTHING, ShardIndex, index_shard
 from training.errors import DataError
@@ -75,7 +75,8 @@ class Shards:
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         index, row = self._indices[shard], row - int(self._starts[shard])
         with open(self._paths[shard], "rb") as stream:
-            image, fields = (_member(stream, spans[row]) for spans in (index.images, index.jsons))
+            image = _member(stream, index.images[row])
+            fields = _member(stream, index.jsons[row], most=MOST_JSON_BYTES + 1)
         key = bytes(index.keys[row]).decode("utf-8", "replace")
         return RawSample(f"{self._paths[shard].name}/{key}", image, parse_line(fields))
 
@@ -130,9 +131,10 @@ def _members(samples: Iterable[ShardSample]) -> Iterator[tuple[tarfile.TarInfo, 
             yield member, data
 
 
-def _member(stream: io.BufferedReader, span: np.ndarray[Any, np.dtype[np.int64]]) -> bytes:
+def _member(stream: io.BufferedReader, span: np.ndarray[Any, np.dtype[np.int64]], *, most: int | None = None) -> bytes:
+    """Read a member, or its first `most` bytes."""
     start, size = (int(value) for value in span)
     if start == NOTHING:
         raise BadSample("sample without image or JSON")
     stream.seek(start)
-    return stream.read(size)
+    return stream.read(size if most is None else min(size, most))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from recognizer.encoder.device import Precision, is_convolutional
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
 from recognizer.encoder.open_clip.image import PlainTower, ResNetTower, TimmTower, ViTTower
 from recognizer.encoder.open_clip.text import build_text_tower, describe_tokenizer
+from recognizer.encoder.open_clip.weights_file import check_weights_file, explain_weights_file, first_sentence
 from recognizer.encoder.parts import EncoderParts, fingerprint
 from recognizer.encoder.preprocessing import Geometry, Preprocessing
 from recognizer.encoder.towers import ImageTower, Network, Tokenizer
@@ -20,7 +24,10 @@ from recognizer.encoder.windows import WindowSettings
 
 RANDOM = "random"
 TEMPLATES = ("a photo of a {}.",)
-_SCHEMAS = ("hf-hub:", "local-dir:")
+_UNLOADABLE = (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError)
+_FOLDER = "local-dir:"
+_SCHEMAS = ("hf-hub:", _FOLDER)
+_FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # as open_clip writes them
 _GEOMETRY: dict[str, Geometry] = {"squash": "squash", "shortest": "crop", "longest": "letterbox"}
 
 
@@ -75,10 +82,12 @@ def _resolve(model: str, pretrained: str | None) -> str | None:
         if pretrained is not None:
             raise EncoderError(f"{model} brings its own weights; leave pretrained out (it is {pretrained!r})")
         return None
-    if open_clip.get_model_config(model.replace("/", "-")) is None:
+    if open_clip.get_model_config(model) is None:
+        similar = _similar(model, open_clip.list_models())
+        question = f"; did you mean {similar}?" if similar else "."
         raise EncoderError(
-            f"open_clip has no model {model!r}; use 'starter', a name of open_clip.list_models() such as 'ViT-B-32', "
-            f"'hf-hub:OWNER/NAME' or 'local-dir:FOLDER'"
+            f"open_clip has no model {model!r}{question} Use 'starter', a name of open_clip.list_models() such as "
+            f"'ViT-B-32', 'hf-hub:OWNER/NAME' or 'local-dir:FOLDER'"
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
     possible = f"one of its tags ({', '.join(tags) or 'none'}), a checkpoint file or {RANDOM!r}"
@@ -91,6 +100,18 @@ def _resolve(model: str, pretrained: str | None) -> str | None:
     raise EncoderUnavailable(f"{pretrained!r} does not name weights of {model}: there is no such file; use {possible}")
 
 
+def _similar(model: str, names: Sequence[str]) -> str:
+    """Return the names that differ from a model's in case and punctuation alone, else a few that resemble it."""
+    plain = {_plain(name): name for name in names}
+    if _plain(model) in plain:
+        return plain[_plain(model)]
+    return " or ".join(plain[name] for name in difflib.get_close_matches(_plain(model), plain, n=3, cutoff=0.8))
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
 def _build(model: str, pretrained: str | None) -> Network:
     import open_clip
 
@@ -100,13 +121,40 @@ def _build(model: str, pretrained: str | None) -> Network:
         options = {"pretrained_text": False}
     elif tag.get("quick_gelu"):
         options["force_quick_gelu"] = True
+    file = _weights_file(model, pretrained)
+    if file is not None:
+        check_weights_file(file)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = open_clip.create_model(model, **options)
-    except (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise EncoderUnavailable(_missing(model, pretrained, error)) from error
+    except Exception as error:
+        if file is not None:  # a damaged file makes torch, safetensors and open_clip raise errors of any type
+            tags = [] if model.startswith(_SCHEMAS) else open_clip.list_pretrained_tags_by_model(model)
+            raise explain_weights_file(file, error, lambda: _random_state(model), tags) from error
+        if isinstance(error, _UNLOADABLE):
+            raise EncoderUnavailable(_missing(model, pretrained, error)) from error
+        raise
     return network.eval()
+
+
+def _random_state(model: str) -> dict[str, torch.Tensor]:
+    """Return the state dict of a network with random weights."""
+    import open_clip
+
+    with torch.random.fork_rng(devices=[]):
+        network = open_clip.create_model(model, pretrained_text=False, load_weights=False)
+    state: dict[str, torch.Tensor] = network.state_dict()
+    return state
+
+
+def _weights_file(model: str, pretrained: str | None) -> Path | None:
+    """Return the local file that the weights come from; None: they come from elsewhere."""
+    if model.startswith(_FOLDER):
+        folder = Path(model.removeprefix(_FOLDER))
+        return next((file for name in _FOLDER_WEIGHTS if (file := folder / name).is_file()), None)
+    # `_resolve` makes the path of a file absolute; a tag never is, even if a file of that name exists.
+    return Path(pretrained) if pretrained is not None and Path(pretrained).is_absolute() else None
 
 
 def _build_tokenizer(model: str) -> Tokenizer:
@@ -119,9 +167,7 @@ def _build_tokenizer(model: str) -> Tokenizer:
 
 
 def _missing(model: str, what: str | None, error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    if what is not None and Path(what).is_file():
-        return f"{what} could not be read as a checkpoint of {model}: {reason}"
+    reason = first_sentence(error)
     wanted = model if what is None else f"{model} ({what})"
     return (
         f"the files of {wanted} are not on this machine and could not be fetched: {reason}; on a machine with a "
@@ -133,7 +179,7 @@ def _missing(model: str, what: str | None, error: Exception) -> str:
 def _architecture(model: str, network: Network) -> dict[str, Any]:
     import open_clip
 
-    config: dict[str, Any] = open_clip.get_model_config(model.replace("/", "-") if ":" not in model else model)
+    config: dict[str, Any] = open_clip.get_model_config(model)
     activations = sorted({type(part).__name__ for part in network.modules() if "gelu" in type(part).__name__.lower()})
     return {"config": config, "activations": activations}
 

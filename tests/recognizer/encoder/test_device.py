@@ -13,10 +13,19 @@ def test_a_device_by_name_is_that_device():
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.mark.parametrize("name", ["abacus", "cuda:99"])
+@pytest.mark.parametrize("name", ["abacus", "", "cuda:99", "cuda:-1", "mps:1", "cpu:3", "meta", "xpu"])
 def test_a_device_that_does_not_exist_is_named(name):
-    with pytest.raises(EncoderError, match=name):
+    with pytest.raises(EncoderError, match=f"device '{name}'"):
         choose_device(name)
+
+
+def test_mps_is_chosen_where_torch_has_it(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps") == torch.device("mps")
+    assert choose_precision("auto", torch.device("mps")) == "fp32"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(EncoderError, match=r"'mps' does not exist here: .* use auto, cpu, cuda, cuda:N or mps"):
+        choose_device("mps")
 
 
 @pytest.mark.parametrize("abilities", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])

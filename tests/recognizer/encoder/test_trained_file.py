@@ -116,6 +116,35 @@ def test_a_file_is_read_back_as_it_was_written(checkpoints, tmp_path):
     assert back.to_bytes() == trained.to_bytes()
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("", "Expecting value"),
+        ("[]", "list indices"),
+        ("{}", "'decoder' is missing"),
+        ('{"decoder": null, "base": [], "card": {}}', "base and card must be JSON objects"),
+        ('{"decoder": null, "base": {}, "card": 3}', "base and card must be JSON objects"),
+        ('{"decoder": [1], "base": {}, "card": {}}', "list"),
+        ('{"decoder": {"layers": "many"}, "base": {}, "card": {}}', "layers: Input should be a valid integer"),
+        ('{"decoder": null, "base": {}, "card": {}, "written": [1]}', "valid dictionary"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_a_sentence(tmp_path, header, said):
+    path = tmp_path / "encoder.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata={FORMAT: header})
+    with pytest.raises(EncoderError, match=rf"the header of .*{said}"):
+        Encoder.load(str(path))
+
+
+@pytest.mark.parametrize("share", [0, 0.0001, 0.5, 0.9999])
+def test_a_file_cut_short_is_a_sentence(checkpoints, tmp_path, share):
+    content = trained_file(checkpoints, "tiny-vit", GRAIN).to_bytes()
+    (tmp_path / "encoder.safetensors").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(EncoderUnavailable, match="cannot read the encoder"):
+        Encoder.load(str(tmp_path / "encoder.safetensors"))
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(EncoderUnavailable, match="cannot read the encoder"):
         Encoder.load(str(tmp_path / "missing.safetensors"))

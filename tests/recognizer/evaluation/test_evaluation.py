@@ -87,6 +87,44 @@ def test_table_of_paths_and_labels(tmp_path, photos):
         read_labelled(table)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("b.jpg", "line 3 (1 of 3 fields)"),
+        ("b.jpg,crane,tall,", None),
+        ("b.jpg,crane", None),
+        ("b.jpg,crane,tall,bird", "line 3 (more fields than the header)"),
+        (",crane,", "line 3 (no path)"),
+        ("b.jpg, ,x", "line 3 (no label)"),
+        ("b\0.jpg,crane,", "line 3 (a zero byte in the path)"),
+        ('"b"x,crane,', "line 3 (',' expected after '\"')"),
+        ("b.jpg," + "x" * 200_000, "line 3 (field larger than field limit (131072))"),
+        ("", None),
+    ],
+)
+def test_a_bad_line_of_a_table_is_named_and_the_others_are_used(tmp_path, capsys, line, said):
+    table = tmp_path / "set.csv"
+    table.write_text(f"path,label,note\na.jpg,stork,\n{line}\nc.jpg,heron,\n")
+    labelled = read_labelled(table)
+    assert [label for label in labelled.labels if label != "crane"] == ["stork", "heron"]
+    warning = capsys.readouterr().err
+    assert warning == (f"warning: {table}: left out: {said}; rows used: 2\n" if said else "")
+    assert ("crane" in labelled.labels) == (said is None and line != "")
+
+
+def test_an_open_quote_takes_the_rest_of_the_table_along_and_says_so(tmp_path, capsys):
+    table = tmp_path / "set.csv"
+    table.write_text('path,label\na.jpg,stork\n"b.jpg,crane\nc.jpg,heron\n')
+    assert read_labelled(table).labels == ["stork"]
+    assert "line 3 (unexpected end of data); rows used: 1" in capsys.readouterr().err
+
+
+def test_a_table_without_a_good_row_is_refused(tmp_path):
+    (tmp_path / "set.csv").write_text("path,label\na.jpg\n")
+    with pytest.raises(LabelledSetError, match="no rows that can be used"):
+        read_labelled(tmp_path / "set.csv")
+
+
 def test_labels_that_fit_nothing_or_two_categories_are_refused(tmp_path):
     one = LabelledImages([None], ["crane"])
     with pytest.raises(LabelledSetError, match="none of the 1 labels"):

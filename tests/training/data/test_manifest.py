@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from training.data.manifest import Manifest, parse_line, write_manifest
+from training.data.manifest import MOST_JSON_BYTES, Manifest, parse_line, write_manifest
 from training.data.record import BadSample, Record, Region, Rejects, make_record
 from training.errors import DataError
 
@@ -12,10 +12,15 @@ from training.errors import DataError
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"[" * 100_000, "not JSON"),
+        (b'{"a": ' * 5000 + b"1" + b"}" * 5000, "not JSON"),
+        (b'{"image": "a.jpg", "n": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"image": "a.jpg", "caption": "' + b"x" * MOST_JSON_BYTES + b'"}', "JSON of more than 10000000 bytes"),
         (b"[1]", "not a JSON object"),
         (b'{"captions": ["a dog"]}', "no image path"),
         (b'{"image": 3}', "no image path"),
         (b'{"image": "gone.jpg"}', "missing image"),
+        (b'{"image": "nul\\u0000.jpg"}', r"unreadable image \(E_READ\)"),
+        (b'{"image": "half\\ud800.jpg"}', r"unreadable image \(E_READ\)"),
         (b'{"image": "."}', "missing image"),
         (b'{"image": "empty.jpg"}', r"unreadable image \(E_EMPTY\)"),
     ],

@@ -29,6 +29,12 @@ def region(box_xyxy, description="dog", **more):
         (region([60.2, 5, 60.8, 9]), "box outside the image"),
         (region([5, 5, 9]), "box that is not four numbers"),
         (region([5, 5, 9, float("nan")]), "box that is not four numbers"),
+        (region([float("nan")] * 4), "box that is not four numbers"),
+        (region([5, 5, 9, float("inf")]), "box that is not four numbers"),
+        (region([5, 5, 9, 10**400]), "box that is not four numbers"),
+        (region([-(10**400), 5, 9, 9]), "box that is not four numbers"),
+        (region([5, 5, 9, 9], score=10**400), "score that is not a number from 0 to 1"),
+        (region([5, 5, 9, 9], score=float("nan")), "score that is not a number from 0 to 1"),
         (region([5, 5, 9, True]), "box that is not four numbers"),
         (region("5 5 9 9"), "box that is not four numbers"),
         ({"description": "dog"}, "box that is not four numbers"),
@@ -88,6 +94,12 @@ def test_one_empty_caption_of_two_is_left_out():
     record, rejects = record_of(captions=["", "a dog"])
     assert record.captions == ("a dog",)
     assert dict(rejects.parts) == {"empty caption": 1}
+
+
+def test_a_caption_that_no_tokenizer_takes_is_left_out():
+    record, rejects = record_of(captions=["a dog", "half a character: \ud800"])
+    assert record.captions == ("a dog",)
+    assert dict(rejects.parts) == {"caption that is not Unicode text": 1}
 
 
 @pytest.mark.parametrize("fields", [{}, {"captions": []}, {"captions": [" ", 3]}, {"caption": ""}, {"captions": None}])

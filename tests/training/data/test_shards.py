@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.errors import WriteFailed
+from training.data.manifest import MOST_JSON_BYTES
 from training.data.record import BadSample
 from training.data.shards import Shards, ShardSample, write_shards
 from training.errors import DataError
@@ -42,6 +43,14 @@ def test_the_members_are_those_webdataset_expects_and_the_bytes_repeat(tmp_path)
     with tarfile.open(first) as archive:
         assert archive.getnames() == ["k0.jpg", "k0.json", "k1.jpg", "k1.json"]
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_sample_with_endless_json_is_bad_and_the_others_are_read(tmp_path):
+    endless = ShardSample("long", b"x", {"caption": "x" * MOST_JSON_BYTES})
+    shards = Shards(write_shards([endless, *samples(1)], tmp_path))
+    with pytest.raises(BadSample, match="JSON of more than"):
+        shards.read(0)
+    assert shards.read(1).fields == {"captions": ["no. 0"]}
 
 
 @pytest.fixture(scope="module")

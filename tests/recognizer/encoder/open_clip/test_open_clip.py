@@ -119,7 +119,12 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone(ch
 @pytest.mark.parametrize(
     ("model", "pretrained", "kind", "words"),
     [
-        ("ViT-Z-99", None, EncoderError, "no model 'ViT-Z-99'"),
+        ("ViT-Z-99", None, EncoderError, "no model 'ViT-Z-99'. Use"),
+        ("ViT-B/32", "random", EncoderError, r"did you mean ViT-B-32\? Use"),
+        ("ViT-B32", "random", EncoderError, r"did you mean ViT-B-32\?"),
+        ("vit-b-16-siglip", "random", EncoderError, r"did you mean ViT-B-16-SigLIP\?"),
+        ("ViT-L/14@336px", None, EncoderError, r"did you mean ViT-L-14-336\?"),
+        ("ViT-B-32/quickgelu", None, EncoderError, r"did you mean ViT-B-32-quickgelu\?"),
         ("ViT-B-32", None, EncoderError, "laion2b_s34b_b79k"),
         ("ViT-B-32", "laion9000", EncoderUnavailable, "laion2b_s34b_b79k"),
         ("hf-hub:some/model", "openai", EncoderError, "brings its own weights"),
@@ -129,14 +134,6 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone(ch
 def test_what_cannot_be_loaded_says_what_can(model, pretrained, kind, words):
     with pytest.raises(kind, match=words):
         Encoder.load(model, pretrained)
-
-
-def test_a_file_that_is_no_checkpoint_is_named(tmp_path, checkpoints):
-    (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(EncoderUnavailable, match=r"broken\.pt could not be read"):
-        Encoder.load("tiny-vit", str(tmp_path / "broken.pt"))
-    with pytest.raises(EncoderUnavailable, match="tiny-resnet"):
-        Encoder.load("tiny-vit", checkpoints["tiny-resnet"])
 
 
 def test_without_a_connection_the_missing_model_is_named(monkeypatch):
