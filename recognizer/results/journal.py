@@ -17,7 +17,7 @@ from typing import Literal
 
 from memory.durable import sync_folder
 from recognizer.results.disk import disk_error, open_locked, write_all
-from recognizer.results.errors import REMEDY, ResumeRefused
+from recognizer.results.errors import REMEDY, OutputUnusable, ResumeRefused
 from recognizer.results.ledger import BatchRecord, ImagePath, ImageStamp, Ledger, first_changed, write_ledger
 from recognizer.results.row import ErrorRow, ResultRow, Row, encode_row
 from recognizer.results.sink import RunCounts, batch_at, batch_count, batch_keys, require_complete
@@ -135,11 +135,14 @@ class Journal:
             write_all(self._stream, data)
             if sync:
                 os.fsync(self._stream.fileno())
-        except OSError as error:
+            self.ledger.append([BatchRecord.of(number, len(rows), data, images)], sync=sync)
+        except (OSError, OutputUnusable) as error:
             with contextlib.suppress(OSError):  # it stays torn, and the next run cuts it off
                 self._stream.truncate(self._end)
-            raise disk_error(self.path, error, len(data)) from error
-        self.ledger.append([BatchRecord.of(number, len(rows), data, images)], sync=sync)
+                self._stream.seek(self._end)
+            if isinstance(error, OSError):
+                raise disk_error(self.path, error, len(data)) from error
+            raise
         self.spans.append(BatchSpan(self._end, self._end + len(data), ok, errors))
 
     def close(self) -> None:

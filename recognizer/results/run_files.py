@@ -75,7 +75,9 @@ def infer_format(output: str | Path, requested: OutputFormat | None = None) -> O
 
 
 def find_run_files(output: Path, output_format: OutputFormat) -> RunFiles:
-    """Name the files of a run: each is named after the whole file name of the output, so no two outputs share one.
+    """Name the files of a run: each is named after the whole file name of the output.
+
+    So no two outputs share one, and the lock of the journal protects all of them.
 
     Raises:
         OutputUnusable: the output is a folder, or named like a file beside another output.

@@ -143,6 +143,20 @@ def test_files_of_another_output_are_never_replaced(tmp_path, run):
     assert earlier.read_bytes() == before
 
 
+def test_what_another_run_finished_before_the_lock_is_not_taken_for_our_own(tmp_path, run, monkeypatch):
+    output = tmp_path / "r.jsonl"
+
+    def finish_another_first(path):
+        monkeypatch.undo()
+        run(output)
+        return open_locked(path)
+
+    monkeypatch.setattr("recognizer.results.journal.open_locked", finish_another_first)
+    with pytest.raises(ResumeRefused, match="another run has just written this file; repeat the command"):
+        run(output)
+    assert run(output)[0] == []
+
+
 TWO_RUNS = """
 import sys, time
 from recognizer.results import ErrorRow, RunSetup, open_results
