@@ -28,8 +28,8 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
 
     Args:
         memory: the categories.
-        settings: settings of the run. The number of workers and the accepted share of failures are left out, because they
-            do not change a row. So are the limits of time and memory, so that an image that exceeded them can be
+        settings: settings of the run. The number of workers and the accepted share of failures are left out, because
+            they do not change a row. So are the limits of time and memory, so that an image that exceeded them can be
             repeated with higher ones.
         listing: the images.
         device: as requested, which may be `auto`.
