@@ -216,6 +216,11 @@ class Memory:
         return self._manifest.version
 
     @property
+    def digest(self) -> str:
+        """A hash over the content of the tables, by which two memories of the same version are told apart."""
+        return self._manifest.tables_digest()
+
+    @property
     def index_kind(self) -> str:
         """How the memory is searched: "exact" or "hnsw"."""
         return self._manifest.index.kind

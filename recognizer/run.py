@@ -6,16 +6,17 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from memory import Memory
 from recognizer.encoder.device import choose_device, choose_precision
 from recognizer.images import ImageItem, Listing
-from recognizer.pipeline import EncodedBatch, encode_files
+from recognizer.pipeline import EncodedBatch, NumberedItems, encode_files
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_in_background
-from recognizer.results import BatchTiming, ErrorRow, Row, RowSink, RunSetup
+from recognizer.results import BatchTiming, ErrorRow, ImageStamp, Row, RowSink, RunSetup, stamp_file
 from recognizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 
 
 def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: str, precision: str) -> RunSetup:
-    """Describe a run for `run.json`, before the encoder is loaded.
+    """Describe a run, before the encoder is loaded.
 
     Args:
         memory: the categories.
-        settings: settings of the run. The number of workers is left out, because it does not change a row. So are the
-            limits of time and memory, so that an image that exceeded them can be repeated with higher ones.
+        settings: settings of the run. The number of workers and the accepted share of failures are left out, because
+            they do not change a row. So are the limits of time and memory, so that an image that exceeded them can be
+            repeated with higher ones.
         listing: the images.
         device: as requested, which may be `auto`.
         precision: as requested, which may be `auto`.
@@ -38,10 +40,20 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
     return RunSetup(
         command=sys.argv,
         model={"name": memory.encoder.name, "fingerprint": memory.encoder.fingerprint},
-        memory={"path": str(info.directory), "version": memory.version, "categories": info.categories},
+        memory={
+            "path": str(info.directory),
+            "version": memory.version,
+            "categories": info.categories,
+            "digest": memory.digest,
+            "index": memory.index_kind if settings.run.index == "auto" else settings.run.index,
+        },
         settings=settings.model_dump(
             mode="json",
-            exclude={"run": {"workers", "batch_size"}, "images": {"max_seconds", "max_memory_bytes"}, "rerank": True},
+            exclude={
+                "run": {"workers", "batch_size", "max_failed"},
+                "images": {"max_seconds", "max_memory_bytes"},
+                "rerank": True,
+            },
         )
         | {"rerank": settings.rerank.decisive()}
         | {"precision": choose_precision(precision, resolved), "device": resolved.type}
@@ -67,14 +79,22 @@ def recognize_into(
         settings = recognizer.settings
         batches = rerank_in_background(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
     for batch in batches:
-        sink.write(batch.number, batch.rows, timing=batch.timing)
+        sink.write(batch.number, batch.rows, timing=batch.timing, images=batch.stamps)
         yield batch.rows
 
 
 def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink) -> Iterator[RowBatch]:
     settings = recognizer.settings
-    batches = ((batch.number, items[batch.start : batch.stop]) for batch in sink.pending())
-    for batch in encode_files(recognizer.encoder, batches, workers=settings.run.workers, limits=settings.images):
+    seen: dict[int, list[ImageStamp | None]] = {}
+
+    def pending() -> Iterator[NumberedItems]:
+        for batch in sink.pending():
+            images = items[batch.start : batch.stop]
+            # Before they are read: a file that is replaced in the meantime then counts as changed.
+            seen[batch.number] = [stamp_file(item.path) for item in images]
+            yield batch.number, images
+
+    for batch in encode_files(recognizer.encoder, pending(), workers=settings.run.workers, limits=settings.images):
         started = time.perf_counter()
         rows = batch_rows(recognizer, batch)
         timing = BatchTiming(decode_s=batch.decode_s, encode_s=batch.encode_s, score_s=time.perf_counter() - started)
@@ -83,7 +103,11 @@ def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink
             RankedImage(item, hashes[position]) if position in hashes else None
             for position, item in enumerate(batch.items)
         ]
-        yield RowBatch(batch.number, rows, images, timing)
+        stamps = [
+            stamp and replace(stamp, sha256=hashes.get(position))
+            for position, stamp in enumerate(seen.pop(batch.number))
+        ]
+        yield RowBatch(batch.number, rows, images, timing, stamps)
 
 
 def batch_rows(recognizer: Recognizer, batch: EncodedBatch) -> list[Row]:

@@ -168,6 +168,9 @@ class RunSettings(_Section):
     top_k: int = Field(default=5, ge=1, description="candidates per image")
     batch_size: int = Field(default=32, ge=1, description="images per forward pass")
     workers: int = Field(default=0, ge=0, description="decoding processes; 0: one per core")
+    max_failed: float = Field(
+        default=0.5, ge=0, le=1, description="share of failed images above which a run ends with exit code 1"
+    )
     evidence: int = Field(default=0, ge=0, description="pieces of evidence per candidate, largest first; 0: all")
     index: Literal["auto", "exact", "hnsw"] = Field(default="auto", description="auto: what the memory was built with")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +26,8 @@ from recognizer.cli.reranking import opened_reranker, rerank_overrides
 from recognizer.console import note, progress_bar, show, table
 
 if TYPE_CHECKING:
-    from recognizer.results import Row, RowSink, RunSetup
+    from recognizer.results import Row, RowSink, RunCounts, RunSetup
+    from recognizer.results.ledger import ImagePath
     from recognizer.results.run_files import OutputFormat
     from recognizer.settings import Settings
     from rerank.reranker import MllmReranker
@@ -82,7 +83,14 @@ def run(
 
     setup = run_setup(opened, settings, listing, device=device, precision=precision)
     with _opened_output(
-        output, listing.keys, settings, setup, format, overwrite=overwrite, retry_errors=retry_errors
+        output,
+        listing.keys,
+        settings,
+        setup,
+        format,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+        image_path=lambda number: listing[number].path,
     ) as (sink, reranker):
         if sink.done_rows < len(listing):
             from recognizer.images.workers import STOCK
@@ -93,10 +101,14 @@ def run(
             batches = recognize_into(recognizer, listing, sink, reranker=reranker)
             _show_progress(batches, sink, len(listing), "recognise")
         counts = sink.finish()
-    reasons = ", ".join(f"{number} {code}" for code, number in sorted(counts.errors.items()))
-    failures = f"{counts.failed} failed" + (f" ({reasons})" if reasons else "")
-    note(f"{counts.ok} images recognised, {failures}; results in {output}")
-    if counts.failed and (strict or not counts.ok):
+    note(f"{_outcome(counts)}; results in {output}")
+    too_many = counts.failed_share > settings.run.max_failed
+    if too_many:
+        note(
+            f"WARNING: {counts.failed} of {counts.total} images failed, more than the share of "
+            f"{settings.run.max_failed:g} that run.max_failed accepts; the rows with status error say why"
+        )
+    if too_many or (counts.failed and strict):
         raise typer.Exit(1)
 
 
@@ -198,6 +210,13 @@ def demo(
     show(f"results:  {result.results.resolve()}", f"pictures: {result.pictures[0].parent.resolve()}")
 
 
+def _outcome(counts: RunCounts) -> str:
+    """Say how many images were recognised, and how many failed, with their share and the reasons."""
+    reasons = ", ".join(f"{number} {code}" for code, number in sorted(counts.errors.items()))
+    failures = f" ({counts.failed_share:.1%}: {reasons})" if counts.failed else ""
+    return f"{counts.ok} images recognised, {counts.failed} failed{failures}"
+
+
 @contextmanager
 def _opened_output(
     output: str,
@@ -208,6 +227,7 @@ def _opened_output(
     *,
     overwrite: bool,
     retry_errors: bool = False,
+    image_path: ImagePath | None = None,
 ) -> Iterator[tuple[RowSink, MllmReranker | None]]:
     """Open the MLLM, if reranking is on and work is left, and then the output.
 
@@ -215,21 +235,26 @@ def _opened_output(
     """
     from recognizer.results import is_finished, open_results
 
-    nothing_to_do = not (overwrite or retry_errors) and is_finished(output, _format_name(format))
-    with (
-        nullcontext() if nothing_to_do else opened_reranker(settings) as reranker,
-        open_results(
-            output,
-            keys=keys,
-            batch_size=settings.run.batch_size,
-            setup=setup,
-            output_format=_format_name(format),
-            overwrite=overwrite,
-            retry_errors=retry_errors,
-        ) as sink,
-    ):
+    seems_done = not (overwrite or retry_errors) and is_finished(output, _format_name(format))
+    with ExitStack() as stack:
+        reranker = None if seems_done else stack.enter_context(opened_reranker(settings))
+        sink = stack.enter_context(
+            open_results(
+                output,
+                keys=keys,
+                batch_size=settings.run.batch_size,
+                setup=setup,
+                output_format=_format_name(format),
+                overwrite=overwrite,
+                retry_errors=retry_errors,
+                image_path=image_path,
+                warn=note,
+            )
+        )
         if sink.done_rows:
             note(f"{sink.done_rows} of {len(keys)} images are already done")
+        if seems_done and sink.done_rows < len(keys):  # damaged rows, changed images, or more images than before
+            reranker = stack.enter_context(opened_reranker(settings))
         yield sink, reranker
 
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memory import Memory, MemoryStoreError
+from memory.durable import file_sha256
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
 from recognizer.memory_settings import carried_settings
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_in_background
-from recognizer.results import BatchTiming, ResultRow, Row, RowSink, RunInfo, RunSetup, read_run_info
+from recognizer.results import BatchTiming, ResultRow, Row, RowSink, RunInfo, RunSetup
+from recognizer.results.ledger import Ledger
 from recognizer.results.row import parse_row
-from recognizer.results.run_files import find_run_files
+from recognizer.results.run_files import RunFiles, find_run_files
 from recognizer.results.tables import read_rows
 from recognizer.settings import Settings
 from rerank.base import ANSWERED
@@ -43,11 +45,13 @@ class EarlierResults:
         rows: as written.
         info: of the run that wrote them.
         root: the folder that their paths are relative to.
+        sha256: hex digest of the file.
     """
 
     rows: Sequence[Row]
     info: RunInfo
     root: Path
+    sha256: str
 
     @property
     def results(self) -> list[ResultRow]:
@@ -60,27 +64,44 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
 
     Args:
         path: of JSON lines, as `run` writes them.
-        root: the folder of the images; None: the one that `run.json` names.
+        root: the folder of the images; None: the one that the run names.
 
     Raises:
-        ResultsUnreadable: the file is something else, `run.json` is not beside it, or the images are not in the folder.
+        ResultsUnreadable: the file is something else or damaged, its run.json is not beside it, or the images are not
+            in the folder.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
         raise ResultsUnreadable(f"{path}: rerank reads results in JSON lines; run with --output NAME.jsonl")
+    files = find_run_files(path, "jsonl")
+    info = files.read_info()
+    if info is not None:
+        _require_intact(files, info)
     try:
+        sha256 = file_sha256(path)
         rows = [parse_row(content) for content in read_rows(path)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResultsUnreadable(f"{path} holds no results of `run`: {error}") from error
-    info = read_run_info(find_run_files(path, "jsonl").info)
-    if info is None or info.output != path.name:
+    if info is None:
         raise ResultsUnreadable(
-            f"no run.json beside {path} says what made it; put the run.json of its run there, or run again"
+            f"no run.json beside {path} says what made it; put the {files.info.name} of its run there, or run again"
         )
     if info.state != "finished":
         raise ResultsUnreadable(f"the run that writes {path} is not finished; let it end, or resume it, first")
-    earlier = EarlierResults(rows, info, root or Path(info.input_root))
+    if len(rows) != info.count:
+        raise ResultsUnreadable(f"{path} has {len(rows)} rows for the {info.count} images of its run; repeat the run")
+    earlier = EarlierResults(rows, info, root or Path(info.input_root), sha256)
     _require_images(earlier, path)
     return earlier
+
+
+def _require_intact(files: RunFiles, info: RunInfo) -> None:
+    """Refuse results with rows that their ledger does not vouch for; results of earlier releases have no ledger."""
+    for number, stretch in enumerate(Ledger(files.ledger).stretches(files.journal, info.batch_size)):
+        if stretch.record is None:
+            raise ResultsUnreadable(
+                f"{files.output}: rows {number * info.batch_size + 1} and following are damaged; repeat its run, which "
+                "does them again"
+            )
 
 
 def _require_images(earlier: EarlierResults, path: Path) -> None:
@@ -105,7 +126,9 @@ def earlier_settings(earlier: EarlierResults, *, warn: Callable[[str], None] | N
         memory = Memory.open(str(earlier.info.memory["path"]))
     except MemoryStoreError:  # moved, or gone; the results stand on their own
         return base
-    if memory.version != earlier.info.memory.get("version"):
+    made_with = earlier.info.memory
+    same = memory.digest == made_with["digest"] if "digest" in made_with else memory.version == made_with.get("version")
+    if not same:
         if warn is not None:
             warn("the memory has changed since these results were made; what calibration fitted for it is not used")
     else:
@@ -114,14 +137,15 @@ def earlier_settings(earlier: EarlierResults, *, warn: Callable[[str], None] | N
 
 
 def rerank_setup(earlier: EarlierResults, settings: Settings, source: Path) -> RunSetup:
-    """Describe the reranking for the `run.json` of its output."""
+    """Describe the reranking for the run.json of its output."""
     info = earlier.info
     before: dict[str, Any] = dict(info.settings)
     return RunSetup(
         command=sys.argv,
         model=info.model,
         memory=info.memory,
-        settings=before | {"rerank": settings.rerank.decisive(), "reranked": str(source)},
+        settings=before
+        | {"rerank": settings.rerank.decisive(), "reranked": str(source), "reranked_sha256": earlier.sha256},
         device=info.device,
         input_root=str(earlier.root),
     )

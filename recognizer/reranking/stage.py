@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from recognizer.images import ImageLimits
 from recognizer.reranking.questions import RankedImage, rerank_rows
-from recognizer.results import BatchTiming, Row
+from recognizer.results import BatchTiming, ImageStamp, Row
 from recognizer.settings import RerankSettings, ScoreSettings
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ MOST_WAITING = 64
 
 @dataclass(frozen=True, slots=True)
 class RowBatch:
-    """The rows of a batch with their images (None for an error row)."""
+    """The rows of a batch with their images (None for an error row), and the stamps of the files if they were read."""
 
     number: int
     rows: list[Row]
     images: Sequence[RankedImage | None]
     timing: BatchTiming
+    stamps: Sequence[ImageStamp | None] | None = None
 
 
 def rerank_in_background(

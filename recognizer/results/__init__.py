@@ -1,14 +1,15 @@
-"""The results of a run: rows, the journal that makes a run resumable, `run.json`, and tables made from the journal.
+"""The results of a run: rows, the journal that makes a run resumable, what made them, and tables of them.
 
 Start at `open_results`, which returns a `RowSink`; `ResultRow` and `ErrorRow` are the rows. This package must not know
 how an image is recognised: no encoder, no memory, no MLLM.
 """
 
-from recognizer.results.errors import OutputUnusable, ResultsError, ResumeRefused
+from recognizer.results.errors import OutputUnusable, ResultsError, ResultsIncomplete, ResumeRefused
+from recognizer.results.ledger import ImageStamp, stamp_file
+from recognizer.results.opening import check_output, is_finished, open_results
 from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, ResultRow, Row, encode_row
 from recognizer.results.run_info import RunInfo, RunSetup, read_run_info
 from recognizer.results.sink import Batch, BatchTiming, RowSink, RunCounts
-from recognizer.results.writer import check_output, is_finished, open_results
 
 __all__ = [
     "Batch",
@@ -16,9 +17,11 @@ __all__ = [
     "CandidateRow",
     "ErrorRow",
     "EvidenceRow",
+    "ImageStamp",
     "OutputUnusable",
     "ResultRow",
     "ResultsError",
+    "ResultsIncomplete",
     "ResumeRefused",
     "Row",
     "RowSink",
@@ -30,4 +33,5 @@ __all__ = [
     "is_finished",
     "open_results",
     "read_run_info",
+    "stamp_file",
 ]

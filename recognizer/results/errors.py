@@ -1,8 +1,9 @@
 """The errors of results.
 
 ResultsError
-├── OutputUnusable    the output cannot be written, or its name does not fit its format
-└── ResumeRefused     an output exists that this run must not continue; names the difference and the remedy
+├── OutputUnusable     the output cannot be written, or its name does not fit its format
+├── ResumeRefused      an output exists that this run must not continue; names the difference and the remedy
+└── ResultsIncomplete  the rows are not one for each image; a defect of the program
 """
 
 from __future__ import annotations
@@ -22,3 +23,7 @@ class OutputUnusable(ResultsError):
 
 class ResumeRefused(ResultsError):
     """The output exists and is not the beginning of what this run would write."""
+
+
+class ResultsIncomplete(ResultsError):
+    """There is not exactly one row for each image of a batch or of a run."""

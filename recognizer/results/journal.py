@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import Literal
 
-from memory.durable import sync_folder, try_lock
+from memory.durable import sync_folder
+from recognizer.results.disk import disk_error, open_locked, write_all
 from recognizer.results.errors import REMEDY, OutputUnusable, ResumeRefused
-from recognizer.results.row import Row, encode_row
-from recognizer.results.sink import RunCounts, batch_keys
+from recognizer.results.ledger import BatchRecord, ImagePath, ImageStamp, Ledger, first_changed, write_ledger
+from recognizer.results.row import ErrorRow, ResultRow, Row, encode_row
+from recognizer.results.sink import RunCounts, batch_at, batch_count, batch_keys, require_complete
 
 # A sync can take tens of milliseconds; without one for each batch, a power loss costs at most this many batches.
 _SYNC_EVERY_BATCHES = 64
@@ -34,12 +36,14 @@ class BatchSpan:
         end: offset after its last byte.
         ok: number of rows with status ok.
         errors: number of rows with status error, by code.
+        state: `damaged`: its bytes are not those that were written; `changed`: an image of it is another one now.
     """
 
     start: int
     end: int
-    ok: int
+    ok: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    state: Literal["good", "damaged", "changed"] = "good"
 
 
 class Journal:
@@ -50,18 +54,31 @@ class Journal:
 
     Attributes:
         path: the file.
+        ledger: vouches for its batches.
         keys: keys of all images of the run, in order.
         batch_size: images in a batch.
         spans: the batches written so far, including those of earlier runs.
+        damaged: numbers of the batches of earlier runs that are damaged, also of those that were cut off for it.
     """
 
-    def __init__(self, path: Path, *, keys: Sequence[str], batch_size: int, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        ledger_path: Path,
+        keys: Sequence[str],
+        batch_size: int,
+        image_path: ImagePath | None = None,
+        overwrite: bool = False,
+    ) -> None:
         """Open the file, keep the whole batches of an earlier run and cut off the rest.
 
         Args:
             path: the file; created if it is missing.
+            ledger_path: of its ledger; created if it is missing, for the rows that are there.
             keys: keys of all images of the run, in order.
             batch_size: images in a batch, at least 1.
+            image_path: finds the images, to see whether they have changed; None: they are not compared.
             overwrite: drop the rows of an earlier run.
 
         Raises:
@@ -71,11 +88,22 @@ class Journal:
         self.path = path
         self.keys = keys
         self.batch_size = batch_size
+        self.spans: list[BatchSpan] = []
         self._stream = open_locked(path)
         try:
-            self.spans = [] if overwrite else scan_journal(path, keys=keys, batch_size=batch_size)
+            if overwrite:
+                self._stream.truncate(0)
+                ledger_path.unlink(missing_ok=True)
+            elif not ledger_path.exists():
+                vouch_for(path, ledger_path, keys=keys, batch_size=batch_size)
+            self.ledger = Ledger(ledger_path)
+            self.spans = scan_journal(path, self.ledger, keys=keys, batch_size=batch_size, image_path=image_path)
+            self.damaged = [number for number, span in enumerate(self.spans) if span.state == "damaged"]
+            while self.spans and self.spans[-1].state == "damaged":
+                self.spans.pop()
             self._stream.truncate(self._end)
             self._stream.seek(self._end)
+            self.ledger.open(len(self.spans))
         except BaseException:
             self._stream.close()
             raise
@@ -89,23 +117,32 @@ class Journal:
     def _end(self) -> int:
         return self.spans[-1].end if self.spans else 0
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[Row], images: Sequence[ImageStamp | None] | None = None) -> None:
         """Write the next batch.
 
         Args:
             rows: the rows of its images, in order.
+            images: stamps of its images; None: unknown.
 
         Raises:
             ValueError: these are not the rows of the next batch.
-            OutputUnusable: the disk refuses; the next run cuts off the torn batch.
+            OutputUnusable: the disk refuses; the rows written before are kept.
         """
-        data, ok, errors = encode_batch(rows, batch_keys(self.keys, len(self.spans), self.batch_size))
+        number = len(self.spans)
+        data, ok, errors = encode_batch(rows, batch_keys(self.keys, number, self.batch_size))
+        sync = (number + 1) % _SYNC_EVERY_BATCHES == 0
         try:
             write_all(self._stream, data)
-            if (len(self.spans) + 1) % _SYNC_EVERY_BATCHES == 0:
+            if sync:
                 os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise disk_error(self.path, error, len(data)) from error
+            self.ledger.append([BatchRecord.of(number, len(rows), data, images)], sync=sync)
+        except (OSError, OutputUnusable) as error:
+            with contextlib.suppress(OSError):  # it stays torn, and the next run cuts it off
+                self._stream.truncate(self._end)
+                self._stream.seek(self._end)
+            if isinstance(error, OSError):
+                raise disk_error(self.path, error, len(data)) from error
+            raise
         self.spans.append(BatchSpan(self._end, self._end + len(data), ok, errors))
 
     def close(self) -> None:
@@ -118,19 +155,24 @@ class Journal:
             raise disk_error(self.path, error, 0) from error
         finally:
             self._stream.close()
+            self.ledger.close()
         sync_folder(self.path.parent)
 
 
-def scan_journal(path: Path, *, keys: Sequence[str], batch_size: int) -> list[BatchSpan]:
-    """Find the whole batches of a journal.
+def scan_journal(
+    path: Path, ledger: Ledger, *, keys: Sequence[str], batch_size: int, image_path: ImagePath | None = None
+) -> list[BatchSpan]:
+    """Find the whole batches of a journal that its ledger knows of.
 
-    Anything after the last whole batch (a torn line, rows of a torn batch, zeros from a power failure) has no span;
-    the caller cuts it off.
+    Anything after the last one (a torn line, rows of a torn batch, zeros from a power failure) has no span; the caller
+    cuts it off.
 
     Args:
         path: the journal; a missing one has no batches.
+        ledger: of the journal.
         keys: keys of all images of the run, in order.
         batch_size: images in a batch; the last batch may have fewer.
+        image_path: finds the images; None: they are not compared with those that were recognised.
 
     Returns:
         One span per batch, from the start of the file without a gap.
@@ -139,24 +181,61 @@ def scan_journal(path: Path, *, keys: Sequence[str], batch_size: int) -> list[Ba
         ResumeRefused: a row belongs to another image than expected, or there are more rows than images.
     """
     spans: list[BatchSpan] = []
-    if not path.exists():
-        return spans
-    start = position = rows = ok = 0
-    errors: Counter[str] = Counter()
+    for number, stretch in enumerate(ledger.stretches(path, batch_size)):
+        end = stretch.start + len(stretch.data)
+        batch = batch_at(number, len(keys), batch_size)
+        if stretch.record is None:
+            spans.append(BatchSpan(stretch.start, end, state="damaged"))
+            continue
+        codes = [
+            _error_code(path, line, batch.start + row, keys)
+            for row, line in enumerate(stretch.data.splitlines(keepends=True))
+        ]
+        if len(codes) < batch.stop - batch.start:
+            break  # the last batch of a run that had fewer images
+        errors = Counter(code for code in codes if code is not None)
+        changed = image_path is not None and first_changed(stretch.record, batch.start, image_path) is not None
+        state: Literal["good", "changed"] = "changed" if changed else "good"
+        spans.append(BatchSpan(stretch.start, end, len(codes) - errors.total(), errors, state))
+    if len(spans) > batch_count(len(keys), batch_size):
+        raise _too_many(path, keys)
+    return spans
+
+
+def vouch_for(path: Path, ledger_path: Path, *, keys: Sequence[str], batch_size: int) -> None:
+    """Make the ledger of a journal that has none, because an earlier release wrote it or somebody deleted the ledger.
+
+    Batches with a line that is not valid JSON are left to be done again.
+
+    Raises:
+        ResumeRefused: a row belongs to another image than expected, or there are more rows than images.
+        WriteFailed: the disk refuses.
+    """
+    lines: list[bytes] = []
+    records: list[BatchRecord] = []
+    row = 0
     with open(path, "rb") as stream:
         for line in stream:
             if not line.endswith(b"}\n") or b"\0" in line:
-                _require_torn(path, line, rows)
+                _require_torn(path, line, row)
                 break
-            code = _error_code(path, line, rows, keys)
-            rows += 1
-            position += len(line)
-            ok += code is None
-            errors.update([code] if code is not None else [])
-            if rows % batch_size == 0 or rows == len(keys):
-                spans.append(BatchSpan(start, position, ok, errors))
-                start, ok, errors = position, 0, Counter()
-    return spans
+            _error_code(path, line, row, keys)
+            lines.append(line)
+            row += 1
+            if row % batch_size == 0 or row == len(keys):
+                if all(map(_is_json, lines)):
+                    number = (row - 1) // batch_size
+                    records.append(BatchRecord.of(number, len(lines), b"".join(lines), None))
+                lines.clear()
+    write_ledger(ledger_path, records)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _require_torn(path: Path, line: bytes, rows: int) -> None:
@@ -171,7 +250,7 @@ def _error_code(path: Path, line: bytes, row: int, keys: Sequence[str]) -> str |
     Other rows are not parsed, so that a large journal resumes quickly.
     """
     if row >= len(keys):
-        raise ResumeRefused(f"{path} has more rows than the {len(keys)} images of this run; {REMEDY}")
+        raise _too_many(path, keys)
     head = b'{"path":' + json.dumps(keys[row], ensure_ascii=False).encode("utf-8", "replace")
     status = _AFTER_PATH.match(line, len(head)) if line.startswith(head) else None
     if status is None:
@@ -180,6 +259,10 @@ def _error_code(path: Path, line: bytes, row: int, keys: Sequence[str]) -> str |
             f"the images differ from those of the earlier run: {REMEDY}"
         )
     return None if status[1] == b"ok" else str(json.loads(line)["error"]["code"])
+
+
+def _too_many(path: Path, keys: Sequence[str]) -> ResumeRefused:
+    return ResumeRefused(f"{path} has more rows than the {len(keys)} images of this run; {REMEDY}")
 
 
 def _path_of(line: bytes) -> str:
@@ -206,44 +289,13 @@ def encode_batch(rows: Iterable[Row], keys: Sequence[str]) -> tuple[bytes, int, 
 
     Raises:
         ValueError: the rows do not belong to `keys`.
+        ResultsIncomplete: the lines are not one row with status ok or error for each image.
     """
     rows = list(rows)
     if [row.path for row in rows] != list(keys):
         raise ValueError(f"a batch of {len(rows)} rows does not match its {len(keys)} images in order")
-    errors = Counter(code for row in rows if (code := getattr(row, "code", None)) is not None)
-    return b"".join(map(encode_row, rows)), len(rows) - errors.total(), errors
-
-
-def open_locked(path: Path) -> IO[bytes]:
-    """Open a file for reading and writing, unbuffered, as its only writer; its content stays.
-
-    Raises:
-        OutputUnusable: it cannot be opened or another process holds it.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-    except OSError as error:
-        raise OutputUnusable(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
-    stream = open(descriptor, "rb+", buffering=0)  # noqa: SIM115  the caller closes it
-    is_ours = True
-    with contextlib.suppress(OSError):  # a file system without locks
-        is_ours = try_lock(descriptor)
-    if not is_ours:
-        stream.close()
-        raise OutputUnusable(f"{path}: another run is writing this file; wait for it or stop it")
-    return stream
-
-
-def write_all(stream: IO[bytes], data: bytes) -> None:
-    """Write every byte to an unbuffered stream, which may take fewer at a time."""
-    view = memoryview(data)
-    while view:
-        view = view[stream.write(view) :]
-
-
-def disk_error(path: Path, error: OSError, size: int) -> OutputUnusable:
-    """Name the file, the system's reason and the size of a write that failed."""
-    return OutputUnusable(
-        f"{path}: writing {size} bytes failed: {error.strerror or error}; free some space, then repeat the command"
-    )
+    ok = sum(isinstance(row, ResultRow) for row in rows)
+    errors = Counter(row.code for row in rows if isinstance(row, ErrorRow))
+    data = b"".join(map(encode_row, rows))
+    require_complete(len(keys), RunCounts(ok, errors), lines=data.count(b"\n"))
+    return data, ok, errors

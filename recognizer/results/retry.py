@@ -1,4 +1,4 @@
-"""Retry failed images: batches with an error row are replaced; all other batches stay byte for byte."""
+"""Do batches again: those with failed images, changed images or damaged rows; all others stay byte for byte."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memory.durable import sync_folder
-from recognizer.results.journal import BatchSpan, disk_error, encode_batch, open_locked, write_all
+from recognizer.results.disk import disk_error, open_locked, write_all
+from recognizer.results.journal import BatchSpan, encode_batch
+from recognizer.results.ledger import BatchRecord, ImageStamp, Ledger
 from recognizer.results.row import Row
 from recognizer.results.sink import batch_keys
 
@@ -15,29 +17,42 @@ _COPY_BYTES = 1 << 20
 
 
 class JournalPatch:
-    """Replaces the batches of a journal that have error rows.
+    """Replaces batches of a journal.
 
     The new file grows beside the old one and replaces it in one step after the last batch. Until then the old file is
     unchanged; an interrupted retry starts again from the first batch.
 
     Attributes:
-        pending: numbers of the batches to retry, ascending.
+        pending: numbers of the batches to replace, ascending.
     """
 
-    def __init__(self, path: Path, *, keys: Sequence[str], batch_size: int, spans: Sequence[BatchSpan]) -> None:
-        """Find the batches with error rows.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        ledger_path: Path,
+        keys: Sequence[str],
+        batch_size: int,
+        spans: Sequence[BatchSpan],
+        pending: Sequence[int],
+    ) -> None:
+        """Lock the journal and begin the new file.
 
         Args:
             path: the journal.
+            ledger_path: of its ledger.
             keys: keys of all images of the run, in order.
             batch_size: images in a batch.
             spans: the batches of the journal, up to its end.
+            pending: numbers of the batches to replace, ascending.
 
         Raises:
             OutputUnusable: the file cannot be written, or another run is writing it.
         """
-        self.pending = [i for i, span in enumerate(spans) if span.errors]
+        self.pending = list(pending)
         self._path = path
+        self._ledger_path = ledger_path
+        self._records: list[BatchRecord] = []
         self._keys = keys
         self._batch_size = batch_size
         self._spans = spans
@@ -50,12 +65,13 @@ class JournalPatch:
             self._old.close()
             raise disk_error(self._draft_path, error, 0) from error
 
-    def replace(self, batch: int, rows: Sequence[Row]) -> None:
+    def replace(self, batch: int, rows: Sequence[Row], images: Sequence[ImageStamp | None] | None = None) -> None:
         """Write the new rows of a batch.
 
         Args:
             batch: the first of `pending` that is not yet replaced.
             rows: the rows of its images, in order.
+            images: stamps of its images; None: unknown.
 
         Raises:
             ValueError: another batch is next, or the rows do not belong to its images.
@@ -69,6 +85,7 @@ class JournalPatch:
             write_all(self._draft, data)
         except OSError as error:
             raise disk_error(self._draft_path, error, len(data)) from error
+        self._records.append(BatchRecord.of(batch, len(rows), data, images))
         self._old.seek(self._spans[batch].end)
         self._waiting.pop(0)
 
@@ -85,6 +102,11 @@ class JournalPatch:
         try:
             os.fsync(self._draft.fileno())
             self._draft.close()
+            # First the ledger: it then vouches for the old and the new rows of a batch, whichever a power loss leaves.
+            ledger = Ledger(self._ledger_path)
+            ledger.open(len(self._spans))
+            ledger.append(self._records)
+            ledger.close()
             os.replace(self._draft_path, self._path)
         except OSError as error:
             raise disk_error(self._path, error, 0) from error

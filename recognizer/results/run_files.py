@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from recognizer.results.disk import disk_error, write_all
 from recognizer.results.errors import OutputUnusable
-from recognizer.results.run_info import read_run_info
+from recognizer.results.run_info import RunInfo, read_run_info
 from recognizer.results.sink import BatchTiming
 
 OutputFormat = Literal["jsonl", "csv", "parquet"]
@@ -21,6 +22,7 @@ _FORMAT_OF_SUFFIX: dict[str, OutputFormat] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_BESIDE = (".journal.jsonl", ".run.json", ".timing.jsonl", ".batches.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,28 @@ class RunFiles:
     Attributes:
         output: the results.
         journal: the file that rows are appended to; for jsonl the output itself.
-        info: `run.json`, prefixed with the name of the output if another output in the folder has that file.
-        timing: `timing.jsonl`, prefixed in the same way.
+        info: what made them.
+        timing: how long each batch took.
+        ledger: what vouches for each batch.
     """
 
     output: Path
     journal: Path
     info: Path
     timing: Path
+    ledger: Path
+
+    def read_info(self) -> RunInfo | None:
+        """Read what made the output; None if nothing says it.
+
+        Earlier releases wrote it to `run.json`, or to `STEM.run.json` if another output in the folder had that file.
+        """
+        earlier = (self.output.with_name(name) for name in ("run.json", f"{self.output.stem}.run.json"))
+        for path in (self.info, *earlier):
+            info = read_run_info(path)
+            if info is not None and info.output == self.output.name:
+                return info
+        return None
 
 
 def infer_format(output: str | Path, requested: OutputFormat | None = None) -> OutputFormat:
@@ -59,29 +75,22 @@ def infer_format(output: str | Path, requested: OutputFormat | None = None) -> O
 
 
 def find_run_files(output: Path, output_format: OutputFormat) -> RunFiles:
-    """Name the files of a run.
+    """Name the files of a run: each is named after the whole file name of the output.
 
-    The first output in a folder has `run.json`. Another one has `STEM.run.json`, or `NAME.run.json` if that is taken.
+    So no two outputs share one, and the lock of the journal protects all of them.
 
     Raises:
-        OutputUnusable: the output is a folder.
+        OutputUnusable: the output is a folder, or named like a file beside another output.
     """
     output = Path(os.path.abspath(output))  # `new/../a.jsonl` is `a.jsonl`, whether or not `new` exists
     if output.is_dir():
         raise OutputUnusable(f"{output} is a folder; name a file in it, e.g. {output / 'results.jsonl'}")
-    journal = output if output_format == "jsonl" else output.with_name(f"{output.name}.journal.jsonl")
-    prefixes = ["", f"{output.stem}.", f"{output.name}."]
-    places = [output.with_name(f"{prefix}run.json") for prefix in prefixes]
-    own = [i for i, place in enumerate(places) if _belongs_to(place, output.name)]
-    free = [i for i, place in enumerate(places) if not place.exists() and place.name != output.name]
-    chosen = (own or free or [len(places) - 1])[0]
-    timing = output.with_name(f"{prefixes[chosen]}timing.jsonl")
-    return RunFiles(output, journal, places[chosen], timing)
-
-
-def _belongs_to(info_path: Path, output_name: str) -> bool:
-    info = read_run_info(info_path)
-    return info is not None and info.output == output_name
+    if output.name.endswith(_BESIDE):
+        raise OutputUnusable(
+            f"{output}: files beside results have such names ({', '.join(_BESIDE)}); choose another --output"
+        )
+    journal, info, timing, ledger = (output.with_name(output.name + suffix) for suffix in _BESIDE)
+    return RunFiles(output, output if output_format == "jsonl" else journal, info, timing, ledger)
 
 
 class TimingLog:
@@ -94,15 +103,24 @@ class TimingLog:
             OutputUnusable: it cannot be written.
         """
         try:
-            self._stream = open(path, "w" if overwrite else "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+            self._stream = open(path, "wb" if overwrite else "ab", buffering=0)  # noqa: SIM115  closed by close
         except OSError as error:
-            raise OutputUnusable(f"{path}: cannot be written: {error.strerror}") from error
+            raise disk_error(path, error, 0) from error
+        self._path = path
 
     def write(self, batch: int, images: int, timing: BatchTiming, write_s: float) -> None:
-        """Append the line of one batch."""
+        """Append the line of one batch.
+
+        Raises:
+            OutputUnusable: the disk refuses.
+        """
         seconds = {**asdict(timing), "write_s": write_s}
         line = {"batch": batch, "images": images, **{name: round(value, 6) for name, value in seconds.items()}}
-        self._stream.write(json.dumps(line) + "\n")
+        data = json.dumps(line).encode() + b"\n"
+        try:
+            write_all(self._stream, data)
+        except OSError as error:
+            raise disk_error(self._path, error, len(data)) from error
 
     def close(self) -> None:
         """Close the log."""

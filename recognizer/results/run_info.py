@@ -1,4 +1,4 @@
-"""`run.json`: what made a file of results, and whether another run may continue it."""
+"""`OUTPUT.run.json`: what made a file of results, and whether another run may continue it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class RunSetup:
     Attributes:
         command: the command line; values of options that name a key, token, secret or password are masked.
         model: name and ``fingerprint`` of the encoder; the fingerprint must be the same on resume.
-        memory: path, ``version`` and size of the memory; the version must be the same on resume.
+        memory: path, version, size, ``digest`` and ``index`` of the memory; the last two must be the same on
+            resume.
         settings: JSON values on which the rows depend; each must be the same on resume.
         device: the device of the encoder.
         input_root: the folder that the keys are relative to.
@@ -125,13 +126,17 @@ class RunInfo:
     errors: Mapping[str, int] = field(default_factory=dict)
     schema: int = RUN_INFO_SCHEMA
 
-    def identity(self) -> dict[str, Any]:
-        """Return the settings that must not change on resume, as flat names and plain JSON values."""
+    def identity(self, memory_fields: Iterable[str] = ("digest", "index")) -> dict[str, Any]:
+        """Return the settings that must not change on resume, as flat names and plain JSON values.
+
+        Args:
+            memory_fields: what identifies the memory.
+        """
         identity = {
             "format": self.format,
             "batch_size": self.batch_size,
             "model.fingerprint": self.model.get("fingerprint"),
-            "memory.version": self.memory.get("version"),
+            **{f"memory.{name}": self.memory.get(name) for name in memory_fields},
             **_flatten("", self.settings),
         }
         plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
@@ -169,7 +174,9 @@ def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
     Raises:
         ResumeRefused: a setting differs; the message names each one with both values.
     """
-    before, after = earlier.identity(), now.identity()
+    # Earlier releases did not write the digest of the memory; for their runs the rest must be the same.
+    fields = ("digest", "index") if "digest" in earlier.memory else tuple(earlier.memory)
+    before, after = earlier.identity(fields), now.identity(fields)
     names = [name for name in {**before, **after} if before.get(name, _ABSENT) != after.get(name, _ABSENT)]
     if names:
         lines = [f"  {name}: was {before.get(name, _ABSENT)!r}, is {after.get(name, _ABSENT)!r}" for name in names]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from recognizer.results.errors import ResultsIncomplete
+from recognizer.results.ledger import ImageStamp
 from recognizer.results.row import Row
 
 
@@ -74,6 +76,35 @@ class RunCounts:
         """Number of images that could not be recognised."""
         return sum(self.errors.values())
 
+    @property
+    def total(self) -> int:
+        """Number of images."""
+        return self.ok + self.failed
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the images that could not be recognised, in [0, 1]; 0 without images."""
+        return self.failed / self.total if self.total else 0.0
+
+
+def require_complete(images: int, counts: RunCounts, *, lines: int | None = None) -> None:
+    """Check that each image of a batch or of a run has one row.
+
+    Args:
+        images: how many images went in.
+        counts: of the rows that came out.
+        lines: number of lines that were encoded; None: not counted.
+
+    Raises:
+        ResultsIncomplete: the numbers differ.
+    """
+    if counts.total != images or (lines is not None and lines != images):
+        written = "" if lines is None else f" in {lines} lines"
+        raise ResultsIncomplete(
+            f"{images} images went in, and {counts.ok} rows with status ok and {counts.failed} with status error came "
+            f"out{written}; this is a defect of the program, please report it"
+        )
+
 
 class RowSink(Protocol):
     """Receives the rows of a run, batch by batch, in the order of `pending`."""
@@ -85,8 +116,15 @@ class RowSink(Protocol):
     def pending(self) -> Iterator[Batch]:
         """Yield the batches still to do; may be read ahead of `write`."""
 
-    def write(self, batch: int, rows: Sequence[Row], *, timing: BatchTiming | None = None) -> None:
-        """Write the rows of a batch."""
+    def write(
+        self,
+        batch: int,
+        rows: Sequence[Row],
+        *,
+        timing: BatchTiming | None = None,
+        images: Sequence[ImageStamp | None] | None = None,
+    ) -> None:
+        """Write the rows of a batch; `images` says what its image files were, so that a change is seen on resume."""
 
     def finish(self) -> RunCounts:
         """Complete the output after the last batch."""

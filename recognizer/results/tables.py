@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ from memory.durable import replacing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# A cell that begins with one of these can run as a formula in a spreadsheet.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+# What a spreadsheet can run as a formula. Where its list separator is a semicolon or a tab, it splits our cells there
+# and at line ends, for the quotes around a cell do not stand at the beginning of what it takes for a cell. It may drop
+# spaces and quotes at the beginning.
+_FORMULA = re.compile(r"""\A(?=[\t\r\n\0])|(?:\A|(?<=[;\t\r\n]))(?=[ "\0]*[=+\-@\uff1d\uff0b\uff0d\uff20])""")
 _IMAGES_PER_ROW_GROUP = 1024  # a row group is built in memory: about 10 MB at five candidates
 
 CSV_COLUMNS = (
@@ -117,8 +120,11 @@ def csv_record(record: Mapping[str, Any]) -> list[object]:
 
 
 def neutralise(text: str) -> str:
-    """Put ``'`` before a text that a spreadsheet would run as a formula."""
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+    """Put ``'`` before each part of a text that a spreadsheet would run as a formula.
+
+    A part is the text itself, or what follows a semicolon, a tab or a line end in it.
+    """
+    return _FORMULA.sub("'", text)
 
 
 def _cell(value: object) -> object:
@@ -148,7 +154,7 @@ class CsvLines:
 def write_csv(journal: Path, output: Path) -> None:
     """Convert a journal to CSV, row by row.
 
-    Texts that a spreadsheet would run as a formula get a leading ``'``.
+    What a spreadsheet would run as a formula gets a leading ``'``.
 
     Args:
         journal: the finished journal.

@@ -1,7 +1,9 @@
+import os
 import shutil
 
 import pytest
 
+from memory.durable import file_sha256
 from recognizer.images import list_images
 from recognizer.results import Batch, ErrorRow, ResultRow
 from recognizer.run import recognize_into, run_setup
@@ -12,13 +14,15 @@ class Sink:
 
     def __init__(self):
         self.written = {}
+        self.images = {}
         self.timings = []
 
     def pending(self):
         return iter([Batch(1, 2, 4), Batch(3, 6, 8)])
 
-    def write(self, batch, rows, *, timing):
+    def write(self, batch, rows, *, timing, images):
         self.written[batch] = rows
+        self.images[batch] = images
         self.timings.append(timing)
 
 
@@ -41,6 +45,12 @@ def test_only_pending_batches_are_recognised_and_written_under_their_numbers(dem
     assert [[type(row) for row in rows] for rows in yielded] == [[ErrorRow, ResultRow], [ResultRow, ResultRow]]
     assert yielded[0][0].code == "E_NOT_IMAGE"
     assert [row.label for row in (yielded[0][1], *yielded[1])] == ["tabby cat", "cup of coffee", "tabby cat"]
+    stamps = sink.images[1] + sink.images[3]
+    paths = [item.path for item in listing[2:4] + listing[6:8]]
+    assert [(stamp.size, stamp.mtime_ns) for stamp in stamps] == [
+        (os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths
+    ]
+    assert [stamp.sha256 for stamp in stamps] == [None, *(file_sha256(path) for path in paths[1:])]
     assert all(min(timing.decode_s, timing.encode_s, timing.score_s) > 0 for timing in sink.timings)
 
 
@@ -50,7 +60,17 @@ def test_settings_that_do_not_change_a_row_do_not_bind_a_resumed_run(demo_recogn
         settings = settings.model_copy(update={"run": settings.run.model_copy(update=run)})
         return run_setup(demo_recognizer.memory, settings, listing, device="cpu", precision="fp32")
 
-    assert setup(workers=1).settings == setup(workers=3).settings
+    assert setup(workers=1).settings == setup(workers=3, max_failed=0.1).settings
     assert setup(top_k=1).settings != setup(top_k=3).settings
     assert setup().settings["input_root"] == setup().input_root
     assert (setup().settings["precision"], setup().device) == ("fp32", "cpu")
+
+
+def test_a_memory_is_known_by_its_digest_and_its_index(demo_recognizer, listing):
+    def memory(index):
+        settings = demo_recognizer.settings
+        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"index": index})})
+        return run_setup(demo_recognizer.memory, settings, listing, device="cpu", precision="fp32").memory
+
+    assert memory("auto")["digest"] == demo_recognizer.memory.digest
+    assert (memory("auto")["index"], memory("hnsw")["index"]) == ("exact", "hnsw")

@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from memory.durable import file_sha256
 from recognizer.cli import app, main
 from recognizer.cli.app import add_plugins
 from tests.campaign import kill_run
@@ -161,7 +163,8 @@ def test_export_can_be_built_from(world, tmp_path):
 def test_run_gives_one_row_per_image_in_order_and_counts_failures(world, tmp_path):
     code, _, err = run_images(world, tmp_path / "r.jsonl", "--top-k", "2")
     assert code == 0
-    assert "6 images recognised, 1 failed (1 E_NOT_IMAGE)" in err
+    assert "6 images recognised, 1 failed (14.3%: 1 E_NOT_IMAGE)" in err
+    assert "WARNING" not in err
     rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert [row["path"] for row in rows] == [
         "a/0.jpg",
@@ -176,20 +179,62 @@ def test_run_gives_one_row_per_image_in_order_and_counts_failures(world, tmp_pat
     assert rows[0]["label"] == "tabby cat"
     assert rows[4]["label"] == "cup of coffee"
     assert len(rows[0]["candidates"]) == 2
-    made_by = json.loads((tmp_path / "run.json").read_text())
+    made_by = json.loads((tmp_path / "r.jsonl.run.json").read_text())
     assert made_by["state"] == "finished"
-    assert (tmp_path / "timing.jsonl").exists()
+    assert (tmp_path / "r.jsonl.timing.jsonl").exists()
 
 
 def test_strict_run_with_a_failure_exits_with_1(world, tmp_path):
     assert run_images(world, tmp_path / "r.jsonl", "--strict")[0] == 1
 
 
-def test_run_where_everything_fails_exits_with_1(world, tmp_path):
+@pytest.mark.parametrize(
+    ("bad", "setting", "code"), [(3, 0.5, 1), (2, 0.5, 0), (2, 0.4, 1), (4, 0.99, 1), (4, 1, 0), (0, 0, 0)]
+)
+def test_a_run_of_which_too_much_fails_exits_with_1_and_says_the_share(world, photos, tmp_path, bad, setting, code):
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.jpg").write_bytes(b"")
-    code, _, _ = call("run", tmp_path / "images", "--memory", world / "memory", "--output", tmp_path / "r.jsonl")
-    assert code == 1
+    for number in range(4):
+        shutil.copy(photos / "cat.jpg", tmp_path / "images" / f"{number}.jpg")
+        if number < bad:
+            (tmp_path / "images" / f"{number}.jpg").write_bytes(b"")
+    place = ("--memory", world / "memory", "--output", tmp_path / "r.jsonl", "--precision", "fp32")
+    ended, _, err = call("run", tmp_path / "images", *place, "--set", f"run.max_failed={setting}")
+    assert ended == code
+    assert not bad or f"{bad} failed ({bad * 25}.0%: {bad} E_EMPTY)" in err
+    warning = f"WARNING: {bad} of 4 images failed, more than the share of {setting} that run.max_failed accepts"
+    assert (warning in err) == (code == 1)
+
+
+def test_a_run_is_not_resumed_over_another_memory_of_the_same_version(world, tmp_path):
+    from recognizer.results import ResumeRefused
+
+    for name, label in (("one", "tabby cat"), ("other", "black cat")):
+        (tmp_path / f"{name}.txt").write_text(f"{label}\ncup of coffee\n")
+        call("build", tmp_path / f"{name}.txt", "--memory", tmp_path / name, "--precision", "fp32")
+    place = ("--output", tmp_path / "r.jsonl", "--precision", "fp32")
+    call("run", world / "images", "--memory", tmp_path / "one", *place)
+    before = (tmp_path / "r.jsonl").read_bytes()
+    with pytest.raises(ResumeRefused, match=r"memory\.digest: was '\w+', is '\w+'"):
+        call("run", world / "images", "--memory", tmp_path / "other", *place)
+    (tmp_path / "one").rename(tmp_path / "moved")
+    assert call("run", world / "images", "--memory", tmp_path / "moved", *place)[0] == 0
+    assert (tmp_path / "r.jsonl").read_bytes() == before
+
+
+def test_a_picture_that_is_replaced_under_its_name_is_recognised_again(world, photos, tmp_path):
+    shutil.copytree(world / "images", tmp_path / "images")
+    again = ["--memory", world / "memory", "--batch-size", "2", "--precision", "fp32"]
+    call("run", tmp_path / "images", "--output", tmp_path / "r.jsonl", *again)
+    shutil.copy(photos / "rocket.jpg", tmp_path / "images" / "a" / "0.jpg")
+    _, _, err = call("run", tmp_path / "images", "--output", tmp_path / "r.jsonl", *again)
+    assert "1 batches of" in err
+    assert "have images that changed and are done again (number 0)" in err
+    assert "5 of 7 images are already done" in err
+    call("run", tmp_path / "images", "--output", tmp_path / "fresh" / "r.jsonl", *again)
+    assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "fresh" / "r.jsonl").read_bytes()
+    stamps = json.loads((tmp_path / "r.jsonl.batches.jsonl").read_text().splitlines()[0])["images"]
+    status = os.stat(tmp_path / "images" / "a" / "0.jpg")
+    assert stamps[0] == [status.st_size, status.st_mtime_ns, file_sha256(photos / "rocket.jpg")]
 
 
 def test_image_that_took_too_long_can_have_more_time(world, tmp_path):

@@ -180,6 +180,42 @@ def test_what_cannot_be_reranked_is_said_first(world, tmp_path, results, message
         call("rerank", tmp_path / "sub" / results, "--output", tmp_path / "x.jsonl", *TINY)
 
 
+def test_damaged_or_shortened_results_are_not_reranked(world, tmp_path):
+    plain = tmp_path / "plain.jsonl"
+    run(world, plain, images="images/cat")
+    whole = plain.read_bytes()
+    at = whole.index(b'"score":0.') + len(b'"score":0.')
+    plain.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(Exception, match=r"rows 1 and following are damaged; repeat its run"):
+        call("rerank", plain, "--output", tmp_path / "x.jsonl", *TINY)
+    plain.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    with pytest.raises(Exception, match=f"has {PER_NAME - 1} rows for the {PER_NAME} images"):
+        call("rerank", plain, "--output", tmp_path / "x.jsonl", *TINY)
+    run(world, plain, images="images/cat")
+    assert plain.read_bytes() == whole
+
+
+def test_a_rerank_of_other_results_is_not_resumed(world, tmp_path):
+    plain, output = tmp_path / "plain.jsonl", tmp_path / "x.jsonl"
+    run(world, plain, images="images/cat")
+    call("rerank", plain, "--output", output, *TINY)
+    run(world, plain, "--top-k", "3", "--overwrite", images="images/cat")
+    with pytest.raises(Exception, match="reranked_sha256: was"):
+        call("rerank", plain, "--output", output, *TINY)
+
+
+def test_what_is_done_again_in_a_finished_run_is_reranked_too(world, tmp_path):
+    output = tmp_path / "x.jsonl"
+    asked = ("--rerank", "always", *TINY)
+    run(world, output, *asked, images="images/cat")
+    whole = output.read_bytes()
+    output.write_bytes(whole.replace(b'"rerank"', b'"rerunk"', 1))
+    _, _, err = run(world, output, *asked, images="images/cat")
+    assert "are damaged and are done again (number 0)" in err
+    assert output.read_bytes() == whole
+    assert "images asked" not in run(world, output, *asked, images="images/cat")[2]
+
+
 def test_an_address_with_a_password_is_refused_before_it_is_written_anywhere(world, tmp_path):
     output = tmp_path / "x.jsonl"
     with pytest.raises(Exception, match="must have no password"):
@@ -466,7 +502,7 @@ def test_calibrate_fits_weight_and_margin_and_run_takes_them_up(world, tmp_path)
     assert all(row["calibrated"] for row in rows_of(output))
     skipped = sum(row["rerank"]["status"] == "skipped: confident" for row in rows_of(output))
     assert f"{skipped} skipped" in err
-    info = json.loads((tmp_path / "run.json").read_text())
+    info = json.loads((tmp_path / "run.jsonl.run.json").read_text())
     assert info["settings"]["rerank"]["weight"] == fitted["rerank"]["weight"]
     assert fitted["rerank"]["fitted_for"] == str(MODEL)
     plain, later = tmp_path / "plain.jsonl", tmp_path / "later.jsonl"

@@ -42,7 +42,7 @@ def setup_of():
         return RunSetup(
             command=["recognizer", "run", "photos"],
             model={"name": "starter", "fingerprint": "f00d"},
-            memory={"path": "memory", "version": 3},
+            memory={"path": "memory", "version": 3, "digest": "d00d", "index": "exact"},
             settings={"top_k": 5, "score": {"image_name": 0.4}, **settings},
             device="cpu",
             input_root="/photos",

@@ -15,8 +15,16 @@ def rows(make_row):
     return [make_row(number, bad={2, 9}) for number in range(COUNT)]
 
 
+def ledger_of(path):
+    return path.with_name(path.name + ".batches.jsonl")
+
+
+def open_journal(path, *, keys=KEYS, size=SIZE, **options):
+    return Journal(path, ledger_path=ledger_of(path), keys=keys, batch_size=size, **options)
+
+
 def write(path, rows, *, keys=KEYS, size=SIZE, stop=None, **options):
-    with contextlib.closing(Journal(path, keys=keys, batch_size=size, **options)) as journal:
+    with contextlib.closing(open_journal(path, keys=keys, size=size, **options)) as journal:
         for number in range(len(journal.spans), stop if stop is not None else -(-len(keys) // size)):
             journal.append(rows[number * size : (number + 1) * size])
     return journal
@@ -37,6 +45,7 @@ def test_cut_anywhere_and_resumed_gives_the_same_bytes(tmp_path, rows, monkeypat
     monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of files
     path = tmp_path / "out.jsonl"
     whole = write(path, rows).path.read_bytes()
+    ledger = ledger_of(path).read_bytes()
     grid = [0, *(span.end for span in write(path, rows).spans)]
     lengths = [len(encode_row(row)) for row in rows]
     ends = [sum(lengths[:number]) for number in range(COUNT + 1)]
@@ -44,10 +53,12 @@ def test_cut_anywhere_and_resumed_gives_the_same_bytes(tmp_path, rows, monkeypat
     cuts = {*range(ends[9], ends[10]), *(end - byte for end in ends[1:] for byte in (0, 1, 2)), *range(0, ends[-1], 97)}
     for cut in sorted(cuts):
         path.write_bytes(whole[:cut])
+        ledger_of(path).write_bytes(ledger)
         kept = write(path, rows, stop=0).spans
         assert path.stat().st_size == (kept[-1].end if kept else 0) == max(end for end in grid if end <= cut)
         write(path, rows)
         assert path.read_bytes() == whole
+        assert ledger_of(path).read_bytes() == ledger
 
 
 @pytest.mark.parametrize(
@@ -70,12 +81,13 @@ def test_other_rows_are_refused_and_left_alone(tmp_path, rows, make_row):
         ([key + '"' for key in KEYS], "line 1: expected"),
     ]:
         with pytest.raises(ResumeRefused, match=said):
-            Journal(path, keys=keys, batch_size=SIZE)
+            open_journal(path, keys=keys)
         assert path.read_bytes() == before
     for foreign in (b"my notes\n", b'{"path":"000.jpg","status":"odd"}\n', b"[1]\n", b'{"x": 1}\n'):
         path.write_bytes(foreign)
+        ledger_of(path).unlink(missing_ok=True)
         with pytest.raises(ResumeRefused, match="--overwrite"):
-            Journal(path, keys=KEYS, batch_size=SIZE)
+            open_journal(path)
         assert path.read_bytes() == foreign
     write(path, rows, overwrite=True)
     assert path.read_bytes() == before
@@ -96,7 +108,7 @@ def test_odd_keys_are_found_again(tmp_path, make_row):
 
 
 def test_rows_of_other_images_are_a_mistake_of_the_caller(tmp_path, rows):
-    journal = Journal(tmp_path / "out.jsonl", keys=KEYS, batch_size=SIZE)
+    journal = open_journal(tmp_path / "out.jsonl")
     for wrong in (rows[:3], rows[1:5], rows[:5]):
         with pytest.raises(ValueError, match="does not match its 4 images"):
             journal.append(wrong)
@@ -107,19 +119,19 @@ def test_rows_of_other_images_are_a_mistake_of_the_caller(tmp_path, rows):
 def test_outputs_that_cannot_be_written(tmp_path, rows):
     (tmp_path / "file").touch()
     with pytest.raises(OutputUnusable, match="cannot be written"):
-        Journal(tmp_path / "file" / "out.jsonl", keys=KEYS, batch_size=SIZE)
+        open_journal(tmp_path / "file" / "out.jsonl")
     with pytest.raises(OutputUnusable, match="cannot be written"):
-        Journal(tmp_path, keys=KEYS, batch_size=SIZE)
-    running = Journal(tmp_path / "out.jsonl", keys=KEYS, batch_size=SIZE)
+        open_journal(tmp_path)
+    running = open_journal(tmp_path / "out.jsonl")
     with pytest.raises(OutputUnusable, match="another run"):
-        Journal(tmp_path / "out.jsonl", keys=KEYS, batch_size=SIZE)
+        open_journal(tmp_path / "out.jsonl")
     running.close()
     running.close()
     write(tmp_path / "out.jsonl", rows)
 
 
 def test_a_full_disk_is_an_error_that_can_be_resumed(tmp_path, rows, monkeypatch):
-    journal = Journal(tmp_path / "out.jsonl", keys=KEYS, batch_size=SIZE)
+    journal = open_journal(tmp_path / "out.jsonl")
     journal.append(rows[:4])
     data = b"".join(map(encode_row, rows[4:8]))
 
@@ -127,10 +139,13 @@ def test_a_full_disk_is_an_error_that_can_be_resumed(tmp_path, rows, monkeypatch
         stream.write(data[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("recognizer.results.journal.write_all", fill)
-    with pytest.raises(OutputUnusable, match=f"writing {len(data)} bytes failed: No space left on device"):
-        journal.append(rows[4:8])
-    monkeypatch.undo()
+    for module in ("journal", "ledger"):
+        monkeypatch.setattr(f"recognizer.results.{module}.write_all", fill)
+        size = len(data) if module == "journal" else r"\d+"
+        with pytest.raises(OutputUnusable, match=f"writing {size} bytes failed: No space left on device; the rows wri"):
+            journal.append(rows[4:8])
+        monkeypatch.undo()
+    journal.append(rows[4:8])
     journal.close()
     assert write(journal.path, rows).path.read_bytes() == b"".join(map(encode_row, rows))
 

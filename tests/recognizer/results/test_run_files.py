@@ -26,20 +26,29 @@ def info(setup_of):
     )
 
 
-def test_each_output_of_a_folder_has_its_own_info(tmp_path, info):
+def test_files_are_named_after_the_whole_name_of_the_output(tmp_path):
     first = find_run_files(tmp_path / "results.jsonl", "jsonl")
-    assert (first.info.name, first.timing.name, first.journal) == ("run.json", "timing.jsonl", first.output)
-    write_run_info(first.info, info)
-    assert find_run_files(tmp_path / "results.jsonl", "jsonl") == first
-    second = find_run_files(tmp_path / "results.csv", "csv")
-    assert (second.info.name, second.timing.name) == ("results.run.json", "results.timing.jsonl")
-    assert second.journal.name == "results.csv.journal.jsonl"
-    write_run_info(second.info, replace(info, output="results.csv"))
-    assert find_run_files(tmp_path / "results.parquet", "parquet").info.name == "results.parquet.run.json"
-    assert find_run_files(tmp_path / "results.csv", "csv") == second
-    assert find_run_files(tmp_path / "sub" / "run.json", "jsonl").info.name == "run.run.json"
+    names = [path.name for path in (first.info, first.timing, first.ledger)]
+    assert names == ["results.jsonl.run.json", "results.jsonl.timing.jsonl", "results.jsonl.batches.jsonl"]
+    assert first.journal == first.output
+    second = find_run_files(tmp_path / "sub" / ".." / "results.csv", "csv")
+    assert (second.info.name, second.journal.name) == ("results.csv.run.json", "results.csv.journal.jsonl")
+    assert second.output == tmp_path / "results.csv"
     with pytest.raises(OutputUnusable, match="is a folder"):
         find_run_files(tmp_path, "jsonl")
+    for beside in (first.info, first.timing, first.ledger, second.journal):
+        with pytest.raises(OutputUnusable, match="choose another --output"):
+            find_run_files(beside, "jsonl")
+
+
+@pytest.mark.parametrize("name", ["run.json", "results.run.json", "results.jsonl.run.json"])
+def test_names_of_earlier_releases_are_read(tmp_path, info, name):
+    files = find_run_files(tmp_path / "results.jsonl", "jsonl")
+    write_run_info(tmp_path / name, replace(info, output="results.csv"))
+    assert files.read_info() is None
+    write_run_info(tmp_path / name, info)
+    assert files.read_info().output == "results.jsonl"
+    assert find_run_files(tmp_path / "results.csv", "csv").read_info() is None
 
 
 def test_formats():

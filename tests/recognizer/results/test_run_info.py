@@ -47,7 +47,7 @@ def test_what_is_written_is_read_again(tmp_path, info):
 def test_other_files_of_that_name_are_not_taken_for_ours(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     assert read_run_info(tmp_path / "run.json") is None
-    assert find_run_files(tmp_path / "results.csv", "csv").info.name == "results.run.json"
+    assert find_run_files(tmp_path / "results.csv", "csv").read_info() is None
 
 
 def test_differing_settings_are_named_with_both_values(tmp_path, info):
@@ -59,7 +59,7 @@ def test_differing_settings_are_named_with_both_values(tmp_path, info):
         info,
         settings={"top_k": 6, "score": {"image_name": 0.4, "temperature": 0.01}, "templates": ["a {}", "the {}"]},
         model={"fingerprint": "beef"},
-        memory={"version": 4},
+        memory={"version": 3, "digest": "beef", "index": "hnsw"},
         batch_size=8,
     )
     with pytest.raises(ResumeRefused) as caught:
@@ -68,11 +68,22 @@ def test_differing_settings_are_named_with_both_values(tmp_path, info):
     assert "  top_k: was 5, is 6" in said
     assert "  score.temperature: was '(not set)', is 0.01" in said
     assert "  model.fingerprint: was 'f00d', is 'beef'" in said
-    assert "  memory.version: was 3, is 4" in said
+    assert "  memory.digest: was 'd00d', is 'beef'" in said
+    assert "  memory.index: was 'exact', is 'hnsw'" in said
+    assert "memory.version" not in said
     assert "  batch_size: was 4, is 8" in said
     assert "--overwrite" in said
     assert "image_name" not in said
     assert "templates" not in said
+
+
+def test_the_memory_of_an_earlier_release_is_known_by_all_that_was_written(info):
+    earlier = replace(info, memory={"path": "memory", "version": 3, "categories": 9})
+    require_same_settings(earlier, replace(info, memory={**earlier.memory, "digest": "d00d"}), Path("results.jsonl"))
+    for name, value in (("path", "other"), ("version", 4), ("categories", 8)):
+        other = replace(info, memory={**earlier.memory, "digest": "d00d", name: value})
+        with pytest.raises(ResumeRefused, match=f"memory.{name}: was"):
+            require_same_settings(earlier, other, Path("results.jsonl"))
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, info, monkeypatch):

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from recognizer.results import OutputUnusable, open_results
+from recognizer.results import OutputUnusable, ResultsIncomplete, open_results
 from recognizer.results.stream import StreamWriter
 
 KEYS = [f"{number:03d}.jpg" for number in range(10)]
@@ -42,6 +42,11 @@ def test_rows_come_out_as_soon_as_their_batch_is_written(make_row):
     assert {line["path"] for line in table} == set(KEYS[:4])
     with pytest.raises(ValueError, match="does not match"):
         writer.write(1, [make_row(0)])
+    for number in (0, 2):
+        with pytest.raises(ValueError, match="out of turn"):
+            writer.write(number, [make_row(number) for number in range(4)])
+    with pytest.raises(ResultsIncomplete, match="10 images went in, and 4 rows with status ok and 0 with"):
+        writer.finish()
 
 
 def test_parquet_cannot_be_streamed():

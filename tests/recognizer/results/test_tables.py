@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import tracemalloc
 
 import pyarrow.parquet as pq
@@ -43,19 +44,41 @@ def test_csv_has_a_line_for_each_image_and_rank(tmp_path, make_row):
     assert (failed["status"], failed["error_code"], failed["category"]) == ("error", "E_TRUNCATED", "")
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
+FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
+def cells_in(line_of_csv, separator):
+    """What a spreadsheet with this list separator may take for cells; quotes count nowhere, the worst case."""
+    lines = line_of_csv.replace("\r", "\n").split("\n")
+    return [cell.strip(' "\0') for line in lines for cell in line.split(separator)]
+
+
+@given(st.text(st.one_of(st.sampled_from(FORMULA + ";\t\r\n\0 \"',a"), st.characters(exclude_categories=["Cs"]))))
 @example("\0=1")
 @example("\r=1")
 @example("\n@x")
+@example("a;=1+1")
+@example('a; "=1+1"')
+@example("a;\n\uff1d1+1")
+@example("\uff20SUM(1)")
 def test_no_cell_begins_like_a_formula_and_the_text_survives(text):
     stream = io.StringIO(newline="")
-    row = ErrorRow(path=text or "x", code="E", reason=text).to_dict()
+    row = ErrorRow(path="x", code="E", reason=text).to_dict()
     CsvLines(stream).write([row])
-    stream.seek(0)
-    cell = next(csv.DictReader(stream))["error_reason"]
+    written = stream.getvalue()
+    cell = next(csv.DictReader(io.StringIO(written, newline="")))["error_reason"]
     assert cell == neutralise(text)
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\0"))
-    assert cell in {text, "'" + text}
+    assert not cell.startswith((*FORMULA, "\t", "\r", "\n", "\0"))
+    for separator in ";\t":
+        assert not [found for found in cells_in(written, separator) if found.startswith(tuple(FORMULA))]
+    assert cell.replace("'", "") == text.replace("'", "")
+    if not any(part.lstrip(' "\0').startswith(tuple(FORMULA)) for part in re.split(r"[;\t\r\n]", text)):
+        assert cell in {text, "'" + text}
+
+
+def test_a_long_text_of_separators_and_spaces_is_neutralised_at_once():
+    text = (";" * 1000 + " " * 1000) * 1000
+    assert neutralise(text) == text  # quadratic, it would take minutes
 
 
 def test_negative_numbers_stay_numbers(tmp_path, make_row):

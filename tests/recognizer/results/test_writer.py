@@ -39,6 +39,16 @@ def run(setup_of, make_row):
     return run_once
 
 
+def info_of(output):
+    return read_run_info(output.with_name(f"{output.name}.run.json"))
+
+
+def beside(*outputs):
+    """The names of outputs and of the files beside them, sorted."""
+    suffixes = ("", ".batches.jsonl", ".run.json", ".timing.jsonl")
+    return sorted(output + suffix for output in outputs for suffix in suffixes)
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -50,7 +60,7 @@ def test_interrupted_anywhere_gives_the_same_bytes(tmp_path, run, suffix):
     for stop in (0, 1, 2, 3):
         output = tmp_path / str(stop) / f"r.{suffix}"
         assert run(output, bad={5}, stop=stop)[0] == list(range(stop))
-        assert read_run_info(output.parent / "run.json").state == "running"
+        assert info_of(output).state == "running"
         done, counts = run(output, bad={5})
         assert done == list(range(stop, 3))
         assert (counts.ok, counts.errors, counts.failed) == (9, {"E_TRUNCATED": 1}, 1)
@@ -65,8 +75,8 @@ def test_a_finished_run_is_not_done_again(tmp_path, run, suffix):
     done, counts = run(output)
     assert (done, counts.ok, counts.failed) == ([], 10, 0)
     assert output.read_bytes() == before
-    assert names(tmp_path) == sorted([output.name, "run.json", "timing.jsonl"])
-    info = read_run_info(tmp_path / "run.json")
+    assert names(tmp_path) == beside(output.name)
+    info = info_of(output)
     assert (info.state, info.counts, info.count) == ("finished", {"ok": 10, "error": 0}, 10)
 
 
@@ -78,7 +88,7 @@ def test_failed_images_are_retried_in_place(tmp_path, run, suffix):
     done, counts = run(output, retry_errors=True)
     assert (done, counts.ok, counts.failed) == ([0, 2], 10, 0)
     assert output.read_bytes() == (tmp_path / "well" / f"r.{suffix}").read_bytes()
-    assert len(names(tmp_path)) == 4
+    assert names(tmp_path) == sorted([*beside(output.name), "well"])
 
 
 def test_a_retry_goes_on_with_what_was_never_done(tmp_path, run):
@@ -98,7 +108,7 @@ def test_a_retry_that_is_interrupted_loses_nothing(tmp_path, run):
     (tmp_path / ".r.jsonl.retry").write_bytes(b"left behind by a kill")
     assert run(output)[0] == []
     assert output.read_bytes() == before
-    assert names(tmp_path) == ["r.jsonl", "run.json", "timing.jsonl"]
+    assert names(tmp_path) == beside("r.jsonl")
 
 
 def test_other_settings_are_refused_unless_overwritten(tmp_path, run):
@@ -119,12 +129,12 @@ def test_a_run_that_ended_before_its_first_row_does_not_bind_the_next(tmp_path, 
     output = tmp_path / f"r.{suffix}"
     run(output, stop=0)
     assert run(output, settings={"top_k": 3})[1].ok == 10
-    assert read_run_info(tmp_path / "run.json").settings["top_k"] == 3
+    assert info_of(output).settings["top_k"] == 3
 
 
 def test_files_of_others_are_refused(tmp_path, run):
     (tmp_path / "r.csv").write_text("my own table\n")
-    with pytest.raises(ResumeRefused, match=r"without a run\.json"):
+    with pytest.raises(ResumeRefused, match=r"without a r\.csv\.run\.json"):
         run(tmp_path / "r.csv")
     assert names(tmp_path) == ["r.csv"]
     (tmp_path / "empty.csv").touch()
@@ -136,12 +146,12 @@ def test_files_of_others_are_refused(tmp_path, run):
 def test_run_info_and_timing(tmp_path, run):
     output = tmp_path / "r.jsonl"
     run(output, stop=1)
-    started = read_run_info(tmp_path / "run.json").started
+    started = info_of(output).started
     run(output, bad={7})
-    info = read_run_info(tmp_path / "run.json")
+    info = info_of(output)
     assert (info.started, info.resumed, info.errors) == (started, 1, {"E_TRUNCATED": 1})
     assert info.input_root == "/photos"
-    lines = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl.timing.jsonl").read_text().splitlines()]
     assert [(line["batch"], line["images"]) for line in lines] == [(0, 4), (1, 4), (2, 2)]
     assert list(lines[0]) == ["batch", "images", "decode_s", "encode_s", "score_s", "rerank_s", "write_s"]
     assert lines[0]["decode_s"] == 0.5
@@ -151,7 +161,7 @@ def test_two_outputs_in_a_folder_do_not_disturb_each_other(tmp_path, run):
     run(tmp_path / "a.jsonl", stop=1)
     run(tmp_path / "b.jsonl")
     assert run(tmp_path / "a.jsonl")[0] == [1, 2]
-    assert names(tmp_path) == ["a.jsonl", "b.jsonl", "b.run.json", "b.timing.jsonl", "run.json", "timing.jsonl"]
+    assert names(tmp_path) == beside("a.jsonl", "b.jsonl")
 
 
 def test_no_images_at_all(tmp_path, run):
