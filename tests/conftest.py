@@ -9,11 +9,16 @@ from typing import Any
 # The tests run in one process per core; more threads than that only wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 
 from memory import Memory, read_labels
 from recognizer import Encoder, Recognizer
 from recognizer.demo import DATA
+
+# An example that takes long says that the machine is busy, not that the code is wrong.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,37 @@
-"""Slow, obvious versions of the clever functions: loops as the formulas are written."""
+"""Slow, obvious versions of the clever functions: loops as the formulas are written.
+
+Each has a clever partner and a test that compares the two (`test_reference.py` checks this list):
+
+- slow_scores = recognizer.score.Scorer.score
+  in recognizer/test_score.py::test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops
+- nearest_rows = memory.index.ExactIndex
+  in memory/test_index.py::test_the_best_rows_come_first_and_never_more_than_there_are
+- window_means = recognizer.encoder.windows.pool_windows
+  in recognizer/encoder/test_windows.py::test_pooling_equals_the_loop
+- giou_of_two = recognizer.encoder.boxes.giou
+  in recognizer/encoder/test_boxes.py::test_giou_of_any_numbers_is_finite_and_between_minus_one_and_one
+- iou_of_two = recognizer.encoder.boxes.pairwise_iou
+  in recognizer/encoder/test_boxes.py::test_overlaps_equal_the_loop_over_pairs
+- voted_boxes = recognizer.encoder.boxes.vote_boxes
+  in recognizer/encoder/test_boxes.py::test_votes_equal_the_loop_over_boxes
+- text_classifier_score = recognizer.encoder.starter.text_classifiers.TextClassifiers
+  in recognizer/encoder/starter/test_text_classifiers.py::test_a_cosine_is_that_of_the_plain_formula
+- pair_costs = training.matcher.box_cost
+  in training/test_matcher.py::test_cost_is_written_pair_by_pair
+- slow_box_terms = training.box_losses.box_loss
+  in training/test_box_losses.py::test_values_and_gradients_are_those_of_the_loops
+- slow_region_weight = training.box_losses.region_weight_loss
+  in training/test_box_losses.py::test_value_and_gradient_are_those_of_the_loops
+- slow_image_text = training.contrastive.image_text_contrastive
+  in training/test_contrastive.py::test_value_is_that_of_the_loops
+- slow_image_text_sigmoid = training.contrastive.image_text_sigmoid
+  in training/test_contrastive.py::test_value_is_that_of_the_loops
+- slow_region_description = training.contrastive.region_description_contrastive
+  in training/test_contrastive.py::test_value_and_gradient_are_those_of_the_loops
+
+`slow_region_description` with a bias is the partner of `region_description_sigmoid`, in the same test. The others are
+parts of these, and `numerical_gradient` stands for every gradient that autograd computes.
+"""
 
 import math
 

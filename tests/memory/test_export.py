@@ -23,7 +23,7 @@ def test_the_export_can_be_read_as_a_label_file(categories, directory, encoder, 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(NAMES, NAMES), min_size=1, max_size=5, unique_by=lambda pair: unicodedata.normalize("NFC", pair[0])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from memory import Memory, MemoryDamaged, MemoryNotFound, SchemaTooNew
-from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, read_copy, read_manifest, write_manifest
 from tests.memory.building import build
 
 
@@ -68,3 +68,18 @@ def test_other_content_is_damage(tmp_path, content):
     (tmp_path / MANIFEST_NAME).write_bytes(content)
     with pytest.raises(MemoryDamaged, match="is damaged"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["other.lance/a", "categories.lance", "categories.lance/../a", "categories.lance/./a", "categories.lance//a"],
+)
+def test_a_list_of_files_outside_of_the_table_is_damage(built, path):
+    body = json.loads((built / MANIFEST_NAME).read_bytes())
+    del body["sha256"]
+    files = body["tables"]["categories"]["files"]
+    files[path] = next(iter(files.values()))
+    body["sha256"] = hashlib.sha256(_dumped(body)).hexdigest()
+    (built / MANIFEST_NAME).write_bytes(_dumped(body))
+    with pytest.raises(MemoryDamaged, match="is damaged"):
+        read_copy(built / MANIFEST_NAME)

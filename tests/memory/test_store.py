@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -67,12 +69,29 @@ def test_only_hexadecimal_ids_are_deleted(store, value):
     assert store.count("t", one) == 1
 
 
-def test_more_ids_than_a_condition_holds_are_deleted(store, monkeypatch):
-    monkeypatch.setattr("memory.store._IDS_PER_DELETE", 2)
-    one = store.replace("t", None, COLUMNS, rows(*"abcdef"))
-    rest = store.delete("t", one, "id", list("abcde"))
-    assert stored(store, rest) == ["f"]
+def test_more_ids_than_a_condition_holds_are_deleted(store):
+    ids = [f"{number:x}" for number in range(4_100)]
+    one = store.replace("t", None, COLUMNS, [pa.RecordBatch.from_arrays([pa.array(ids)], schema=COLUMNS)])
+    rest = store.delete("t", one, "id", ids[:-1])
+    assert stored(store, rest) == ids[-1:]
     assert sum(file.endswith(".manifest") for file in rest.files) == 1
+
+
+def test_manifests_are_deleted_before_the_data_that_they_name(store, monkeypatch):
+    one = store.replace("t", None, COLUMNS, rows("a"))
+    two = store.append("t", one, COLUMNS, rows("b"))
+    unlink, order = Path.unlink, []
+
+    def watched(path, missing_ok=False):
+        order.append(path.suffix == ".manifest")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    store.delete_files({*one.files, *two.files})
+    # Killed at any point of it, Lance finds no manifest whose data is gone.
+    assert order == sorted(order, reverse=True)
+    assert sum(order) == 2
+    assert len(order) > 3
 
 
 def test_an_error_of_the_source_is_raised_as_it_is(store):

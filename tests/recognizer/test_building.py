@@ -54,6 +54,24 @@ def test_memory_holds_the_exemplars_that_could_be_decoded(starter, photos, tmp_p
     assert "1 exemplars left out: 'nobody' is not a category of the label file" in warnings
 
 
+def test_exemplars_that_are_not_given_again_leave_with_the_weight_of_their_term(starter, photos, tmp_path):
+    (tmp_path / "set" / "cat").mkdir(parents=True)
+    shutil.copy(photos / "cat.jpg", tmp_path / "set" / "cat")
+    warnings = []
+
+    def build(**options):
+        categories = [Category("cat"), Category("rocket")]
+        return build_memory(categories, tmp_path / "m", encoder=starter, warn=warnings.append, **options)
+
+    assert build(exemplars=tmp_path / "set", fine_grained=True).settings.keys() == {"score", "rerank"}
+    assert warnings == []
+    again = build()
+    assert again.settings == {"rerank": "always"}
+    assert len(again.vectors.exemplars) == 0
+    assert warnings == ["the memory's 1 exemplars are dropped; give --exemplars to keep them"]
+    assert build().settings == {"rerank": "always"}  # what is not dropped with them stays
+
+
 def test_manifest_of_a_folder_without_a_memory_is_none(tmp_path, demo_memory):
     assert published_manifest(tmp_path / "nothing") is None
     assert published_manifest(demo_memory).rows("categories") == 32

@@ -14,7 +14,7 @@ ALL_TERMS = ScoreSettings(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     descriptions=st.lists(st.integers(0, 3), min_size=1, max_size=6),

@@ -49,7 +49,7 @@ def test_what_is_put_is_found_again_by_the_next_run(tmp_path):
         assert cache.get_many([]) == {}
 
 
-@settings(max_examples=20, deadline=None)  # each makes a database
+@settings(max_examples=20)  # each makes a database
 @given(
     st.dictionaries(
         st.text(max_size=20),

@@ -105,7 +105,7 @@ def test_no_names():
     assert parse_list("['cat']", []) == Unreadable("no known name")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)

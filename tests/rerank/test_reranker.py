@@ -273,7 +273,7 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_law_whatever_the_mllm_answers_the_ranking_is_a_permutation(data):
     mode = data.draw(st.sampled_from(["choice", "list"]))

@@ -191,7 +191,7 @@ class TestRegionDescription:
         assert float(fast(regions)) == pytest.approx(slow(regions))
         assert_same_slope(fast, slow, regions)
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from("abcd")), max_size=9))
     def test_any_texts_on_any_boxes_agree_with_the_loops(self, described):
         regions, matches, descriptions = described_scene(described)

@@ -56,7 +56,7 @@ def test_pairs_are_those_of_the_hungarian_method(batch, queries, slots):
     assert_valid(matches, mask, queries)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 3), st.integers(1, 8), st.integers(0, 8), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 10_000)
 )

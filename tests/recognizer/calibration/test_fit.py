@@ -37,6 +37,7 @@ def slow_loss(table, slopes):
 
 def test_loss_equals_the_sum_written_out_and_its_gradient_finite_differences():
     rng = np.random.default_rng(0)
+    # More images than are added up at a time.
     table = drawn_table(rng, 700, 6, EQUAL, 0.2)
     table.log_offset[:] = np.where(rng.random(table.log_offset.shape) < 0.2, 1.5, 0)
     problem = LogitProblem(table, ALL)
@@ -178,17 +179,6 @@ def test_labels_that_contradict_every_term_are_refused():
     values[:, 0] = -1
     with pytest.raises(RecognizerError, match="labels belong to the images"):
         fit_score(make_table(values, np.zeros(FEWEST, int)), EQUAL)
-
-
-def test_images_are_added_up_over_chunks(monkeypatch):
-    from recognizer.calibration import terms as terms_module
-
-    table = drawn_table(np.random.default_rng(7), 50, 10, EQUAL, 0.2)
-    whole = LogitProblem(table, ALL).loss(np.ones(5))
-    monkeypatch.setattr(terms_module, "_CHUNK", 7)
-    loss, gradient = LogitProblem(table, ALL).loss(np.ones(5))
-    assert loss == pytest.approx(whole[0])
-    np.testing.assert_allclose(gradient, whole[1])
 
 
 def balanced(confidence, known, threshold):

@@ -50,7 +50,7 @@ def test_gradient_of_giou_is_its_slope():
     assert torch.autograd.gradcheck(giou, (one.requires_grad_(), other.requires_grad_()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(any_box, any_box)
 def test_giou_of_any_numbers_is_finite_and_between_minus_one_and_one(one, other):
     boxes = torch.tensor([one, other], dtype=torch.float64, requires_grad=True)

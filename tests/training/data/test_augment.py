@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -41,7 +41,6 @@ def cases(draw):
     return width, height, box, options, into, draw(st.integers(0, 1000))
 
 
-@settings(deadline=None)
 @given(cases())
 def test_the_rectangle_still_fills_its_box(case):
     width, height, box, options, into, seed = case
