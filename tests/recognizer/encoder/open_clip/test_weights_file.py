@@ -73,7 +73,7 @@ def fault(tmp_path, name, content, model="tiny-vit"):
         ("pointer.bin", b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
         ("keras.pt", b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file"),
         ("llama.pt", b"GGUF" + bytes(99), "is a GGUF file"),
-        ("packed.pt", gzip.compress(b"x"), "is a gzip archive"),
+        ("packed.pt", gzip.compress(b"x", mtime=0), "is a gzip archive"),
         ("photo.pt", b"\xff\xd8\xff\xe0" + bytes(99), "is a JPEG image"),
         ("array.npy", b"\x93NUMPY" + bytes(50), "is a NumPy array"),
         ("torn.npz", b"PK\x03\x04aaaa", "is a PyTorch file or other zip archive that is damaged"),
