@@ -39,7 +39,7 @@ def test_only_the_console_writes_to_a_terminal(package):
     allowed = {
         "recognizer/console.py",
         "recognizer/cli/memory_commands.py",  # `info --json`, in ASCII; `export -`
-        "recognizer/results/writer.py",  # rows on stdout
+        "recognizer/results/opening.py",  # rows on stdout
         "recognizer/cli/app.py",  # closes stderr after a broken pipe
         "training/train_log.py",  # between two drawings of its bar
     }
