@@ -150,7 +150,11 @@ def _is_list(value: Json) -> bool:
         return False
     if all(map(_is_index, value)):
         return all(isinstance(name, str) or _is_keras(name) for name in value.values())
-    return all(map(_is_index, value.values())) and len(set(map(str, value.values()))) == len(value)
+    if not all(map(_is_index, value.values())):
+        return False
+    # Indexes begin at 0 or 1 and have few gaps (COCO's 80 go up to 90); {"nc": 3} and other settings do not.
+    indexes = set(map(int, value.values()))
+    return len(indexes) == len(value) and min(indexes) <= 1 and max(indexes) <= 2 * len(value)
 
 
 def _is_keras(value: Json) -> bool:

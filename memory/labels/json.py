@@ -14,7 +14,7 @@ from memory.templates import contains_name
 
 _SHAPES = 'Write {"name": ["description", ...]}, a list of names, or one {"name": ..., "descriptions": [...]} per line'
 _EXPORTED = frozenset({"vectors", "exemplar_hashes"})
-_FIELDS = frozenset({"name", "group", "description", "descriptions", "metadata", "aliases", "synonyms"}) | _EXPORTED
+_FIELDS = frozenset({"group", "description", "descriptions", "metadata", "aliases", "synonyms"}) | _EXPORTED
 
 
 def read_document(file: LabelFile, document: Json, format: str) -> Labelling:
@@ -153,7 +153,7 @@ def _record(file: LabelFile, record: Json, place: dict[str, Any]) -> LabelRow:
         record[name_field],
         group or "",
         list(_descriptions(file, record, place)),
-        _metadata(file, {key: value for key, value in record.items() if key != name_field}, place),
+        _metadata(file, record, name_field, place),
         aliases=_aliases(file, record, place),
         **place,
     )
@@ -194,12 +194,13 @@ def _aliases(file: LabelFile, record: Mapping[str, Any], place: dict[str, Any]) 
     return aliases
 
 
-def _metadata(file: LabelFile, record: Mapping[str, Any], place: dict[str, Any]) -> dict[str, str]:
+def _metadata(file: LabelFile, record: Mapping[str, Any], name_field: str, place: dict[str, Any]) -> dict[str, str]:
     nested = record.get("metadata") or {}
     if not isinstance(nested, dict):
         raise file.error(f"the metadata is not an object: {_shown(nested)}", 'Write {"key": "value"}', **place)
     metadata = {}
-    for key, value in {**{k: v for k, v in record.items() if k not in _FIELDS}, **nested}.items():
+    further = {key: value for key, value in record.items() if key not in _FIELDS and key != name_field}
+    for key, value in {**further, **nested}.items():
         if not _is_scalar(value):
             raise file.error(
                 f"the field {printable(key)!r} holds {_shown(value)}",

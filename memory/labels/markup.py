@@ -29,7 +29,7 @@ def read_yaml(file: LabelFile) -> Labelling:
     document = _parse_yaml(file)
     if isinstance(document, list) and document and all(isinstance(name, str) for name in document):
         return Labelling("YAML list of names", [LabelRow(name, where=f"[{i}]") for i, name in enumerate(document)])
-    if isinstance(document, dict) and "names" in document:
+    if isinstance(document, dict) and isinstance(document.get("names"), list | dict):
         found = class_list(file, {"names": document["names"]})
         if found is not None:
             return Labelling("YOLO names", found.rows)
