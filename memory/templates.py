@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 
 from memory.category import Category, Description
+from memory.errors import printable
 
 _PLACEHOLDER = re.compile(r"\{c?\}")  # of classify-by-description (`{}`) and of CuPL and open_clip (`{c}`)
 # Placeholders of other tools, which would go to the encoder as they are: "{label}", "{0}", "%s".
@@ -44,11 +45,13 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     for template in templates:
         if foreign := _FOREIGN.search(template):
             raise ValueError(
-                f"template {template!r} has the placeholder {foreign.group()!r} of another tool; "
+                f"template {printable(template)!r} has the placeholder {foreign.group()!r} of another tool; "
                 "write {} or {c} in place of the name"
             )
         if not _PLACEHOLDER.search(template):
-            raise ValueError(f"template {template!r} has no placeholder; write {{}} or {{c}} in place of the name")
+            raise ValueError(
+                f"template {printable(template)!r} has no placeholder; write {{}} or {{c}} in place of the name"
+            )
     if not templates:
         raise ValueError("there is no template; for the plain name, give the template '{}'")
     return tuple(dict.fromkeys(templates))

@@ -13,6 +13,8 @@ from memory.labels.class_lists import class_list
 from memory.labels.json_document import Json
 from memory.labels.rows import LabelFile, Labelling, LabelRow, first_repeated
 
+_SPACE = re.compile(r"\s*")
+_VIEW = re.compile(r"<View\b")
 _ITEM = re.compile(r"\bitem\s*:?\s*\{")
 _STRING = r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\''
 _FIELD = re.compile(rf"\b(?P<key>\w+)\s*:\s*(?:{_STRING}|[^\s{{}}]+)|(?P<brace>[{{}}])|#[^\n]*|\n")
@@ -89,7 +91,15 @@ def read_label_config(file: LabelFile) -> Labelling:
 
 def is_label_config(file: LabelFile) -> bool:
     """Say whether a text is XML with Label Studio's root element."""
-    return re.match(r"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<View\b", file.text, re.DOTALL) is not None
+    text, place = file.text, 0
+    while True:
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]  # it matches the empty text
+        end = "-->" if text.startswith("<!--", place) else "?>" if text.startswith("<?xml", place) else None
+        if end is None:
+            return _VIEW.match(text, place) is not None
+        place = text.find(end, place) + len(end)
+        if place < len(end):  # it does not end
+            return False
 
 
 def python_literal(file: LabelFile) -> Json | None:

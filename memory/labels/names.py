@@ -13,14 +13,17 @@ _INVISIBLE = re.compile(
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 # Joiners belong to the spelling between letters of Persian and of the scripts of India, and between emoji. Beside a
-# Latin letter, which all stand below U+0300, or at an end of the name, they show nothing.
-_STRAY_JOINER = re.compile("(?<![\u0300-\U0010ffff])[\u200c\u200d]|[\u200c\u200d](?![\u0300-\U0010ffff])")
+# Latin letter, which all stand below U+0300, at an end of the name, or beside each other, they show nothing.
+_JOINED = "[\u0300-\u200b\u200e-\U0010ffff]"
+_STRAY_JOINER = re.compile(f"(?<!{_JOINED})[\u200c\u200d]+|[\u200c\u200d]+(?!{_JOINED})")
 # Line feeds and tabs may stand in quoted cells and in JSON. NUL is left for the category to refuse.
 _CONTROL = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def clean_name(name: str) -> str:
     r"""Return a name in NFC, without invisible characters, and with control characters as escapes such as ``\x1b``."""
+    if name.isascii() and name.isprintable():
+        return name
     while True:
         clean = unicodedata.normalize("NFC", name)
         clean = _STRAY_JOINER.sub("", _INVISIBLE.sub(r"\1", clean))

@@ -21,6 +21,8 @@ from memory.labels.names import clean_name
         ("a\nb\tc", "a\nb\tc"),
         ("cat\u200d", "cat"),
         ("c\u200cat", "cat"),
+        ("\u200d" * 100_000 + "cat", "cat"),
+        ("🦩\u200d\u200d\u200c🦩", "🦩🦩"),
         ("🦩\u200d🦩", "🦩\u200d🦩"),
         ("می\u200cخواهم", "می\u200cخواهم"),
         ("\U0001f3f4\U000e0067\U000e0062\U000e007f", "\U0001f3f4\U000e0067\U000e0062\U000e007f"),
