@@ -46,6 +46,7 @@ class Category:
         descriptions: distinct texts about the category, in the user's order.
         metadata: further columns of the label file.
         exemplars: example images, as paths or references.
+        aliases: other names of the same thing ("home plate" for "baseball base").
     """
 
     name: str
@@ -53,11 +54,14 @@ class Category:
     descriptions: tuple[Description, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
     exemplars: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every text can be stored."""
         check_text(self.name, "name")
         check_text(self.group, "group", empty_allowed=True)
+        for alias in self.aliases:
+            check_text(alias, "alias")
         for key, value in self.metadata.items():
             check_text(key, "metadata key", empty_allowed=True)
             check_text(value, "metadata value", empty_allowed=True)
@@ -89,8 +93,9 @@ def check_text(text: str, what: str, *, empty_allowed: bool = False) -> None:
 def merge_categories(categories: Iterable[Category]) -> list[Category]:
     """Merge categories of equal name and group, in the order of their first appearance.
 
-    Descriptions and exemplars are joined in order, without duplicates; descriptions are duplicates when text and kind
-    are equal, from any source. Where metadata values under one key differ, the first one is used.
+    Descriptions, exemplars and aliases are joined in order, without duplicates; descriptions are duplicates when text
+    and kind are equal, from any source, and so is an alias that is the name. Where metadata values under one key
+    differ, the first one is used.
     """
     groups: dict[tuple[str, str], list[Category]] = {}
     for category in categories:
@@ -103,12 +108,12 @@ def _merge(members: list[Category]) -> Category:
     descriptions: dict[tuple[str, str], Description] = {}
     metadata: dict[str, str] = {}
     exemplars: dict[str, None] = {}
+    aliases: dict[str, None] = {}
     for member in members:
         for description in member.descriptions:
             descriptions.setdefault((description.text, description.kind), description)
         for key, value in member.metadata.items():
             metadata.setdefault(key, value)
         exemplars.update(dict.fromkeys(member.exemplars))
-    if len(members) == 1 and len(descriptions) == len(first.descriptions) and len(exemplars) == len(first.exemplars):
-        return first
-    return Category(first.name, first.group, tuple(descriptions.values()), metadata, tuple(exemplars))
+        aliases.update(dict.fromkeys(alias for alias in member.aliases if alias != first.name))
+    return Category(first.name, first.group, tuple(descriptions.values()), metadata, tuple(exemplars), tuple(aliases))

@@ -26,6 +26,8 @@ def export_memory(stored: MemoryVectors, stream: TextIO, *, vectors: bool = Fals
             "descriptions": [{"text": d.text, "kind": d.kind, "source": d.source} for d in category.descriptions],
             "metadata": dict(sorted(category.metadata.items())),
         }
+        if category.aliases:
+            line["aliases"] = list(category.aliases)
         if vectors:
             own_descriptions = slice(stored.offsets[row], stored.offsets[row + 1])
             own_exemplars = slice(stored.exemplar_offsets[row], stored.exemplar_offsets[row + 1])

@@ -69,7 +69,7 @@ def category_batches(texts: BuildTexts, dim: int, vectors_of: VectorsOf) -> Iter
             [category.id for category in categories],
             [category.name for category in categories],
             [category.group for category in categories],
-            [json.dumps(dict(category.metadata), sort_keys=True, ensure_ascii=False) for category in categories],
+            [_metadata_cell(category) for category in categories],
             _key_column(texts.names.keys[part]),
             _vector_column(vectors_of(texts.names, part)),
         ]
@@ -155,11 +155,11 @@ def load_vectors(store: TableStore, tables: Mapping[str, TableRecord], dim: int)
     ]
     return MemoryVectors(
         categories=[
-            Category(
+            _category(
                 categories["name"][c],
                 categories["group"][c],
                 tuple(texts[offsets[c] : offsets[c + 1]]),
-                json.loads(categories["metadata"][c]),
+                categories["metadata"][c],
                 tuple(exemplars["reference"][exemplar_offsets[c] : exemplar_offsets[c + 1]]),
             )
             for c in range(len(ids))
@@ -174,6 +174,24 @@ def load_vectors(store: TableStore, tables: Mapping[str, TableRecord], dim: int)
         exemplar_hashes=exemplars["sha256"],
         exemplar_references=exemplars["reference"],
     )
+
+
+def _metadata_cell(category: Category) -> str:
+    """Return metadata as a JSON object; with aliases, as the list of that object and the list of aliases.
+
+    So memories without aliases, earlier ones among them, have the same cells as before aliases were stored.
+    """
+    metadata = dict(category.metadata)
+    value = [metadata, list(category.aliases)] if category.aliases else metadata
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _category(
+    name: str, group: str, descriptions: tuple[Description, ...], metadata_cell: str, exemplars: tuple[str, ...]
+) -> Category:
+    value = json.loads(metadata_cell)
+    metadata, aliases = (value, []) if isinstance(value, dict) else value
+    return Category(name, group, descriptions, metadata, exemplars, tuple(aliases))
 
 
 def _read(

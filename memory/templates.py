@@ -14,8 +14,17 @@ import re
 from collections.abc import Sequence
 
 from memory.category import Category, Description
+from memory.errors import printable
 
 _PLACEHOLDER = re.compile(r"\{c?\}")  # of classify-by-description (`{}`) and of CuPL and open_clip (`{c}`)
+# Placeholders of other tools, which would go to the encoder as they are: "{label}", "{0}", "%s".
+_FOREIGN = re.compile(r"\{(?!c?\})\w*\}|%s")
+# What data sets write before a name: "n02084071 dog" or "n02085620-Chihuahua" (ImageNet), "001.Black_footed_Albatross"
+# (CUB, Caltech). Three digits, so that "7.Up" is a name.
+_NUMBER = re.compile(r"^(?:n\d{8}[\s_-]+(?=\S)|\d{3,}\.(?=[^\W\d_]))", re.ASCII)
+# Two or more capitalised words written as one: "AnnualCrop", but neither "iPhone" nor "McDonald".
+_CAMEL_CASE = re.compile(r"(?!Ma?c[A-Z])(?:[A-Z][a-z]+){2,}")
+_CAPITAL = re.compile(r"(?<!^)[A-Z]")
 _WORD = re.compile(r"[^\W_]")
 
 
@@ -23,37 +32,56 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """Check that every template has a place for the name.
 
     Args:
-        templates: texts with ``{}`` or ``{c}`` for the name; other braces are plain text.
+        templates: texts with ``{}`` or ``{c}`` for the name.
 
     Returns:
         The distinct templates in their order.
 
     Raises:
-        ValueError: there is no template, or one without a placeholder.
+        ValueError: there is no template, or one without a placeholder or with one of another tool.
     """
     if isinstance(templates, str):
         raise ValueError(f"templates must be a list of texts, not the single text {templates!r}")
     for template in templates:
+        if foreign := _FOREIGN.search(template):
+            raise ValueError(
+                f"template {printable(template)!r} has the placeholder {foreign.group()!r} of another tool; "
+                "write {} or {c} in place of the name"
+            )
         if not _PLACEHOLDER.search(template):
-            raise ValueError(f"template {template!r} has no placeholder; write {{}} or {{c}} in place of the name")
+            raise ValueError(
+                f"template {printable(template)!r} has no placeholder; write {{}} or {{c}} in place of the name"
+            )
     if not templates:
         raise ValueError("there is no template; for the plain name, give the template '{}'")
     return tuple(dict.fromkeys(templates))
 
 
 def prompt_name(name: str) -> str:
-    """Return a name as it appears in texts: with spaces for underscores."""
-    return name.replace("_", " ")
+    """Return a name as it appears in texts: as words.
+
+    Underscores are spaces, "AnnualCrop" is "annual crop", and the numbers of data sets before a name are left out:
+    "001.Black_footed_Albatross" is "Black footed Albatross", "n02084071 dog" is "dog".
+    """
+    words = _NUMBER.sub("", name, count=1)
+    if _CAMEL_CASE.fullmatch(words):
+        words = _CAPITAL.sub(r" \g<0>", words).lower()
+    return words.replace("_", " ")
+
+
+def prompt_names(category: Category) -> tuple[str, ...]:
+    """Return the distinct names of a category as they appear in texts, first its own, then its aliases."""
+    return tuple(dict.fromkeys(prompt_name(name) for name in (category.name, *category.aliases)))
 
 
 def fill_template(template: str, name: str) -> str:
     """Put a name into a template; braces in the name are not placeholders."""
-    return prompt_name(name).join(_PLACEHOLDER.split(template))
+    return _fill(template, prompt_name(name))
 
 
-def name_texts(name: str, templates: Sequence[str]) -> tuple[str, ...]:
-    """Return the texts whose mean vector represents the name: one for each template."""
-    return tuple(fill_template(template, name) for template in templates)
+def name_texts(category: Category, templates: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts whose mean vector represents the name: one for each template and each distinct name."""
+    return tuple(_fill(template, words) for words in prompt_names(category) for template in templates)
 
 
 def grounded_texts(category: Category, description: Description, templates: Sequence[str]) -> tuple[str, ...]:
@@ -72,7 +100,14 @@ def bare_text(category: Category, description: Description) -> str:
 
 def contains_name(text: str, name: str) -> bool:
     """Say whether a text contains a name as whole words, in upper or lower case, in singular or plural."""
-    return _name_pattern(prompt_name(name)).search(text) is not None
+    words = prompt_name(name)
+    # Most texts lack the first word; then no pattern need be compiled.
+    first = (words.split() or [words])[0]
+    return first.casefold() in text.casefold() and _name_pattern(words).search(text) is not None
+
+
+def _fill(template: str, words: str) -> str:
+    return words.join(_PLACEHOLDER.split(template))
 
 
 def _join(filled: str, description: str) -> str:

@@ -25,7 +25,7 @@ class TextGroups:
     """N groups of final texts; each group gives one stored vector, the mean of the vectors of its texts.
 
     Attributes:
-        texts: (N) the groups, one text for each template.
+        texts: (N) the groups, one text for each template, or for each template and name.
         keys: (N) the key of each group.
     """
 
@@ -60,7 +60,7 @@ class BuildTexts:
 
         return cls(
             ordered,
-            groups([name_texts(category.name, templates) for category in ordered]),
+            groups([name_texts(category, templates) for category in ordered]),
             groups([grounded_texts(category, description, templates) for category, description in pairs]),
             groups([(bare_text(category, description),) for category, description in pairs]),
         )

@@ -13,7 +13,7 @@ from memory.manifest import Manifest
 from memory.recovery import published_manifest
 from memory.search import Fold
 from memory.store import TableStore
-from memory.templates import check_templates
+from memory.template_file import parse_templates
 from recognizer.encoder import Encoder
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.encode import Failures, encode_labelled
@@ -166,14 +166,13 @@ def with_exemplars(score: ScoreSettings) -> ScoreSettings:
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
-    """Read one template per line, empty lines left out.
+    """Read a file of templates: one per line, a JSON list, or the Python lists of open_clip.
 
     Raises:
-        TemplateError: the file cannot be read, is empty, or a line has no placeholder.
+        TemplateError: the file cannot be read, is empty, or a template has no placeholder or one of another tool.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-        return check_templates([line.strip() for line in lines if line.strip()])
+        return parse_templates(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise TemplateError(f"templates {path}: {error}") from error
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn, TypeAlias
 
 from memory.errors import LabelError, printable
-from memory.labels.rows import LabelFile
+from memory.labels.rows import LabelFile, first_repeated
 
 Json: TypeAlias = Any
 """A parsed JSON value, whose shape is checked where it is used."""
@@ -36,9 +36,7 @@ def parse_json(file: LabelFile, text: str, *, first_line: int = 1) -> Json:
 
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
-        if len(value) < len(pairs):
-            keys = [key for key, _ in pairs]
-            double = next(key for i, key in enumerate(keys) if key in keys[:i])
+        if len(value) < len(pairs) and (double := first_repeated(key for key, _ in pairs)) is not None:
             raise file.error(
                 f"the key {printable(double)!r} occurs twice in one object",
                 "Merge the two entries; JSON keeps only one of them",

@@ -4,43 +4,93 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from memory.category import Category
-from memory.errors import LabelError
-from memory.labels.json import coco_rows, description_rows, json_format, list_rows, record_rows
-from memory.labels.json_document import Json, looks_like_json, parse_json
-from memory.labels.rows import LabelFile, LabelRow, read_text, rows_to_categories
-from memory.labels.table import header_delimiter, table_rows
+from memory.errors import LabelError, printable
+from memory.labels.json import read_document, record_rows
+from memory.labels.json_document import looks_like_json, parse_json
+from memory.labels.markup import (
+    is_label_config,
+    is_label_map,
+    is_yaml_with_names,
+    python_literal,
+    read_label_config,
+    read_label_map,
+    read_yaml,
+)
+from memory.labels.rows import LabelFile, Labelling, LabelRow, read_text, rows_to_categories
+from memory.labels.table import header_delimiter, read_table
+from memory.labels.text import IMAGE_SUFFIXES, is_id_list, read_lines
 
-# Suffixes, in lower case, of the files that are taken for images, in label folders, runs and training data alike: the
-# usual ones of the formats that can be decoded.
-# fmt: off
-IMAGE_SUFFIXES = frozenset([
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
-    ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm",
-])
-# fmt: on
 FORMATS = ("auto", "text", "csv", "tsv", "json", "descriptors", "cupl", "jsonl", "folder", "coco")
 
 
-def read_labels(path: str | Path, *, format: str = "auto", key: str = "name") -> list[Category]:
+@dataclass(frozen=True, slots=True)
+class Labels(Sequence[Category]):
+    """The categories of a label file, in file order, with what is known of the file.
+
+    Attributes:
+        categories: rows of equal name and group are merged.
+        format: the format that was read, for people: "YOLO names".
+        notes: sentences about names that were changed or occur twice, and about what was left out.
+    """
+
+    categories: tuple[Category, ...]
+    format: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of categories."""
+        return len(self.categories)
+
+    @overload
+    def __getitem__(self, index: int) -> Category: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Category]: ...
+    def __getitem__(self, index: int | slice) -> Category | Sequence[Category]:
+        """Return one category, or several."""
+        return self.categories[index]
+
+    def __str__(self) -> str:
+        """Return one line: how many categories, the first three names, the format."""
+        names = ", ".join(repr(printable(category.name, 40)) for category in self.categories[:3])
+        number = "1 category" if len(self) == 1 else f"{len(self)} categories"
+        return f"{number}, such as {names}; format: {self.format}"
+
+
+def read_labels(
+    path: str | Path,
+    *,
+    format: str = "auto",
+    key: str = "name",
+    header: bool | None = None,
+    name_column: str | None = None,
+    aliases: str | None = None,
+) -> Labels:
     """Read the categories of a label file or folder.
+
+    Names are stored in NFC, without invisible characters and with control characters as escapes.
 
     Args:
         path: a file (UTF-8), or a folder with one folder of images for each category.
-        format: "auto" decides by content. The others: "text" (one name per line), "csv" or "tsv" (with a header),
-            "json" (any JSON document, its structure decided by content), "descriptors" (``{name: [descriptions]}``),
-            "cupl" (``{name: [sentences]}``), "jsonl", "coco" (also LVIS), "folder".
+        format: "auto" decides by content, and knows the class lists of other tools. The others: "text" (one name per
+            line), "csv" or "tsv", "json" (any JSON document, its structure decided by content), "descriptors"
+            (``{name: [descriptions]}``), "cupl" (``{name: [sentences]}``), "jsonl", "coco" (also LVIS), "folder".
         key: "name": a name is one category; "name,group": equal names in different groups are different categories.
+        header: whether the first line of a text file or table is a header; None where it must be clear by itself.
+        name_column: the column or field that holds the names; None for "name".
+        aliases: "comma" when a name is several names of one thing with commas between them; the first one is shown.
 
     Returns:
-        The categories in file order; rows of equal name and group are merged, names are NFC-normalised.
+        The categories, with the format and notes about what was changed or left out.
 
     Raises:
         LabelError: the file cannot be read as labels; the message says file, line and remedy.
-        ValueError: an unknown format or key.
+        ValueError: an unknown format, key or kind of aliases.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown label format {format!r}; known are {', '.join(FORMATS)}")
@@ -48,8 +98,13 @@ def read_labels(path: str | Path, *, format: str = "auto", key: str = "name") ->
     if path.is_dir() != (format == "folder") and format != "auto":
         kind = "is a folder" if path.is_dir() else "is not a folder"
         raise LabelError(f"the path {kind}", file=path, remedy=f"Give another path, or another format than {format}")
-    rows = folder_rows(path) if path.is_dir() else _file_rows(read_text(path), format)
-    return rows_to_categories(rows, path, key)
+    notes: list[str] = []
+    if path.is_dir():
+        labelling = Labelling("folder of images", folder_rows(path))
+    else:
+        labelling = _read_file(LabelFile(path, read_text(path), header, name_column, notes), format)
+    categories = rows_to_categories(labelling.rows, path, key, aliases, notes)
+    return Labels(tuple(categories), labelling.format, tuple(notes))
 
 
 def folder_rows(root: Path) -> Iterator[LabelRow]:
@@ -84,46 +139,39 @@ def _images(folder: Path) -> Iterator[str]:
                 yield os.path.join(parent, file)
 
 
-def text_rows(file: LabelFile) -> Iterator[LabelRow]:
-    """Yield a row for every line that is not blank; space around a name is removed."""
-    for number, line in enumerate(file.lines(), start=1):
-        name = line.strip(" \t\r")
-        if name:
-            yield LabelRow(name, line=number)
-
-
-def _file_rows(file: LabelFile, format: str) -> Iterable[LabelRow]:
+def _read_file(file: LabelFile, format: str) -> Labelling:
     if format == "auto":
-        format = _detect(file)
+        return _detect(file)
     if format == "text":
-        return text_rows(file)
+        return read_lines(file, plain=True)
     if format in ("csv", "tsv"):
-        return table_rows(file, format)
+        return read_table(file, format)
     if format == "jsonl":
-        return record_rows(file)
-    return _document_rows(file, parse_json(file, file.text), format)
+        return Labelling("JSON lines", record_rows(file))
+    return read_document(file, parse_json(file, file.text), format)
 
 
-def _document_rows(file: LabelFile, document: Json, format: str) -> Iterable[LabelRow]:
-    if format == "json":
-        format = json_format(document)
-    if format == "coco":
-        return coco_rows(file, document)
-    if format == "jsonl":
-        return list_rows(file, document)
-    return description_rows(file, document, "sentence" if format == "cupl" else "attribute")
-
-
-def _detect(file: LabelFile) -> str:
+def _detect(file: LabelFile) -> Labelling:
     suffix = file.path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        return "jsonl"
+        return _read_file(file, "jsonl")
     if looks_like_json(file.text) or suffix == ".json":
-        return "jsonl" if _has_a_document_per_line(file) else "json"
+        return _read_file(file, "jsonl" if _has_a_document_per_line(file) else "json")
+    if suffix in (".yaml", ".yml") or is_yaml_with_names(file):
+        return read_yaml(file)
+    if is_label_config(file):
+        return read_label_config(file)
+    if is_label_map(file):
+        return read_label_map(file)
+    literal = python_literal(file)
+    if literal is not None:
+        return read_document(file, literal, "json")
     delimiter = header_delimiter(file)
     if delimiter is not None:
-        return "tsv" if delimiter == "\t" else "csv"
-    return suffix.removeprefix(".") if suffix in (".csv", ".tsv") else "text"
+        return read_table(file, "tsv" if delimiter == "\t" else "csv")
+    if suffix in (".csv", ".tsv") and not is_id_list(file):
+        return read_table(file, suffix.removeprefix("."))
+    return read_lines(file, plain=False)
 
 
 def _has_a_document_per_line(file: LabelFile) -> bool:

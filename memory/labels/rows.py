@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from memory.category import Category, Description, merge_categories
 from memory.errors import LabelError, printable
+from memory.labels.names import clean_name
 
 KEYS = ("name", "name,group")
+ALIASES = (None, "comma")
+
+# What stands at the start of files that users take for label files by mistake.
+_BINARY_KINDS = {
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+    b"PK\x03\x04": "a ZIP archive or an Excel sheet, which can be saved as CSV",
+}
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,7 @@ class LabelRow:
     descriptions: Sequence[Description] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     exemplars: Sequence[str] = ()
+    aliases: Sequence[str] = ()
     line: int | None = None
     where: str | None = None
 
@@ -31,12 +45,30 @@ class LabelRow:
         return f"line {self.line}" if self.line is not None else self.where or "the file"
 
 
+class Labelling(NamedTuple):
+    """A format that a label file was found to have, for people ("YOLO names"), and its rows."""
+
+    format: str
+    rows: Iterable[LabelRow]
+
+
 @dataclass(frozen=True, slots=True)
 class LabelFile:
-    r"""The text of a label file, with lines that end in ``\n`` or ``\r\n``, and its path, for messages."""
+    r"""The text of a label file, with what the user said about it.
+
+    Attributes:
+        path: of the file, for messages.
+        text: its text, with lines that end in ``\n`` or ``\r\n``.
+        header: whether the first line is a header; None where the file must show it.
+        name_column: the column or field that holds the names; None for "name".
+        notes: sentences about what was left out, which the reader of a format adds.
+    """
 
     path: Path
     text: str
+    header: bool | None = None
+    name_column: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     def error(self, message: str, remedy: str, *, line: int | None = None, where: str | None = None) -> LabelError:
         """Return an error that names this file."""
@@ -47,8 +79,8 @@ class LabelFile:
         return [line.removesuffix("\r") for line in self.text.split("\n")]
 
 
-def read_text(path: Path) -> LabelFile:
-    """Read a UTF-8 file, with or without a byte order mark.
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
         LabelError: the file cannot be read, is empty, or is not UTF-8.
@@ -63,32 +95,42 @@ def read_text(path: Path) -> LabelFile:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        kind = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        kinds = [kind for start, kind in _BINARY_KINDS.items() if data.startswith(start)]
+        kind = f" (it looks like {kinds[-1]})" if kinds else ""
         raise LabelError(
             f"byte {error.start} is not UTF-8{kind}", file=path, line=line, remedy="Save the file as UTF-8"
         ) from error
     if not text.strip():
         raise LabelError("the file is empty", file=path, remedy="Write at least one category name into it")
-    return LabelFile(path, text)
+    return text
 
 
-def rows_to_categories(rows: Iterable[LabelRow], path: Path, key: str) -> list[Category]:
-    """Make categories of rows, in file order: names are normalised to NFC, rows of one name and group are merged.
+def rows_to_categories(
+    rows: Iterable[LabelRow], path: Path, key: str, aliases: str | None, notes: list[str]
+) -> list[Category]:
+    """Make categories of rows, in file order: names are cleaned, rows of one name and group are merged.
 
     Args:
         rows: the rows of a label file.
         path: the file, for messages.
         key: "name" when a name is one category, "name,group" when equal names in different groups are different ones.
+        aliases: "comma" when a name is several names with commas between them, the first of which is shown.
+        notes: gets a sentence about names that were changed, and one about names that occur twice.
 
     Raises:
         LabelError: a text that cannot be stored, the same name in two groups under the key "name", or no row at all.
     """
     if key not in KEYS:
         raise ValueError(f"key {key!r} is neither 'name' nor 'name,group'")
+    if aliases not in ALIASES:
+        raise ValueError(f"aliases {aliases!r} is neither None nor 'comma'")
     categories: list[Category] = []
     first_seen: dict[str, tuple[str, LabelRow]] = {}
+    changed, repeated = _Examples(), _Examples()
     for row in rows:
-        category = _category(row, path)
+        category = _category(row, path, aliases)
+        if (clean := clean_name(row.name)) != row.name:
+            changed.add(f"'{printable(row.name)}' ({row.place}), read as '{printable(clean)}'")
         group, first = first_seen.setdefault(category.name, (category.group, row))
         if key == "name" and group != category.group:
             raise LabelError(
@@ -99,23 +141,82 @@ def rows_to_categories(rows: Iterable[LabelRow], path: Path, key: str) -> list[C
                 where=row.where,
                 remedy="Pass --key name,group to make two categories of them, or give them one group",
             )
+        # Several rows for the descriptions or images of one category are usual in tables.
+        is_bare = not (row.descriptions or row.exemplars)
+        if first is not row and group == category.group and (is_bare or first.name != row.name):
+            repeated.add(f"{printable(category.name)!r} ({first.place} and {row.place})")
         categories.append(category)
     if not categories:
         raise LabelError("the file has no category", file=path, remedy="Write at least one category name into it")
+    if changed.count:
+        notes.append(f"{_names(changed)} with invisible, control or decomposed characters changed: {changed}")
+    if repeated.count:
+        notes.append(f"{_names(repeated)} again, merged into one category each: {repeated}")
+    if aliases is None and sum(", " in c.name for c in categories) * 2 > len(categories):
+        notes.append(
+            f"names have commas, such as {printable(categories[0].name)!r}; "
+            "if they separate several names of one thing, pass --aliases comma"
+        )
     return merge_categories(categories)
 
 
-def _category(row: LabelRow, path: Path) -> Category:
+class _Examples:
+    """Counts sentences, and shows the first three."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shown: list[str] = []
+
+    def add(self, example: str) -> None:
+        self.count += 1
+        if len(self._shown) < 3:
+            self._shown.append(example)
+
+    def __str__(self) -> str:
+        return "; ".join([*self._shown, "..."] if self.count > len(self._shown) else self._shown)
+
+
+def _names(examples: _Examples) -> str:
+    return "1 name" if examples.count == 1 else f"{examples.count} names"
+
+
+def _category(row: LabelRow, path: Path, aliases: str | None) -> Category:
+    name, others = row.name, list(row.aliases)
+    if aliases == "comma":
+        name, *first = _comma_parts(row.name) or [row.name]
+        others = first + [part for alias in others for part in _comma_parts(alias)]
     try:
         return Category(
-            name=unicodedata.normalize("NFC", row.name),
-            group=unicodedata.normalize("NFC", row.group),
+            name=_clean(name, "name"),
+            group=clean_name(row.group),
             descriptions=tuple(row.descriptions),
             metadata=dict(row.metadata),
             exemplars=tuple(row.exemplars),
+            aliases=tuple(_clean(alias, "alias") for alias in others),
         )
     except ValueError as error:
         raise LabelError(str(error), file=path, line=row.line, where=row.where, remedy="Correct this entry") from error
+
+
+def _clean(name: str, what: str) -> str:
+    clean = clean_name(name)
+    if name and not clean:
+        raise ValueError(f"the {what} {printable(name)!r} has no visible character")
+    return clean
+
+
+def _comma_parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def first_repeated(items: Iterable[Item]) -> Item | None:
+    """Return the item that is the first to occur again; None if all are distinct."""
+    seen: set[Item] = set()
+    for item in items:
+        if item in seen:
+            return item
+        seen.add(item)
+    return None
 
 
 def make_description(file: LabelFile, text: str, kind: str, source: str, **place: int | str | None) -> Description:

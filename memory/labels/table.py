@@ -1,89 +1,185 @@
-"""Label files with columns: CSV and TSV with a header line."""
+"""Label files with columns: CSV and TSV, with a header line or without."""
 
 from __future__ import annotations
 
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from memory.labels.rows import LabelFile, LabelRow, make_description
+from memory.errors import printable
+from memory.labels.rows import LabelFile, Labelling, LabelRow, first_repeated, make_description
+from memory.labels.text import HEADER_WORDS, is_comment
 
 _DELIMITERS = {"csv": ",;", "tsv": "\t"}
 _BLANK = " \t\r"
-_COLUMNS = ("name", "group", "description", "descriptions")
+_ROLES = {
+    "group": "group",
+    "description": "description",
+    "descriptions": "descriptions",
+    "aliases": "aliases",
+    "synonyms": "aliases",
+}
+"""What a column of this title, in lower case, holds; the others are metadata."""
+# Ranks above the species, in the columns of Darwin Core, which iNaturalist and GBIF export.
+_RANKS = ("kingdom", "phylum", "class", "order", "family", "genus")
+_TAXON_NAMES = ("scientificname", "commonname", "vernacularname", "scientific_name", "common_name", "vernacular_name")
+# Open Images' class-descriptions file, since version 6.
+_OPEN_IMAGES = ("labelname", "displayname")
 
 
 def header_delimiter(file: LabelFile) -> str | None:
-    """Return the delimiter of the header line; None when the first line does not have a ``name`` column and others."""
-    first = next((line for line in file.lines() if line.strip()), "")
+    """Return the delimiter of the header line; None when the first line does not look like a header of columns."""
+    if file.header is False:
+        return None
+    first = next((line for line in file.lines() if line.strip() and not is_comment(line)), "")
+    wanted = {file.name_column.lower()} if file.name_column else {"name", *HEADER_WORDS, *_TAXON_NAMES, *_OPEN_IMAGES}
     for delimiter in "\t,;":
         cells = [cell.strip(_BLANK + '"').lower() for cell in first.split(delimiter)]
-        if len(cells) > 1 and "name" in cells:
+        if len(cells) > 1 and not wanted.isdisjoint(cells):
             return delimiter
     return None
 
 
-def table_rows(file: LabelFile, format: str) -> Iterator[LabelRow]:
-    """Yield the rows of a table.
+def read_table(file: LabelFile, format: str) -> Labelling:
+    """Read a table.
 
-    Columns: ``name``, and optionally ``description``, ``descriptions`` and ``group``; every other column is metadata.
-    Write several descriptions of a category in several rows, or in ``descriptions``, separated by semicolons.
+    Columns: ``name`` (or the one that the user names), and optionally ``description``, ``descriptions``, ``group`` and
+    ``aliases``; every other column is metadata. Write several descriptions of a category in several rows, or in
+    ``descriptions``, separated by semicolons, like ``aliases``. Without a ``group``, the columns of a taxonomy
+    (kingdom to genus) are the group. Without a header, columns are called "1", "2" and so on, and the first has the
+    names.
 
     Args:
         file: the label file.
         format: "csv" (comma or semicolon) or "tsv".
 
     Raises:
-        LabelError: no ``name`` column, an unclosed quote, a row with more cells than the header, a row without a name.
+        LabelError: no column of names, an unclosed quote, a row with more cells than the header, a row without a name.
     """
-    delimiter = header_delimiter(file)
-    if delimiter is None or delimiter not in _DELIMITERS[format]:
-        delimiter = _DELIMITERS[format][0]
-    lines = _split(file, delimiter)
-    header_line, cells = next(lines)
-    header = _header(file, header_line, cells)
-    for line, cells in lines:
-        if not any(cell.strip(_BLANK) for cell in cells):
-            continue
-        if len(cells) > len(header):
+    lines = _split(file, _delimiter(file, format))
+    line, cells = next(lines, (1, []))
+    titles = [str(number) for number in range(1, len(cells) + 1)] if file.header is False else _titles(cells)
+    columns = _columns(file, line, titles)
+    first = [(line, cells)] if file.header is False else []
+
+    def rows() -> Iterator[LabelRow]:
+        for line, cells in (*first, *lines):
+            if any(cell.strip(_BLANK) for cell in cells):
+                yield _row(file, line, cells, columns)
+
+    return Labelling(f"{format.upper()}{columns.kind}", rows())
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The titles of a table, the places of its names and ranks, and what is said of it beside CSV or TSV."""
+
+    titles: Sequence[str]
+    name: int
+    ranks: Sequence[int]
+    kind: str
+
+
+def _delimiter(file: LabelFile, format: str) -> str:
+    known = header_delimiter(file)
+    if known is not None and known in _DELIMITERS[format]:
+        return known
+    first = next((line for line in file.lines() if line.strip() and not is_comment(line)), "")
+    return max(_DELIMITERS[format], key=first.count)
+
+
+def _titles(cells: Sequence[str]) -> list[str]:
+    titles = [cell.strip(_BLANK) for cell in cells]
+    while titles and not titles[-1]:  # columns that a spreadsheet adds
+        titles.pop()
+    return titles
+
+
+def _columns(file: LabelFile, line: int, titles: Sequence[str]) -> _Columns:
+    lower = [title.lower() for title in titles]
+    double = first_repeated(
+        low if low in _ROLES or low == "name" else title for low, title in zip(lower, titles, strict=True)
+    )
+    if double is not None:
+        raise file.error(f"two columns are called {printable(double)!r}", "Rename one of them", line=line)
+    places = {title: place for place, title in enumerate(lower)} | {title: place for place, title in enumerate(titles)}
+    ranks = [places[rank] for rank in _RANKS if rank in places]
+    is_taxonomy = {"family", "genus"} <= places.keys()
+    shown = ", ".join(repr(printable(title)) for title in titles[:12])
+    if file.name_column is not None:
+        name = places.get(file.name_column, places.get(file.name_column.lower()))
+        if name is None:
             raise file.error(
-                f"the row has {len(cells)} cells, the header {len(header)}",
-                "Put quotes around a cell that contains the delimiter",
+                f"there is no column {printable(file.name_column)!r}; the columns are {shown}",
+                "Name one of these with --name-column",
                 line=line,
             )
-        yield _row(file, line, dict(zip(header, cells, strict=False)))
+    elif file.header is False:
+        name = 0
+    else:
+        name = places.get("name")
+        if name is None and tuple(lower) == _OPEN_IMAGES:
+            return _Columns(titles, 1, (), " of Open Images")
+        candidates = [title for title in titles if title.lower() in _TAXON_NAMES] if is_taxonomy else []
+        if name is None and len(candidates) == 1:
+            name = places[candidates[0]]
+        if name is None:
+            guess = next((t for t in (*candidates, *titles) if t in candidates or t.lower() in HEADER_WORDS), "COLUMN")
+            raise file.error(
+                f"the header has no 'name' column; its columns are {shown}",
+                f"Say which one holds the names, such as --name-column {printable(guess)}; or pass --format text for "
+                "a file with one name per line, or --header no for a table without a header",
+                line=line,
+            )
+    has_group = "group" in places
+    kind = f", names in the column {printable(titles[name])!r}" if file.name_column else ""
+    if is_taxonomy and not has_group:
+        return _Columns(titles, name, [r for r in ranks if r != name], f" with a taxonomy as the group{kind}")
+    return _Columns(titles, name, (), kind)
 
 
-def _row(file: LabelFile, line: int, cells: dict[str, str]) -> LabelRow:
-    name = cells.pop("name", "").strip(_BLANK)
-    group = cells.pop("group", "").strip(_BLANK)
-    texts = [text.strip(_BLANK) for text in (cells.pop("description", ""), *cells.pop("descriptions", "").split(";"))]
-    if not name:
-        raise file.error("the row has no name", "Fill the name column, or delete the row", line=line)
-    descriptions = [make_description(file, text, "attribute", file.path.name, line=line) for text in texts if text]
-    metadata = {key: value for key, value in cells.items() if value.strip(_BLANK)}
-    return LabelRow(name, group, descriptions, metadata, line=line)
-
-
-def _header(file: LabelFile, line: int, cells: list[str]) -> list[str]:
-    header = [cell.strip(_BLANK) for cell in cells]
-    header = [cell.lower() if cell.lower() in _COLUMNS else cell for cell in header]
-    if "name" not in header:
+def _row(file: LabelFile, line: int, cells: Sequence[str], columns: _Columns) -> LabelRow:
+    while len(cells) > len(columns.titles) and not cells[-1].strip(_BLANK):
+        cells = cells[:-1]
+    if len(cells) > len(columns.titles):
         raise file.error(
-            f"the header has no 'name' column; its columns are {', '.join(map(repr, header[:8]))}",
-            "Add a header line with a column 'name', or pass --format text for a file with one name per line",
+            f"the row has {len(cells)} cells, the header {len(columns.titles)}",
+            "Put quotes around a cell that contains the delimiter",
             line=line,
         )
-    double = next((cell for i, cell in enumerate(header) if cell in header[:i]), None)
-    if double is not None:
-        raise file.error(f"two columns are called {double!r}", "Rename one of them", line=line)
-    return header
+    roles: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    for place, (title, cell) in enumerate(zip(columns.titles, cells, strict=False)):
+        role = "name" if place == columns.name else _ROLES.get(title.lower())
+        if role is not None:
+            roles[role] = cell
+        elif cell.strip(_BLANK):
+            metadata[title] = cell
+    name = roles.get("name", "").strip(_BLANK)
+    if not name:
+        raise file.error("the row has no name", "Fill the name column, or delete the row", line=line)
+    lineage = ";".join(cells[place].strip(_BLANK) for place in columns.ranks if place < len(cells)).rstrip(";")
+    texts = [roles.get("description", "").strip(_BLANK), *_parts(roles.get("descriptions", ""))]
+    return LabelRow(
+        name,
+        roles.get("group", "").strip(_BLANK) or lineage,
+        [make_description(file, text, "attribute", file.path.name, line=line) for text in texts if text],
+        metadata,
+        aliases=_parts(roles.get("aliases", "")),
+        line=line,
+    )
+
+
+def _parts(cell: str) -> list[str]:
+    return [part for text in cell.split(";") if (part := text.strip(_BLANK))]
 
 
 def _split(file: LabelFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not empty, each with the number of its first line."""
+    """Yield the rows that are not empty, each with the number of its first line; comments before them are left out."""
+    started = False
     reader = csv.reader(io.StringIO(file.text, newline="\n"), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
@@ -99,7 +195,8 @@ def _split(file: LabelFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
                 "Close the quote; a quote inside a quoted cell is written twice",
                 line=line,
             ) from error
-        if cells:
+        if cells and (started or not is_comment(cells[0])):
+            started = True
             yield line, cells
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,46 @@ from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionO
 from recognizer.console import note, show, table, text_progress
 
 if TYPE_CHECKING:
-    from memory import Memory
+    from collections.abc import Sequence
+
+    from memory import Category, Memory
+    from memory.labels import Labels
+
+
+PROMPTS_SHOWN = 3
+
+
+class YesNo(StrEnum):
+    """An answer."""
+
+    yes = "yes"
+    no = "no"
+
+
+class Aliases(StrEnum):
+    """How a name of a label file holds several names."""
+
+    comma = "comma"
+
+
+LabelFormatOption = Annotated[
+    str, typer.Option("--format", help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco or folder.")
+]
+KeyOption = Annotated[
+    str, typer.Option(help="name; or name,group if equal names in different groups are different categories.")
+]
+HeaderOption = Annotated[
+    YesNo | None,
+    typer.Option(help="Whether the first line is a header. Default: as it looks; what may be one is refused."),
+]
+NameColumnOption = Annotated[str | None, typer.Option(help="Column or field that holds the names. Default: name.")]
+AliasesOption = Annotated[
+    Aliases | None,
+    typer.Option(
+        help='comma: "great white shark, white shark" is one category with two names, the first of which is shown. '
+        "A column aliases (separated by semicolons) needs no option."
+    ),
+]
 
 
 @app.command()
@@ -23,7 +63,8 @@ def build(
     labels: Annotated[
         Path,
         typer.Argument(
-            help="Label file (text; CSV or TSV with columns name, description, group; JSON, JSONL or COCO), or a "
+            help="Label file (text; CSV or TSV with columns name, description, group, aliases; JSON, JSONL, COCO, "
+            "LVIS; class lists of YOLO, Hugging Face, torchvision, Keras, TensorFlow, Label Studio and others), or a "
             "folder with one subfolder of images per name."
         ),
     ],
@@ -39,14 +80,17 @@ def build(
         str | None, typer.Option(help="Tag or file of open_clip; for starter: grounded or conse.")
     ] = None,
     templates: Annotated[
-        Path | None, typer.Option(help="File with one template per line; {} or {c} stands for the name.")
+        Path | None,
+        typer.Option(
+            help="File of templates, in which {} or {c} stands for the name: one per line, a JSON list, or lambdas of "
+            "open_clip."
+        ),
     ] = None,
-    format: Annotated[
-        str, typer.Option(help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco or folder.")
-    ] = "auto",
-    key: Annotated[
-        str, typer.Option(help="name; or name,group if equal names in different groups are different categories.")
-    ] = "name",
+    format: LabelFormatOption = "auto",
+    key: KeyOption = "name",
+    header: HeaderOption = None,
+    name_column: NameColumnOption = None,
+    aliases: AliasesOption = None,
     exemplars: Annotated[
         Path | None,
         typer.Option(help="Few-shot images: DIR/NAME/IMAGE, or a CSV file with the columns path and label."),
@@ -61,13 +105,15 @@ def build(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again."""
-    from memory import read_labels
+    from memory.errors import printable
     from memory.recovery import published_manifest
     from recognizer.building import build_memory, read_templates
     from recognizer.encoder import Encoder
 
-    categories = read_labels(labels, format=format, key=key)
+    categories = _read_labels(labels, format, key, header, name_column, aliases)
     wordings = read_templates(templates) if templates else None
+    if wordings:
+        note(f"templates: {len(wordings)}, such as {', '.join(repr(printable(text)) for text in wordings[:2])}")
     existing = published_manifest(memory)
     if model is None and pretrained is None and existing is not None:
         encoder = Encoder.from_spec(existing.encoder.spec, device=device, precision=precision)
@@ -94,15 +140,18 @@ def build(
 def add(
     labels: Annotated[Path, typer.Argument(help="Label file with the categories to add.")],
     memory: MemoryOption,
-    format: Annotated[str, typer.Option(help="As for build.")] = "auto",
-    key: Annotated[str, typer.Option(help="As for build.")] = "name",
+    format: LabelFormatOption = "auto",
+    key: KeyOption = "name",
+    header: HeaderOption = None,
+    name_column: NameColumnOption = None,
+    aliases: AliasesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Add categories to a memory; only their own texts are encoded."""
-    from memory import Memory, read_labels
+    from memory import Memory
 
-    categories = read_labels(labels, format=format, key=key)
+    categories = _read_labels(labels, format, key, header, name_column, aliases)
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
 
@@ -134,14 +183,20 @@ def info(
 
     opened = Memory.open(memory)
     fields = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
+    prompted = _prompted(opened.vectors.categories)
     if as_json:
+        fields["prompted"] = prompted
         sys.stdout.write(json.dumps(fields, indent=2, default=str) + "\n")  # ASCII: a terminal may be what reads it
         return
     fields["encoder"] = (
         f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
     )
     fields["templates"] = " | ".join(opened.templates)
-    show(table(["what", "value"], [[key, str(value)] for key, value in fields.items()], widest=100))
+    rows = [[key, str(value)] for key, value in fields.items()]
+    if prompted:
+        rows.append(["prompted as words", f"{len(prompted)} names; --json has them all"])
+        rows += [[name, " | ".join(texts)] for name, texts in list(prompted.items())[:PROMPTS_SHOWN]]
+    show(table(["what", "value"], rows, widest=100))
 
 
 @app.command()
@@ -179,6 +234,42 @@ def export(
         return
     with Path(output).open("w", encoding="utf-8", newline="\n") as stream:
         opened.export(stream, vectors=vectors)
+
+
+def _read_labels(
+    path: Path, format: str, key: str, header: YesNo | None, name_column: str | None, aliases: Aliases | None
+) -> Labels:
+    """Read the categories, and say which format they had, what was changed, and how names are prompted."""
+    from memory import read_labels
+    from memory.errors import printable
+
+    labels = read_labels(
+        path,
+        format=format,
+        key=key,
+        header=None if header is None else header is YesNo.yes,
+        name_column=name_column,
+        aliases=aliases.value if aliases else None,
+    )
+    note(str(labels))
+    for sentence in labels.notes:
+        note(f"note: {sentence}")
+    prompted = _prompted(labels)
+    if prompted:
+        examples = [
+            f"{printable(name, 40)!r} as {' | '.join(printable(text, 40) for text in texts)!r}"
+            for name, texts in list(prompted.items())[:PROMPTS_SHOWN]
+        ]
+        note(f"prompted as words: {len(prompted)} of {len(labels)} names, such as {', '.join(examples)}")
+    return labels
+
+
+def _prompted(categories: Sequence[Category]) -> dict[str, list[str]]:
+    """Return the texts for each name that is prompted otherwise than it is shown, or under several names."""
+    from memory.templates import prompt_names
+
+    words = {category.name: list(prompt_names(category)) for category in categories}
+    return {name: texts for name, texts in words.items() if texts != [name]}
 
 
 def _print_report(memory: Memory) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from memory import Category
 from memory.errors import printable, printable_path
+from memory.templates import prompt_name
 from recognizer.console import note
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem, list_images
@@ -73,7 +74,9 @@ def read_labelled(path: Path) -> LabelledImages:
 
 
 def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> LabelledSet:
-    """Find the category of each image by its label: the exact name, else the same name in other case or spacing.
+    """Find the category of each image by its label.
+
+    That is the category of this name, else of this alias, else of this name or alias in other case or spacing.
 
     Args:
         labelled: the images and their labels.
@@ -82,17 +85,22 @@ def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> La
     Raises:
         LabelledSetError: no label names a category, or a label fits several categories.
     """
-    exact: dict[str, list[int]] = {}
-    loose: dict[str, list[int]] = {}
+    # The rows by name, by alias, and by both in other case or spacing.
+    tables = [dict[str, list[int]]() for _ in range(4)]
     for row, category in enumerate(categories):
-        exact.setdefault(category.name, []).append(row)
-        loose.setdefault(_loosely(category.name), []).append(row)
+        loose = {_loosely(category.name)}, set(map(_loosely, category.aliases))
+        for table, wordings in zip(tables, ({category.name}, set(category.aliases), *loose), strict=True):
+            for wording in wordings:
+                table.setdefault(wording, []).append(row)
     items, rows, unmatched = [], [], dict[str, int]()
     for item, label in zip(labelled.items, labelled.labels, strict=True):
-        fitting = exact.get(label) or loose.get(_loosely(label)) or []
+        looked_up = (label, label, _loosely(label), _loosely(label))
+        fitting = next((table[text] for table, text in zip(tables, looked_up, strict=True) if text in table), [])
         if len(fitting) > 1:
-            groups = ", ".join(repr(categories[row].group) for row in fitting)
-            raise LabelledSetError(f"label {label!r} fits several categories (groups {groups}); rename one of them")
+            shown = ", ".join(
+                f"{printable(categories[row].name)!r} of group {categories[row].group!r}" for row in fitting
+            )
+            raise LabelledSetError(f"label {label!r} fits several categories ({shown}); rename one of them")
         if fitting:
             items.append(item)
             rows.append(fitting[0])
@@ -106,7 +114,7 @@ def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> La
 
 
 def _loosely(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+    return " ".join(prompt_name(name).casefold().split())
 
 
 def _read_table(path: Path) -> LabelledImages:

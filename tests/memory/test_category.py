@@ -26,11 +26,17 @@ def test_categories_that_cannot_be_stored_are_refused():
         (lambda: Category("x", metadata={"k": "\0"}), "metadata value .* NUL"),
         (lambda: Category("x", metadata={"\0": "v"}), "metadata key .* NUL"),
         (lambda: Category(7), "name 7 is not a text"),
+        (lambda: Category("x", aliases=("",)), "the alias is empty"),
     ],
 )
 def test_bad_texts_are_refused_wherever_they_are(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_merging_joins_aliases_and_leaves_the_name_out():
+    merged = merge_categories([Category("a", aliases=("b", "a")), Category("a", aliases=("c", "b"))])
+    assert merged == [Category("a", aliases=("b", "c"))]
 
 
 def test_merging_joins_what_is_distinct_and_keeps_the_first():

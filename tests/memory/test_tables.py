@@ -1,6 +1,8 @@
 import numpy as np
 
 from memory import Category, Description, Memory
+from memory.tables import category_batches
+from memory.texts import BuildTexts
 from tests.memory.building import build, exemplar_set
 
 
@@ -71,3 +73,28 @@ def test_more_rows_than_a_batch_are_written_and_read_in_order(directory, encoder
         assert [d.text for d in category.descriptions] == texts
         part = slice(vectors.offsets[row], vectors.offsets[row + 1])
         np.testing.assert_array_equal(vectors.bare[part], [encoder.vector(text) for text in texts])
+
+
+def test_aliases_are_stored_beside_metadata_and_averaged_with_the_name(directory, encoder):
+    categories = [
+        Category("fox", metadata={"aliases": "a column"}, aliases=("red_fox", "Vulpes")),
+        Category("cat", metadata={"wnid": "n02"}),
+    ]
+    build(categories, directory, encoder)
+    memory = Memory.open(directory)
+    vectors = memory.vectors
+    assert set(vectors.categories) == set(categories)
+    fox = vectors.categories.index(categories[0])
+    names = ("fox", "red fox", "Vulpes")
+    texts = [text for name in names for text in (f"a photo of a {name}.", name)]
+    np.testing.assert_allclose(vectors.names[fox], mean_vector(encoder, texts), atol=1e-6)
+    memory.add([Category("fox", aliases=("Reineke",)), Category("cat")], encoder=encoder)
+    again = Memory.open(directory).vectors.categories
+    assert next(c for c in again if c.name == "fox").aliases == ("red_fox", "Vulpes", "Reineke")
+    assert all(finding.ok for finding in memory.verify())
+
+
+def test_metadata_without_aliases_is_a_json_object_as_in_earlier_memories(directory, encoder):
+    texts = BuildTexts.make([Category("cat", metadata={"b": "é", "a": "1"})], ["{}"], encoder.card)
+    (batch,) = category_batches(texts, 16, lambda groups, part: np.zeros((1, 16), np.float32))
+    assert batch.column("metadata").to_pylist() == ['{"a": "1", "b": "é"}']

@@ -1,7 +1,7 @@
 import pytest
 
 from memory import Category, Description
-from memory.templates import bare_text, check_templates, fill_template, grounded_texts, name_texts
+from memory.templates import bare_text, check_templates, fill_template, grounded_texts, name_texts, prompt_name
 
 
 @pytest.mark.parametrize(
@@ -19,17 +19,47 @@ def test_a_description_follows_the_name_after_a_comma(name, description, expecte
     assert grounded_texts(Category(name), Description(description), ["a photo of a {}"]) == (expected,)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("AnnualCrop", "annual crop"),
+        ("ApplyEyeMakeup", "apply eye makeup"),
+        ("baseball_base", "baseball base"),
+        ("001.Black_footed_Albatross", "Black footed Albatross"),
+        ("n02084071 dog", "dog"),
+        ("n02085620-German_shepherd", "German shepherd"),
+        ("n02084071", "n02084071"),
+        ("7.Up", "7.Up"),
+        ("2001.5 km", "2001.5 km"),
+        ("iPhone", "iPhone"),
+        ("McDonald", "McDonald"),
+        ("Forest", "Forest"),
+        ("BMW", "BMW"),
+        ("Red Fox", "Red Fox"),
+    ],
+)
+def test_names_are_prompted_as_words(name, words):
+    assert prompt_name(name) == words
+
+
+def test_the_names_of_a_category_are_all_prompted_and_each_once():
+    category = Category("aerosol_can", aliases=("spray_can", "aerosol can"))
+    assert name_texts(category, ["a {}.", "{}"]) == ("a aerosol can.", "aerosol can", "a spray can.", "spray can")
+
+
 def test_the_final_period_of_a_template_goes_to_the_end():
     texts = grounded_texts(Category("cat"), Description("whiskers"), ["a {}.", "{c}"])
     assert texts == ("a cat, whiskers.", "cat, whiskers")
 
 
 def test_both_placeholders_take_the_name_and_braces_in_names_stay():
-    assert name_texts("a_b", ["{} or {c}!", "{x} {}"]) == ("a b or a b!", "{x} a b")
+    assert name_texts(Category("a_b"), ["{} or {c}!", "{c}"]) == ("a b or a b!", "a b")
     assert fill_template("{} {c}", "{c}") == "{c} {c}"
 
 
-@pytest.mark.parametrize("templates", [[], ["a photo"], ["a {}", "b"], "a {}"])
+@pytest.mark.parametrize(
+    "templates", [[], ["a photo"], ["a {}", "b"], "a {}", ["a {label}"], ["a {} of {name}"], ["a {0}"], ["a %s, {}"]]
+)
 def test_templates_without_a_place_for_the_name_are_refused(templates):
     with pytest.raises(ValueError, match="template"):
         check_templates(templates)

@@ -40,6 +40,17 @@ def test_texts_are_sorted_by_category_id_and_keep_the_order_of_descriptions():
         assert len(groups.keys) == len(groups.texts)
 
 
+def test_aliases_add_texts_to_the_name_and_to_nothing_else():
+    description = (Description("red"),)
+    (plain,) = BuildTexts.make([Category("fox", descriptions=description)], ["a {}.", "{}"], CARD).names.texts
+    texts = BuildTexts.make([Category("fox", descriptions=description, aliases=("red_fox",))], ["a {}.", "{}"], CARD)
+    assert plain == ("a fox.", "fox")
+    assert texts.names.texts == [("a fox.", "fox", "a red fox.", "red fox")]
+    assert texts.names.keys[0] == key("a fox.", "fox", "a red fox.", "red fox")
+    assert texts.grounded.texts == [("a fox, red.", "fox, red")]
+    assert texts.bare.texts == [("red",)]
+
+
 @given(st.lists(st.integers(0, 50), unique=True), st.lists(st.integers(0, 60)), st.randoms())
 def test_lookup_finds_positions_as_a_dictionary_does(numbers, wanted, random):
     random.shuffle(numbers)

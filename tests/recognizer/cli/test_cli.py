@@ -2,6 +2,7 @@ import importlib.metadata
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -124,6 +125,37 @@ def test_building_again_keeps_the_encoder_and_says_what_goes(world, tmp_path):
     assert json.loads(call("info", "--memory", memory, "--json")[1])["encoder"]["name"] == "RN50/random"
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory, "--model", "starter", "--pretrained", "conse")
     assert "the memory was made by RN50/random; every text is encoded again by starter" in err
+
+
+def test_build_says_the_format_and_how_names_are_prompted(tmp_path):
+    (tmp_path / "data.yaml").write_text("nc: 2\nnames: [AnnualCrop, forest]\n")
+    (tmp_path / "templates.txt").write_text("lambda c: f'a {c}.',\nlambda c: f'the {c}.',\n")
+    memory = ("--memory", tmp_path / "memory")
+    _, _, err = call("build", tmp_path / "data.yaml", "--templates", tmp_path / "templates.txt", *memory)
+    assert "2 categories, such as 'AnnualCrop', 'forest'; format: YOLO names" in err
+    assert "prompted as words: 1 of 2 names, such as 'AnnualCrop' as 'annual crop'" in err
+    assert "templates: 2, such as 'a {c}.', 'the {c}.'" in err
+    (tmp_path / "sharks.csv").write_text('Label\n"great white shark, white shark"\n')
+    code, _, err = call("add", tmp_path / "sharks.csv", *memory, "--name-column", "Label", "--aliases", "comma")
+    assert (code, "such as 'great white shark'; format: CSV, names in the column 'Label'" in err) == (0, True)
+    _, out, _ = call("info", *memory, "--json")
+    assert json.loads(out)["prompted"] == {
+        "AnnualCrop": ["annual crop"],
+        "great white shark": ["great white shark", "white shark"],
+    }
+    _, out, _ = call("info", *memory)
+    assert re.search(r"^prompted as words +2 names", out, re.MULTILINE)
+    assert re.search(r"^AnnualCrop +annual crop$", out, re.MULTILINE)
+    assert re.search(r"^great white shark +great white shark \| white shark$", out, re.MULTILINE)
+
+
+def test_a_header_is_as_the_user_says(tmp_path):
+    (tmp_path / "names.txt").write_text("species\nfox\nfox\n")
+    memory = ("--memory", tmp_path / "memory")
+    _, out, err = call("build", tmp_path / "names.txt", *memory, "--header", "yes")
+    assert "1 categories" in out
+    assert "note: 1 name again, merged into one category each: 'fox' (line 2 and line 3)" in err
+    assert "2 categories" in call("build", tmp_path / "names.txt", *memory, "--header", "no")[1]
 
 
 def test_exemplars_go_with_their_weights(world, tmp_path, photos):

@@ -125,6 +125,32 @@ def test_a_table_without_a_good_row_is_refused(tmp_path):
         read_labelled(tmp_path / "set.csv")
 
 
+@pytest.mark.parametrize(
+    ("label", "row"),
+    [
+        ("baseball_base", 0),
+        ("home plate", 0),
+        ("Baseball  Base", 0),
+        ("Home_Plate", 0),
+        ("plate", 1),
+        ("annual crop", 2),
+    ],
+)
+def test_labels_match_names_before_aliases_and_as_words(label, row):
+    categories = [
+        Category("baseball_base", aliases=("home plate", "plate")),
+        Category("plate", aliases=("dish",)),
+        Category("AnnualCrop"),
+    ]
+    assert match_labels(LabelledImages([None], [label]), categories).rows == [row]
+
+
+def test_an_alias_of_two_categories_is_refused():
+    categories = [Category("a", aliases=("x",)), Category("b", aliases=("x",))]
+    with pytest.raises(LabelledSetError, match="'a' of group '', 'b' of group ''"):
+        match_labels(LabelledImages([None], ["x"]), categories)
+
+
 def test_labels_that_fit_nothing_or_two_categories_are_refused(tmp_path):
     one = LabelledImages([None], ["crane"])
     with pytest.raises(LabelledSetError, match="none of the 1 labels"):

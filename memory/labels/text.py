@@ -1,0 +1,156 @@
+"""Label files with an entry on each line: plain names, and the lists of data sets that have an id before each name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from memory.errors import printable
+from memory.labels.rows import LabelFile, Labelling, LabelRow
+
+# Suffixes, in lower case, of the files that are taken for images, in label folders, runs and training data alike: the
+# usual ones of the formats that can be decoded.
+# fmt: off
+IMAGE_SUFFIXES = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
+    ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm",
+])
+# fmt: on
+# fmt: off
+HEADER_WORDS = frozenset([
+    "name", "names", "class", "classes", "label", "labels", "category", "categories", "species", "taxon", "title",
+    *(f"{what}{blank}name" for what in ("class", "category", "label", "species", "common", "scientific", "display")
+      for blank in ("", " ", "_")),
+])
+# fmt: on
+"""Titles, in lower case, that people give to a column of names."""
+_PLAIN = "names, one per line"
+_RANKS = ("class", "order", "family", "genus")
+_DIGITS = re.compile(r"(?P<number>\d{1,9})[ \t,:.)]+(?P<name>\S.*)", re.ASCII)
+_ID_LISTS = (
+    ("ImageNet synsets", re.compile(r"(?P<wnid>n\d{8})[ \t,]+(?P<name>\S.*)", re.ASCII)),
+    ("Open Images classes", re.compile(r"(?P<mid>/[mgt]/\w+),(?P<name>\S.*)", re.ASCII)),
+    ("CUB classes", re.compile(r"\d+ (?P<name>\d{3}\.\S+)", re.ASCII)),
+    (
+        "SpeciesNet taxonomy",
+        re.compile(
+            r"(?P<id>[0-9a-f]{8}-[0-9a-f-]{27});(?P<class>[^;]*);(?P<order>[^;]*);(?P<family>[^;]*);(?P<genus>[^;]*);"
+            r"(?P<species>[^;]*);(?P<name>[^;]*)"
+        ),
+    ),
+)
+_BARE_ID = re.compile(r"n\d{8}|/[mgt]/\w+|[0-9a-f]{8}-[0-9a-f-]{27}", re.ASCII)
+
+
+def is_comment(line: str) -> bool:
+    """Say whether a line is a comment: a number sign, alone or with a space after it."""
+    return re.match(r"\s*#(?:[\s#]|$)", line) is not None
+
+
+def is_id_list(file: LabelFile) -> bool:
+    """Say whether the first line is an id with a name, as in the lists of ImageNet, Open Images, CUB and SpeciesNet."""
+    first = next((line.strip() for line in file.lines() if line.strip()), "")
+    return any(pattern.fullmatch(first) for _, pattern in _ID_LISTS)
+
+
+def read_lines(file: LabelFile, *, plain: bool) -> Labelling:
+    """Read a file with an entry on each line; blank lines and comments are left out.
+
+    Args:
+        file: the label file.
+        plain: the user says that each line is a name, whatever it looks like.
+
+    Raises:
+        LabelError: the first line looks like a header and the user has not said whether it is one, or the file looks
+            like something other than names.
+    """
+    blank = " \t\r"
+    lines = [(number, line.strip(blank)) for number, line in enumerate(file.lines(), start=1) if line.strip(blank)]
+    comments = [number for number, line in lines if is_comment(line)]
+    if comments:
+        file.notes.append(
+            f"{len(comments)} comment {'line' if len(comments) == 1 else 'lines'} left out, the first on line "
+            f"{comments[0]}"
+        )
+        lines = [(number, line) for number, line in lines if not is_comment(line)]
+    if lines and file.header is None and lines[0][1].lower() in HEADER_WORDS:
+        raise file.error(
+            f"{printable(lines[0][1])!r} looks like a header",
+            "Say with --header yes that it is one, or with --header no that it is a name",
+            line=lines[0][0],
+        )
+    if file.header:
+        lines = lines[1:]
+    if not plain:
+        for name, pattern in _ID_LISTS:
+            matches = [pattern.fullmatch(line) for _, line in lines]
+            if lines and all(matches):
+                return Labelling(name, [_id_row(n, m) for (n, _), m in zip(lines, matches, strict=True) if m])
+        if (numbered := _numbered(lines)) is not None:
+            return Labelling("numbered names", numbered)
+        _refuse_what_is_no_name(file, lines)
+    return Labelling(_PLAIN, [LabelRow(line, line=number) for number, line in lines])
+
+
+def _id_row(line: int, match: re.Match[str]) -> LabelRow:
+    fields = match.groupdict()
+    name = fields.pop("name")
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = name[1:-1].replace('""', '"')
+    species = fields.pop("species", None)
+    lineage = ";".join(fields.pop(rank, "") for rank in _RANKS).rstrip(";")
+    if species is not None:
+        fields["species"] = species
+        name = name or f"{lineage.rpartition(';')[2]} {species}".strip()
+    return LabelRow(name, lineage, metadata={key: value for key, value in fields.items() if value}, line=line)
+
+
+def _numbered(lines: Sequence[tuple[int, str]]) -> list[LabelRow] | None:
+    """Return the rows of lines that are numbered from 0 or 1 without a gap; None for others.
+
+    At least three, with distinct names: "1 of hearts", "2 of hearts", "3 of hearts" are names.
+    """
+    matches = [_DIGITS.fullmatch(line) for _, line in lines]
+    found = [match for match in matches if match is not None]
+    if len(found) < max(3, len(matches)):
+        return None
+    numbers = [int(match["number"]) for match in found]
+    names = [match["name"] for match in found]
+    if numbers[0] not in (0, 1) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return None
+    if len(set(names)) < len(names):
+        return None
+    return [LabelRow(name, line=number) for (number, _), name in zip(lines, names, strict=True)]
+
+
+def _refuse_what_is_no_name(file: LabelFile, lines: Sequence[tuple[int, str]]) -> None:
+    """Raise a LabelError for lines that are markup, ids, paths of images, settings or rows of a table."""
+    if not lines:
+        return
+    number, first = lines[0]
+    texts = [line for _, line in lines]
+    remedy = "Give a file of names; or pass --format text to take each line as a name"
+    if re.match(r"<[!?a-zA-Z]", first):
+        raise file.error(f"this looks like markup: {printable(first)!r}", remedy, line=number)
+    if all(map(_BARE_ID.fullmatch, texts)):
+        raise file.error(
+            f"the lines are ids without names, such as {printable(first)!r}",
+            "Give the list that has the names as well; or pass --format text to take the ids as names",
+            line=number,
+        )
+    if all(os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES for text in texts):
+        raise file.error(f"the lines are paths of images, such as {printable(first)!r}", remedy, line=number)
+    if len(texts) > 1 and all(re.match(r"[\w-]+:(?: |$)", text) for text in texts):
+        raise file.error(f"the lines look like settings, such as {printable(first)!r}", remedy, line=number)
+    for delimiter, called, format in (("\t", "tabs", "tsv"), (";", "semicolons", "csv"), (",", "commas", "csv")):
+        counts = {text.count(delimiter) for text in texts}
+        # Names with commas ("bass, the fish") have a space after them; cells do not.
+        spaced = delimiter == "," and any(", " in text for text in texts)
+        if len(texts) > 1 and len(counts) == 1 and counts != {0} and not spaced:
+            raise file.error(
+                f"this looks like a table without a header: {called} in every line, such as {printable(first)!r}",
+                f"Pass --format {format} --header no to take the first column as names, or --format text to take each "
+                "line as a name",
+                line=number,
+            )
