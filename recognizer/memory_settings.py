@@ -93,10 +93,10 @@ def _unsealed(path: Path) -> bytes:
 
 
 def memory_identity(memory: Memory) -> dict[str, Any]:
-    """Return what a calibration was fitted on: the memory's version, its number of categories and its encoder."""
+    """Return what a calibration was fitted on: the memory's tables, its number of categories and its encoder."""
     return {
-        "memory_version": memory.version,
-        "categories": len(memory.vectors.categories),
+        "memory": memory.digest,
+        "categories": memory.info().categories,
         "encoder": memory.encoder.fingerprint,
     }
 
@@ -106,10 +106,11 @@ def _difference(basis: dict[str, Any], memory: Memory) -> str | None:
     here = memory_identity(memory)
     if basis.get("encoder") != here["encoder"]:
         return f"another encoder than the memory's {memory.encoder.name!r}"
-    if basis.get("memory_version") != here["memory_version"]:
-        return f"version {basis.get('memory_version')} of the memory, which is now at version {here['memory_version']}"
-    if basis.get("categories") != here["categories"]:
-        return f"a memory of {basis.get('categories')} categories, and this one has {here['categories']}"
+    if basis.get("memory") != here["memory"]:
+        count = basis.get("categories")
+        return (
+            f"other tables ({count} categories; the memory now has {here['categories']}, at version {memory.version})"
+        )
     return None
 
 

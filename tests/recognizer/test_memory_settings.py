@@ -179,10 +179,10 @@ def test_stored_centring_is_an_error_only_where_it_was_on(memory_copy):
 
 
 def test_calibration_of_another_memory_is_ignored_with_a_sentence(memory_copy):
-    write_calibration(memory_copy, {"temperature": 0.5}, basis={"categories": 3})
+    write_calibration(memory_copy, {"temperature": 0.5}, basis={"memory": "0" * 64, "categories": 3})
     warnings = []
     assert "score" not in carried_settings(memory_copy, warn=warnings.append)
-    assert "a memory of 3 categories" in warnings[0]
+    assert "other tables (3 categories; the memory now has" in warnings[0]
     assert read_calibration(memory_copy) is None
 
 

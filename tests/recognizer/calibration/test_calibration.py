@@ -142,7 +142,7 @@ def test_file_fitted_on_another_memory_is_ignored_with_a_sentence(calibration, r
     assert read_calibration(memory) is None  # nothing in the memory's own directory
     assert read_calibration(memory, path) is not None
     content = yaml.safe_load(path.read_text())
-    for key, value, said in (("encoder", "0" * 64, "another encoder"), ("categories", 3, "a memory of 3 categories")):
+    for key, value, said in (("encoder", "0" * 64, "another encoder"), ("memory", "0" * 64, "other tables")):
         other = content | {"calibration": content["calibration"] | {key: value}}
         (tmp_path / "other.yaml").write_text(sealed(yaml.safe_dump(other)))
         warnings = []
@@ -151,7 +151,7 @@ def test_file_fitted_on_another_memory_is_ignored_with_a_sentence(calibration, r
     memory.add([Category("something new")], encoder=starter)
     warnings = []
     assert read_calibration(memory, path, warn=warnings.append) is None
-    assert "version 1 of the memory" in warnings[0]
+    assert "other tables" in warnings[0]
     assert "recognizer calibrate" in warnings[0]
 
 
