@@ -5,6 +5,7 @@ import time
 import pytest
 
 from recognizer.images import list_images
+from recognizer.images.walk import walk_files
 
 
 def keys(listing):
@@ -49,6 +50,17 @@ def test_globs(folder, monkeypatch, pattern, expected):
     assert keys(list_images(str(folder / pattern))) == expected
     monkeypatch.chdir(folder)
     assert keys(list_images([pattern])) == expected
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"),
+    [(1, {b"a.tiff"}), (2, {b"a.tiff", b"a/1.JPG", b"b/1.jpg"}), (3, {b"a.tiff", b"a/1.JPG", b"b/1.jpg"})],
+)
+def test_a_walk_goes_no_deeper_than_it_must(folder, depth, expected):
+    (folder / "a" / "deep" / "link").symlink_to(folder)
+    problems = []
+    assert set(walk_files(os.fsencode(folder), problems=problems, depth=depth)) == expected
+    assert len(problems) == (depth == 3)  # the link is met on its level alone
 
 
 def test_each_regular_file_exactly_once(tmp_path):

@@ -313,9 +313,12 @@ def test_program_without_a_main_guard_runs_once(tmp_path, photos, way):
     assert ran.stderr == ""
 
 
-@pytest.fixture
-def program(folder):
-    """Runs a program with one worker that is idle and one that hangs; returns it and their processes."""
+@pytest.fixture(params=[3])
+def program(folder, request):
+    """Runs a program with one worker that is idle and one that hangs; returns it and their processes.
+
+    The parameter is the number of seconds after which the one that hangs ends by itself.
+    """
     source = (
         PROGRAM.format(command=HOSTILE)
         + f"""
@@ -323,7 +326,7 @@ from contextlib import suppress
 from recognizer.images import ImageLimits
 from recognizer.images.workers import WorkerPoolClosed
 folder = Path({str(folder)!r})
-limits = ImageLimits(max_seconds=3)
+limits = ImageLimits(max_seconds={request.param})
 def hang():
     with suppress(WorkerPoolClosed):
         pool.decode(folder / "spin.png", limits=limits)
@@ -362,13 +365,14 @@ def test_killed_program_leaves_no_process(program):
     assert not alive
 
 
+@pytest.mark.parametrize("program", [600], indirect=True)
 def test_interrupted_program_ends_its_workers_without_a_word_of_theirs(program):
     running, workers = program
     os.killpg(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=30)
+    _, said = running.communicate(timeout=60)
     assert said.count("Traceback") == 1  # the program's own, as it catches nothing
     assert said.strip().endswith("KeyboardInterrupt")
-    _, alive = psutil.wait_procs(workers, timeout=1)
+    _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
 
 
