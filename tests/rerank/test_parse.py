@@ -28,6 +28,7 @@ READABLE = [
     ("[['red fox', 'cat', 'tabby cat']]", [FOX, CAT, TABBY]),
     ("Sure! It is no cat, but here you are: ['red fox', '747']. The cat, I left out.", [FOX, JET]),
     ("<think>['cat', 'red fox', '747'], hm</think>\n['red fox']", [FOX]),
+    ("<think>Is what follows </think> read? Then ['cat'].</think>['red fox']", [FOX]),
     ("['cat food', 'cat', 'tabby cat']", [FOOD, CAT, TABBY]),
     ("['red fox', 'wild cat', 'cat']", [FOX, CAT]),
     ("['red fox', 'cat', 'red fox', 'cat']", [FOX, CAT]),
