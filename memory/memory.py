@@ -11,24 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
-from memory.build import (
-    BuildReport,
-    MemoryWriter,
-    check_exemplars,
-    check_same_encoder,
-    checked_settings,
-)
+from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
 from memory.category import Category, merge_categories
 from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import (
-    MemoryLocked,
-    MemoryStoreError,
-    UnknownCategory,
-    printable,
-    printable_path,
-)
+from memory.errors import MemoryLocked, MemoryStoreError, UnknownCategory, printable, printable_path
 from memory.export import export_memory
 from memory.integrity import open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest

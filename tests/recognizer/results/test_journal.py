@@ -1,10 +1,9 @@
 import contextlib
-import io
 
 import pytest
 
 from recognizer.results import OutputUnusable, ResumeRefused, encode_row
-from recognizer.results.journal import Journal, write_all
+from recognizer.results.journal import Journal
 
 COUNT, SIZE = 11, 4
 KEYS = [f"{number:03d}.jpg" for number in range(COUNT)]
@@ -148,13 +147,3 @@ def test_a_full_disk_is_an_error_that_can_be_resumed(tmp_path, rows, monkeypatch
     journal.append(rows[4:8])
     journal.close()
     assert write(journal.path, rows).path.read_bytes() == b"".join(map(encode_row, rows))
-
-
-def test_every_byte_is_written_where_the_system_takes_a_few_at_a_time():
-    class Slow(io.BytesIO):
-        def write(self, data):
-            return super().write(data[:3])
-
-    stream = Slow()
-    write_all(stream, b"0123456789")
-    assert stream.getvalue() == b"0123456789"

@@ -10,9 +10,7 @@ import pytest
 from recognizer.results import (
     BatchTiming,
     ErrorRow,
-    OutputUnusable,
     ResumeRefused,
-    check_output,
     encode_row,
     open_results,
     read_run_info,
@@ -182,16 +180,6 @@ def test_order_is_enforced(tmp_path, setup_of, make_row):
             sink.finish()
     with pytest.raises(ValueError, match="batch size of 0"):
         open_results(tmp_path / "r.jsonl", keys=KEYS, batch_size=0, setup=setup_of())
-
-
-def test_outputs_are_checked_before_any_work(tmp_path):
-    (tmp_path / "file").touch()
-    for bad in (tmp_path, tmp_path / "file" / "r.jsonl", tmp_path / "r.docx"):
-        with pytest.raises(OutputUnusable):
-            check_output(bad)
-    check_output(tmp_path / "r.csv")
-    check_output("-")
-    assert names(tmp_path) == ["file"]
 
 
 KILLED = """
