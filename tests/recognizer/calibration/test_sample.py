@@ -49,6 +49,14 @@ def test_one_file_under_two_names_is_one_image():
     assert copy_groups(["a", "b", "a"], np.eye(3, dtype=np.float32)).tolist() == [0, 1, 0]
 
 
+def test_no_category_is_taken_out_in_both_halves():
+    items, rows = [ImageItem(b"", b"")] * 200, np.arange(200) % 10
+    for seed in range(20):
+        fit, report = split_halves(np.arange(200), items, rows, seed=seed)
+        assert len(fit.taken_out) == len(report.taken_out) == 2
+        assert not {*fit.taken_out} & {*report.taken_out}
+
+
 @given(
     groups=st.lists(st.integers(0, 9), min_size=1, max_size=60),
     categories=st.integers(1, 20),

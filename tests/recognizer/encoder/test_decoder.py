@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from recognizer.encoder.decoder import DecoderOutput, DecoderSettings, QueryDecoder
+from recognizer.encoder.decoder_layer import grid_centres, sine_positions
 from recognizer.encoder.towers import TowerOutput
 
 GRID = (4, 5)
@@ -68,6 +69,17 @@ def test_the_image_vector_comes_from_the_image_query():
     after = fields(decoder(tower_output()))
     assert torch.equal(after.pop("image"), -before.pop("image"))
     assert all(torch.equal(after[name], values) for name, values in before.items())
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 2])
+def test_positions_are_those_of_the_grid_and_a_class_token_before_it_has_none(prefix):
+    decoder = make(DecoderSettings(**SMALL, queries=3, positions=True)).eval()
+    seen = []
+    decoder.layers[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[3]))
+    decoder(tower_output(prefix=prefix))
+    (positions,) = seen
+    assert not positions[:prefix].any()
+    assert torch.equal(positions[prefix:], sine_positions(grid_centres(GRID, positions.device), SMALL["width"]))
 
 
 def test_grain_has_the_size_of_the_paper():
