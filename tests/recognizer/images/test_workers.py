@@ -7,6 +7,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -348,6 +349,8 @@ finally:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell starts what runs in the background with interrupts ignored, and children take that over.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
     with running:
         assert running.stdout.readline().startswith("started")
