@@ -379,6 +379,20 @@ def test_interrupted_program_ends_its_workers_without_a_word_of_theirs(program):
     assert not alive
 
 
+def test_the_second_try_gets_a_new_worker_though_others_are_idle(hostile, folder):
+    before = children()
+    first = hostile.take()
+    hostile.start()
+    hostile.put(first)
+    idle = {str(pid) for pid in children() - before}
+    with closing(WorkerPool(1, stock=hostile)) as pool:
+        pool.decode(folder / "weak.png")
+    tried, again = attempts(folder, "weak")
+    assert len(idle) == 2
+    assert tried in idle
+    assert again not in idle
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork_leaves_the_idle_workers_to_its_parent(tmp_path, photos):
     script = f"""
