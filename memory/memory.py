@@ -23,7 +23,7 @@ from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, load_hnsw, save_hnsw
 from memory.store import TableStore
-from memory.tables import load_vectors
+from memory.tables import load_bare_categories, load_vectors
 from memory.templates import check_templates
 from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
@@ -231,6 +231,12 @@ class Memory:
                     "it has been rewritten since. Open the memory again."
                 ) from error
         return self._vectors
+
+    def bare_categories(self) -> list[Category]:
+        """Return the categories without descriptions and exemplars, sorted by id; no vectors are read for it."""
+        if self._vectors is not None:
+            return [replace(category, descriptions=(), exemplars=()) for category in self._vectors.categories]
+        return load_bare_categories(TableStore(self.directory), self._manifest.tables)
 
     def add(
         self,

@@ -176,6 +176,13 @@ def load_vectors(store: TableStore, tables: Mapping[str, TableRecord], dim: int)
     )
 
 
+def load_bare_categories(store: TableStore, tables: Mapping[str, TableRecord]) -> list[Category]:
+    """Read the categories without their descriptions, exemplars and vectors, sorted by id."""
+    columns = _read(store, tables, "categories", ("id", "name", "group", "metadata"), (), 0)
+    cells = zip(columns["name"], columns["group"], columns["metadata"], strict=True)
+    return [_category(name, group, (), metadata, ()) for name, group, metadata in cells]
+
+
 def _metadata_cell(category: Category) -> str:
     """Return metadata as a JSON object; with aliases, as the list of that object and the list of aliases.
 

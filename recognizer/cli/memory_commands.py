@@ -183,7 +183,7 @@ def info(
 
     opened = Memory.open(memory)
     fields = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
-    prompted = _prompted(opened.vectors.categories)
+    prompted = _prompted(opened.bare_categories())
     if as_json:
         fields["prompted"] = prompted
         sys.stdout.write(json.dumps(fields, indent=2, default=str) + "\n")  # ASCII: a terminal may be what reads it

@@ -2,6 +2,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,12 @@ def test_a_single_text_is_no_list_of_names(categories, directory, encoder):
         memory.remove("cat")
     with pytest.raises(ValueError, match="no category to add"):
         memory.add([], encoder=encoder)
+
+
+def test_bare_categories_are_those_of_the_vectors_without_texts_and_images(categories, directory, encoder):
+    build([*categories, Category("emu", aliases=("Dromaius",), metadata={"a": "1"})], directory, encoder)
+    memory = Memory.open(directory)
+    bare = memory.bare_categories()
+    assert bare == [replace(c, descriptions=(), exemplars=()) for c in memory.vectors.categories]
+    assert memory.bare_categories() == bare
+    assert [c.aliases for c in bare if c.name == "emu"] == [("Dromaius",)]
