@@ -64,8 +64,8 @@ class DecodedImage:
     Attributes:
         image: mode RGB, upright; smaller than the displayed image if it was decoded at a reduced scale.
         displayed_size_hw: height and width in pixels of the full image as a viewer shows it (EXIF applied).
-        sha256: hex digest of the file's bytes.
-        format: Pillow's name of the format found in the content, e.g. ``JPEG``.
+        sha256: hex digest of the file's bytes; empty for an image that came without a file.
+        format: Pillow's name of the format found in the content, e.g. ``JPEG``; empty likewise.
     """
 
     image: Image.Image
@@ -164,10 +164,29 @@ def _load_upright(
         orientation = _read_orientation(stored)
         width, height = stored.size
     displayed_size_hw = (width, height) if _swaps_sides(orientation) else (height, width)
-    rgb = to_rgb8(stored)
-    upright = rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+    upright = _turn(to_rgb8(stored), orientation)
     upright.info = {}  # so that nobody reads the orientation again and turns the image twice
     return upright, displayed_size_hw
+
+
+def turn_upright(image: Image.Image) -> DecodedImage:
+    """Turn an image that Pillow holds as its EXIF says, and convert it to RGB; the image itself stays as it is.
+
+    Raises:
+        ImageError: the image has no pixels, or they cannot be read.
+    """
+    try:
+        image.load()  # first: a PNG has its EXIF at the end, and a TIFF turns itself upright while loading
+        upright = _turn(to_rgb8(image), _read_orientation(image))
+    except Exception as error:  # noqa: BLE001  on damaged files the decoders raise almost any exception type
+        raise ImageError("E_DECODE", f"the pixels cannot be read: {error}") from None
+    if not all(upright.size):
+        raise ImageError("E_DECODE", f"the image has a size of {upright.width}×{upright.height} pixels")
+    return DecodedImage(upright, (upright.height, upright.width), sha256="", format="")
+
+
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _read_orientation(image: Image.Image) -> int:
