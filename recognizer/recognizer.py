@@ -11,7 +11,7 @@ from memory import Memory
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.errors import RecognizerError
 from recognizer.evidence import explain
-from recognizer.images import ImageItem, ImageSource, check_sources, list_images, source_items
+from recognizer.images import ImageItem, ImageSource, check_sources, list_images, require_images, source_items
 from recognizer.memory_settings import carried_settings
 from recognizer.pipeline import EncodedBatch, encode_batch, encode_files, in_batches, load
 from recognizer.results.row import CandidateRow, ErrorRow, ResultRow, Row
@@ -117,6 +117,9 @@ class Recognizer:
         listing = list_images(images)
         for problem in listing.problems:
             warn(f"left out: {problem.path}: {problem.reason}")
+        require_images(listing, images)
+        for line in listing.left_out:
+            warn(line)
         settings = self.settings
         batches = encode_files(
             self.encoder,

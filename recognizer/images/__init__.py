@@ -8,7 +8,7 @@ from recognizer.images.decode import DecodedImage, decode_bytes, decode_image
 from recognizer.images.draw import draw_evidence
 from recognizer.images.errors import ImageError, ImageInputError, ImageTypeError
 from recognizer.images.limits import ImageLimits
-from recognizer.images.listing import ImageItem, Listing, list_images
+from recognizer.images.listing import ImageItem, Listing, list_images, require_images
 from recognizer.images.pixels import to_rgb8
 from recognizer.images.sources import ImageSource, check_sources, load_source, source_items
 from recognizer.images.walk import ListingProblem
@@ -29,6 +29,7 @@ __all__ = [
     "draw_evidence",
     "list_images",
     "load_source",
+    "require_images",
     "source_items",
     "to_rgb8",
 ]

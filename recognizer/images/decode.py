@@ -28,10 +28,19 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from recognizer.images.content import HEAD_BYTES, content_kind, decodes_heic
 from recognizer.images.errors import ImageError
-from recognizer.images.file_bytes import ends_early, foreign_kind, read_file_bytes
+from recognizer.images.file_bytes import RAW_PHOTO, ends_early, foreign_kind, read_file_bytes
 from recognizer.images.limits import ImageLimits
 from recognizer.images.pixels import to_rgb8
+
+
+def _open_heif(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
+    from pillow_heif import HeifImageFile  # turns the image upright by itself
+
+    opened: ImageFile.ImageFile = HeifImageFile(stream, name)
+    return opened
+
 
 _OPENERS: dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
@@ -43,7 +52,9 @@ _OPENERS: dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]] = {
     "AVIF": AvifImagePlugin.AvifImageFile,
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "PPM": PpmImagePlugin.PpmImageFile,
+    "HEIF": _open_heif,
 }
+_DNG_VERSION, _NEW_SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330  # tags of TIFF
 _TURNS = {  # from stored to displayed pixels, by EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -120,6 +131,8 @@ def decode_bytes(
     image_format = _detect_format(data, limits)
     try:
         with _OPENERS[image_format](io.BytesIO(data), "") as stored:
+            if isinstance(stored, TiffImagePlugin.TiffImageFile) and _is_raw(stored):
+                raise ImageError("E_NOT_IMAGE", f"this is {RAW_PHOTO}")
             _check_size(stored.size, limits)
             upright, displayed_size_hw = _load_upright(stored, target_size_hw)
     except ImageError:
@@ -130,12 +143,21 @@ def decode_bytes(
 
 
 def _detect_format(data: bytes, limits: ImageLimits) -> str:
-    for name in limits.formats:
+    kind = content_kind(data[:HEAD_BYTES])
+    if kind == "HEIC" and "HEIF" in limits.formats and decodes_heic():
+        return "HEIF"
+    for name in limits.formats if kind not in {"HEIC", "RAW"} else ():  # both fit the openers of images too
         _, accepts = Image.OPEN.get(name, (None, None))
         if accepts is not None and accepts(data[:16]) is True:
             return name
     allowed = ", ".join(limits.formats)
     raise ImageError("E_NOT_IMAGE", f"this is {foreign_kind(data)}; none of the allowed formats ({allowed})")
+
+
+def _is_raw(stored: TiffImagePlugin.TiffImageFile) -> bool:
+    """Tell a RAW photo from a picture: its first page is a small preview of what lies in another directory."""
+    tags = stored.tag_v2
+    return _DNG_VERSION in tags or (_SUB_IFDS in tags and bool(int(tags.get(_NEW_SUBFILE_TYPE, 0)) & 1))
 
 
 def _check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:

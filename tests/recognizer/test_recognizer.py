@@ -168,7 +168,14 @@ def test_a_folder_gives_the_rows_of_its_files(demo_recognizer, photos, tmp_path)
     for name in ("cat.jpg", "coffee.jpg"):
         shutil.copy(photos / name, tmp_path / name)
     (tmp_path / "empty.jpg").touch()
-    rows = list(demo_recognizer.recognize_folder(tmp_path))
+    with pytest.warns(UserWarning, match="left out: 1 .csv"):
+        (tmp_path / "table.csv").touch()
+        demo_recognizer.recognize_folder(tmp_path)
+    (tmp_path / "table.csv").rename(tmp_path / ".table.csv")
+    said = []
+    rows = list(demo_recognizer.recognize_folder(tmp_path, warn=said.append))
+    assert said == ["left out: 1 hidden file"]
+    (tmp_path / ".table.csv").unlink()
     assert [(row.path, row.label) for row in rows] == [
         ("cat.jpg", "tabby cat"),
         ("coffee.jpg", "cup of coffee"),
@@ -181,3 +188,6 @@ def test_a_folder_gives_the_rows_of_its_files(demo_recognizer, photos, tmp_path)
     assert list(map(encode_row, alone)) == list(map(encode_row, demo_recognizer.recognize_folder(tmp_path / "cat.jpg")))
     with pytest.raises(ImageInputError, match="no such file"):
         demo_recognizer.recognize_folder(tmp_path / "nowhere")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ImageInputError, match="no images in .*bare"):
+        demo_recognizer.recognize_folder(tmp_path / "bare")
