@@ -234,7 +234,7 @@ def test_run_ends_with_a_count_of_what_it_left_out(world, photos, tmp_path):
     assert counted == "left out: 1 video, 1 link that leads nowhere, 1 .txt"
     assert "ffmpeg" in remedy
     (images / "cat").unlink()
-    with pytest.raises(RecognizerError, match="no images in .*; left out: 1 video, 1 link that leads nowhere, 1 .txt"):
+    with pytest.raises(RecognizerError, match=r"no images in .*; left out: 1 video, 1 link .*, 1 \.txt"):
         call("run", images, *place, tmp_path / "none.jsonl")
 
 
