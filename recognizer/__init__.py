@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from recognizer.encoder import Encoder as Encoder
     from recognizer.encoder import ImageFeatures as ImageFeatures
     from recognizer.recognizer import Recognizer as Recognizer
+    from recognizer.results import to_dataframe as to_dataframe
     from recognizer.settings import Settings as Settings
 
 _MODULES = {
@@ -20,8 +21,9 @@ _MODULES = {
     "ImageFeatures": "recognizer.encoder",
     "Recognizer": "recognizer.recognizer",
     "Settings": "recognizer.settings",
+    "to_dataframe": "recognizer.results",
 }
-__all__ = ["Encoder", "ImageFeatures", "Recognizer", "Settings"]
+__all__ = ["Encoder", "ImageFeatures", "Recognizer", "Settings", "to_dataframe"]
 
 
 def __getattr__(name: str) -> object:

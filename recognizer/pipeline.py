@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from recognizer.encoder import Encoder, Frame, ImageFeatures
-from recognizer.images import ImageError, ImageItem, ImageLimits
+from recognizer.images import DecodedImage, ImageError, ImageItem, ImageLimits, ImageSource, load_source
 from recognizer.images.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Decoded:
     Attributes:
         pixels: what `Encoder.preprocess` returns for it.
         frame: where those pixels lie in the displayed image.
-        sha256: hex digest of the file.
+        sha256: hex digest of the file; empty where there is none.
     """
 
     pixels: Tensor
@@ -122,7 +122,7 @@ def encode_files(
             number, items, futures = waiting.popleft()
             outcomes = [future.result() for future in futures]
             decode_s = sum(seconds for _, seconds in outcomes)
-            yield _encode(encoder, number, items, [outcome for outcome, _ in outcomes], decode_s)
+            yield encode_batch(encoder, number, items, [outcome for outcome, _ in outcomes], decode_s)
     finally:
         decoder.close()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -134,6 +134,18 @@ def decode(decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: Image
         image = decoder.decode(item.path, limits=limits, target_size_hw=encoder.input_size_hw)
     except ImageError as error:
         return error
+    return _prepare(encoder, image)
+
+
+def load(encoder: Encoder, source: ImageSource, limits: ImageLimits) -> Decoded | ImageError:
+    """Prepare an image for the encoder as `decode` does, in this process; one that cannot be used is its error."""
+    try:
+        return _prepare(encoder, load_source(source, limits=limits, target_size_hw=encoder.input_size_hw))
+    except ImageError as error:
+        return error
+
+
+def _prepare(encoder: Encoder, image: DecodedImage) -> Decoded:
     pixels, frame = encoder.preprocess(image.image, image.displayed_size_hw)
     return Decoded(pixels, frame, image.sha256)
 
@@ -145,13 +157,22 @@ def _timed_decode(
     return decode(decoder, encoder, item, limits), time.perf_counter() - started
 
 
-def _encode(
+def encode_batch(
     encoder: Encoder,
     number: int,
     items: Sequence[ImageItem],
     outcomes: Sequence[Decoded | ImageError],
-    decode_s: float,
+    decode_s: float = 0.0,
 ) -> EncodedBatch:
+    """Encode one batch of the grid.
+
+    Args:
+        encoder: encodes the images.
+        number: of the batch.
+        items: (B,) its images.
+        outcomes: (B,) what decoding them gave.
+        decode_s: seconds that it took.
+    """
     started = time.perf_counter()
     decoded = {position: one for position, one in enumerate(outcomes) if isinstance(one, Decoded)}
     positions = list(decoded)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from memory import Memory
 from recognizer.encoder import Encoder, ImageFeatures
+from recognizer.errors import RecognizerError
 from recognizer.evidence import explain
-from recognizer.images import ImageItem
+from recognizer.images import ImageItem, ImageSource, check_sources, list_images, require_images, source_items
 from recognizer.memory_settings import carried_settings
-from recognizer.results.row import CandidateRow, ResultRow
+from recognizer.pipeline import EncodedBatch, encode_batch, encode_files, in_batches, load
+from recognizer.results.row import CandidateRow, ErrorRow, ResultRow, Row
 from recognizer.retrieval import Retrieved, make_retriever
 from recognizer.score import Scorer
 from recognizer.settings import Settings, load_settings
@@ -69,18 +69,77 @@ class Recognizer:
             Encoder.from_spec(opened.encoder.spec, device=device, precision=precision), opened, settings=settings
         )
 
-    def recognize(self, images: Sequence[Image.Image], *, keys: Sequence[str] | None = None) -> list[ResultRow]:
-        """Recognise images that are in memory already.
+    def recognize(self, images: Sequence[ImageSource], *, keys: Sequence[str] | None = None) -> list[Row]:
+        """Recognise a few images; `recognize_folder` is for many.
 
         Args:
-            images: any Pillow modes; boxes of the evidence are in pixels of each image.
-            keys: the `path` of each row; by default the image's number.
+            images: paths, bytes of files or PIL images of any mode, mixed as you like. Each is turned as its EXIF says,
+                and boxes of the evidence are in pixels of the displayed image.
+            keys: the `path` of each row. By default as in a run over the same files: the path relative to the deepest
+                folder that holds all of them. An image without a file has its position.
+
+        Returns:
+            One row per image, in order; an image that cannot be decoded has an `ErrorRow`.
+
+        Raises:
+            ImageTypeError: an image is of another type.
+            RecognizerError: there are not as many keys as images.
         """
-        if not images:
-            return []
-        keys = keys or [str(number) for number in range(len(images))]
-        items = [ImageItem(os.fsencode(key), os.fsencode(key)) for key in keys]
-        return self.rows(self.encoder.encode_images(list(images)), items)
+        sources = check_sources(images)
+        if keys is not None and len(keys) != len(sources):
+            raise RecognizerError(f"{len(keys)} keys for {len(sources)} images; give one for each image, or none")
+        rows: list[Row] = []
+        batch_size = self.settings.run.batch_size
+        for number, items in in_batches(source_items(sources, keys), batch_size):
+            start = number * batch_size
+            loaded = [
+                load(self.encoder, source, self.settings.images) for source in sources[start : start + len(items)]
+            ]
+            rows += self.batch_rows(encode_batch(self.encoder, number, items, loaded))
+        return rows
+
+    def recognize_folder(
+        self, images: Sequence[str | Path] | str | Path, *, warn: Callable[[str], object] = warnings.warn
+    ) -> Iterator[Row]:
+        """Recognise the images of a folder as `recognizer run` does, while later ones are decoded in other processes.
+
+        Args:
+            images: a folder, a glob, a file list or image files, or several of these, as for `list_images`.
+            warn: receives a sentence about what was left out.
+
+        Returns:
+            The rows, in the order of the listing; each batch is recognised when its first row is asked for. An image
+            that cannot be decoded has an `ErrorRow`.
+
+        Raises:
+            ImageInputError: the folder does not exist or holds no image.
+        """
+        listing = list_images(images)
+        for problem in listing.problems:
+            warn(f"left out: {problem.path}: {problem.reason}")
+        require_images(listing, images)
+        for line in listing.left_out:
+            warn(line)
+        settings = self.settings
+        batches = encode_files(
+            self.encoder,
+            in_batches(listing, settings.run.batch_size),
+            workers=settings.run.workers,
+            limits=settings.images,
+        )
+        return (row for batch in batches for row in self.batch_rows(batch))
+
+    def batch_rows(self, batch: EncodedBatch) -> list[Row]:
+        """Return one row per image of a batch, in order; an image that failed has an `ErrorRow`."""
+        rows: dict[int, Row] = {
+            position: ErrorRow(path=item.key, path_b64=item.key_base64, code=error.code, reason=error.reason)
+            for position, (item, error) in enumerate(zip(batch.items, batch.errors, strict=True))
+            if error is not None
+        }
+        if batch.features is not None:
+            items = [batch.items[position] for position in batch.positions]
+            rows |= dict(zip(batch.positions, self.rows(batch.features, items), strict=True))
+        return [rows[position] for position in range(len(batch.items))]
 
     def rows(
         self, features: ImageFeatures, items: Sequence[ImageItem], *, exclude: Sequence[str] = ()

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from memory import Memory
 from recognizer.encoder.device import choose_device, choose_precision
 from recognizer.images import ImageItem, Listing
-from recognizer.pipeline import EncodedBatch, NumberedItems, encode_files
+from recognizer.pipeline import NumberedItems, encode_files
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_in_background
-from recognizer.results import BatchTiming, ErrorRow, ImageStamp, Row, RowSink, RunSetup, stamp_file
+from recognizer.results import BatchTiming, ImageStamp, Row, RowSink, RunSetup, stamp_file
 from recognizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink
 
     for batch in encode_files(recognizer.encoder, pending(), workers=settings.run.workers, limits=settings.images):
         started = time.perf_counter()
-        rows = batch_rows(recognizer, batch)
+        rows = recognizer.batch_rows(batch)
         timing = BatchTiming(decode_s=batch.decode_s, encode_s=batch.encode_s, score_s=time.perf_counter() - started)
         hashes = dict(zip(batch.positions, batch.hashes, strict=True))
         images = [
@@ -108,17 +108,3 @@ def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink
             for position, stamp in enumerate(seen.pop(batch.number))
         ]
         yield RowBatch(batch.number, rows, images, timing, stamps)
-
-
-def batch_rows(recognizer: Recognizer, batch: EncodedBatch) -> list[Row]:
-    """Return one row per image of a batch, in order; an image that failed has an `ErrorRow`."""
-    rows: dict[int, Row] = {
-        position: ErrorRow(path=item.key, path_b64=item.key_base64, code=error.code, reason=error.reason)
-        for position, (item, error) in enumerate(zip(batch.items, batch.errors, strict=True))
-        if error is not None
-    }
-    if batch.features is not None:
-        items = [batch.items[position] for position in batch.positions]
-        recognised = recognizer.rows(batch.features, items)
-        rows |= dict(zip(batch.positions, recognised, strict=True))
-    return [rows[position] for position in range(len(batch.items))]

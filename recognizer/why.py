@@ -12,7 +12,7 @@ from recognizer.errors import RecognizerError
 from recognizer.images import ImageError, draw_evidence
 from recognizer.images.workers import WorkerPool
 from recognizer.recognizer import Recognizer
-from recognizer.results import CandidateRow, EvidenceRow, ResultRow
+from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow
 from recognizer.settings import TERMS
 
 
@@ -77,6 +77,8 @@ def explain_image(recognizer: Recognizer, path: Path) -> Explanation:
     except ImageError as error:
         raise RecognizerError(f"{path} cannot be used: {error}") from error
     row = recognizer.recognize([decoded.image], keys=[path.name])[0]
+    if isinstance(row, ErrorRow):
+        raise RecognizerError(f"{path} cannot be used: {row.reason}")
     if not row.candidates:
         raise RecognizerError(f"the memory has no categories, so nothing can be said about {path}")
     return Explanation(row, decoded.image, decoded.displayed_size_hw)

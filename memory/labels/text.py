@@ -13,7 +13,7 @@ from memory.labels.rows import LabelFile, Labelling, LabelRow
 # usual ones of the formats that can be decoded.
 # fmt: off
 IMAGE_SUFFIXES = frozenset([
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
     ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm",
 ])
 # fmt: on

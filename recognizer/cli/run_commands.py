@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Recognise a folder of images; an interrupted run resumes where it stopped."""
     from memory import Memory
-    from recognizer.images import ImageInputError, list_images
+    from recognizer.images import list_images, require_images
     from recognizer.memory_settings import carried_settings
     from recognizer.reranking.open import require_model
     from recognizer.results import check_output
@@ -75,10 +75,7 @@ def run(
     listing = list_images(images)
     for problem in listing.problems:
         note(f"left out: {problem.path}: {problem.reason}")
-    if not listing:
-        raise ImageInputError(
-            f"no images in {', '.join(images)}; give a folder, a glob, image files or a .txt list of them"
-        )
+    require_images(listing, images)
     from recognizer.run import recognize_into, run_setup
 
     setup = run_setup(opened, settings, listing, device=device, precision=precision)
@@ -102,6 +99,8 @@ def run(
             _show_progress(batches, sink, len(listing), "recognise")
         counts = sink.finish()
     note(f"{_outcome(counts)}; results in {output}")
+    for line in listing.left_out:
+        note(line)
     too_many = counts.failed_share > settings.run.max_failed
     if too_many:
         note(

@@ -27,6 +27,7 @@ from recognizer.encoder.starter.starter import STARTER, load_starter, read_start
 from recognizer.encoder.text_batches import encode_in_buckets
 from recognizer.encoder.trained_file import TrainedFile
 from recognizer.encoder.windows import WindowSettings, regions_from_crops, regions_from_tokens
+from recognizer.images import ImageError, ImageSource, check_sources, load_source
 
 TRAINED_SUFFIX = ".safetensors"
 # A region's box votes with this power of the region's weight. On the development fold 2 to 8 differ by 0.007 in
@@ -144,20 +145,36 @@ class Encoder:
         """
         return self._image_tower.preprocessing.pixels(image, displayed_size_hw)
 
-    def encode_images(self, images: Sequence[Image.Image], *, batch_size: int = 32) -> ImageFeatures:
+    def encode_images(self, images: Sequence[ImageSource], *, batch_size: int = 32) -> ImageFeatures:
         """Preprocess and encode at least one image, `batch_size` at a time.
+
+        Args:
+            images: Paths, bytes of files or PIL images, mixed as you like. Each is turned as its EXIF says, and the
+                boxes are in pixels of the displayed image.
+            batch_size: Images in one pass of the image tower.
 
         Raises:
             ValueError: If there are no images.
+            ImageTypeError: If one of them is of another type.
+            ImageError: If one of them cannot be decoded; the reason names its position.
         """
-        if not images:
+        sources = check_sources(images)
+        if not sources:
             raise ValueError("encode_images was given no images")
         parts = []
-        for start in range(0, len(images), batch_size):
-            prepared = [self.preprocess(image) for image in images[start : start + batch_size]]
+        for start in range(0, len(sources), batch_size):
+            numbered = enumerate(sources[start : start + batch_size], start)
+            prepared = [self._load_and_preprocess(position, source) for position, source in numbered]
             pixels = torch.stack([pixels for pixels, _ in prepared])
             parts.append(self.encode_pixels(pixels, [frame for _, frame in prepared]))
         return ImageFeatures.concatenate(parts)
+
+    def _load_and_preprocess(self, position: int, source: ImageSource) -> tuple[Tensor, Frame]:
+        try:
+            loaded = load_source(source, target_size_hw=self.input_size_hw)
+        except ImageError as error:
+            raise ImageError(error.code, f"images[{position}]: {error.reason}") from None
+        return self.preprocess(loaded.image, loaded.displayed_size_hw)
 
     def encode_pixels(self, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
         """Encode one batch, in one pass of the image tower.

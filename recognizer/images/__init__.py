@@ -6,10 +6,11 @@ package must not know about encoders, memories or results.
 
 from recognizer.images.decode import DecodedImage, decode_bytes, decode_image
 from recognizer.images.draw import draw_evidence
-from recognizer.images.errors import ImageError, ImageInputError
+from recognizer.images.errors import ImageError, ImageInputError, ImageTypeError
 from recognizer.images.limits import ImageLimits
-from recognizer.images.listing import ImageItem, Listing, list_images
+from recognizer.images.listing import ImageItem, Listing, list_images, require_images
 from recognizer.images.pixels import to_rgb8
+from recognizer.images.sources import ImageSource, check_sources, load_source, source_items
 from recognizer.images.walk import ListingProblem
 
 __all__ = [
@@ -18,11 +19,17 @@ __all__ = [
     "ImageInputError",
     "ImageItem",
     "ImageLimits",
+    "ImageSource",
+    "ImageTypeError",
     "Listing",
     "ListingProblem",
+    "check_sources",
     "decode_bytes",
     "decode_image",
     "draw_evidence",
     "list_images",
+    "load_source",
+    "require_images",
+    "source_items",
     "to_rgb8",
 ]

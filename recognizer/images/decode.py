@@ -28,10 +28,19 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from recognizer.images.content import HEAD_BYTES, content_kind, decodes_heic
 from recognizer.images.errors import ImageError
-from recognizer.images.file_bytes import ends_early, foreign_kind, read_file_bytes
+from recognizer.images.file_bytes import RAW_PHOTO, ends_early, foreign_kind, read_file_bytes
 from recognizer.images.limits import ImageLimits
 from recognizer.images.pixels import to_rgb8
+
+
+def _open_heif(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
+    from pillow_heif import HeifImageFile  # turns the image upright by itself
+
+    opened: ImageFile.ImageFile = HeifImageFile(stream, name)
+    return opened
+
 
 _OPENERS: dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
@@ -43,7 +52,9 @@ _OPENERS: dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]] = {
     "AVIF": AvifImagePlugin.AvifImageFile,
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "PPM": PpmImagePlugin.PpmImageFile,
+    "HEIF": _open_heif,
 }
+_DNG_VERSION, _NEW_SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330  # tags of TIFF
 _TURNS = {  # from stored to displayed pixels, by EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,8 +75,8 @@ class DecodedImage:
     Attributes:
         image: mode RGB, upright; smaller than the displayed image if it was decoded at a reduced scale.
         displayed_size_hw: height and width in pixels of the full image as a viewer shows it (EXIF applied).
-        sha256: hex digest of the file's bytes.
-        format: Pillow's name of the format found in the content, e.g. ``JPEG``.
+        sha256: hex digest of the file's bytes; empty for an image that came without a file.
+        format: Pillow's name of the format found in the content, e.g. ``JPEG``; empty likewise.
     """
 
     image: Image.Image
@@ -120,6 +131,8 @@ def decode_bytes(
     image_format = _detect_format(data, limits)
     try:
         with _OPENERS[image_format](io.BytesIO(data), "") as stored:
+            if isinstance(stored, TiffImagePlugin.TiffImageFile) and _is_raw(stored):
+                raise ImageError("E_NOT_IMAGE", f"this is {RAW_PHOTO}")
             _check_size(stored.size, limits)
             upright, displayed_size_hw = _load_upright(stored, target_size_hw)
     except ImageError:
@@ -130,12 +143,21 @@ def decode_bytes(
 
 
 def _detect_format(data: bytes, limits: ImageLimits) -> str:
-    for name in limits.formats:
+    kind = content_kind(data[:HEAD_BYTES])
+    if kind == "HEIC" and "HEIF" in limits.formats and decodes_heic():
+        return "HEIF"
+    for name in limits.formats if kind not in {"HEIC", "RAW"} else ():  # both fit the openers of images too
         _, accepts = Image.OPEN.get(name, (None, None))
         if accepts is not None and accepts(data[:16]) is True:
             return name
     allowed = ", ".join(limits.formats)
     raise ImageError("E_NOT_IMAGE", f"this is {foreign_kind(data)}; none of the allowed formats ({allowed})")
+
+
+def _is_raw(stored: TiffImagePlugin.TiffImageFile) -> bool:
+    """Tell a RAW photo from a picture: its first page is a small preview of what lies in another directory."""
+    tags = stored.tag_v2
+    return _DNG_VERSION in tags or (_SUB_IFDS in tags and bool(int(tags.get(_NEW_SUBFILE_TYPE, 0)) & 1))
 
 
 def _check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
@@ -164,10 +186,29 @@ def _load_upright(
         orientation = _read_orientation(stored)
         width, height = stored.size
     displayed_size_hw = (width, height) if _swaps_sides(orientation) else (height, width)
-    rgb = to_rgb8(stored)
-    upright = rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+    upright = _turn(to_rgb8(stored), orientation)
     upright.info = {}  # so that nobody reads the orientation again and turns the image twice
     return upright, displayed_size_hw
+
+
+def turn_upright(image: Image.Image) -> DecodedImage:
+    """Turn an image that Pillow holds as its EXIF says, and convert it to RGB; the image itself stays as it is.
+
+    Raises:
+        ImageError: the image has no pixels, or they cannot be read.
+    """
+    try:
+        image.load()  # first: a PNG has its EXIF at the end, and a TIFF turns itself upright while loading
+        upright = _turn(to_rgb8(image), _read_orientation(image))
+    except Exception as error:  # noqa: BLE001  on damaged files the decoders raise almost any exception type
+        raise ImageError("E_DECODE", f"the pixels cannot be read: {error}") from None
+    if not all(upright.size):
+        raise ImageError("E_DECODE", f"the image has a size of {upright.width}×{upright.height} pixels")
+    return DecodedImage(upright, (upright.height, upright.width), sha256="", format="")
+
+
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _read_orientation(image: Image.Image) -> int:

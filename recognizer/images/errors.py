@@ -1,5 +1,6 @@
 """The errors of images.
 
+ImageTypeError   what a caller gave as an image is of no type that can be one
 ImageInputError  an input of a run cannot be listed: the run stops before any work
 ImageError       one image cannot be used: it becomes one row with ``status: error``
 """
@@ -18,6 +19,10 @@ _REASON_LENGTH = 300
 
 class ImageInputError(RecognizerError):
     """An input (folder, file list, glob or file) cannot be listed; the message says what to do."""
+
+
+class ImageTypeError(RecognizerError, TypeError):
+    """What was given as an image is neither a path, nor bytes, nor an image; the message names position and type."""
 
 
 class ImageError(RecognizerError):

@@ -6,9 +6,11 @@ import os
 import stat
 from pathlib import Path
 
+from recognizer.images.content import HEAD_BYTES, content_kind
 from recognizer.images.errors import ImageError
 
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+RAW_PHOTO = "a RAW photo of a camera (export it as JPEG or TIFF)"
 # Files that are often mixed in among images, by their first bytes.
 _FOREIGN_SIGNATURES = (
     (b"%PDF", "a PDF document"),
@@ -18,7 +20,11 @@ _FOREIGN_SIGNATURES = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip archive"),
 )
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_KINDS = {
+    "HEIC": "a HEIC photo (pip install pillow-heif decodes it, or convert it to JPEG)",
+    "RAW": RAW_PHOTO,
+    "video": "a video (save frames of it as images)",
+}
 
 
 def read_file_bytes(path: str | bytes | Path, *, max_bytes: int) -> bytes:
@@ -87,8 +93,8 @@ def foreign_kind(data: bytes) -> str:
     for signature, kind in _FOREIGN_SIGNATURES:
         if data.startswith(signature):
             return kind
-    if data[4:8] == b"ftyp":
-        return "a HEIC photo (convert it to JPEG)" if data[8:12] in _HEIF_BRANDS else "a video or an unknown ISO file"
+    if (content := content_kind(data[:HEAD_BYTES])) in _KINDS:
+        return _KINDS[content]
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
         return "an SVG drawing (render it to PNG)"

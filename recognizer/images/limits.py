@@ -6,8 +6,11 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"]
-"""Formats that can be decoded. EPS and PDF are left out on purpose: their decoders start other programs."""
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "HEIF"]
+"""Formats that can be decoded; HEIF, that of HEIC photos, where pillow-heif is installed.
+
+EPS and PDF are left out on purpose: their decoders start other programs.
+"""
 
 
 class ImageLimits(BaseModel):

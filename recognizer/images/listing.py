@@ -13,6 +13,7 @@ from typing import overload
 
 from recognizer.images.errors import ImageInputError
 from recognizer.images.key import display_key, key_base64
+from recognizer.images.left_out import left_out_lines
 from recognizer.images.walk import ListingProblem, is_pattern, split_pattern, walk_files
 
 
@@ -46,13 +47,17 @@ class Listing(Sequence[ImageItem]):
 
     Attributes:
         root: absolute path of the folder that the keys are relative to.
-        problems: what was left out, and why.
+        problems: folders that were left out, and why.
+        left_out: lines that count the files that were left out, by reason, and say what to do; empty if there are none.
     """
 
-    def __init__(self, root: bytes, keys: Sequence[bytes], problems: Sequence[ListingProblem]) -> None:
+    def __init__(
+        self, root: bytes, keys: Sequence[bytes], problems: Sequence[ListingProblem], left_out: Sequence[str] = ()
+    ) -> None:
         """Store the keys, which must be distinct."""
         self.root = root
         self.problems = tuple(problems)
+        self.left_out = tuple(left_out)
         self._keys = keys
 
     @property
@@ -100,10 +105,11 @@ def list_images(inputs: Sequence[str | bytes | Path] | str | Path) -> Listing:
 
     Each input is one of:
 
-    - a folder: its image files at any depth, sorted by path bytes. Hidden files and folders, files without an image
-      suffix, pipes, sockets and devices are left out. Links to files are followed, links to folders are not.
+    - a folder: its image files at any depth, sorted by path bytes: those with an image's suffix, and those of other
+      names with an image's content. All other files are counted in `Listing.left_out`. Links to files are followed,
+      links to folders are not.
     - a glob with ``*``, ``?``, ``[...]`` or ``**``: as a folder, except that a pattern whose last part contains a dot
-      matches files of any suffix.
+      matches files of any kind.
     - ``@FILE`` or ``FILE.txt``: a file list with one path per line (or paths ended by zero bytes), relative to the
       folder of the list, in the order of the list.
     - any other file: listed whatever its name.
@@ -124,14 +130,31 @@ def list_images(inputs: Sequence[str | bytes | Path] | str | Path) -> Listing:
     if not sources:
         raise ImageInputError("no images were named; give a folder, a file list, a glob or image files")
     problems: list[ListingProblem] = []
-    resolved = [_resolve(os.fsencode(source), problems) for source in sources]
+    left_out: dict[bytes, str] = {}
+    resolved = [_resolve(os.fsencode(source), problems, left_out) for source in sources]
     root = os.path.commonpath([each.base for each in resolved])
     keys: dict[bytes, None] = {}  # a dict is an ordered set: the first mention of a file decides its place
     for each in resolved:
         prefix = _with_slashes(os.path.relpath(each.base, root))
         prefix = b"" if prefix == b"." else prefix + b"/"
         keys.update(dict.fromkeys(prefix + file if prefix else file for file in each.files))
-    return Listing(root, list(keys), problems)
+    if len(resolved) > 1:  # what one input leaves out, another may name
+        named = {os.path.join(root, key) for key in keys}
+        left_out = {path: why for path, why in left_out.items() if path not in named}
+    return Listing(root, list(keys), problems, left_out_lines(left_out.values()))
+
+
+def require_images(listing: Listing, inputs: Sequence[str | bytes | Path] | str | Path) -> None:
+    """Check that a listing has images.
+
+    Raises:
+        ImageInputError: it has none; the message says what the inputs hold instead.
+    """
+    if not listing:
+        named = [inputs] if isinstance(inputs, (str, Path)) else inputs
+        shown = ", ".join(display_key(os.fsencode(source)) for source in named)
+        advice = "give a folder, a glob, image files or a .txt list of them"
+        raise ImageInputError("; ".join([f"no images in {shown}", *listing.left_out, advice]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +165,11 @@ class _InputFiles:
     files: Sequence[bytes]
 
 
-def _resolve(source: bytes, problems: list[ListingProblem]) -> _InputFiles:
+def _resolve(source: bytes, problems: list[ListingProblem], left_out: dict[bytes, str]) -> _InputFiles:
     """Decide what kind of input this is, and list its files."""
     if os.path.isdir(source):
         folder = os.path.abspath(source)
-        return _InputFiles(folder, sorted(walk_files(folder, problems=problems)))
+        return _InputFiles(folder, sorted(walk_files(folder, problems=problems, left_out=left_out)))
     exists = os.path.lexists(source)  # a file whose name begins with @ or contains [ is that file
     if source.startswith(b"@") and not exists:
         return _list_from_file(source[1:])
@@ -156,7 +179,7 @@ def _resolve(source: bytes, problems: list[ListingProblem]) -> _InputFiles:
         folder, name = os.path.split(os.path.abspath(source))
         return _InputFiles(folder, [name])
     if is_pattern(source):
-        return _list_from_pattern(source, problems)
+        return _list_from_pattern(source, problems, left_out)
     raise ImageInputError(f"{display_key(source)}: no such file or folder")
 
 
@@ -194,15 +217,24 @@ def _read_file_list(list_path: bytes) -> list[bytes]:
     return paths
 
 
-def _list_from_pattern(pattern: bytes, problems: list[ListingProblem]) -> _InputFiles:
+def _list_from_pattern(pattern: bytes, problems: list[ListingProblem], left_out: dict[bytes, str]) -> _InputFiles:
     prefix, matches, rule = split_pattern(pattern)
     folder = os.path.abspath(prefix or b".")
-    walked = walk_files(folder, problems=problems, any_suffix=rule.any_suffix, hidden=rule.hidden, depth=rule.depth)
-    files = sorted(file for file in walked if matches(file))
+    files = sorted(
+        walk_files(
+            folder,
+            problems=problems,
+            left_out=left_out,
+            matches=matches,
+            any_suffix=rule.any_suffix,
+            hidden=rule.hidden,
+            depth=rule.depth,
+        )
+    )
     if not files:
         raise ImageInputError(
             f"{display_key(pattern)}: matches no image file; use ** to search subfolders, and quote the pattern so "
-            "that the shell does not expand it"
+            f"that the shell does not expand it{''.join(f'; {line}' for line in left_out_lines(left_out.values()))}"
         )
     return _InputFiles(folder, files)
 

@@ -11,11 +11,9 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from memory.labels import IMAGE_SUFFIXES
 from recognizer.images.errors import ImageInputError
 from recognizer.images.key import display_key
-
-_IMAGE_SUFFIXES = frozenset(map(os.fsencode, IMAGE_SUFFIXES))
+from recognizer.images.left_out import DEAD_LINK, HIDDEN_FILE, HIDDEN_FOLDER, SPECIAL_FILE, why_left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,8 @@ def walk_files(
     folder: bytes,
     *,
     problems: list[ListingProblem],
+    left_out: dict[bytes, str],
+    matches: Callable[[bytes], bool] | None = None,
     any_suffix: bool = False,
     hidden: bool = False,
     depth: int | None = None,
@@ -46,7 +46,9 @@ def walk_files(
     Args:
         folder: where to start; may itself be a link.
         problems: receives the folders that could not be read and the links that were not followed.
-        any_suffix: include files of every suffix, not only those of `memory.labels.IMAGE_SUFFIXES`.
+        left_out: receives the files that are not images, by path, and why.
+        matches: which relative paths are asked for; None: all. Others are not counted as left out.
+        any_suffix: include every regular file, whatever it is.
         hidden: include names that begin with a dot.
         depth: how many levels of folders to search; 1 is the folder alone, None is unlimited.
 
@@ -66,25 +68,29 @@ def walk_files(
             for entry in entries:
                 name = entry.name
                 if name.startswith(b".") and not hidden:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
+                    if matches is None:
+                        left_out[entry.path] = HIDDEN_FOLDER if entry.is_dir(follow_symlinks=False) else HIDDEN_FILE
+                elif entry.is_dir(follow_symlinks=False):
                     if depth is None or level < depth:
                         pending.append((prefix + name + b"/", level + 1))
-                elif (any_suffix or _has_image_suffix(name)) and _is_regular(entry):
-                    yield prefix + name
-                elif entry.is_symlink() and _is_folder(entry):
+                elif not entry.is_file(follow_symlinks=False) and _is_folder(entry):
                     problems.append(ListingProblem(display_key(entry.path), "a link to a folder is not followed"))
+                elif matches is None or matches(prefix + name):
+                    reason = _why_not_regular(entry)
+                    if reason is None and not any_suffix:
+                        reason = why_left_out(os.path.join(where, name))
+                    if reason is None:
+                        yield prefix + name
+                    else:
+                        left_out[entry.path] = reason
 
 
-def _has_image_suffix(name: bytes) -> bool:
-    return os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
-
-
-def _is_regular(entry: os.DirEntry[bytes]) -> bool:
+def _why_not_regular(entry: os.DirEntry[bytes]) -> str | None:
     try:
-        return entry.is_file(follow_symlinks=False) or stat.S_ISREG(entry.stat().st_mode)
-    except OSError:  # a broken link
-        return False
+        is_regular = entry.is_file(follow_symlinks=False) or stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return DEAD_LINK
+    return None if is_regular else SPECIAL_FILE
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:

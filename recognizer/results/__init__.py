@@ -4,6 +4,7 @@ Start at `open_results`, which returns a `RowSink`; `ResultRow` and `ErrorRow` a
 how an image is recognised: no encoder, no memory, no MLLM.
 """
 
+from recognizer.results.dataframe import to_dataframe
 from recognizer.results.errors import OutputUnusable, ResultsError, ResultsIncomplete, ResumeRefused
 from recognizer.results.ledger import ImageStamp, stamp_file
 from recognizer.results.opening import check_output, is_finished, open_results
@@ -34,4 +35,5 @@ __all__ = [
     "open_results",
     "read_run_info",
     "stamp_file",
+    "to_dataframe",
 ]

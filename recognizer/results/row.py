@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 # Rounding, so that equal results give equal bytes. `encode_row` says what each number must still allow.
 _DECIMALS = 8
@@ -124,12 +124,18 @@ class ErrorRow:
         path_b64: the bytes of the key in base64 if `path` is escaped, else None.
         code: a stable code such as ``E_TRUNCATED``.
         reason: one printable line.
+        label: None, so that code that reads the labels of all rows need not ask which are errors.
+        confidence: None, likewise.
+        candidates: empty, likewise.
     """
 
     path: str
     path_b64: str | None = None
     code: str
     reason: str
+    label: ClassVar[None] = None
+    confidence: ClassVar[None] = None
+    candidates: ClassVar[Sequence[CandidateRow]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, in the order in which they are written."""

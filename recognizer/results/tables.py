@@ -177,14 +177,19 @@ def write_parquet(journal: Path, output: Path) -> None:
     Raises:
         WriteFailed: the disk refuses.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema()
-    with replacing(output) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+    with replacing(output) as draft, pq.ParquetWriter(draft, _schema(), compression="zstd") as writer:
         rows = read_rows(journal)
         while images := list(itertools.islice(rows, _IMAGES_PER_ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist(list(_records(images)), schema=schema))
+            writer.write_table(arrow_table(images))
+
+
+def arrow_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """Make a table in memory, with one line per image and rank, from rows, which are plain JSON values."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(list(_records(rows)), schema=_schema())
 
 
 def _records(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

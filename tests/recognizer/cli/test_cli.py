@@ -13,8 +13,11 @@ import typer
 from typer.testing import CliRunner
 
 from memory.durable import file_sha256
+from recognizer import Recognizer
 from recognizer.cli import app, main
 from recognizer.cli.app import add_plugins
+from recognizer.errors import RecognizerError
+from recognizer.results import encode_row
 from tests.campaign import kill_run
 from tests.recognizer.commands import call
 
@@ -214,6 +217,37 @@ def test_run_gives_one_row_per_image_in_order_and_counts_failures(world, tmp_pat
     made_by = json.loads((tmp_path / "r.jsonl.run.json").read_text())
     assert made_by["state"] == "finished"
     assert (tmp_path / "r.jsonl.timing.jsonl").exists()
+
+
+def test_run_ends_with_a_count_of_what_it_left_out(world, photos, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(photos / "cat.jpg", images / "cat")
+    (images / "film.mp4").touch()
+    (images / "gone.jpg").symlink_to("nothing")
+    (images / "notes.txt").write_text("a note")
+    place = ("--memory", world / "memory", "--precision", "fp32", "--output")
+    code, _, err = call("run", images, *place, tmp_path / "r.jsonl")
+    assert code == 0
+    assert "1 images recognised, 0 failed; results" in err
+    counted, remedy = err.strip().split("\n")[-2:]
+    assert counted == "left out: 1 video, 1 link that leads nowhere, 1 .txt"
+    assert "ffmpeg" in remedy
+    (images / "cat").unlink()
+    with pytest.raises(RecognizerError, match=r"no images in .*; left out: 1 video, 1 link .*, 1 \.txt"):
+        call("run", images, *place, tmp_path / "none.jsonl")
+
+
+def test_run_writes_the_row_that_recognize_returns(world, photos, tmp_path):
+    (tmp_path / "half.jpg").write_bytes((photos / "cat.jpg").read_bytes()[:9000])
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x14ftypisom\0\0\0\0isom")
+    (tmp_path / "gone.jpg").symlink_to("nothing")
+    recognizer = Recognizer.open(world / "memory", device="cpu", precision="fp32")
+    for file in (photos / "cat.jpg", tmp_path / "half.jpg", tmp_path / "a.mp4", tmp_path / "gone.jpg"):
+        code, out, _ = call("run", file, "--memory", world / "memory", "--output", "-", "--precision", "fp32",
+                            "--set", "run.max_failed=1")  # fmt: skip
+        assert code == 0
+        assert out.encode() == encode_row(recognizer.recognize([file])[0])
 
 
 def test_strict_run_with_a_failure_exits_with_1(world, tmp_path):

@@ -81,7 +81,7 @@ def test_inputs_that_name_nothing(folder, monkeypatch, named, said):
 def test_runs_and_label_folders_agree_on_what_is_an_image(tmp_path):
     folder = tmp_path / "labels" / "cat"
     folder.mkdir(parents=True)
-    for suffix in ("jp2", "PNG", "pnm", "jfif", "avif", "txt", "svg", "npy", "jpg.part", "heic"):
+    for suffix in ("jp2", "PNG", "pnm", "jfif", "avif", "txt", "svg", "npy", "jpg.part"):
         (folder / f"image.{suffix}").touch()
     (category,) = read_labels(tmp_path / "labels")
     listed = keys(list_images([folder]))
