@@ -69,6 +69,10 @@ def read_labelled(path: Path) -> LabelledImages:
         items = [item for item in listing if b"/" in item.key_bytes]
         if not items:
             raise LabelledSetError(f"{path} has no images in sub-folders; expected {path}/LABEL/IMAGE")
+        if len(items) < len(listing):
+            note(f"warning: {path}: images outside the folders of labels are left out: {len(listing) - len(items)}")
+        for line in listing.left_out:
+            note(f"{path}: {line}")
         return LabelledImages(items, [os.fsdecode(item.key_bytes.split(b"/", 1)[0]) for item in items])
     return _read_table(path)
 

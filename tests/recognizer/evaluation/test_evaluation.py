@@ -171,3 +171,14 @@ def test_recall_table_holds_no_formula(tmp_path):
     recall = [ClassRecall("=cmd()", 1, 1.0, 1.0)]
     write_per_class(Evaluation({}, 1, {}, {}, recall, []), tmp_path / "e.csv")
     assert (tmp_path / "e.csv").read_text().splitlines()[1] == "'=cmd(),1,1.0,1.0"
+
+
+def test_a_folder_of_labels_counts_what_it_leaves_out(labelled_folder, capsys):
+    labelled = read_labelled(labelled_folder)
+    assert capsys.readouterr().err == ""
+    shutil.copy(labelled_folder / "tabby_cat" / "1.jpg", labelled_folder / "alone.jpg")
+    (labelled_folder / "tabby_cat" / "film.mp4").touch()
+    assert len(read_labelled(labelled_folder).items) == len(labelled.items)
+    said = capsys.readouterr().err
+    assert "images outside the folders of labels are left out: 1\n" in said
+    assert "set: left out: 1 video\n" in said
