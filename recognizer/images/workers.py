@@ -9,6 +9,7 @@ no slower than decoding in threads, and leaves nothing behind that shared memory
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from recognizer.images.worker import READY, read_exactly, read_message, write_me
 COMMAND = (sys.executable, "-P", "-m", "recognizer.images.worker")  # -P: nothing is imported from the current folder
 # What may be the fault of images that the worker had before: each is tried once more, by a new worker.
 _TRIED_AGAIN = frozenset({"E_WORKER", "E_TIMEOUT", "E_MEMORY"})
+_PIPE_BYTES = 2**20  # of replies: at 64 KiB, Linux's default, the two processes wait for each other 15 times an image
 _ENDING_S = 1  # from the end of a worker's pipe to the end of its process
 
 
@@ -58,6 +60,8 @@ class _Worker:
             )
         except OSError as error:
             raise WorkerUnavailable(f"no decoding process can be started with {command[0]}: {error}") from error
+        with suppress(OSError, AttributeError):  # a system without it, or a user who has many pipes already
+            fcntl.fcntl(cast("IO[bytes]", process.stdout), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._process = process
         self._pipes = cast("tuple[IO[bytes], ...]", (process.stdin, process.stdout, process.stderr))
         self._requests, self._replies, self._errors = self._pipes
@@ -245,4 +249,6 @@ def _environment() -> dict[str, str]:
     """Let the worker find what this process finds, the current folder excepted."""
     places = [*filter(None, sys.path), str(Path(__file__).parents[2])]
     # NumPy would start a thread per core for algebra that no worker does.
-    return os.environ | {"PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"}
+    # glibc would give the pixels of each image back to the system, which zeroes their pages for the next.
+    keep = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
+    return os.environ | keep | {"PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"}
