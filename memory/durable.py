@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from memory.errors import MemoryLocked, MemoryStoreError, WriteFailed, printable, printable_path
 
@@ -85,6 +86,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise write_failure(path, error) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """Write every byte to an unbuffered stream, which may take fewer at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
 
 
 def write_failure(path: Path, error: Exception, needed_bytes: int | None = None) -> WriteFailed:

@@ -8,7 +8,6 @@ what a kill or a power loss left after the last valid chunk.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import struct
 import zlib
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import sync_folder, write_failure
+from memory.durable import sync_folder, write_all, write_failure
 from memory.texts import KEY_BYTES, Keys, keys_from_bytes, lookup
 from memory.vectors import Matrix
 
@@ -87,7 +86,7 @@ class VectorJournal:
             with open(self._path, "r+b" if not is_new else "xb", buffering=0) as file:
                 file.truncate(self._end_byte)
                 file.seek(self._end_byte)
-                _write_all(file, header + payload)
+                write_all(file, header + payload)
                 os.fsync(file.fileno())
         except OSError as error:
             self._cut_off()
@@ -147,12 +146,6 @@ def is_journal(path: Path) -> bool:
 def remove_journal(directory: Path) -> None:
     """Delete the journal of a memory whose vectors are published."""
     (directory / JOURNAL_NAME).unlink(missing_ok=True)
-
-
-def _write_all(file: io.FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _crc(count: int, dim: int, payload: bytes) -> int:

@@ -147,11 +147,12 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     Raises:
         WriteFailed: MEMORY.json could not be written; the memory is as it was.
     """
+    data = manifest.to_bytes()
     with replacing(directory / MANIFEST_NAME) as draft:
-        draft.write_bytes(manifest.to_bytes())
+        draft.write_bytes(data)
     try:
         with replacing(directory / MANIFEST_COPY) as draft:
-            draft.write_bytes(manifest.to_bytes())
+            draft.write_bytes(data)
     except WriteFailed:
         # Published all the same; but no copy is better than an old one, which would pass for the memory.
         with contextlib.suppress(OSError):

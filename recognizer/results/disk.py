@@ -55,11 +55,16 @@ def require_writable(path: Path) -> None:
             path.unlink()
 
 
-def write_all(stream: IO[bytes], data: bytes) -> None:
-    """Write every byte to an unbuffered stream, which may take fewer at a time."""
-    view = memoryview(data)
-    while view:
-        view = view[stream.write(view) :]
+def sync_stream(stream: IO[bytes], path: Path) -> None:
+    """Bring what was written to the disk.
+
+    Raises:
+        OutputUnusable: the disk refuses.
+    """
+    try:
+        os.fsync(stream.fileno())
+    except OSError as error:
+        raise disk_error(path, error, 0) from error
 
 
 def disk_error(path: Path, error: OSError, size: int) -> OutputUnusable:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from memory.durable import sync_folder
-from recognizer.results.disk import disk_error, open_locked, write_all
+from memory.durable import sync_folder, write_all
+from recognizer.results.disk import disk_error, open_locked, sync_stream
 from recognizer.results.errors import REMEDY, OutputUnusable, ResumeRefused
 from recognizer.results.ledger import BatchRecord, ImagePath, ImageStamp, Ledger, first_changed, write_ledger
 from recognizer.results.row import ErrorRow, ResultRow, Row, encode_row
@@ -150,9 +150,7 @@ class Journal:
         if self._stream.closed:
             return
         try:
-            os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise disk_error(self.path, error, 0) from error
+            sync_stream(self._stream, self.path)
         finally:
             self._stream.close()
             self.ledger.close()

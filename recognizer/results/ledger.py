@@ -21,8 +21,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from memory.durable import file_sha256, replacing, sync_folder
-from recognizer.results.disk import disk_error, write_all
+from memory.durable import file_sha256, replacing, sync_folder, write_all
+from recognizer.results.disk import disk_error, sync_stream
 from recognizer.results.errors import OutputUnusable
 
 _CHECK = re.compile(rb',"crc32":"([0-9a-f]{8})"\}\n\Z')
@@ -220,9 +220,7 @@ class Ledger:
         if self._stream is None:
             return
         try:
-            os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise disk_error(self.path, error, 0) from error
+            sync_stream(self._stream, self.path)
         finally:
             self._stream.close()
             self._stream = None

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from memory.durable import sync_folder
-from recognizer.results.disk import disk_error, open_locked, write_all
+from memory.durable import sync_folder, write_all
+from recognizer.results.disk import disk_error, open_locked
 from recognizer.results.journal import BatchSpan, encode_batch
 from recognizer.results.ledger import BatchRecord, ImageStamp, Ledger
 from recognizer.results.row import Row

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from recognizer.results.disk import disk_error, write_all
+from memory.durable import write_all
+from recognizer.results.disk import disk_error
 from recognizer.results.errors import OutputUnusable
 from recognizer.results.run_info import RunInfo, read_run_info
 from recognizer.results.sink import BatchTiming

@@ -9,23 +9,9 @@ from PIL import Image, ImageOps
 
 from recognizer.images import ImageError, ImageLimits, decode_bytes, decode_image
 from recognizer.images.errors import IMAGE_ERROR_CODES
+from tests.recognizer.images.comparing import difference, pixels
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"]
-
-
-def pixels(image):
-    return np.asarray(image.convert("RGB")).astype(int)
-
-
-def difference(first, second):
-    return np.abs(pixels(first) - pixels(second)).mean()
-
-
-def failure(data, **options):
-    with pytest.raises(ImageError) as caught:
-        decode_bytes(data, **options)
-    assert caught.value.code in IMAGE_ERROR_CODES
-    return caught.value
 
 
 @pytest.mark.parametrize("image_format", FORMATS)

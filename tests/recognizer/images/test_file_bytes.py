@@ -8,16 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recognizer.images import ImageError, decode_bytes, decode_image
-from recognizer.images.errors import IMAGE_ERROR_CODES
+from recognizer.images import ImageError, decode_image
 from recognizer.images.file_bytes import ends_early
-
-
-def failure(data, **options):
-    with pytest.raises(ImageError) as caught:
-        decode_bytes(data, **options)
-    assert caught.value.code in IMAGE_ERROR_CODES
-    return caught.value
+from tests.recognizer.images.comparing import failure
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90, 99])

@@ -5,14 +5,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from recognizer.images import ImageError, ImageLimits, decode_bytes, decode_image
-from recognizer.images.errors import IMAGE_ERROR_CODES
-
-
-def failure(data, **options):
-    with pytest.raises(ImageError) as caught:
-        decode_bytes(data, **options)
-    assert caught.value.code in IMAGE_ERROR_CODES
-    return caught.value
+from tests.recognizer.images.comparing import failure
 
 
 @pytest.mark.parametrize(

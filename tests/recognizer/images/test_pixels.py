@@ -4,24 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from recognizer.images import ImageError, decode_bytes, to_rgb8
-from recognizer.images.errors import IMAGE_ERROR_CODES
+from recognizer.images import decode_bytes, to_rgb8
 from recognizer.images.pixels import scale_to_uint8
-
-
-def pixels(image):
-    return np.asarray(image.convert("RGB")).astype(int)
-
-
-def difference(first, second):
-    return np.abs(pixels(first) - pixels(second)).mean()
-
-
-def failure(data, **options):
-    with pytest.raises(ImageError) as caught:
-        decode_bytes(data, **options)
-    assert caught.value.code in IMAGE_ERROR_CODES
-    return caught.value
+from tests.recognizer.images.comparing import difference, failure, pixels
 
 
 def test_cmyk(gradient, encode):

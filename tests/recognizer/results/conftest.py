@@ -1,6 +1,6 @@
 import pytest
 
-from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow, RunSetup
+from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow, RunInfo, RunSetup
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +49,21 @@ def setup_of():
         )
 
     return make
+
+
+@pytest.fixture
+def info(setup_of):
+    setup = setup_of(templates=("a {}", "the {}"))
+    return RunInfo(
+        output="results.jsonl",
+        format="jsonl",
+        command=setup.command,
+        model=setup.model,
+        memory=setup.memory,
+        settings=setup.settings,
+        device="cpu",
+        input_root="/photos",
+        count=9,
+        keys_sha256="ab",
+        batch_size=4,
+    )

@@ -3,8 +3,9 @@ import os
 
 import pytest
 
+from memory.durable import write_all
 from recognizer.results import OutputUnusable
-from recognizer.results.disk import disk_error, open_locked, require_writable, write_all
+from recognizer.results.disk import disk_error, open_locked, require_writable
 
 
 def test_a_file_has_one_writer_and_keeps_its_content(tmp_path):

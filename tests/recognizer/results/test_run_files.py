@@ -4,26 +4,8 @@ import pytest
 
 from recognizer.results import OutputUnusable
 from recognizer.results.run_files import TimingLog, find_run_files, infer_format
-from recognizer.results.run_info import RunInfo, write_run_info
+from recognizer.results.run_info import write_run_info
 from recognizer.results.sink import BatchTiming
-
-
-@pytest.fixture
-def info(setup_of):
-    setup = setup_of(templates=("a {}", "the {}"))
-    return RunInfo(
-        output="results.jsonl",
-        format="jsonl",
-        command=setup.command,
-        model=setup.model,
-        memory=setup.memory,
-        settings=setup.settings,
-        device="cpu",
-        input_root="/photos",
-        count=9,
-        keys_sha256="ab",
-        batch_size=4,
-    )
 
 
 def test_files_are_named_after_the_whole_name_of_the_output(tmp_path):

@@ -7,25 +7,7 @@ import pytest
 from memory.errors import WriteFailed
 from recognizer.results import ResumeRefused, RunCounts, read_run_info
 from recognizer.results.run_files import find_run_files
-from recognizer.results.run_info import RunInfo, finish_run_info, mask_secrets, require_same_settings, write_run_info
-
-
-@pytest.fixture
-def info(setup_of):
-    setup = setup_of(templates=("a {}", "the {}"))
-    return RunInfo(
-        output="results.jsonl",
-        format="jsonl",
-        command=setup.command,
-        model=setup.model,
-        memory=setup.memory,
-        settings=setup.settings,
-        device="cpu",
-        input_root="/photos",
-        count=9,
-        keys_sha256="ab",
-        batch_size=4,
-    )
+from recognizer.results.run_info import finish_run_info, mask_secrets, require_same_settings, write_run_info
 
 
 def test_what_is_written_is_read_again(tmp_path, info):
