@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from recognizer.encoder import Encoder, Frame, ImageFeatures
-from recognizer.images import DecodedImage, ImageError, ImageItem, ImageLimits, ImageSource, load_source
+from recognizer.images import ImageError, ImageItem, ImageLimits, ImageSource, load_source
 from recognizer.images.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -131,23 +131,19 @@ def encode_files(
 def decode(decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: ImageLimits) -> Decoded | ImageError:
     """Read one image file and prepare it for the encoder; a file that cannot be used comes back as its error."""
     try:
-        image = decoder.decode(item.path, limits=limits, target_size_hw=encoder.input_size_hw)
+        image, sha256 = decoder.decode_fitted(item.path, encoder.fit, limits=limits)
     except ImageError as error:
         return error
-    return _prepare(encoder, image)
+    return Decoded(*encoder.preprocess_fitted(image), sha256)
 
 
 def load(encoder: Encoder, source: ImageSource, limits: ImageLimits) -> Decoded | ImageError:
     """Prepare an image for the encoder as `decode` does, in this process; one that cannot be used is its error."""
     try:
-        return _prepare(encoder, load_source(source, limits=limits, target_size_hw=encoder.input_size_hw))
+        image = load_source(source, limits=limits, target_size_hw=encoder.input_size_hw)
     except ImageError as error:
         return error
-
-
-def _prepare(encoder: Encoder, image: DecodedImage) -> Decoded:
-    pixels, frame = encoder.preprocess(image.image, image.displayed_size_hw)
-    return Decoded(pixels, frame, image.sha256)
+    return Decoded(*encoder.preprocess(image.image, image.displayed_size_hw), image.sha256)
 
 
 def _timed_decode(

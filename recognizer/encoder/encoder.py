@@ -27,7 +27,7 @@ from recognizer.encoder.starter.starter import STARTER, load_starter, read_start
 from recognizer.encoder.text_batches import encode_in_buckets
 from recognizer.encoder.trained_file import TrainedFile
 from recognizer.encoder.windows import WindowSettings, regions_from_crops, regions_from_tokens
-from recognizer.images import ImageError, ImageSource, check_sources, load_source
+from recognizer.images import Fit, FittedImage, ImageError, ImageSource, check_sources, load_source
 
 TRAINED_SUFFIX = ".safetensors"
 # A region's box votes with this power of the region's weight. On the development fold 2 to 8 differ by 0.007 in
@@ -144,6 +144,15 @@ class Encoder:
             (3, H, W) uint8 pixels for `encode_pixels`, and the frame that maps boxes back to displayed pixels.
         """
         return self._image_tower.preprocessing.pixels(image, displayed_size_hw)
+
+    @property
+    def fit(self) -> Fit:
+        """How images are resized into the model input."""
+        return self._image_tower.preprocessing.fit
+
+    def preprocess_fitted(self, image: FittedImage) -> tuple[Tensor, Frame]:
+        """Do the rest of `preprocess` for an image that was resized by `fit` elsewhere."""
+        return self._image_tower.preprocessing.from_fitted(image)
 
     def encode_images(self, images: Sequence[ImageSource], *, batch_size: int = 32) -> ImageFeatures:
         """Preprocess and encode at least one image, `batch_size` at a time.

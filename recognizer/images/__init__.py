@@ -7,6 +7,7 @@ package must not know about encoders, memories or results.
 from recognizer.images.decode import DecodedImage, decode_bytes, decode_image
 from recognizer.images.draw import draw_evidence
 from recognizer.images.errors import ImageError, ImageInputError, ImageTypeError
+from recognizer.images.fit import Fit, FittedImage, Geometry, Interpolation
 from recognizer.images.limits import ImageLimits
 from recognizer.images.listing import ImageItem, Listing, list_images, require_images
 from recognizer.images.pixels import to_rgb8
@@ -15,12 +16,16 @@ from recognizer.images.walk import ListingProblem
 
 __all__ = [
     "DecodedImage",
+    "Fit",
+    "FittedImage",
+    "Geometry",
     "ImageError",
     "ImageInputError",
     "ImageItem",
     "ImageLimits",
     "ImageSource",
     "ImageTypeError",
+    "Interpolation",
     "Listing",
     "ListingProblem",
     "check_sources",

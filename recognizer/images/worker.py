@@ -21,6 +21,7 @@ from PIL import AvifImagePlugin
 
 from recognizer.images.decode import DecodedImage, decode_image
 from recognizer.images.errors import ImageError
+from recognizer.images.fit import Fit
 from recognizer.images.limits import ImageLimits
 
 READY = {"ready": True}
@@ -99,12 +100,13 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any], limits: ImageLimits) -> tuple[dict[str, Any], bytes]:
-    target_hw = request["target_size_hw"]
+    target_hw, fit = request["target_size_hw"], request["fit"]
     try:
         decoded = decode_image(
             request["path"].encode("latin-1"), limits=limits, target_size_hw=tuple(target_hw) if target_hw else None
         )
-        return _describe(decoded), decoded.image.tobytes()
+        pixels = Fit.from_json(fit).pixels(decoded.image) if fit else decoded.image
+        return _describe(decoded), pixels.tobytes()
     except ImageError as error:
         return {"code": error.code, "reason": error.reason}, b""
     except MemoryError:

@@ -21,13 +21,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
+import numpy as np
 from PIL import Image
 
 from recognizer.errors import RecognizerError
 from recognizer.images.decode import DecodedImage
 from recognizer.images.errors import ImageError
+from recognizer.images.fit import Fit, FittedImage
 from recognizer.images.limits import ImageLimits
 from recognizer.images.worker import READY, read_exactly, read_message, write_message
 
@@ -44,6 +46,16 @@ class WorkerUnavailable(RecognizerError):
 
 class WorkerPoolClosed(Exception):
     """The pool was closed while a thread waited for an image."""
+
+
+class _Reply(NamedTuple):
+    """A decoded image, or the pixels of a model input; 3 bytes a pixel, row by row."""
+
+    decoded_size_hw: tuple[int, int]
+    displayed_size_hw: tuple[int, int]
+    sha256: str
+    format: str
+    pixels: bytes
 
 
 class _Worker:
@@ -68,7 +80,7 @@ class _Worker:
         self._requests, self._replies, self._errors = self._pipes
         self._is_ready = False
 
-    def decode(self, request: dict[str, Any], limits: ImageLimits) -> DecodedImage:
+    def decode(self, request: dict[str, Any], limits: ImageLimits) -> _Reply:
         """Have an image decoded.
 
         Raises:
@@ -81,23 +93,24 @@ class _Worker:
             write_message(self._requests, request)
             reply = read_message(self._replies)
             if "code" not in reply:
-                return self._read_pixels(reply, limits)
+                return self._read_pixels(reply, request["fit"], limits)
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             if time.monotonic() - started >= limits.max_seconds:
                 raise ImageError("E_TIMEOUT", f"not decoded in {limits.max_seconds:g} s (images.max_seconds)") from None
             raise ImageError("E_WORKER", f"the decoder failed on this image: {self._how_it_ended()}") from None
         raise ImageError(str(reply["code"]), str(reply["reason"]))
 
-    def _read_pixels(self, reply: dict[str, Any], limits: ImageLimits) -> DecodedImage:
+    def _read_pixels(self, reply: dict[str, Any], fit: dict[str, Any] | None, limits: ImageLimits) -> _Reply:
         width, height = reply["size_wh"]
-        if not 0 < width * height <= limits.max_pixels:
-            raise ValueError("more pixels than the limit")
-        pixels = read_exactly(self._replies, 3 * width * height)
-        return DecodedImage(
-            image=Image.frombytes("RGB", (width, height), pixels),
+        if min(width, height) <= 0 or width * height > limits.max_pixels:
+            raise ValueError("no pixels, or more than the limit")
+        sent_height, sent_width = fit["size_hw"] if fit else (height, width)
+        return _Reply(
+            decoded_size_hw=(height, width),
             displayed_size_hw=tuple(reply["displayed_size_hw"]),
             sha256=reply["sha256"],
             format=reply["format"],
+            pixels=read_exactly(self._replies, 3 * sent_height * sent_width),
         )
 
     def _wait_until_ready(self) -> None:
@@ -197,11 +210,43 @@ class WorkerPool:
             WorkerUnavailable: no worker can be started.
             WorkerPoolClosed: the pool was closed by another thread.
         """
-        limits = limits or ImageLimits()
+        reply = self._ask(path, limits or ImageLimits(), target_size_hw=target_size_hw)
+        height, width = reply.decoded_size_hw
+        return DecodedImage(
+            image=Image.frombytes("RGB", (width, height), reply.pixels),
+            displayed_size_hw=reply.displayed_size_hw,
+            sha256=reply.sha256,
+            format=reply.format,
+        )
+
+    def decode_fitted(
+        self, path: str | bytes | Path, fit: Fit, *, limits: ImageLimits | None = None
+    ) -> tuple[FittedImage, str]:
+        """Decode an image as `decode` does and resize it in the worker too, so that few bytes pass the pipe.
+
+        Returns:
+            The image, and the hex digest of its file's bytes (SHA-256).
+
+        Raises:
+            ImageError: as `decode`, and likewise the others.
+        """
+        reply = self._ask(path, limits or ImageLimits(), target_size_hw=fit.size_hw, fit=fit)
+        pixels = np.frombuffer(reply.pixels, np.uint8).reshape(*fit.size_hw, 3)
+        return FittedImage(pixels, reply.decoded_size_hw, reply.displayed_size_hw), reply.sha256
+
+    def _ask(
+        self,
+        path: str | bytes | Path,
+        limits: ImageLimits,
+        *,
+        target_size_hw: tuple[int, int] | None,
+        fit: Fit | None = None,
+    ) -> _Reply:
         request = {
             "path": os.path.join(os.getcwdb(), os.fsencode(path)).decode("latin-1"),  # any byte is a character there
             "limits": limits.model_dump(mode="json"),
             "target_size_hw": target_size_hw,
+            "fit": fit and fit.to_json(),
         }
         with self._turns:
             if self._closed:
@@ -213,14 +258,14 @@ class WorkerPool:
                     raise
             return self._decode(self._stock.take(fresh=True), request, limits)
 
-    def _decode(self, worker: _Worker, request: dict[str, Any], limits: ImageLimits) -> DecodedImage:
+    def _decode(self, worker: _Worker, request: dict[str, Any], limits: ImageLimits) -> _Reply:
         is_fit = False
         with self._lock:
             self._busy.add(worker)
             if self._closed:
                 worker.kill()
         try:
-            decoded = worker.decode(request, limits)
+            reply = worker.decode(request, limits)
             is_fit = True
         except ImageError as error:
             is_fit = error.code not in _TRIED_AGAIN
@@ -235,7 +280,7 @@ class WorkerPool:
                 worker.close()
             if closed:
                 raise WorkerPoolClosed
-        return decoded
+        return reply
 
     def close(self) -> None:
         """End the workers that are at an image, whose threads get `WorkerPoolClosed`, and all idle ones but one."""

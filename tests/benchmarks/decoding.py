@@ -17,8 +17,11 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import truediv
 from pathlib import Path
 
+import psutil
 from PIL import Image
 
 from recognizer.console import table
@@ -32,8 +35,8 @@ CLIP = Preprocessing((224, 224), "crop", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--workers", type=int, default=0, help="threads or processes; 0: one per core")
     arguments = parser.parse_args()
     workers = arguments.workers or os.cpu_count() or 1
@@ -43,19 +46,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as threads:
         for suffix in ("jpg", "png"):
             paths = make_photos(Path(folder), arguments.images, suffix)
-            ways = {"threads": decode_image, "workers": pool.decode}
-            seconds: dict[str, list[float]] = {name: [] for name in ways}
+            ways = {"threads": prepare_here, "workers": partial(prepare_in_worker, pool)}
             for way in ways.values():  # files are in the page cache, and the workers are there
-                list(threads.map(lambda path, way=way: prepare(way, path), paths[: 4 * workers]))
-            for _ in range(arguments.rounds):
-                for name, way in ways.items():
-                    started = time.perf_counter()
-                    list(threads.map(lambda path, way=way: prepare(way, path), paths))
+                list(threads.map(way, paths))
+            seconds, cpu_seconds = {name: [] for name in ways}, {name: [] for name in ways}
+            for number in range(arguments.rounds):
+                for name in sorted(ways, reverse=number % 2 == 1):
+                    started, cpu_started = time.perf_counter(), cpu_time()
+                    list(threads.map(ways[name], paths))
                     seconds[name].append(time.perf_counter() - started)
-            medians = {name: statistics.median(each) for name, each in seconds.items()}
-            speeds = [f"{len(paths) / medians[name]:.0f}" for name in ways]
-            rows.append([suffix, *speeds, f"{medians['threads'] / medians['workers']:.2f}"])
-    print(table(["format", "threads, images/s", "workers, images/s", "ratio"], rows))
+                    cpu_seconds[name].append(cpu_time() - cpu_started)
+            ratio = statistics.median(map(truediv, seconds["threads"], seconds["workers"]))
+            speeds = [f"{len(paths) / statistics.median(seconds[name]):.0f}" for name in ways]
+            costs = [f"{1000 * statistics.median(cpu_seconds[name]) / len(paths):.2f}" for name in ways]
+            rows.append([suffix, *speeds, f"{ratio:.2f}", *costs])
+    heads = ["format", *(f"{name}, images/s" for name in ways), "ratio", *(f"{name}, CPU ms/image" for name in ways)]
+    print(table(heads, rows))
+
+
+def cpu_time() -> float:
+    """Seconds of both processors that this process and its workers have taken so far."""
+    children = (child.cpu_times() for child in psutil.Process().children())
+    return time.process_time() + sum(each.user + each.system for each in children)
 
 
 def make_photos(folder: Path, count: int, suffix: str) -> list[Path]:
@@ -72,10 +84,16 @@ def make_photos(folder: Path, count: int, suffix: str) -> list[Path]:
     return paths
 
 
-def prepare(way, path: Path) -> object:
-    """Decode with `way`, and resize."""
-    decoded = way(path, target_size_hw=CLIP.size_hw)
+def prepare_here(path: Path) -> object:
+    """Decode and resize in this thread."""
+    decoded = decode_image(path, target_size_hw=CLIP.size_hw)
     return CLIP.pixels(decoded.image, decoded.displayed_size_hw)
+
+
+def prepare_in_worker(pool: WorkerPool, path: Path) -> object:
+    """Have it done by a worker."""
+    image, _ = pool.decode_fitted(path, CLIP.fit)
+    return CLIP.from_fitted(image)
 
 
 if __name__ == "__main__":

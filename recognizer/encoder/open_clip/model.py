@@ -18,9 +18,10 @@ from recognizer.encoder.open_clip.image import PlainTower, ResNetTower, TimmTowe
 from recognizer.encoder.open_clip.text import build_text_tower, describe_tokenizer
 from recognizer.encoder.open_clip.weights_file import check_weights_file, explain_weights_file, first_sentence
 from recognizer.encoder.parts import EncoderParts, fingerprint
-from recognizer.encoder.preprocessing import Geometry, Preprocessing
+from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import ImageTower, Network, Tokenizer
 from recognizer.encoder.windows import WindowSettings
+from recognizer.images import Geometry
 
 RANDOM = "random"
 TEMPLATES = ("a photo of a {}.",)

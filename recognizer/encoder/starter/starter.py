@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from recognizer.encoder.device import Precision
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.parts import EncoderParts, apply_trained, fingerprint
-from recognizer.encoder.preprocessing import Geometry, Preprocessing
+from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.starter.class_space import ClassSpace
 from recognizer.encoder.starter.classifier import ClassifierTower
 from recognizer.encoder.starter.extended_towers import MappedTextTower
@@ -20,6 +20,7 @@ from recognizer.encoder.starter.minilm import MiniLM
 from recognizer.encoder.starter.weights import starter_image_weights, starter_text_folder
 from recognizer.encoder.trained_file import TrainedFile
 from recognizer.encoder.windows import WindowSettings
+from recognizer.images import Geometry
 
 STARTER = "starter"
 CONSE, GROUNDED = "conse", "grounded"

@@ -1,5 +1,6 @@
 """A worker whose decoder does to some images what no real file does every time; the file's name says what."""
 
+import json
 import os
 import signal
 import time
@@ -8,6 +9,16 @@ from pathlib import Path
 from recognizer.images import worker
 
 decode_image = worker.decode_image
+
+
+def reply(data):
+    """Write into the pipe to the parent, which is one of these."""
+    for descriptor in range(3, 10):
+        try:
+            os.write(descriptor, data)
+        except OSError:
+            continue
+    time.sleep(600)
 
 
 def misbehave(path, **options):
@@ -31,12 +42,10 @@ def misbehave(path, **options):
             os.write(1, b"words of a library" * 100_000)
             os.write(2, b"words of a library" * 100_000)
         case "nonsense":
-            for descriptor in range(3, 10):
-                try:
-                    os.write(descriptor, b"\xff" * 8)
-                except OSError:
-                    continue
-            time.sleep(600)
+            reply(b"\xff" * 8)
+        case "negative":
+            text = json.dumps({"size_wh": [-8, -8], "displayed_size_hw": [8, 8], "sha256": "", "format": "PNG"})
+            reply(len(text).to_bytes(4, "little") + text.encode() + bytes(3 * 8 * 8))
         case "weak":  # an image that meets a worker which another one has spoilt
             if (file.parent / "attempts").read_text().count("weak") == 1:
                 os._exit(1)

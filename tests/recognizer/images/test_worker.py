@@ -26,6 +26,7 @@ def request(path, **limits):
         "path": str(path),
         "limits": ImageLimits(**limits).model_dump(mode="json"),
         "target_size_hw": None,
+        "fit": None,
     }
 
 

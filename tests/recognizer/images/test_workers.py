@@ -15,7 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from recognizer.images import ImageError, ImageLimits, decode_image
+from recognizer.images import Fit, ImageError, ImageLimits, decode_image
 from recognizer.images.workers import WorkerPool, WorkerPoolClosed, WorkerStock, WorkerUnavailable
 
 HOSTILE = (sys.executable, "-P", str(Path(__file__).with_name("hostile_worker.py")))
@@ -39,7 +39,7 @@ def hostile():
 
 @pytest.fixture
 def folder(tmp_path, gradient):
-    for name in ("good", "crash", "exit", "raise", "hang", "spin", "print", "nonsense", "weak"):
+    for name in ("good", "crash", "exit", "raise", "hang", "spin", "print", "nonsense", "negative", "weak"):
         gradient.save(tmp_path / f"{name}.png")
     return tmp_path
 
@@ -83,6 +83,40 @@ def test_images_are_those_of_this_process_bit_for_bit(stock, tmp_path, gradient,
                 assert_same(pool.decode(path, **options), decode_image(path, **options))
 
 
+@pytest.mark.parametrize("geometry", ["squash", "crop", "letterbox"])
+def test_an_image_resized_by_a_worker_is_that_of_this_process_bit_for_bit(stock, tmp_path, gradient, photos, geometry):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    gradient.resize((450, 300)).save(tmp_path / "turned.jpg", exif=turned)  # decoded at a reduced scale
+    gradient.save(tmp_path / "small.png")
+    fit = Fit((48, 64), geometry, "bilinear", 200)
+    with closing(WorkerPool(1, stock=stock)) as pool:
+        for path in (photos / "cat.jpg", tmp_path / "turned.jpg", tmp_path / "small.png"):
+            fitted, sha256 = pool.decode_fitted(path, fit)
+            here = decode_image(path, target_size_hw=fit.size_hw)
+            assert np.array_equal(fitted.pixels, fit.pixels(here.image))
+            assert fitted.decoded_size_hw == (here.image.height, here.image.width)
+            assert (fitted.displayed_size_hw, sha256) == (here.displayed_size_hw, here.sha256)
+
+
+def test_an_image_resized_by_a_worker_fails_with_the_reason_of_decoding(stock, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    with closing(WorkerPool(1, stock=stock)) as pool, pytest.raises(ImageError) as caught:
+        pool.decode_fitted(tmp_path / "text.png", Fit((48, 64), "crop", "bicubic", 0))
+    assert caught.value.code == "E_NOT_IMAGE"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+def test_resizing_counts_against_the_memory_limit(stock, folder):
+    limits = ImageLimits(max_memory_bytes=32 * MIB)
+    with closing(WorkerPool(1, stock=stock)) as pool:
+        with pytest.raises(ImageError) as caught:
+            pool.decode_fitted(folder / "good.png", Fit((4000, 4000), "squash", "bicubic", 0), limits=limits)
+        assert caught.value.code == "E_MEMORY"
+        fitted, _ = pool.decode_fitted(folder / "good.png", Fit((400, 400), "squash", "bicubic", 0), limits=limits)
+        assert fitted.pixels.shape == (400, 400, 3)
+
+
 def test_reasons_are_those_of_this_process(stock, tmp_path, gradient):
     gradient.save(tmp_path / "whole.png")
     (tmp_path / "text.png").write_text("no image")
@@ -118,6 +152,7 @@ def test_any_name_is_found_and_relative_ones_from_where_the_caller_is(stock, tmp
         ("exit", "E_WORKER", "ended with exit code 3"),
         ("raise", "E_WORKER", "ended with exit code 1"),
         ("nonsense", "E_WORKER", "its reply made no sense"),
+        ("negative", "E_WORKER", "its reply made no sense"),
         ("hang", "E_TIMEOUT", "not decoded in 0.5 s"),
         ("spin", "E_TIMEOUT", "not decoded in 0.5 s"),
     ],
