@@ -2,9 +2,9 @@
 
 A decoder is C code that meets files from anywhere: it may crash, hang or grow, and here that costs one image. The
 process imports neither torch nor the caller's program. Requests come on its standard input, replies go to its standard
-output, and it ends with either of them. A message is its length (4 bytes, little-endian) and JSON; the pixels of a
-image, 3 bytes each, follow the reply that gives their size. Nothing is pickled: a reply of a worker that an image
-took over is still only numbers and text.
+output, and it ends with either of them. A message is its length (4 bytes, little-endian) and JSON; the pixels of the
+image, 3 bytes each, follow the reply: all that were decoded, or those of the model input if the request says how to
+resize. Nothing is pickled: a reply of a worker that an image took over is still only numbers and text.
 """
 
 from __future__ import annotations
@@ -83,13 +83,16 @@ def main() -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
+    limits, limits_sent = ImageLimits(), None
     while True:
         try:
             request = read_message(requests)
         except EOFError:
             return
-        limits = ImageLimits.model_validate(request["limits"])
-        _limit_memory(data_at_start, limits.max_memory_bytes)
+        if request["limits"] != limits_sent:  # mostly they are those of the image before
+            limits_sent = request["limits"]
+            limits = ImageLimits.model_validate(limits_sent)
+            _limit_memory(data_at_start, limits.max_memory_bytes)
         _limit_seconds(limits.max_seconds)
         message, pixels = _answer(request, limits)
         _limit_seconds(0)

@@ -3,8 +3,9 @@
 `WorkerStock` holds the workers that have nothing to do; a `WorkerPool` lends them to threads that want images. A
 worker serves one image at a time, so there is never a doubt about which one ended it. A pool is cheap: whoever
 decodes makes one, and the worker that is back in the stock serves the next. Pixels come through a pipe, which leaves
-nothing behind that shared memory would after a kill. Decoding alone is slower than in threads that way (JPEG by a
-third), and still ten times as fast as encoding on the same two cores, so a run takes as long as before.
+nothing behind that shared memory would after a kill. An image for an encoder is resized by the worker, so that the pipe
+carries no more than the model input. Decoding in workers then takes 0.3 to 0.6 ms more of the processors an image of 1
+to 2 megapixels than in threads: 7 % for JPEG, 1 % for PNG.
 """
 
 from __future__ import annotations

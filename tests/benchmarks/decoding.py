@@ -1,11 +1,13 @@
 """Decoding in worker processes against decoding in threads, in turns.
 
-usage: python tests/benchmarks/decoding.py [--images 200] [--rounds 5] [--workers 0]
+usage: python tests/benchmarks/decoding.py [--images 40] [--rounds 25] [--workers 0]
 
 Makes photographs of 1 to 2 megapixels (the demo's, enlarged) as JPEG and as PNG, and measures reading, decoding and
-resizing to the model input, as the pipeline does it before a forward pass: `threads` decode in the process itself,
+resizing to the model input, as the pipeline does it before a forward pass: `threads` do it in the process itself,
 `workers` each have a process. The rounds of both alternate, so that what else the machine does meets both alike. The
-ratio is of the medians; above 1, the workers are faster.
+ratio is the median over pairs of rounds; above 1, the workers are faster. On a busy machine the system may give the
+sessions of the workers more of its cores than one process gets; the processor time of an image, in all processes
+together, is then the figure to compare.
 """
 
 from __future__ import annotations
@@ -60,12 +62,12 @@ def main() -> None:
             speeds = [f"{len(paths) / statistics.median(seconds[name]):.0f}" for name in ways]
             costs = [f"{1000 * statistics.median(cpu_seconds[name]) / len(paths):.2f}" for name in ways]
             rows.append([suffix, *speeds, f"{ratio:.2f}", *costs])
-    heads = ["format", *(f"{name}, images/s" for name in ways), "ratio", *(f"{name}, CPU ms/image" for name in ways)]
+    heads = ["format", *(f"{name}, images/s" for name in ways), "ratio", *(f"{name}, CPU ms an image" for name in ways)]
     print(table(heads, rows))
 
 
 def cpu_time() -> float:
-    """Seconds of both processors that this process and its workers have taken so far."""
+    """Processor time in seconds that this process and its workers have taken so far."""
     children = (child.cpu_times() for child in psutil.Process().children())
     return time.process_time() + sum(each.user + each.system for each in children)
 
@@ -85,13 +87,13 @@ def make_photos(folder: Path, count: int, suffix: str) -> list[Path]:
 
 
 def prepare_here(path: Path) -> object:
-    """Decode and resize in this thread."""
+    """Decode and resize an image in this thread."""
     decoded = decode_image(path, target_size_hw=CLIP.size_hw)
     return CLIP.pixels(decoded.image, decoded.displayed_size_hw)
 
 
 def prepare_in_worker(pool: WorkerPool, path: Path) -> object:
-    """Have it done by a worker."""
+    """Have the same done by a worker."""
     image, _ = pool.decode_fitted(path, CLIP.fit)
     return CLIP.from_fitted(image)
 
