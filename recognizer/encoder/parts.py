@@ -85,10 +85,7 @@ def make_decoder(settings: DecoderSettings, tower: ImageTower, device: torch.dev
     Raises:
         EncoderError: The tower has no tokens.
     """
-    blank = torch.zeros(1, 3, *tower.preprocessing.size_hw, device=device)
-    with torch.inference_mode():
-        output = tower.final_tokens(blank) if settings.anchors is None else tower.forward(blank)
-    _, tokens, token_dim = output.tokens.shape
+    grid_hw, tokens, token_dim = _token_shape(tower, device, projected=settings.anchors is not None)
     if not tokens:
         raise EncoderError(
             f"{type(tower.network).__name__} gives no tokens that a grounding decoder could read; train without one"
@@ -97,8 +94,20 @@ def make_decoder(settings: DecoderSettings, tower: ImageTower, device: torch.dev
     if settings.anchors is None:
         decoder = QueryDecoder(settings, token_dim=token_dim, dim=tower.dim)
     else:
-        decoder = AnchorDecoder(settings, token_dim=token_dim, grid_hw=output.grid_hw, project=tower.project)
+        decoder = AnchorDecoder(settings, token_dim=token_dim, grid_hw=grid_hw, project=tower.project)
     return decoder.to(device)
+
+
+def _token_shape(tower: ImageTower, device: torch.device, *, projected: bool) -> tuple[tuple[int, int], int, int]:
+    """Return the token grid, N and C of a tower, which those of open_clip show only in a pass."""
+    if tower.token_shape is not None:
+        (height, width), channels = tower.token_shape
+        return (height, width), height * width, channels
+    blank = torch.zeros(1, 3, *tower.preprocessing.size_hw, device=device)
+    with torch.inference_mode():
+        output = tower.forward(blank) if projected else tower.final_tokens(blank)
+    _, tokens, channels = output.tokens.shape
+    return output.grid_hw, tokens, channels
 
 
 def apply_trained(parts: EncoderParts, trained: TrainedFile, *, name: str, device: torch.device) -> EncoderParts:

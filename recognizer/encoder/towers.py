@@ -68,6 +68,10 @@ class ImageTower(Protocol):
         """
 
     @property
+    def token_shape(self) -> tuple[tuple[int, int], int] | None:
+        """The token grid (gh, gw), with no other tokens beside it, and C; None where only a pass shows them."""
+
+    @property
     def network(self) -> nn.Module:
         """The weights that training changes."""
 

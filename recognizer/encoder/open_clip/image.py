@@ -27,6 +27,7 @@ class ViTTower:
 
     region_source = "windows over the value projection of the last attention"
     full_weight_length = 0.0
+    token_shape = None
     obeys_checkpointing = True
 
     def __init__(self, visual: Network, preprocessing: Preprocessing) -> None:
@@ -91,6 +92,7 @@ class ResNetTower:
 
     region_source = "windows over the value projection of the attention pooling"
     full_weight_length = 0.0
+    token_shape = None
     obeys_checkpointing = True
 
     def __init__(self, visual: Network, preprocessing: Preprocessing, *, bf16: bool) -> None:
@@ -132,6 +134,7 @@ class TimmTower:
 
     region_source = "windows over the feature grid, through the pooling head"
     full_weight_length = 0.0
+    token_shape = None
     obeys_checkpointing = True
 
     def __init__(self, visual: Network, preprocessing: Preprocessing, *, dim: int, bf16: bool) -> None:
@@ -206,6 +209,7 @@ class PlainTower:
 
     region_source = "windows cut out of the image and encoded one by one"
     full_weight_length = 0.0
+    token_shape = None
     obeys_checkpointing = True
 
     def __init__(self, model: Network, preprocessing: Preprocessing, *, dim: int, bf16: bool) -> None:

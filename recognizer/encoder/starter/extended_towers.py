@@ -23,6 +23,7 @@ class ExtendedImageTower:
         self.preprocessing = tower.preprocessing
         self.region_source = tower.region_source
         self.full_weight_length = tower.full_weight_length
+        self.token_shape = tower.token_shape
         self.obeys_checkpointing = tower.obeys_checkpointing
 
     @property

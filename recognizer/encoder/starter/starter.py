@@ -15,6 +15,7 @@ from recognizer.encoder.parts import EncoderParts, apply_trained, fingerprint
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.starter.class_space import ClassSpace
 from recognizer.encoder.starter.classifier import ClassifierTower
+from recognizer.encoder.starter.efficientnet import EfficientNetLite0
 from recognizer.encoder.starter.extended_towers import MappedTextTower
 from recognizer.encoder.starter.minilm import MiniLM
 from recognizer.encoder.starter.weights import starter_image_weights, starter_text_folder
@@ -147,11 +148,9 @@ def load_starter(pretrained: str, *, device: torch.device, precision: Precision)
     return apply_trained(parts, TrainedFile.read(GROUNDED_FILE), name=name, device=device)
 
 
-def load_classifier() -> torch.nn.Module:
-    """EfficientNet-Lite0 with its ImageNet weights; the file has timm's tensors in timm's order, under other names."""
-    import timm
-
-    model: torch.nn.Module = timm.create_model(_ARCHITECTURE, pretrained=False)
+def load_classifier() -> EfficientNetLite0:
+    """EfficientNet-Lite0 with its ImageNet weights, whose file has the tensors in our order, under other names."""
+    model = EfficientNetLite0()
     checkpoint = torch.load(starter_image_weights(), map_location="cpu", weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), checkpoint.values(), strict=True)))
     return model.eval()

@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable
 from recognizer.encoder.starter import weights
 from recognizer.encoder.starter.class_space import ClassSpace
-from recognizer.encoder.starter.classifier import fold_batch_norms
 from recognizer.encoder.starter.minilm import MiniLM
-from recognizer.encoder.starter.starter import CLASSES_FILE, GROUNDED_FILE, load_classifier, read_starter_settings
+from recognizer.encoder.starter.starter import CLASSES_FILE, GROUNDED_FILE, read_starter_settings
 from recognizer.encoder.trained_file import TrainedFile
 from training.starter.classes import class_vectors
 
@@ -65,15 +64,6 @@ def test_a_surer_classifier_makes_a_longer_vector():
     lengths = [space.embed_logits(torch.tensor([[2.0, 1.0, 0.0]]) * factor).norm() for factor in (0, 0.5, 1, 2)]
     assert lengths == sorted(lengths)
     assert lengths[0] > 0  # with a direction
-
-
-def test_folded_batch_norms_change_nothing(starter):
-    model, folded = load_classifier(), load_classifier()
-    fold_batch_norms(folded)
-    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
-    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(folded(pixels), model(pixels), atol=1e-4, rtol=0)
 
 
 def test_an_object_is_named_and_found(starter, photos):
