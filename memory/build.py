@@ -5,7 +5,7 @@ A build has four stages. Whenever it is killed, the memory is the one before the
 1. texts: the final texts of every row, and a key for each row.
 2. encode: texts whose rows are neither in the published tables nor in the journal, chunk by chunk into the journal.
 3. write: new Lance versions of the tables, brought to the disk.
-4. publish: MEMORY.json names the new versions; then the journal is deleted.
+4. publish: MEMORY.json names the new versions; then the journal is deleted, and the flat copy written for readers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from memory.category import Category
 from memory.encode import Progress, PublishedVectors, VectorSource, all_keys, distinct_texts, encode_missing
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
+from memory.flat import write_flat
 from memory.journal import VectorJournal, remove_journal
 from memory.manifest import Manifest, TableRecord, write_manifest
 from memory.store import TableStore
@@ -153,6 +154,7 @@ class MemoryWriter:
             raise
         remove_journal(self._directory)
         self._store.sweep(TABLES, self._tables, published.tables)
+        write_flat(self._directory, published)
         return published
 
     def _extend(

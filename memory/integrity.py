@@ -16,14 +16,14 @@ _ATTEMPTS = 5
 
 
 def open_checked(directory: Path) -> Manifest:
-    """Read the manifest of a memory, and check every file it lists.
+    """Read the manifest of a memory, and check every file it lists; Lance is not loaded for it.
 
     When a writer publishes a new version during the check, the check starts again with that version. Nothing in the
     directory is changed.
 
     Raises:
         MemoryNotFound, SchemaTooNew: as for ``read_manifest``.
-        MemoryDamaged: a listed file is missing or changed, or a table has another number of rows.
+        MemoryDamaged: a listed file is missing or changed.
         MemoryStoreError: it is written again and again meanwhile.
     """
     for attempt in range(_ATTEMPTS):
@@ -66,6 +66,14 @@ def _check(directory: Path, manifest: Manifest) -> None:
     if damage:
         more = f" (and {len(damage) - 1} more files)" if len(damage) > 1 else ""
         raise MemoryDamaged(f"{printable_path(directory)} is damaged: {damage[0]}{more}. {REBUILD}.")
+
+
+def check_rows(directory: Path, manifest: Manifest) -> None:
+    """Have Lance count the rows of each table, whose files are intact.
+
+    Raises:
+        MemoryDamaged: a table has another number of rows than the manifest says, or Lance cannot open it.
+    """
     store = TableStore(directory)
     for name, table in manifest.tables.items():
         try:

@@ -8,8 +8,6 @@ publication, so one damaged file does not lose the list: either is enough.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 from memory.durable import FileRecord, replacing
 from memory.encoder_card import EncoderCard
 from memory.errors import MemoryDamaged, MemoryNotFound, SchemaTooNew, WriteFailed, printable_path
+from memory.sealed import seal, sha256_of, unseal
 
 MANIFEST_NAME = "MEMORY.json"
 MANIFEST_COPY = "MEMORY.json.1"
@@ -81,12 +80,11 @@ class Manifest:
 
     def tables_digest(self) -> str:
         """Return a hash over the content of the tables; an index stores it to say which tables it belongs to."""
-        return hashlib.sha256(_dump({name: asdict(record) for name, record in self.tables.items()})).hexdigest()
+        return sha256_of({name: asdict(record) for name, record in self.tables.items()})
 
     def to_bytes(self) -> bytes:
         """Return the content of the file: a JSON object that holds the hash of the rest of itself."""
-        body = {"schema": SCHEMA, **asdict(self)}
-        return _dump({**body, "sha256": hashlib.sha256(_dump(body)).hexdigest()})
+        return seal({"schema": SCHEMA, **asdict(self)})
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -125,17 +123,15 @@ def read_copy(path: Path) -> Manifest:
     shown = printable_path(path)
     data = path.read_bytes()
     try:
-        body = json.loads(data)
+        body = unseal(data)
         schema = body["schema"]
-        if not _is_sealed(body):
-            raise MemoryDamaged(f"{shown} has changed since it was written. {REBUILD}.")
         if isinstance(schema, int) and schema > SCHEMA:
             raise SchemaTooNew(
                 f"{shown} has schema {schema}; this release reads up to {SCHEMA}. Install a newer release."
             )
         manifest = _from_json(body)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MemoryDamaged(f"{shown} is damaged ({type(error).__name__}). {REBUILD}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MemoryDamaged(f"{shown} is damaged: {error}. {REBUILD}.") from error
     if manifest.to_bytes() != data:
         raise MemoryDamaged(f"{shown} has changed since it was written. {REBUILD}.")
     return manifest
@@ -177,19 +173,9 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
     )
 
 
-def _is_sealed(body: Mapping[str, Any]) -> bool:
-    """Say whether the hash in a file is that of the rest of it, whatever release wrote it."""
-    rest = {key: value for key, value in body.items() if key != "sha256"}
-    return bool(body["sha256"] == hashlib.sha256(_dump(rest)).hexdigest())
-
-
 def _inside(table: str, path: str) -> str:
     """Return a path of a file of a table; a list that names files elsewhere is not one of ours."""
     folder, *parts = path.split("/")
     if folder != f"{table}.lance" or not parts or {"", ".", ".."} & set(parts):
         raise ValueError(f"{path!r} is outside of the table {table!r}")
     return path
-
-
-def _dump(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -18,12 +18,13 @@ from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import MemoryLocked, MemoryStoreError, UnknownCategory, printable, printable_path
 from memory.export import export_memory
-from memory.integrity import open_checked
+from memory.flat import read_flat
+from memory.integrity import check_rows, open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
-from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, load_hnsw, save_hnsw
+from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
 from memory.store import TableStore
-from memory.tables import load_bare_categories, load_vectors
+from memory.tables import TableReader, load_bare_categories, load_vectors
 from memory.templates import check_templates
 from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
@@ -150,7 +151,7 @@ class Memory:
                 writer.next_version, encoder.card, final_templates, new_settings, new_tables, IndexRecord(index)
             )
             if index == "hnsw":
-                manifest, recall = _index_tables(path, manifest, fold or Fold())
+                manifest, recall = index_tables(path, manifest, fold or Fold())
                 report = replace(report, ann_recall=recall)
             manifest = writer.publish(manifest)
             if index == "exact":
@@ -223,9 +224,9 @@ class Memory:
         """
         if self._vectors is None:
             try:
-                self._vectors = load_vectors(TableStore(self.directory), self._manifest.tables, self.encoder.dim)
+                self._vectors = self._load(self._reader())
             except (RuntimeError, ValueError, OSError) as error:
-                open_checked(self.directory)
+                check_rows(self.directory, open_checked(self.directory))
                 raise MemoryStoreError(
                     f"version {self.version} of {printable_path(self.directory)} can no longer be read; "
                     "it has been rewritten since. Open the memory again."
@@ -236,7 +237,7 @@ class Memory:
         """Return the categories without descriptions and exemplars, sorted by id; no vectors are read for it."""
         if self._vectors is not None:
             return [replace(category, descriptions=(), exemplars=()) for category in self._vectors.categories]
-        return load_bare_categories(TableStore(self.directory), self._manifest.tables)
+        return load_bare_categories(self._reader(), self._manifest.tables)
 
     def add(
         self,
@@ -318,8 +319,8 @@ class Memory:
         return index
 
     def verify(self) -> list[Finding]:
-        """Check files, counts, dimensions, unit norms, ids, orphan rows, the fingerprint and the index."""
-        return verify_memory(self.directory, self._manifest, lambda: self.vectors)
+        """Check everything; see ``memory.verify.verify_memory``."""
+        return verify_memory(self.directory, self._manifest, lambda: self._load(TableStore(self.directory)))
 
     def info(self) -> MemoryInfo:
         """Return what the memory holds."""
@@ -341,6 +342,12 @@ class Memory:
     def export(self, stream: TextIO, vectors: bool = False) -> None:
         """Write the content as JSON lines, which ``read_labels`` reads; see ``export_memory``."""
         export_memory(self.vectors, stream, vectors=vectors)
+
+    def _load(self, reader: TableReader) -> MemoryVectors:
+        return load_vectors(reader, self._manifest.tables, self.encoder.dim)
+
+    def _reader(self) -> TableReader:
+        return read_flat(self.directory, self._manifest) or TableStore(self.directory)
 
     def _use(self, manifest: Manifest) -> None:
         """Use other tables from now on."""
@@ -373,15 +380,6 @@ class Memory:
                     write_manifest(self.directory, self._manifest)
         except (OSError, MemoryLocked, MemoryStoreError):
             self._manifest = replace(self._manifest, index=record)
-
-
-def _index_tables(directory: Path, manifest: Manifest, fold: Fold) -> tuple[Manifest, float]:
-    """Build approximate indexes over tables that will be published; return the manifest with them and the recall."""
-    vectors = load_vectors(TableStore(directory), manifest.tables, manifest.encoder.dim)
-    index = build_hnsw(vectors, fold)
-    save_hnsw(directory, index, manifest, fold)
-    record = IndexRecord("hnsw", fold.key, dict(index.recall))
-    return replace(manifest, index=record), min(index.recall.values())
 
 
 def _matching_category(categories: Sequence[Category], text: str) -> Category:

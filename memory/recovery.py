@@ -14,6 +14,7 @@ from pathlib import Path
 
 from memory.durable import LOCK_NAME, WriterLock, draft_name, replacing
 from memory.errors import MemoryDamaged, MemoryNotFound, MemoryStoreError, printable, printable_path
+from memory.flat import FLAT_FOLDER
 from memory.integrity import damaged_files
 from memory.journal import JOURNAL_NAME, is_journal
 from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, TableRecord, read_copy, read_manifest
@@ -25,7 +26,7 @@ QUARANTINE = "_quarantine"
 _DRAFTS = frozenset({draft_name(MANIFEST_NAME), draft_name(MANIFEST_COPY)})
 _TABLE_FOLDERS = frozenset(f"{table}.lance" for table in TABLES)
 # What the start of a build leaves before anything is published.
-_START_OF_A_BUILD = frozenset({LOCK_NAME, JOURNAL_NAME, QUARANTINE, INDEX_FOLDER}) | _DRAFTS
+_START_OF_A_BUILD = frozenset({LOCK_NAME, JOURNAL_NAME, QUARANTINE, INDEX_FOLDER, FLAT_FOLDER}) | _DRAFTS
 
 
 def prepare_directory(directory: Path) -> None:

@@ -6,10 +6,8 @@ which fold they belong to; when it does not fit, or a hash is wrong, the indexes
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,10 @@ from numpy.typing import NDArray
 from memory.durable import FileRecord, replacing
 from memory.index import ExactIndex, HnswIndex, SearchIndex, recall_at_k
 from memory.integrity import damaged_files
-from memory.manifest import Manifest
+from memory.manifest import IndexRecord, Manifest
+from memory.sealed import seal, unseal
+from memory.store import TableStore
+from memory.tables import load_vectors
 from memory.vectors import Matrix, MemoryVectors, mean_by_category
 
 INDEX_FOLDER = "index"
@@ -108,7 +109,16 @@ def save_hnsw(directory: Path, index: MemoryIndex, manifest: Manifest, fold: Fol
             files[part] = asdict(graph.save(folder / f"{part}.hnsw"))
     card = {**_identity(manifest, fold.key), "files": files, "recall": dict(index.recall)}
     with replacing(folder / _CARD_NAME) as draft:
-        draft.write_bytes(_sealed(card))
+        draft.write_bytes(seal(card))
+
+
+def index_tables(directory: Path, manifest: Manifest, fold: Fold) -> tuple[Manifest, float]:
+    """Build approximate indexes over tables that will be published; return the manifest with them and the recall."""
+    vectors = load_vectors(TableStore(directory), manifest.tables, manifest.encoder.dim)
+    index = build_hnsw(vectors, fold)
+    save_hnsw(directory, index, manifest, fold)
+    record = IndexRecord("hnsw", fold.key, dict(index.recall))
+    return replace(manifest, index=record), min(index.recall.values())
 
 
 def load_hnsw(directory: Path, vectors: MemoryVectors, manifest: Manifest, fold: Fold) -> MemoryIndex | None:
@@ -152,18 +162,9 @@ def _identity(manifest: Manifest, fold_key: str) -> dict[str, Any]:
 def _read_card(directory: Path) -> dict[str, Any] | None:
     """Return the index card; None when there is none, or its hash is wrong."""
     try:
-        data = (directory / INDEX_FOLDER / _CARD_NAME).read_bytes()
-        card = dict(json.loads(data))
-        card.pop("sha256")
-        return card if _sealed(card) == data else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return unseal((directory / INDEX_FOLDER / _CARD_NAME).read_bytes())
+    except (OSError, ValueError):
         return None
-
-
-def _sealed(card: Mapping[str, Any]) -> bytes:
-    """Return an index card as JSON that holds the hash of the rest of itself."""
-    digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
-    return json.dumps({**card, "sha256": digest}, sort_keys=True).encode()
 
 
 def _sample_queries(matrix: Matrix) -> Matrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,13 @@ VECTOR_COLUMNS = {
     "descriptions": (("grounded_key", "grounded"), ("bare_key", "bare")),
 }
 """By table, the pairs of a column of keys and a column of vectors; those of exemplars do not come from texts."""
+
+READ_COLUMNS = {
+    "categories": ("id", "name", "group", "metadata", "vector"),
+    "descriptions": ("id", "category_id", "text", "kind", "source", "grounded", "bare"),
+    "exemplars": ("id", "category_id", "reference", "sha256", "vector"),
+}
+"""By table, the columns that readers of a memory need: all but the keys, by which a build knows its texts again."""
 
 VectorsOf = Callable[[TextGroups, slice], Matrix]
 """Gives the (n, D) unit rows for a slice of text groups."""
@@ -139,8 +146,19 @@ def owner_ids(store: TableStore, table: str, record: TableRecord) -> set[str]:
     return {category_id for batch in batches for category_id in batch.column("category_id").to_pylist()}
 
 
-def load_vectors(store: TableStore, tables: Mapping[str, TableRecord], dim: int) -> MemoryVectors:
-    """Read the tables into arrays, sorted by category id and position."""
+class TableReader(Protocol):
+    """Where rows are read from: `TableStore`, or the flat copy of its tables."""
+
+    def scan(self, name: str, record: TableRecord, columns: Sequence[str], /) -> Iterator[pa.RecordBatch]:
+        """Yield rows of a table in batches."""
+
+
+def load_vectors(store: TableReader, tables: Mapping[str, TableRecord], dim: int) -> MemoryVectors:
+    """Read the tables into arrays, sorted by category id and position.
+
+    Raises:
+        ValueError: a table has another number of rows than its record says.
+    """
     categories = _read(store, tables, "categories", ("id", "name", "group", "metadata"), ("vector",), dim)
     descriptions = _read(
         store, tables, "descriptions", ("id", "category_id", "text", "kind", "source"), ("grounded", "bare"), dim
@@ -176,7 +194,7 @@ def load_vectors(store: TableStore, tables: Mapping[str, TableRecord], dim: int)
     )
 
 
-def load_bare_categories(store: TableStore, tables: Mapping[str, TableRecord]) -> list[Category]:
+def load_bare_categories(store: TableReader, tables: Mapping[str, TableRecord]) -> list[Category]:
     """Read the categories without their descriptions, exemplars and vectors, sorted by id."""
     columns = _read(store, tables, "categories", ("id", "name", "group", "metadata"), (), 0)
     cells = zip(columns["name"], columns["group"], columns["metadata"], strict=True)
@@ -202,7 +220,7 @@ def _category(
 
 
 def _read(
-    store: TableStore,
+    store: TableReader,
     tables: Mapping[str, TableRecord],
     table: str,
     text_columns: Sequence[str],
@@ -214,14 +232,19 @@ def _read(
     rows = record.rows if record is not None else 0
     texts: dict[str, list[str]] = {column: [] for column in text_columns}
     vectors = {column: np.empty((rows, dim), np.float32) for column in vector_columns}
-    if record is not None:
-        start = 0
-        for batch in store.scan(table, record, (*text_columns, *vector_columns)):
-            for column in text_columns:
-                texts[column] += batch.column(column).to_pylist()
-            for column in vector_columns:
-                vectors[column][start : start + batch.num_rows] = _matrix(batch.column(column))
-            start += batch.num_rows
+    start = 0
+    for batch in store.scan(table, record, (*text_columns, *vector_columns)) if record is not None else ():
+        stop = start + batch.num_rows
+        for column in text_columns:
+            texts[column] += batch.column(column).to_pylist()
+        for column in vector_columns:
+            if batch.num_rows == rows:  # all of them, perhaps mapped from a file: no copy
+                vectors[column] = _matrix(batch.column(column))
+            elif stop <= rows:
+                vectors[column][start:stop] = _matrix(batch.column(column))
+        start = stop
+    if start != rows:
+        raise ValueError(f"the table {table!r} has {start} rows instead of {rows}")
     # Row ids begin with the category id and end with a number of fixed width, so this sorts by category and position.
     order = sorted(range(rows), key=texts["id"].__getitem__)
     if order != list(range(rows)):
@@ -267,9 +290,10 @@ def _key_column(keys: Keys) -> pa.Array:
 
 
 def _matrix(column: pa.Array) -> Matrix:
-    dim = column.type.list_size
-    matrix: Matrix = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-    return matrix
+    """Return the vectors of a column as a view of its memory; pyarrow's own conversion would load pandas."""
+    values = column.flatten()
+    matrix: Matrix = np.frombuffer(values.buffers()[1], np.float32, len(values), 4 * values.offset)
+    return matrix.reshape(-1, column.type.list_size)
 
 
 def _keys(column: pa.Array) -> Keys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,12 @@ class MemoryVectors:
     exemplars: Matrix
     exemplar_hashes: Sequence[str]
     exemplar_references: Sequence[str]
+
+
+def equal_vectors(one: MemoryVectors, other: MemoryVectors) -> bool:
+    """Say whether two memories hold the same, to the last bit."""
+    pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(MemoryVectors)]
+    return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else list(a) == list(b) for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

