@@ -16,7 +16,7 @@ import tracemalloc
 import numpy as np
 
 from memory import Category
-from memory.search import Fold, build_hnsw
+from memory.search import build_hnsw
 from memory.vectors import MemoryVectors
 from recognizer.console import table
 from recognizer.encoder import ImageFeatures
@@ -41,7 +41,7 @@ def main() -> None:
     best, seconds, peak = timed(exact, features)
     rows = [["exact", f"{seconds:.3f}", f"{peak:.0f}", "1.000"]]
     if arguments.hnsw:
-        index = build_hnsw(vectors, Fold(scorer.settings.name, scorer.settings.description))
+        index = build_hnsw(vectors, scorer.fold)
         approximate = ApproximateRetriever(scorer, 0.05, index)
         found, seconds, peak = timed(approximate, features)
         hits = [np.isin(one.rows, other.rows).mean() for one, other in zip(best, found, strict=True)]
