@@ -45,6 +45,18 @@ def sync_folder(folder: Path) -> None:
         sync_file(folder)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing; what is later synced in it survives a power loss.
+
+    Raises:
+        OSError: it cannot be made, or is a file.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+
+
 def sync_with_folders(root: Path, names: Iterable[str]) -> None:
     """Sync files, whose paths are relative to ``root``, and every folder from theirs up to ``root``."""
     folders = {root}

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from memory.durable import LOCK_NAME, WriterLock, draft_name, replacing
+from memory.durable import LOCK_NAME, WriterLock, draft_name, make_folder, replacing
 from memory.errors import MemoryDamaged, MemoryNotFound, MemoryStoreError, printable, printable_path
 from memory.flat import FLAT_FOLDER
 from memory.integrity import damaged_files
@@ -38,7 +38,7 @@ def prepare_directory(directory: Path) -> None:
     """
     shown = printable_path(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         entries = {entry.name for entry in directory.iterdir()}
     except OSError as error:
         raise MemoryStoreError(

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from memory.durable import file_sha256, sync_folder, sync_with_folders
+from memory.durable import file_sha256, make_folder, sync_folder, sync_with_folders
 from memory.errors import printable, printable_path
 from recognizer.console import note
 from training.distributed import rank
@@ -35,6 +35,7 @@ _STATE = "state.json"
 _TENSORS = ".safetensors"
 _PART, _OLD, _ASIDE = ".part", ".old", ".aside"
 _NAME = re.compile(r"step-(\d{8,})(\.part|\.old)?")
+_DRAFT_OF_TENSORS = re.compile(r"\.tmp\w{6}")  # the name under which safetensors writes a file, before it renames it
 _MOST_NAMED = 5  # checkpoints in one message
 
 
@@ -121,7 +122,7 @@ class Checkpoints:
         final = self._folder / f"step-{step:08d}"
         draft = final.with_name(final.name + _PART)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             self._clear()
             if os.path.lexists(draft):
                 _move_aside(draft)
@@ -252,7 +253,8 @@ def _is_torn(folder: Path) -> bool:
     """Tell whether a folder is part of a checkpoint: it has no files of other kinds, and is not complete."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    if any(file.name != _STATE and file.suffix != _TENSORS for file in folder.iterdir()):
+    names = [file.name for file in folder.iterdir()]
+    if not all(name == _STATE or name.endswith(_TENSORS) or _DRAFT_OF_TENSORS.fullmatch(name) for name in names):
         return False
     try:
         Checkpoint.read(folder)

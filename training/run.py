@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from memory.durable import replacing
+from memory.durable import make_folder, replacing
 from recognizer.console import note
 from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.yaml_settings import load_yaml_settings
@@ -100,7 +100,7 @@ class Run:
     def __init__(self, config: TrainConfig, output: Path, device: torch.device) -> None:
         """Build the model, its data and its optimiser; see `train` for the errors."""
         self._config, self._output, self._device = config, output, device
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         torch.manual_seed(config.seed)  # every rank starts from the same new weights
         spec = make_spec(config.encoder.model, config.encoder.pretrained)
         parts = load_parts(spec, device=device, precision=config.tower_precision())

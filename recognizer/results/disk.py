@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from memory.durable import try_lock
+from memory.durable import make_folder, try_lock
 from recognizer.results.errors import OutputUnusable
 
 
@@ -18,7 +18,7 @@ def open_locked(path: Path) -> IO[bytes]:
         OutputUnusable: it cannot be opened or another process holds it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
             stream = open(descriptor, "rb+", buffering=0)  # noqa: SIM115  the caller closes it

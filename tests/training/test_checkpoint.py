@@ -186,6 +186,16 @@ def test_a_disk_that_refuses_is_a_sentence_and_leaves_no_draft(tmp_path, monkeyp
     assert names(tmp_path) == ["step-00000001"]
 
 
+def test_a_draft_that_a_kill_left_while_tensors_were_written_is_deleted(tmp_path, capsys):
+    checkpoints = save(tmp_path, 1)
+    draft = tmp_path / "step-00000002.part"
+    draft.mkdir()
+    (draft / ".tmpa1B2c3").write_bytes(b"half a ten")
+    checkpoints.save(2, tensors(2), {"steps": 2})
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+    assert not capsys.readouterr().err
+
+
 _CHANGES = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
 
 
