@@ -10,6 +10,7 @@ A build has four stages. Whenever it is killed, the memory is the one before the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -150,10 +151,12 @@ class MemoryWriter:
         try:
             write_manifest(self._directory, published)
         except WriteFailed:
-            self._store.sweep(TABLES, self._tables)  # what was written for nothing would fill a full disk
+            with contextlib.suppress(OSError):
+                self._store.sweep(TABLES, self._tables)  # what was written for nothing would fill a full disk
             raise
-        remove_journal(self._directory)
-        self._store.sweep(TABLES, self._tables, published.tables)
+        with contextlib.suppress(OSError):  # published all the same; the next writer deletes what stayed
+            remove_journal(self._directory)
+            self._store.sweep(TABLES, self._tables, published.tables)
         write_flat(self._directory, published)
         return published
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -97,7 +98,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise write_failure(path, error) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that refuses everything; the next write replaces it
+            draft.unlink(missing_ok=True)
 
 
 def write_all(stream: IO[bytes], data: bytes) -> None:
@@ -107,11 +109,23 @@ def write_all(stream: IO[bytes], data: bytes) -> None:
         view = view[stream.write(view) :]
 
 
+# How libraries in Rust end the text of an error of the system.
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def system_reason(error: Exception) -> str:
+    """Return what the system says of a failed call, also where a library in Rust has wrapped it in its own words."""
+    if isinstance(error, OSError) and error.strerror:
+        return printable(error.strerror, 300)
+    wrapped = _SYSTEM_ERROR.search(str(error))
+    return os.strerror(int(wrapped[1])) if wrapped else printable(str(error), 300)
+
+
 def write_failure(path: Path, error: Exception, needed_bytes: int | None = None) -> WriteFailed:
     """Return the error to raise when a file or folder cannot be written: which, why, what is safe, how to go on."""
-    reason = printable((error.strerror if isinstance(error, OSError) else None) or str(error), 300)
+    reason = system_reason(error)
     message = f"{printable_path(path)}: cannot be written: {reason}"
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left" in reason.lower():
+    if reason == os.strerror(errno.ENOSPC):
         with contextlib.suppress(OSError):
             message += f". {shutil.disk_usage(path.parent).free / 2**20:.1f} MiB are free"
         if needed_bytes is not None:
@@ -198,9 +212,10 @@ class WriterLock:
                     f"{shown} is being written by process {writer}. Wait until that process has finished, or end it."
                 )
             time.sleep(_POLL_SECONDS)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
+        with contextlib.suppress(OSError):  # the id only helps the next writer to say who it waits for
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from memory.durable import LOCK_NAME, WriterLock, draft_name, make_folder, replacing
+from memory.durable import LOCK_NAME, WriterLock, draft_name, make_folder, replacing, write_failure
 from memory.errors import MemoryDamaged, MemoryNotFound, MemoryStoreError, printable, printable_path
 from memory.flat import FLAT_FOLDER
 from memory.integrity import damaged_files
@@ -160,11 +160,14 @@ def _restore_copies(directory: Path, manifest: Manifest) -> list[str]:
 def _quarantine(directory: Path, name: str) -> str:
     """Move a file or folder to the quarantine, under its path with hyphens for slashes; returns its name."""
     folder = directory / QUARANTINE
-    folder.mkdir(exist_ok=True)
     target = folder / name.replace("/", "-")
     number = 0
     while target.exists():
         number += 1
         target = folder / f"{name.replace('/', '-')}.{number}"
-    (directory / name).rename(target)
+    try:
+        folder.mkdir(exist_ok=True)
+        (directory / name).rename(target)
+    except OSError as error:
+        raise write_failure(target, error) from error
     return name

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import FileRecord, replacing
+from memory.durable import FileRecord, replacing, write_failure
 from memory.index import ExactIndex, HnswIndex, SearchIndex, recall_at_k
 from memory.integrity import damaged_files
 from memory.manifest import IndexRecord, Manifest
@@ -102,7 +102,10 @@ def build_hnsw(vectors: MemoryVectors, fold: Fold) -> MemoryIndex:
 def save_hnsw(directory: Path, index: MemoryIndex, manifest: Manifest, fold: Fold) -> None:
     """Write approximate indexes beside the tables they were built from; the card, which lists them, comes last."""
     folder = directory / INDEX_FOLDER
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_failure(folder, error) from error
     files = {}
     for part, graph in zip(_PARTS, (index.categories, index.descriptions), strict=True):
         if isinstance(graph, HnswIndex):

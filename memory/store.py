@@ -9,6 +9,7 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from memory.durable import FileRecord, record_files, sync_with_folders, write_failure
-from memory.errors import MemoryStoreError, WriteFailed, printable
+from memory.errors import MemoryStoreError, printable
 from memory.manifest import TableRecord
 
 LanceObject: TypeAlias = Any
@@ -90,7 +91,7 @@ class TableStore:
         source = _Source(chain([first], rows))
         reader = pa.RecordBatchReader.from_batches(schema, iter(source))
         mode = "create" if record is None else "overwrite"
-        with self._writing(name, before), source.own_errors():
+        with self._writing(name, before, source):
             table = self._connect(self._directory).create_table(name, data=reader, mode=mode)
             return self._record(name, table, {}, before)
 
@@ -100,7 +101,7 @@ class TableStore:
         """Write a new version of a table with further rows."""
         before = self.files(name)
         source = _Source(batches)
-        with self._writing(name, before), source.own_errors():
+        with self._writing(name, before, source):
             table = self._open_latest(name, record)
             table.add(pa.RecordBatchReader.from_batches(schema, iter(source)))
             return self._record(name, table, record.files, before)
@@ -115,7 +116,7 @@ class TableStore:
         if unsafe is not None:
             raise ValueError(f"{unsafe!r} is not a hexadecimal id; rows are deleted by id only")
         before = self.files(name)
-        with self._writing(name, before):
+        with self._writing(name, before, _Source(())):
             table = self._open_latest(name, record)
             for start in range(0, len(ids), _IDS_PER_DELETE):
                 values = ", ".join(f"'{value}'" for value in ids[start : start + _IDS_PER_DELETE])
@@ -158,7 +159,10 @@ class TableStore:
         """Delete files of tables, given relative to the memory."""
         # Manifests first: after a kill in between, Lance finds no manifest whose data is gone.
         for file in sorted(files, key=lambda file: (not file.endswith(".manifest"), file)):
-            (self._directory / file).unlink(missing_ok=True)
+            try:
+                (self._directory / file).unlink(missing_ok=True)
+            except OSError as error:
+                raise write_failure(self._directory / file, error) from error
 
     def adopt(self, name: str, columns: Sequence[str]) -> TableRecord | None:
         """Return the newest version of a table that can be read whole and has these columns, with rows.
@@ -214,14 +218,18 @@ class TableStore:
         return TableRecord(version, int(table.count_rows()), dict(sorted(files.items())))
 
     @contextmanager
-    def _writing(self, name: str, before: set[str]) -> Iterator[None]:
+    def _writing(self, name: str, before: set[str], source: _Source) -> Iterator[None]:
         """Delete the files of a write that fails, and say in a sentence why it failed."""
         try:
             yield
         except BaseException as error:
-            self.delete_files(self.files(name) - before)
-            if isinstance(error, (OSError, LanceError)) and not isinstance(error, WriteFailed):
-                raise write_failure(self.folder(name), error) from error
+            with contextlib.suppress(OSError):  # a disk that refuses everything; the next writer deletes them
+                self.delete_files(self.files(name) - before)
+            if source.error is not None:
+                raise source.error from None
+            if isinstance(error, (RuntimeError, OSError)) or _is_panic(error):
+                reason = error if isinstance(error, OSError) else RuntimeError(_SOURCE_PLACE.sub("", str(error)))
+                raise write_failure(self.folder(name), reason, source.needed_bytes()) from error
             raise
 
     def _open(self, name: str, record: TableRecord) -> LanceObject:
@@ -259,35 +267,32 @@ class TableStore:
         return self._directory / f"{name}.lance"
 
 
-class LanceError(Exception):
-    """Lance refused; raised in place of its RuntimeError, whose text names places in Lance's own source."""
-
-
 class _Source:
-    """Batches for Lance, which replaces an error of their source by a RuntimeError of its own."""
+    """Batches for Lance, which replaces an error of their source by a RuntimeError of its own.
+
+    Attributes:
+        error: that the source raised.
+    """
 
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
         self._batches = iter(batches)
-        self._error: Exception | None = None
+        self._bytes = 0
+        self.error: Exception | None = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         try:
-            yield from self._batches
+            for batch in self._batches:
+                self._bytes += batch.nbytes
+                yield batch
         except Exception as error:
-            self._error = error
+            self.error = error
             raise
 
-    @contextmanager
-    def own_errors(self) -> Iterator[None]:
-        """Raise the error of the source in place of that of Lance."""
-        try:
-            yield
-        except BaseException as error:
-            if self._error is not None:
-                raise self._error from None
-            if isinstance(error, RuntimeError) or _is_panic(error):
-                raise LanceError(_SOURCE_PLACE.sub("", printable(str(error), 300))) from error
-            raise
+    def needed_bytes(self) -> int | None:
+        """Read the rest, and return the size of all rows, about which Lance takes on the disk; None: unknown."""
+        with contextlib.suppress(Exception):
+            self._bytes += sum(batch.nbytes for batch in self._batches)
+        return self._bytes or None
 
 
 def _is_panic(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from memory.durable import file_sha256, make_folder, sync_folder, sync_with_folders
+from memory.durable import file_sha256, make_folder, sync_folder, sync_with_folders, system_reason
 from memory.errors import printable, printable_path
 from recognizer.console import note
 from training.distributed import rank
@@ -134,9 +134,8 @@ class Checkpoints:
             self._publish(draft)
             self._delete_surplus()
         except (OSError, SafetensorError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
             raise TrainingError(
-                f"the checkpoint {printable_path(final)} cannot be written: {reason or printable(str(error), 200)}. "
+                f"the checkpoint {printable_path(final)} cannot be written: {system_reason(error)}. "
                 f"Earlier checkpoints are as they were; the same command resumes from the newest"
             ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,7 +118,8 @@ class JournalPatch:
         """Delete an unfinished new file and unlock the old one; closing twice does nothing."""
         self._old.close()
         self._draft.close()
-        self._draft_path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next run deletes it
+            self._draft_path.unlink(missing_ok=True)
 
     def _copy_until(self, end: int) -> None:
         left = end - self._old.tell()

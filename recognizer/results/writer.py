@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
 from memory.errors import WriteFailed
+from recognizer.results.disk import disk_error
 from recognizer.results.errors import REMEDY, OutputUnusable, ResumeRefused
 from recognizer.results.journal import Journal, count_rows
 from recognizer.results.ledger import ImagePath, ImageStamp, first_changed, read_ledger
@@ -64,7 +66,7 @@ class ResultWriter:
         try:
             if files.read_info() != before:  # before the journal was locked
                 raise ResumeRefused(f"{files.output}: another run has just written this file; repeat the command")
-            retry_draft_path(files.journal).unlink(missing_ok=True)
+            _delete_leftover(retry_draft_path(files.journal))
             if earlier is not None:
                 self.info = replace(info, started=earlier.started, resumed=earlier.resumed + 1)
             write_run_info(files.info, self.info)
@@ -158,7 +160,7 @@ class ResultWriter:
                 f"({self.files.journal.stat().st_size} bytes), then repeat the command"
             ) from error
         if self.files.journal != self.files.output and not counts.failed:
-            self.files.journal.unlink(missing_ok=True)
+            _delete_leftover(self.files.journal)
         return counts
 
     def close(self) -> None:
@@ -217,6 +219,13 @@ class ResultWriter:
             self._journal = self._open_journal()
             if self._journal.damaged:
                 raise OutputUnusable(f"{self.files.journal} was damaged again while it was written; check the disk")
+
+
+def _delete_leftover(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(path, error, 0) from error
 
 
 def _earlier_run(files: RunFiles, info: RunInfo) -> RunInfo | None:

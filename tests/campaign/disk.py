@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -117,8 +118,9 @@ def watch(root: Path, before: Callable[[], None], synced: Callable[[Path], None]
     def watched_sync(descriptor: int) -> None:
         meet(lambda: is_below(descriptor))
         sync(descriptor)
-        if is_below(descriptor):
-            synced(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path == root or is_below(descriptor):
+            synced(path)
 
     os.fsync = watched_sync
     sys.addaudithook(hook)
@@ -159,7 +161,8 @@ def _send(sender: int, function: Callable[[], Any]) -> None:
     except SENTENCES as error:
         answer = ("refused", str(error))
     except BaseException as error:  # noqa: BLE001  what the campaign looks for
-        answer = (f"TRACEBACK {type(error).__name__}", str(error)[:300])
+        place = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+        answer = ("TRACEBACK", f"{type(error).__name__}: {str(error)[:300]} at {' '.join(place[-6:])}")
     with os.fdopen(sender, "wb") as stream:
         stream.write(pickle.dumps(answer))
     os._exit(0)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from memory import Category, Description, Memory, MemoryNotFound  # noqa: E402
+from tests.campaign.conclusion import conclude  # noqa: E402
 from tests.memory.fake_encoder import FakeEncoder  # noqa: E402
 
 TEMPLATES = ("a photo of a {}.", "a drawing of a {}.")
@@ -125,6 +126,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         for name, value in survive(Path(directory), options.kills, options.seed).items():
             print(f"{name}: {value}")
+    conclude(options.kills, options.kills, "kills of builds")
 
 
 if __name__ == "__main__":

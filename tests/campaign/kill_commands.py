@@ -1,14 +1,15 @@
 """Kill commands at random moments, give them again, and compare the outcome with that of an uninterrupted one.
 
-usage: python tests/campaign/kill_commands.py [--commands run rerank calibrate train] [--kills 10] [--seed 0]
+usage: python tests/campaign/kill_commands.py [--commands run rerank ...] [--kills 10] [--seed 0]
 
 Compared are the bytes of the results (`run`, `rerank`), of the stored settings (`calibrate`) and the tensors of the
-encoder (`train`).
+encoder (`train`, `ranks`: training on two ranks). Of two ranks, both are killed, or one at random: the other must end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -22,13 +23,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+import psutil  # noqa: E402
+
 from memory import Memory, read_labels  # noqa: E402
 from recognizer import Encoder  # noqa: E402
 from recognizer.demo import DATA  # noqa: E402
+from tests.campaign.conclusion import conclude  # noqa: E402
 
 TINY_MLLM = ROOT / "tests" / "rerank" / "tiny_mllm" / "model"
+RECOGNIZER = ["-m", "recognizer"]
+TWO_RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *RECOGNIZER]
+RANK_SECONDS = 120  # after one rank is killed, torchrun has ended the other one long before
 Case = tuple[Callable[[Path], list[str]], Callable[[Path], object]]
-"""The command for an output folder, and what it made there."""
+"""The arguments of Python for an output folder, and what they made there."""
 
 
 def prepare(folder: Path) -> None:
@@ -43,15 +50,15 @@ def prepare(folder: Path) -> None:
 
 
 def run_case(folder: Path) -> Case:
-    base = ["run", str(folder / "images"), "--memory", str(folder / "memory"), "--batch-size", "4"]
+    base = [*RECOGNIZER, "run", str(folder / "images"), "--memory", str(folder / "memory"), "--batch-size", "4"]
     return lambda out: [*base, "--output", str(out / "r.jsonl")], lambda out: (out / "r.jsonl").read_bytes()
 
 
 def rerank_case(folder: Path) -> Case:
     results = folder / "plain" / "r.jsonl"
     results.parent.mkdir()
-    recognizer(run_case(folder)[0](results.parent))
-    base = ["rerank", str(results), "--images", str(folder / "images"), "--rerank-model", str(TINY_MLLM)]
+    python(run_case(folder)[0](results.parent))
+    base = [*RECOGNIZER, "rerank", str(results), "--images", str(folder / "images"), "--rerank-model", str(TINY_MLLM)]
     base += ["--set", "rerank.cache=off"]
     return lambda out: [*base, "--output", str(out / "r.jsonl")], lambda out: (out / "r.jsonl").read_bytes()
 
@@ -72,20 +79,23 @@ def calibrate_case(folder: Path) -> Case:
     def command(out: Path) -> list[str]:
         if not (out / "memory").exists():
             shutil.copytree(folder / "memory", out / "memory")
-        return ["calibrate", str(labelled), "--memory", str(out / "memory"), "--figures", str(out / "figures")]
+        base = [*RECOGNIZER, "calibrate", str(labelled), "--memory", str(out / "memory")]
+        return [*base, "--figures", str(out / "figures")]
 
     return command, lambda out: (out / "memory" / "calibration.yaml").read_bytes()
 
 
-def train_case(folder: Path) -> Case:
+def train_case(folder: Path, launcher: list[str] = RECOGNIZER, epochs: int = 2) -> Case:
     import yaml
 
     from tests.training.runs import make_settings, write_data, write_model
 
-    pictures = write_data(folder / "pictures")
-    settings = make_settings(write_model(folder / "model"), pictures, save_every_steps=1, batch_size=2)
-    (folder / "train.yaml").write_text(yaml.safe_dump(settings))
-    base = ["train", str(folder / "train.yaml"), "--device", "cpu"]
+    place = folder / f"training-{len(launcher)}"
+    place.mkdir()
+    pictures, model = write_data(place / "pictures"), write_model(place / "model")
+    settings = make_settings(model, pictures, save_every_steps=1, batch_size=2, schedule={"epochs": epochs})
+    (place / "train.yaml").write_text(yaml.safe_dump(settings))
+    base = [*launcher, "train", str(place / "train.yaml"), "--device", "cpu"]
 
     def outcome(out: Path) -> object:
         from recognizer.encoder.trained_file import TrainedFile
@@ -96,27 +106,61 @@ def train_case(folder: Path) -> Case:
     return lambda out: [*base, "--output", str(out / "run")], outcome
 
 
-CASES = {"run": run_case, "rerank": rerank_case, "calibrate": calibrate_case, "train": train_case}
+def ranks_case(folder: Path) -> Case:
+    return train_case(folder, TWO_RANKS, epochs=12)
 
 
-def recognizer(arguments: list[str], *, seconds: float | None = None) -> bool:
+CASES = {
+    "run": run_case,
+    "rerank": rerank_case,
+    "calibrate": calibrate_case,
+    "train": train_case,
+    "ranks": ranks_case,
+}
+
+
+def python(arguments: list[str], *, seconds: float | None = None, one_rank: random.Random | None = None) -> bool:
     """Run a command to its end, or kill it after some seconds; says whether it was killed.
 
+    Args:
+        arguments: of Python.
+        seconds: None: to its end.
+        one_rank: chooses one of the processes that the command started, which alone is killed.
+
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: it failed, or did not end after one of its processes was killed.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "recognizer", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        _, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return True
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} failed: {errors.decode()[-2000:]}")
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            kill(process, one_rank)
+            return True
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(arguments)} failed: {errors.read().decode()[-2000:]}")
     return False
+
+
+def kill(process: subprocess.Popen[bytes], one_rank: random.Random | None) -> None:
+    """Kill a command with all it started, or one of its processes; wait for its end."""
+    started = psutil.Process(process.pid).children(recursive=True)
+    if one_rank is not None and started:
+        one_rank.choice(started).kill()
+        try:
+            process.wait(RANK_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError("one rank was killed, and the others went on") from error
+    else:
+        process.kill()
+        for child in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.wait()
 
 
 def survive(folder: Path, name: str, kills: int, seed: int) -> dict[str, int]:
@@ -125,15 +169,16 @@ def survive(folder: Path, name: str, kills: int, seed: int) -> dict[str, int]:
     whole = folder / f"{name}-whole"
     whole.mkdir()
     started = time.monotonic()
-    recognizer(command(whole))
+    python(command(whole))
     seconds, expected = time.monotonic() - started, outcome(whole)
     counts = {"kills": kills, "killed at work": 0, "other outcomes": 0}
     rng = random.Random(f"{seed} {name}")
     for kill in range(kills):
         out = folder / f"{name}-{kill}"
         out.mkdir()
-        counts["killed at work"] += recognizer(command(out), seconds=rng.uniform(0.3, 1) * seconds)
-        recognizer(command(out))
+        one_rank = rng if name == "ranks" and rng.random() < 0.5 else None
+        counts["killed at work"] += python(command(out), seconds=rng.uniform(0.3, 1) * seconds, one_rank=one_rank)
+        python(command(out))
         counts["other outcomes"] += outcome(out) != expected
         shutil.rmtree(out)
     return counts
@@ -152,7 +197,8 @@ def main() -> None:
             counts = survive(Path(folder), name, arguments.kills, arguments.seed)
             print(f"{name:10}", ", ".join(f"{number} {what}" for what, number in counts.items()), flush=True)
             bad += counts["other outcomes"]
-    sys.exit(bool(bad))
+    kills = arguments.kills * len(arguments.commands)
+    conclude(kills - bad, kills, "kills of commands")
 
 
 if __name__ == "__main__":

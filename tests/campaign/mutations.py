@@ -26,6 +26,7 @@ from recognizer.encoder.errors import EncoderError  # noqa: E402
 from recognizer.errors import RecognizerError  # noqa: E402
 from recognizer.images import ImageError, decode_image  # noqa: E402
 from recognizer.settings import load_settings  # noqa: E402
+from tests.campaign.conclusion import conclude  # noqa: E402
 from tests.memory.building import build, exported  # noqa: E402
 from tests.memory.fake_encoder import FakeEncoder  # noqa: E402
 
@@ -232,8 +233,8 @@ def main() -> None:
     for kind, counts in outcomes.items():
         print(f"{kind:10}", ", ".join(f"{number} {what}" for what, number in counts.most_common()))
     bad = faults(outcomes)
-    print(f"seed {arguments.seed}: {sum(bad.values())} faults in {arguments.count} mutations")
-    sys.exit(bool(bad))
+    total = sum(counts.total() for counts in outcomes.values())
+    conclude(total - sum(bad.values()), total, "mutations")
 
 
 if __name__ == "__main__":

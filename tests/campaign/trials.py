@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from tests.campaign.conclusion import conclude
 from tests.campaign.disk import Outcome, in_child
 from tests.campaign.writes import WRITES, Write
 
@@ -123,6 +123,5 @@ class Tally:
     def end(self, kind: str, seed: int) -> NoReturn:
         """Print the counts, and end the process, with 1 where there was a fault."""
         total = self.counts.total()
-        print(", ".join(f"{number} {what}" for what, number in self.counts.most_common()))
-        print(f"seed {seed}: {total - self.failed} of {total} {kind} held")
-        sys.exit(bool(self.failed))
+        print(f"seed {seed}:", ", ".join(f"{number} {what}" for what, number in self.counts.most_common()))
+        conclude(total - self.failed, total, kind)
