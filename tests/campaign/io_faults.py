@@ -13,14 +13,13 @@ import contextlib
 import os
 import random
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from tests.campaign.disk import Outcome, Point, disturbed, in_child
 from tests.campaign.kill_points import points
-from tests.campaign.trials import Tally, Trial, sample
+from tests.campaign.trials import Tally, Trial, sample, scratch
 from tests.campaign.writes import WRITES
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("--writes", nargs="+", choices=list(WRITES), default=list(WRITES))
     arguments = parser.parse_args()
     tally = Tally()
-    with tempfile.TemporaryDirectory() as base, small_disk(Path(base) / "disk") as mounted:
+    with scratch() as base, small_disk(Path(base) / "disk") as mounted:
         trials = [Trial.prepare(name, Path(base)) for name in arguments.writes]
         cases: list[tuple[Trial, Point, str, bool]] = [
             (trial, point, error, for_ever)

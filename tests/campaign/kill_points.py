@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import tempfile
 from functools import partial
 from pathlib import Path
 
 from tests.campaign.disk import KILL, Point, can_trace, disturbed, points_of
-from tests.campaign.trials import Tally, Trial, sample
+from tests.campaign.trials import Tally, Trial, sample, scratch
 from tests.campaign.writes import WRITES
 
 
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("--writes", nargs="+", choices=list(WRITES), default=list(WRITES))
     arguments = parser.parse_args()
     tally = Tally()
-    with tempfile.TemporaryDirectory() as base:
+    with scratch() as base:
         trials = [Trial.prepare(name, Path(base)) for name in arguments.writes]
         cases = [(trial, point) for trial in trials for point in points(trial)]
         for trial, point in sample(cases, arguments.points, random.Random(arguments.seed)):

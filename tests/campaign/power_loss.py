@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.campaign.disk import Outcome, in_child, watch
-from tests.campaign.trials import Tally, Trial, sample
+from tests.campaign.trials import Tally, Trial, sample, scratch
 from tests.campaign.writes import WRITES
 
 DAMAGES = ("old", "empty", "zeros", "half", "garbage")
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--writes", nargs="+", choices=list(WRITES), default=list(WRITES))
     arguments = parser.parse_args()
     tally = Tally()
-    with tempfile.TemporaryDirectory() as base:
+    with scratch() as base:
         every = []
         for name in arguments.writes:
             every += cases(Trial.prepare(name, Path(base)), tally)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import tempfile
@@ -96,6 +97,12 @@ class Trial:
 
 def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary folder, in memory where there is one, because each write waits for many fsyncs."""
+    shared = "/dev/shm"
+    return tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None)
 
 
 def sample(cases: Sequence[T], count: int, rng: random.Random) -> list[T]:

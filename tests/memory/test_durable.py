@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import subprocess
@@ -10,11 +11,14 @@ from memory import MemoryLocked, MemoryStoreError
 from memory.durable import (
     FileRecord,
     WriterLock,
+    draft_name,
     file_sha256,
+    make_folder,
     record_files,
     replacing,
     sync_folder,
     sync_with_folders,
+    system_reason,
     try_lock,
 )
 from memory.errors import WriteFailed
@@ -76,6 +80,38 @@ def test_files_are_synced_before_their_folders_and_inner_folders_first(tmp_path,
     monkeypatch.setattr("memory.durable.sync_file", lambda path: calls.append(path.relative_to(tmp_path).as_posix()))
     sync_with_folders(tmp_path, ["a/b/1", "2"])
     assert calls == ["a/b/1", "2", "a/b", "a", "."]
+
+
+def test_a_new_folder_is_synced_with_those_above_it_that_are_new(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("memory.durable.sync_file", lambda path: calls.append(path.relative_to(tmp_path).as_posix()))
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert sorted(calls) == [".", "a"]
+    make_folder(tmp_path / "a")
+    assert len(calls) == 2
+
+
+def test_the_reason_of_a_failed_write_outlives_a_draft_that_cannot_be_deleted(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.replace", refuse)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    with pytest.raises(WriteFailed, match="file: cannot be written: Input/output error"), replacing(tmp_path / "file"):
+        (tmp_path / draft_name("file")).touch()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EROFS, "Read-only\x1b"), r"Read-only\x1b"),
+        (RuntimeError("LanceError(IO): failed: No room (os error 28), /build/x.rs:1"), "No space left on device"),
+        (RuntimeError("panicked"), "panicked"),
+    ],
+)
+def test_the_words_of_the_system_are_found_in_those_of_a_library(error, reason):
+    assert system_reason(error) == reason
 
 
 def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path):

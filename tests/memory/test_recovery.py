@@ -163,6 +163,25 @@ def test_a_full_disk_leaves_the_memory_and_no_leftovers(categories, directory, e
     assert Memory.open(directory).info().categories == 5
 
 
+def test_what_cannot_be_deleted_after_the_publication_is_deleted_by_the_next_writer(
+    categories, directory, encoder, monkeypatch
+):
+    build(categories, directory, encoder)
+    other = shutil.copytree(directory, directory.with_name("other"))
+    for name in ("cat", "dog"):
+        Memory.open(other).remove([name])
+
+    def refuse(path, **_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", refuse)
+        Memory.open(directory).remove(["cat"])
+    Memory.open(directory).remove(["dog"])
+    assert len(contents(directory)) == len(contents(other))
+    assert all(finding.ok for finding in Memory.open(directory).verify())
+
+
 @pytest.mark.skipif(not shutil.which("mount") or os.geteuid() != 0, reason="mounting needs root")
 def test_a_small_file_system_that_fills_up_is_named(directory, encoder):
     directory.mkdir()

@@ -1,9 +1,12 @@
+import errno
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from memory import MemoryStoreError
+from memory.errors import WriteFailed
 from memory.store import TableStore
 
 COLUMNS = pa.schema([("id", pa.string())])
@@ -101,3 +104,39 @@ def test_an_error_of_the_source_is_raised_as_it_is(store):
 
     with pytest.raises(KeyError, match="mine"):
         store.replace("t", None, COLUMNS, failing())
+
+
+def test_what_lance_cannot_write_is_a_sentence_and_leaves_no_file(store, tmp_path):
+    one = store.replace("t", None, COLUMNS, rows("a", "b"))
+    before = store.files("t")
+    (tmp_path / "t.lance" / "_transactions").rename(tmp_path / "moved")
+    (tmp_path / "t.lance" / "_transactions").touch()
+    for write in (lambda: store.delete("t", one, "id", ["a"]), lambda: store.append("t", one, COLUMNS, rows("c"))):
+        with pytest.raises(WriteFailed, match=r"t\.lance: cannot be written: File exists$"):
+            write()
+    (tmp_path / "t.lance" / "_transactions").unlink()
+    (tmp_path / "moved").rename(tmp_path / "t.lance" / "_transactions")
+    assert store.files("t") == before
+
+
+def test_a_full_disk_names_the_room_that_all_rows_need(store, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    batches = rows("a" * 3 * 2**20, "b" * 2**20)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(WriteFailed, match=r"No space left on device\. [\d.]+ MiB are free and 4\.0 MiB are needed"):
+            store.replace("t", None, COLUMNS, batches)
+    assert not store.files("t")
+
+
+def test_a_file_that_cannot_be_deleted_is_named(store, monkeypatch):
+    record = store.replace("t", None, COLUMNS, rows("a"))
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    with pytest.raises(WriteFailed, match=r"manifest: cannot be written: Read-only file system"):
+        store.delete_files(record.files)
