@@ -15,7 +15,7 @@ from tests.campaign.conclusion import conclude
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = {
-    "F7": ["tests/recognizer/images"],
+    "F7": [f"tests/recognizer/images/test_{name}.py" for name in ("content", "decode", "limits", "pixels", "walk")],
     "F10": ["tests/rerank/backends/test_openai_server.py", "tests/rerank/test_parse.py", "tests/rerank/test_ask.py"],
     "F11": ["tests/rerank/test_prompt.py", "tests/rerank/test_reranker.py"],
     "F16": ["tests/recognizer/encoder/open_clip/test_weights_file.py"],
