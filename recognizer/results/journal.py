@@ -92,7 +92,7 @@ class Journal:
         self._stream = open_locked(path)
         try:
             if overwrite:
-                self._stream.truncate(0)
+                self._cut_off(0)
                 ledger_path.unlink(missing_ok=True)
             elif not ledger_path.exists():
                 vouch_for(path, ledger_path, keys=keys, batch_size=batch_size)
@@ -101,8 +101,7 @@ class Journal:
             self.damaged = [number for number, span in enumerate(self.spans) if span.state == "damaged"]
             while self.spans and self.spans[-1].state == "damaged":
                 self.spans.pop()
-            self._stream.truncate(self._end)
-            self._stream.seek(self._end)
+            self._cut_off(self._end)
             self.ledger.open(len(self.spans))
         except BaseException:
             self._stream.close()
@@ -116,6 +115,14 @@ class Journal:
     @property
     def _end(self) -> int:
         return self.spans[-1].end if self.spans else 0
+
+    def _cut_off(self, end: int) -> None:
+        """Continue at a place, and drop what comes after it."""
+        try:
+            self._stream.truncate(end)
+        except OSError as error:
+            raise disk_error(self.path, error, 0) from error
+        self._stream.seek(end)
 
     def append(self, rows: Sequence[Row], images: Sequence[ImageStamp | None] | None = None) -> None:
         """Write the next batch.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from memory.recovery import QUARANTINE
 from tests.campaign.conclusion import conclude
 from tests.campaign.disk import Outcome, in_child
 from tests.campaign.writes import WRITES, Write
@@ -98,7 +99,9 @@ class Trial:
 
 
 def _files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """Return the files that no writer has set aside."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in files if QUARANTINE not in path.parts}
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

@@ -1,4 +1,7 @@
 import contextlib
+import errno
+import io
+import os
 
 import pytest
 
@@ -147,3 +150,22 @@ def test_a_full_disk_is_an_error_that_can_be_resumed(tmp_path, rows, monkeypatch
     journal.append(rows[4:8])
     journal.close()
     assert write(journal.path, rows).path.read_bytes() == b"".join(map(encode_row, rows))
+
+
+class Unwilling(io.FileIO):
+    """A file on a disk that refuses."""
+
+    def truncate(self, size=None):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_disk_that_refuses_to_cut_off_a_torn_batch_is_a_sentence(tmp_path, rows, monkeypatch):
+    path = tmp_path / "out.jsonl"
+    write(path, rows, stop=1)
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("recognizer.results.journal.open_locked", lambda path: Unwilling(path, "rb+"))
+        for overwrite in (False, True):
+            with pytest.raises(OutputUnusable, match=r"out\.jsonl: cannot be written: Input/output error"):
+                open_journal(path, overwrite=overwrite)
+    assert path.read_bytes() == before

@@ -308,3 +308,20 @@ def test_a_row_that_is_encoded_to_two_lines_is_not_written(tmp_path, run, monkey
     with pytest.raises(ResultsIncomplete, match="in 4 lines"):
         run(tmp_path / "r.jsonl")
     assert (tmp_path / "r.jsonl").read_bytes() == b""
+
+
+def test_a_journal_that_cannot_be_deleted_is_named_and_the_run_finishes_when_it_is_repeated(run, tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise OSError(30, "Read-only file system")
+
+    output = tmp_path / "r.csv"
+    run(output, stop=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", refuse)
+        with pytest.raises(
+            OutputUnusable, match=r"r\.csv\.journal\.jsonl\S*: cannot be written: Read-only file system"
+        ):
+            run(output)
+    run(output)
+    assert not beside(output, ".journal.jsonl").exists()
+    assert output.read_bytes().count(b"\n") > len(KEYS)
