@@ -39,7 +39,7 @@ _CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link",
 # Lance's threads and hangs the process; not calls that Python alone makes, because the hook sees these.
 _SYSTEM_CALLS = ("rename", "renameat", "renameat2", "link", "linkat", "unlink", "ftruncate", "fdatasync")
 _TRACED = re.compile(r"^(\d+) +(\w+)\(")
-_SECONDS = 60  # for a write that takes a tenth of a second
+_SECONDS = 300  # for a write that takes a tenth of a second, on a machine that may be busy
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from tests.campaign.disk import Outcome, in_child
 from tests.campaign.writes import WRITES, Write
 
 T = TypeVar("T")
+PROGRESS = 50  # trials between two lines on standard error
 # Files that a failed write leaves on purpose: vectors that the next build does not compute again, locks, and a hint of
 # Lance that it replaces in place.
 _KEPT = {"vectors.journal", "memory.lock", "latest_version_hint.json"}
@@ -131,6 +133,8 @@ class Tally:
         if first is not None:
             self.failed += 1
             print(f"FAULT {case}: {first}", flush=True)
+        if self.counts.total() % PROGRESS == 0:
+            print(f"{self.counts.total()} done, {self.failed} faults, now {case}", file=sys.stderr)
 
     def end(self, kind: str, seed: int) -> NoReturn:
         """Print the counts, and end the process, with 1 where there was a fault."""
