@@ -22,7 +22,7 @@ from recognizer.cli.options import (
     RerankModelOption,
     SetOption,
 )
-from recognizer.cli.reranking import opened_reranker, rerank_overrides
+from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
 from recognizer.console import note, progress_bar, show, table
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def run(
         Rerank | None, typer.Option(help="Ask a multimodal LLM: off, auto (where retrieval is unsure) or always.")
     ] = None,
     rerank_model: RerankModelOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image failed.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if any image failed, or its reranking.")
+    ] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
     device: DeviceOption = "auto",
@@ -109,6 +111,7 @@ def run(
         )
     if too_many or (counts.failed and strict):
         raise typer.Exit(1)
+    require_answers(reranker, strict=strict)
 
 
 @app.command("rerank")
@@ -123,6 +126,7 @@ def rerank_results(
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if it was moved after the run.")] = None,
     format: FormatOption = None,
     overwrite: OverwriteOption = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image failed.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -157,6 +161,7 @@ def rerank_results(
             _show_progress(rerank_into(earlier, settings, sink, reranker), sink, len(keys), "rerank")
         sink.finish()
     note(f"{len(keys)} rows; results in {output}")
+    require_answers(reranker, strict=strict)
 
 
 @app.command()
