@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from memory.category import Category, Description, merge_categories
 from memory.errors import LabelError, printable
 from memory.labels.names import clean_name
+from memory.wording import counted
 
 KEYS = ("name", "name,group")
 ALIASES = (None, "comma")
@@ -160,9 +161,11 @@ def rows_to_categories(
     if not categories:
         raise LabelError("the file has no category", file=path, remedy="Write at least one category name into it")
     if changed.count:
-        notes.append(f"{_names(changed)} with invisible, control or decomposed characters changed: {changed}")
+        notes.append(
+            f"{counted(changed.count, 'name')} with invisible, control or decomposed characters changed: {changed}"
+        )
     if repeated.count:
-        notes.append(f"{_names(repeated)} again, merged into one category each: {repeated}")
+        notes.append(f"{counted(repeated.count, 'name')} again, merged into one category each: {repeated}")
     if aliases is None and sum(", " in c.name for c in categories) * 2 > len(categories):
         notes.append(
             f"names have commas, such as {printable(categories[0].name)!r}; "
@@ -185,10 +188,6 @@ class _Examples:
 
     def __str__(self) -> str:
         return "; ".join([*self._shown, "..."] if self.count > len(self._shown) else self._shown)
-
-
-def _names(examples: _Examples) -> str:
-    return "1 name" if examples.count == 1 else f"{examples.count} names"
 
 
 def _category(row: LabelRow, path: Path, aliases: str | None) -> Category:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.options import (
     ConfigOption,
@@ -160,7 +161,7 @@ def rerank_results(
         if reranker is not None and sink.done_rows < len(keys):
             _show_progress(rerank_into(earlier, settings, sink, reranker), sink, len(keys), "rerank")
         sink.finish()
-    note(f"{len(keys)} rows; results in {output}")
+    note(f"{counted(len(keys), 'row')}; results in {output}")
     require_answers(reranker, strict=strict)
 
 
@@ -218,7 +219,7 @@ def _outcome(counts: RunCounts) -> str:
     """Say how many images were recognised, and how many failed, with their share and the reasons."""
     reasons = ", ".join(f"{number} {code}" for code, number in sorted(counts.errors.items()))
     failures = f" ({counts.failed_share:.1%}: {reasons})" if counts.failed else ""
-    return f"{counts.ok} images recognised, {counts.failed} failed{failures}"
+    return f"{counted(counts.ok, 'image')} recognised, {counts.failed} failed{failures}"
 
 
 @contextmanager

@@ -145,14 +145,17 @@ def _read_table(path: Path) -> LabelledImages:
     used: list[tuple[str, str]] = []
     bad: list[str] = []
     for line, row in lines:
-        cells = row if isinstance(row, csv.Error) else without_empty_end(row, titles)
-        if not isinstance(cells, csv.Error) and not any(cell.strip() for cell in cells):
+        if isinstance(row, csv.Error):
+            bad.append(f"line {line} ({row})")
             continue
-        fault = str(cells) if isinstance(cells, csv.Error) else _fault(cells, titles, columns, path.parent)
-        if fault is not None:
-            bad.append(f"line {line} ({fault})")
-        else:
+        cells = without_empty_end(row, titles)
+        if not any(cell.strip() for cell in cells):
+            continue
+        fault = _fault(cells, titles, columns, path.parent)
+        if fault is None:
             used.append((cells[columns[0]], cells[columns[1]]))
+        else:
+            bad.append(f"line {line} ({fault})")
     named = ", ".join(bad[:_MOST_NAMED]) + (f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else "")
     if not used:
         said = f": {named}" if bad else ""

@@ -133,8 +133,8 @@ def _load(index_path: Path, stamp: NDArray[np.int64]) -> ShardIndex | None:
         with open(index_path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             if not np.array_equal(stored["stamp"], stamp):
                 return None
-            names = ("keys", "images", "jsons", "texts")
-            return ShardIndex(*(stored[name] for name in names), cut_short=bool(stored["cut_short"]))
+            arrays = {name: stored[name] for name in ("keys", "images", "jsons", "texts")}
+            return ShardIndex(**arrays, cut_short=bool(stored["cut_short"]))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
