@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
     from recognizer.encoder import Encoder as Encoder
     from recognizer.encoder import ImageFeatures as ImageFeatures
     from recognizer.recognizer import Recognizer as Recognizer
@@ -23,11 +24,15 @@ _MODULES = {
     "Settings": "recognizer.settings",
     "to_dataframe": "recognizer.results",
 }
-__all__ = ["Encoder", "ImageFeatures", "Recognizer", "Settings", "to_dataframe"]
+__all__ = ["Encoder", "ImageFeatures", "Recognizer", "Settings", "__version__", "to_dataframe"]
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its module."""
+    """Import a public name from its module; the version is read from the installed package."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("recognizer")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(_MODULES[name]), name)

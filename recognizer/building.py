@@ -14,6 +14,7 @@ from memory.recovery import published_manifest
 from memory.search import Fold
 from memory.store import TableStore
 from memory.template_file import parse_templates
+from memory.wording import counted
 from recognizer.encoder import Encoder
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.encode import Failures, encode_labelled
@@ -114,7 +115,7 @@ def build_memory(
             for item, error in failures.errors:
                 warn(f"exemplar {item.key} left out: {error}")
             for label, number in images.unmatched.items():
-                warn(f"{number} exemplars left out: {label!r} is not a category of the label file")
+                warn(f"{counted(number, 'exemplar')} left out: {label!r} is not a category of the label file")
     score = with_exemplars(ScoreSettings()) if examples is not None else ScoreSettings()
     before = published_manifest(directory)
     settings = _settings(score, fine_grained)
@@ -156,7 +157,8 @@ def _warn_of_removed(
     except (MemoryStoreError, RuntimeError, ValueError, OSError):
         return  # a damaged table: the build writes it anew
     if removed:
-        warn(f"{len(removed)} categories that the label file does not hold are removed, such as {removed[0]!r}")
+        number = counted(len(removed), "category")
+        warn(f"removed, because the label file does not hold them: {number}, such as {removed[0]!r}")
 
 
 def with_exemplars(score: ScoreSettings) -> ScoreSettings:

@@ -92,7 +92,7 @@ def _hub_cache() -> str:
 def _rerank() -> Check:
     from rerank.cache import default_cache_path
 
-    packages = ("transformers", "openai", "vllm")
+    packages = ("transformers", "httpx2", "vllm")
     versions = package_versions(packages)
     installed = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
     missing = "" if "vllm" in versions else "; vllm is not installed, but a server can be used by its URL"

@@ -48,9 +48,9 @@ class RerankSettings(BaseModel):
         default="off", description="auto: only images where the margin of the two best confidences is small"
     )
     model: str | None = Field(
-        default=None, description="hub name, directory, vllm:NAME, or URL of an OpenAI-compatible server"
+        default=None, description="hub name, directory, vllm:NAME, URL of an OpenAI-compatible server, or reranker:URL"
     )
-    backend: Literal["auto", "transformers", "vllm", "openai"] = Field(
+    backend: Literal["auto", "transformers", "vllm", "openai", "reranker"] = Field(
         default="auto", description="auto: a URL is a server, the rest transformers"
     )
     revision: str | None = Field(default=None, description="commit of a hub model; pin it for results that last")
@@ -75,11 +75,11 @@ class RerankSettings(BaseModel):
     max_num_seqs: int = Field(default=64, ge=1, description="vllm: requests in flight")
     max_model_len: int | None = Field(default=None, ge=1, description="vllm: tokens of prompt and answer")
     enforce_eager: bool = Field(default=False, description="vllm: no compilation; starts sooner, answers slower")
-    concurrency: int = Field(default=16, ge=1, description="openai: requests in flight")
-    timeout_s: float = Field(default=60.0, gt=0, description="openai: seconds per attempt")
-    retries: int = Field(default=2, ge=0, description="openai: further attempts on 429, 5xx and lost connections")
-    jpeg_quality: int | None = Field(default=95, ge=1, le=100, description="openai: of the images; null: PNG")
-    api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable with the key")
+    concurrency: int = Field(default=16, ge=1, description="server: requests in flight")
+    timeout_s: float = Field(default=60.0, gt=0, description="server: seconds per attempt")
+    retries: int = Field(default=2, ge=0, description="server: further attempts on 429, 5xx and lost connections")
+    jpeg_quality: int | None = Field(default=95, ge=1, le=100, description="server: of the images; null: PNG")
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="server: environment variable with the key")
 
     @field_validator("when", "cache", mode="before")
     @classmethod

@@ -1,4 +1,7 @@
-"""Two ways of asking an MLLM about many images in one call: one option letter per rotation, or one written list."""
+"""Three ways of asking about many images in one call.
+
+An MLLM answers with one option letter per rotation, or with one written list; a reranker scores every candidate.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,24 @@ import numpy as np
 from rerank.base import Answer, Question
 from rerank.choice import combine_rotations, normalised, rotated, rotation_starts
 from rerank.counts import RerankCounts
-from rerank.mllm import LOWEST_LOG_PROB, SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, Mllm
+from rerank.mllm import (
+    LOWEST_LOG_PROB,
+    SYMBOLS,
+    Choice,
+    ChoiceRequest,
+    Failure,
+    ListRequest,
+    Mllm,
+    Scorer,
+    ScoreRequest,
+)
 from rerank.parse import Unreadable, parse_list
-from rerank.prompt import NAME_CHARACTERS, choice_text, list_text, shown
+from rerank.prompt import NAME_CHARACTERS, choice_text, list_text, scored_text, shown
 
 # Generous for a name as the prompt shows it, with its quotes; a list is cut off after that many tokens per option.
 TOKENS_PER_NAME = 24
+# A score is a sigmoid in single precision, which cannot tell higher ones from 1; their logit would be infinite.
+MOST_SCORE = 1 - 1e-7
 
 
 def ask_by_choice(
@@ -96,4 +111,36 @@ def ask_by_list(mllm: Mllm, questions: Sequence[Question], *, counts: RerankCoun
         if parsed.reasons:
             counts.add_mended()
         answers.append(Answer(tuple(normalised(-np.log(places)).tolist()), parsed.reasons))
+    return answers
+
+
+def ask_by_score(
+    scorer: Scorer, questions: Sequence[Question], *, descriptions: int, counts: RerankCounts
+) -> list[Answer | Failure]:
+    """Ask for a score of every candidate, once per question.
+
+    A score s_i is the probability that candidate i fits, whatever the others do. Given that exactly one of them fits,
+    candidate i does with a probability in proportion to s_i / (1 - s_i).
+
+    Args:
+        scorer: the reranker to ask.
+        questions: whose images are loaded and scaled.
+        descriptions: shown per candidate, at most.
+        counts: to which requests and tokens are added.
+    """
+    requests = [
+        ScoreRequest(
+            question.load(),
+            tuple(scored_text(candidate, descriptions=descriptions) for candidate in question.candidates),
+        )
+        for question in questions
+    ]
+    answers: list[Answer | Failure] = []
+    for reply in scorer.score(requests) if requests else []:
+        counts.add_request(None if isinstance(reply, Failure) else reply.usage)
+        if isinstance(reply, Failure):
+            answers.append(reply)
+            continue
+        scores = np.clip(np.asarray(reply.values, np.float64), 1 - MOST_SCORE, MOST_SCORE)
+        answers.append(Answer(tuple(normalised(np.log(scores / (1 - scores))).tolist())))
     return answers

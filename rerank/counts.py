@@ -81,9 +81,14 @@ class RerankCounts:
                 if not self._busy:
                     self.seconds += time.perf_counter() - self._since
 
+    @property
+    def none_answered(self) -> bool:
+        """Whether images were asked about and none has an answer."""
+        return self.asked > 0 and not self.cached and self.failed.total() == self.asked
+
     def summary(self) -> str:
         """Return all counts in one line."""
-        failed = sum(self.failed.values())
+        failed = self.failed.total()
         reasons = ", ".join(f"{number} {status}" for status, number in sorted(self.failed.items()))
         mended = f", {self.mended} lists mended" if self.mended else ""
         return (

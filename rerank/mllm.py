@@ -1,10 +1,10 @@
-"""The protocol that every backend implements: requests to a multimodal LLM, and its replies."""
+"""The protocols that backends implement, `Mllm` and `Scorer`: requests to a model that sees, and its replies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rerank.base import RerankError
 
@@ -75,22 +75,50 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A request that a score for each text answers.
+
+    Attributes:
+        image: RGB, already scaled.
+        texts: each is compared with the image, by itself.
+    """
+
+    image: Image
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The reply to a `ScoreRequest`.
+
+    Attributes:
+        values: (k,) probabilities that a text fits the image, each from 0 to 1; they need not sum to 1.
+        usage: tokens spent.
+    """
+
+    values: tuple[float, ...]
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why there is no reply.
 
     Attributes:
         status: `timeout`, `unreachable`, `refused` or `unreadable: REASON`; REASON is one short printable line.
         hopeless: no later request can succeed (a wrong key, an unknown model), so none should be sent.
-        hint: what may help, for the warning that the MLLM is not asked any more.
+        hint: for the user: what the server said (foreign text, not escaped), and what may help.
+        code: of HTTP, where a server refused.
     """
 
     status: str
     hopeless: bool = False
     hint: str = field(default="", compare=False)
+    code: int | None = field(default=None, compare=False)
 
 
-class Mllm(Protocol):
-    """A frozen multimodal LLM. Calls may come from several threads."""
+class Model(Protocol):
+    """What can be asked about images. Calls may come from several threads."""
 
     name: str
     """Shown in results and messages."""
@@ -101,6 +129,14 @@ class Mllm(Protocol):
     parallel: int
     """How many requests it works on at a time; a call with twice as many keeps it busy."""
 
+    def close(self) -> None:
+        """Release connections, threads and weights."""
+        ...
+
+
+class Mllm(Model, Protocol):
+    """A frozen multimodal LLM."""
+
     def choose(self, requests: Sequence[ChoiceRequest]) -> list[Choice | Failure]:
         """Answer each request with one of its symbols; a bad request becomes a `Failure` and raises nothing."""
         ...
@@ -109,8 +145,13 @@ class Mllm(Protocol):
         """Answer each request in free text, greedily."""
         ...
 
-    def close(self) -> None:
-        """Release connections, threads and weights."""
+
+@runtime_checkable
+class Scorer(Model, Protocol):
+    """A reranker: a model that judges one text at a time."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores | Failure]:
+        """Answer each request with one score per text; a bad request becomes a `Failure` and raises nothing."""
         ...
 
 

@@ -41,6 +41,18 @@ def choice_text(candidates: Sequence[Candidate], *, descriptions: int = 3) -> st
     return "\n".join([*lines, INSTRUCTION])
 
 
+def scored_text(candidate: Candidate, *, descriptions: int = 3) -> str:
+    """Write a candidate as the document that a reranker scores: its name, and descriptions behind a colon.
+
+    Args:
+        candidate: by itself.
+        descriptions: shown, at most; the first ones are taken.
+    """
+    details = "; ".join(shown(text, DESCRIPTION_CHARACTERS) for text in candidate.descriptions[:descriptions])
+    name = shown(candidate.title, NAME_CHARACTERS)
+    return f"{name}: {details}" if details else name
+
+
 def list_text(candidates: Sequence[Candidate]) -> str:
     """Write RAR's question (arXiv 2403.13805, appendix B) with all names."""
     names = ", ".join(quoted(candidate.title, NAME_CHARACTERS) for candidate in candidates)

@@ -1,4 +1,4 @@
-"""Rank candidates with an MLLM: look into the cache, ask about the others, turn answers into rankings.
+"""Rank candidates with an MLLM or a reranker: look into the cache, ask about the others, turn answers into rankings.
 
 Whatever fails, the candidates stay in retrieval's order and the status says why. After some failed images in a row the
 MLLM is not asked any more.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.ask import ask_by_choice, ask_by_list
+from rerank.ask import ask_by_choice, ask_by_list, ask_by_score
 from rerank.base import (
     ALONE,
     CACHED,
@@ -32,20 +32,22 @@ from rerank.base import (
 from rerank.cache import AnswerCache, answer_key
 from rerank.choice import fuse
 from rerank.counts import RerankCounts
-from rerank.mllm import MOST_OPTIONS, Failure, Mllm
+from rerank.mllm import MOST_OPTIONS, Failure, Mllm, Scorer
 from rerank.prompt import PROMPT_VERSION
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODES = ("choice", "list")
+# How a reranker is asked; it knows no other way.
+SCORE = "score"
 
 
 class MllmReranker:
-    """Orders candidates by asking a frozen MLLM. Safe to use from several threads.
+    """Orders candidates by asking a frozen MLLM, or a reranker. Safe to use from several threads.
 
     Args:
-        mllm: the model to ask.
+        mllm: the model to ask; a `Scorer` scores every candidate, and mode and rotations are not used.
         mode: `choice`: one option symbol under constrained decoding; `list`: a sorted list, written freely.
         rotations: of the options, per image; None: as many as options. A list is asked for once.
         weight: lambda of the fusion, softmax(lambda log p_mllm + log p_retrieval).
@@ -53,7 +55,8 @@ class MllmReranker:
         image_size: longest side in pixels of the image that the MLLM sees; larger images are scaled down.
         cache: of answers; None: every question is asked.
         give_up_after: failed images in a row after which the MLLM is not asked any more.
-        warn: called with one sentence when that happens.
+        warn: called with one sentence when that happens, and with the first failure of each kind: what the model's
+            server said is foreign text, not escaped.
 
     Raises:
         ValueError: an unknown mode.
@@ -61,7 +64,7 @@ class MllmReranker:
 
     def __init__(
         self,
-        mllm: Mllm,
+        mllm: Mllm | Scorer,
         *,
         mode: str = "choice",
         rotations: int | None = None,
@@ -77,12 +80,14 @@ class MllmReranker:
             raise ValueError(f"mode {mode!r} is unknown; choose one of {', '.join(MODES)}")
         self.mllm = mllm
         self.counts = RerankCounts()
-        self._mode, self._rotations, self._weight, self._descriptions = mode, rotations, weight, descriptions
+        self._mode = SCORE if isinstance(mllm, Scorer) else mode
+        self._rotations, self._weight, self._descriptions = rotations, weight, descriptions
         self._image_size, self._cache = image_size, cache
         self._give_up_after, self._warn = give_up_after, warn
         self._failed_in_a_row = 0
         self._gave_up = False
         self._closed = False
+        self._kinds_said: set[tuple[str, int | None]] = set()
         self._lock = threading.Lock()
 
     def rank(self, image: Image, candidates: Sequence[Candidate]) -> Ranking:
@@ -176,7 +181,7 @@ class MllmReranker:
         for question, key in waiting:
             chunk.append((question, key))
             options = len(question.candidates)
-            requests += 1 if self._mode == "list" else min(options, self._rotations or options)
+            requests += min(options, self._rotations or options) if self._mode == "choice" else 1
             if requests >= 2 * self.mllm.parallel:
                 yield chunk
                 chunk, requests = [], 0
@@ -207,6 +212,8 @@ class MllmReranker:
     def _answers(self, questions: Sequence[Question]) -> list[Answer | Failure]:
         """Ask the MLLM; an exception of its backend fails only the image that caused it."""
         try:
+            if isinstance(self.mllm, Scorer):
+                return ask_by_score(self.mllm, questions, descriptions=self._descriptions, counts=self.counts)
             if self._mode == "list":
                 return ask_by_list(self.mllm, questions, counts=self.counts)
             return ask_by_choice(
@@ -232,19 +239,26 @@ class MllmReranker:
         return replace(question, load=lambda: image)
 
     def _watch(self, failure: Failure | None) -> None:
-        """Count failures in a row; give up after enough of them, or after one that is hopeless."""
+        """Count failures in a row, and show the first one of each kind; give up after enough, or a hopeless one."""
         with self._lock:
             self._failed_in_a_row = 0 if failure is None else self._failed_in_a_row + 1
-            if failure is None or self._gave_up:
+            if failure is None:
                 return
-            if not failure.hopeless and self._failed_in_a_row < self._give_up_after:
-                return
-            self._gave_up = True
-        if self._warn is not None:
-            last = f"{failure.status}; {failure.hint}" if failure.hint else failure.status
+            kind = failure.status, failure.code
+            is_new = kind not in self._kinds_said
+            self._kinds_said.add(kind)
+            gives_up = not self._gave_up and (failure.hopeless or self._failed_in_a_row >= self._give_up_after)
+            self._gave_up = self._gave_up or gives_up
+            in_a_row = self._failed_in_a_row
+        if self._warn is None:
+            return
+        if is_new:
+            self._warn(f"{self.mllm.name}: {failure.status}{f'; {failure.hint}' if failure.hint else ''}")
+        if gives_up:
+            images = "1 failed image" if in_a_row == 1 else f"{in_a_row} failed images in a row"
             self._warn(
-                f"{self.mllm.name} is left alone for the rest of the run after {self._failed_in_a_row} failed images "
-                f"in a row (the last: {last}); retrieval's order is kept for the others"
+                f"{self.mllm.name} is left alone for the rest of the run after {images} (the last: {failure.status}); "
+                "retrieval's order is kept for the others"
             )
 
 

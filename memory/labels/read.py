@@ -25,6 +25,7 @@ from memory.labels.markup import (
 from memory.labels.rows import LabelFile, Labelling, LabelRow, read_text, rows_to_categories
 from memory.labels.table import header_delimiter, read_table
 from memory.labels.text import IMAGE_SUFFIXES, is_id_list, read_lines
+from memory.wording import counted
 
 FORMATS = ("auto", "text", "csv", "tsv", "json", "descriptors", "cupl", "jsonl", "folder", "coco")
 
@@ -58,8 +59,7 @@ class Labels(Sequence[Category]):
     def __str__(self) -> str:
         """Return one line: how many categories, the first three names, the format."""
         names = ", ".join(repr(printable(category.name, 40)) for category in self.categories[:3])
-        number = "1 category" if len(self) == 1 else f"{len(self)} categories"
-        return f"{number}, such as {names}; format: {self.format}"
+        return f"{counted(len(self), 'category')}, such as {names}; format: {self.format}"
 
 
 def read_labels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +11,26 @@ from typing import NamedTuple, TypeVar
 from memory.category import Category, Description, merge_categories
 from memory.errors import LabelError, printable
 from memory.labels.names import clean_name
+from memory.wording import counted
 
 KEYS = ("name", "name,group")
 ALIASES = (None, "comma")
 
-# What stands at the start of files that users take for label files by mistake.
-_BINARY_KINDS = {
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"\x89PNG": "a PNG image",
-    b"PK\x03\x04": "a ZIP archive or an Excel sheet, which can be saved as CSV",
-}
+# What stands at the start of files that users take for label files by mistake. None of these bytes begins a text.
+_BINARY_KINDS = (
+    (re.compile(rb"\xff\xd8\xff"), "a JPEG image"),
+    (re.compile(rb"\x89PNG"), "a PNG image"),
+    (re.compile(rb"GIF8[79]a"), "a GIF image"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "a WebP image"),
+    (re.compile(rb"II\*\0|MM\0\*"), "a TIFF image or a RAW photo"),
+    (re.compile(rb"....ftyp", re.DOTALL), "a HEIC or AVIF image, or a video"),
+    (re.compile(rb"%PDF-"), "a PDF document"),
+    (re.compile(rb"PK\x03\x04"), "an Excel sheet or a ZIP archive"),
+    (re.compile(rb"\xd0\xcf\x11\xe0"), "an Excel sheet or a Word document"),
+    (re.compile(rb"\x1f\x8b"), "a compressed file"),
+    (re.compile(rb"PAR1"), "a Parquet table"),
+)
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -91,17 +100,20 @@ def read_text(path: Path) -> str:
         raise LabelError(
             f"cannot be read: {error.strerror}", file=path, remedy="Check the path and its permissions"
         ) from error
+    kind = next((kind for start, kind in _BINARY_KINDS if start.match(data)), None)
+    if kind is not None:
+        remedy = "Save the sheet as CSV" if "Excel" in kind else "Give a file of text"
+        raise LabelError(f"this is {kind}", file=path, remedy=remedy)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        kinds = [kind for start, kind in _BINARY_KINDS.items() if data.startswith(start)]
-        kind = f" (it looks like {kinds[-1]})" if kinds else ""
+        kind = " (it looks like UTF-16 text)" if data.startswith(_UTF_16) else ""
         raise LabelError(
             f"byte {error.start} is not UTF-8{kind}", file=path, line=line, remedy="Save the file as UTF-8"
         ) from error
     if not text.strip():
-        raise LabelError("the file is empty", file=path, remedy="Write at least one category name into it")
+        raise LabelError("the file is empty", file=path, remedy="Give another file")
     return text
 
 
@@ -149,9 +161,11 @@ def rows_to_categories(
     if not categories:
         raise LabelError("the file has no category", file=path, remedy="Write at least one category name into it")
     if changed.count:
-        notes.append(f"{_names(changed)} with invisible, control or decomposed characters changed: {changed}")
+        notes.append(
+            f"{counted(changed.count, 'name')} with invisible, control or decomposed characters changed: {changed}"
+        )
     if repeated.count:
-        notes.append(f"{_names(repeated)} again, merged into one category each: {repeated}")
+        notes.append(f"{counted(repeated.count, 'name')} again, merged into one category each: {repeated}")
     if aliases is None and sum(", " in c.name for c in categories) * 2 > len(categories):
         notes.append(
             f"names have commas, such as {printable(categories[0].name)!r}; "
@@ -174,10 +188,6 @@ class _Examples:
 
     def __str__(self) -> str:
         return "; ".join([*self._shown, "..."] if self.count > len(self._shown) else self._shown)
-
-
-def _names(examples: _Examples) -> str:
-    return "1 name" if examples.count == 1 else f"{examples.count} names"
 
 
 def _category(row: LabelRow, path: Path, aliases: str | None) -> Category:

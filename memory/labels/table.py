@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
-import io
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from memory.errors import printable
+from memory.labels.cells import (
+    BLANK,
+    delimiter_by_count,
+    delimiter_by_titles,
+    read_titles,
+    split_rows,
+    without_empty_end,
+)
 from memory.labels.rows import LabelFile, Labelling, LabelRow, first_repeated, make_description
-from memory.labels.text import HEADER_WORDS, is_comment
+from memory.labels.text import HEADER_WORDS
 
 _DELIMITERS = {"csv": ",;", "tsv": "\t"}
-_BLANK = " \t\r"
 _ROLES = {
     "group": "group",
     "description": "description",
@@ -34,13 +38,8 @@ def header_delimiter(file: LabelFile) -> str | None:
     """Return the delimiter of the header line; None when the first line does not look like a header of columns."""
     if file.header is False:
         return None
-    first = next((line for line in file.lines() if line.strip() and not is_comment(line)), "")
     wanted = {file.name_column.lower()} if file.name_column else {"name", *HEADER_WORDS, *_TAXON_NAMES, *_OPEN_IMAGES}
-    for delimiter in "\t,;":
-        cells = [cell.strip(_BLANK + '"').lower() for cell in first.split(delimiter)]
-        if len(cells) > 1 and not wanted.isdisjoint(cells):
-            return delimiter
-    return None
+    return delimiter_by_titles(file, wanted)
 
 
 def read_table(file: LabelFile, format: str) -> Labelling:
@@ -59,15 +58,15 @@ def read_table(file: LabelFile, format: str) -> Labelling:
     Raises:
         LabelError: no column of names, an unclosed quote, a row with more cells than the header, a row without a name.
     """
-    lines = _split(file, _delimiter(file, format))
+    lines = _rows(file, _delimiter(file, format))
     line, cells = next(lines, (1, []))
-    titles = [str(number) for number in range(1, len(cells) + 1)] if file.header is False else _titles(cells)
+    titles = [str(number) for number in range(1, len(cells) + 1)] if file.header is False else read_titles(cells)
     columns = _columns(file, line, titles)
     first = [(line, cells)] if file.header is False else []
 
     def rows() -> Iterator[LabelRow]:
         for line, cells in (*first, *lines):
-            if any(cell.strip(_BLANK) for cell in cells):
+            if any(cell.strip(BLANK) for cell in cells):
                 yield _row(file, line, cells, columns)
 
     return Labelling(f"{format.upper()}{columns.kind}", rows())
@@ -87,15 +86,7 @@ def _delimiter(file: LabelFile, format: str) -> str:
     known = header_delimiter(file)
     if known is not None and known in _DELIMITERS[format]:
         return known
-    first = next((line for line in file.lines() if line.strip() and not is_comment(line)), "")
-    return max(_DELIMITERS[format], key=first.count)
-
-
-def _titles(cells: Sequence[str]) -> list[str]:
-    titles = [cell.strip(_BLANK) for cell in cells]
-    while titles and not titles[-1]:  # columns that a spreadsheet adds
-        titles.pop()
-    return titles
+    return delimiter_by_count(file, _DELIMITERS[format])
 
 
 def _columns(file: LabelFile, line: int, titles: Sequence[str]) -> _Columns:
@@ -142,8 +133,7 @@ def _columns(file: LabelFile, line: int, titles: Sequence[str]) -> _Columns:
 
 
 def _row(file: LabelFile, line: int, cells: Sequence[str], columns: _Columns) -> LabelRow:
-    while len(cells) > len(columns.titles) and not cells[-1].strip(_BLANK):
-        cells = cells[:-1]
+    cells = without_empty_end(cells, columns.titles)
     if len(cells) > len(columns.titles):
         raise file.error(
             f"the row has {len(cells)} cells, the header {len(columns.titles)}",
@@ -156,16 +146,16 @@ def _row(file: LabelFile, line: int, cells: Sequence[str], columns: _Columns) ->
         role = "name" if place == columns.name else _ROLES.get(title.lower())
         if role is not None:
             roles[role] = cell
-        elif cell.strip(_BLANK):
+        elif cell.strip(BLANK):
             metadata[title] = cell
-    name = roles.get("name", "").strip(_BLANK)
+    name = roles.get("name", "").strip(BLANK)
     if not name:
         raise file.error("the row has no name", "Fill the name column, or delete the row", line=line)
-    lineage = ";".join(cells[place].strip(_BLANK) for place in columns.ranks if place < len(cells)).rstrip(";")
-    texts = [roles.get("description", "").strip(_BLANK), *_parts(roles.get("descriptions", ""))]
+    lineage = ";".join(cells[place].strip(BLANK) for place in columns.ranks if place < len(cells)).rstrip(";")
+    texts = [roles.get("description", "").strip(BLANK), *_parts(roles.get("descriptions", ""))]
     return LabelRow(
         name,
-        roles.get("group", "").strip(_BLANK) or lineage,
+        roles.get("group", "").strip(BLANK) or lineage,
         [make_description(file, text, "attribute", file.path.name, line=line) for text in texts if text],
         metadata,
         aliases=_parts(roles.get("aliases", "")),
@@ -174,37 +164,17 @@ def _row(file: LabelFile, line: int, cells: Sequence[str], columns: _Columns) ->
 
 
 def _parts(cell: str) -> list[str]:
-    return [part for text in cell.split(";") if (part := text.strip(_BLANK))]
+    return [part for text in cell.split(";") if (part := text.strip(BLANK))]
 
 
-def _split(file: LabelFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not empty, each with the number of its first line; comments before them are left out."""
-    started = False
-    reader = csv.reader(io.StringIO(file.text, newline="\n"), delimiter=delimiter, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            with _large_fields():
-                cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            end = " (a quote that opens here is never closed)" if "unexpected end" in str(error) else ""
+def _rows(file: LabelFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows with their line numbers; one that cannot be read raises a LabelError."""
+    for line, cells in split_rows(file, delimiter):
+        if isinstance(cells, csv.Error):
+            end = " (a quote that opens here is never closed)" if "unexpected end" in str(cells) else ""
             raise file.error(
-                f"the table cannot be read from here: {error}{end}",
+                f"the table cannot be read from here: {cells}{end}",
                 "Close the quote; a quote inside a quoted cell is written twice",
                 line=line,
-            ) from error
-        if cells and (started or not is_comment(cells[0])):
-            started = True
-            yield line, cells
-
-
-@contextmanager
-def _large_fields() -> Iterator[None]:
-    """Remove the limit of 131,072 characters per cell for one call; it is a setting of the whole process."""
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
+            ) from cells
+        yield line, cells

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from memory.errors import printable
 from memory.labels.rows import LabelFile, Labelling, LabelRow
+from memory.wording import counted
 
 # Suffixes, in lower case, of the files that are taken for images, in label folders, runs and training data alike: the
 # usual ones of the formats that can be decoded.
@@ -69,10 +70,7 @@ def read_lines(file: LabelFile, *, plain: bool) -> Labelling:
     lines = [(number, line.strip(blank)) for number, line in enumerate(file.lines(), start=1) if line.strip(blank)]
     comments = [number for number, line in lines if is_comment(line)]
     if comments:
-        file.notes.append(
-            f"{len(comments)} comment {'line' if len(comments) == 1 else 'lines'} left out, the first on line "
-            f"{comments[0]}"
-        )
+        file.notes.append(f"{counted(len(comments), 'comment line')} left out, the first on line {comments[0]}")
         lines = [(number, line) for number, line in lines if not is_comment(line)]
     if lines and file.header is None and lines[0][1].lower() in HEADER_WORDS:
         raise file.error(

@@ -13,6 +13,7 @@ import yaml
 
 from memory import Memory
 from memory.durable import replacing
+from memory.wording import counted
 from recognizer.calibration.calibrate import Calibration
 from recognizer.calibration.figures import Assessment
 from recognizer.calibration.rerank import RerankFit
@@ -100,7 +101,7 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
     if calibration.copies:
         yield f"{calibration.copies} images are copies of others; copies stay in one half"
     for code, number in calibration.failed.items():
-        yield f"{number} images could not be decoded ({code})"
+        yield f"{counted(number, 'image')} could not be decoded ({code})"
     for label, number in calibration.unmatched.items():
         yield f"{number} images count as unknown: {label!r} is no category of the memory"
 

@@ -31,9 +31,9 @@ app = typer.Typer(
 def show_version(requested: bool) -> None:
     """Print the version and exit, if `--version` is given."""
     if requested:
-        from importlib.metadata import version
+        from recognizer import __version__
 
-        show(version("recognizer"))
+        show(__version__)
         raise typer.Exit
 
 

@@ -19,7 +19,7 @@ from recognizer.cli.options import (
     RerankModelOption,
     SetOption,
 )
-from recognizer.cli.reranking import opened_reranker, rerank_overrides
+from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
 from recognizer.console import note, progress_bar, show
 
 
@@ -69,6 +69,7 @@ def evaluate(
         write_json(evaluation, json_file)
     if per_class:
         write_per_class(evaluation, per_class)
+    require_answers(reranker)
 
 
 @app.command()

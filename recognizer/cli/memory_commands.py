@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionOption
 from recognizer.console import note, show, table, text_progress
@@ -155,10 +156,15 @@ def add(
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
 
+    before = opened.info().categories
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
     with text_progress() as progress:
         opened.add(categories, encoder=encoder, progress=progress)
-    _print_report(opened)
+    now = opened.info().categories
+    extended = opened.report.categories - (now - before)
+    also = f", extended {counted(extended, 'category')} that it had" if extended else ""
+    show(f"added {counted(now - before, 'category')}{also}; {opened.directory} now has {counted(now, 'category')}")
+    show(_work(opened))
 
 
 @app.command()
@@ -169,8 +175,10 @@ def remove(
     """Remove categories with their descriptions and exemplars."""
     from memory import Memory
 
-    removed = Memory.open(memory).remove(names)
-    show(f"removed {len(removed)} categories from {memory}")
+    opened = Memory.open(memory)
+    removed = opened.remove(names)
+    now = opened.info().categories
+    show(f"removed {counted(len(removed), 'category')}; {opened.directory} now has {counted(now, 'category')}")
 
 
 @app.command()
@@ -194,7 +202,7 @@ def info(
     fields["templates"] = " | ".join(opened.templates)
     rows = [[key, str(value)] for key, value in fields.items()]
     if prompted:
-        rows.append(["prompted as words", f"{len(prompted)} names; --json has them all"])
+        rows.append(["prompted as words", f"{counted(len(prompted), 'name')}; --json has them all"])
         rows += [[name, " | ".join(texts)] for name, texts in list(prompted.items())[:PROMPTS_SHOWN]]
     show(table(["what", "value"], rows, widest=100))
 
@@ -260,7 +268,7 @@ def _read_labels(
             f"{printable(name, 40)!r} as {' | '.join(printable(text, 40) for text in texts)!r}"
             for name, texts in list(prompted.items())[:PROMPTS_SHOWN]
         ]
-        note(f"prompted as words: {len(prompted)} of {len(labels)} names, such as {', '.join(examples)}")
+        note(f"prompted as words: {len(prompted)} of {counted(len(labels), 'name')}, such as {', '.join(examples)}")
     return labels
 
 
@@ -274,9 +282,13 @@ def _prompted(categories: Sequence[Category]) -> dict[str, list[str]]:
 
 def _print_report(memory: Memory) -> None:
     report = memory.report
+    contents = f"{counted(report.categories, 'category')}, {counted(report.descriptions, 'description')}"
+    show(f"{memory.directory}: {contents}; {_work(memory)}")
+
+
+def _work(memory: Memory) -> str:
+    """Say what an edit cost: texts, seconds, and what an approximate search finds."""
+    report = memory.report
     recall = f"; recall@10 of the approximate search {report.ann_recall:.3f}" if report.ann_recall is not None else ""
     texts = f"{report.texts_encoded} encoded, {report.texts_reused} reused, {report.texts_truncated} truncated"
-    show(
-        f"{memory.directory}: {report.categories} categories, {report.descriptions} descriptions; texts: {texts}; "
-        f"{report.seconds:.1f} s{recall}"
-    )
+    return f"texts: {texts}; {report.seconds:.1f} s{recall}"

@@ -48,6 +48,7 @@ RerankModelOption = Annotated[
     str | None,
     typer.Option(
         "--rerank-model",
-        help="Multimodal LLM: a hub name, a directory, vllm:NAME, or the URL of an OpenAI-compatible server.",
+        help="Multimodal LLM: a hub name, a directory, vllm:NAME, or the URL of an OpenAI-compatible server. "
+        "A reranker: reranker:URL.",
     ),
 ]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
+
 from recognizer.cli.options import Rerank
 from recognizer.console import note
 
@@ -46,3 +48,14 @@ def opened_reranker(settings: Settings) -> Iterator[MllmReranker | None]:
         note(f"rerank: {reranker.counts.summary()}")
         if reranker.counts.failed:
             note("run `recognizer rerank` on the results to repeat the failed requests")
+
+
+def require_answers(reranker: MllmReranker | None, *, strict: bool = False) -> None:
+    """Exit with 1 if images were asked about and none was answered; with `strict`, if any was not."""
+    if reranker is None:
+        return
+    if reranker.counts.none_answered:
+        note("WARNING: reranking failed for every image that was asked about; retrieval's order is kept")
+    elif not (strict and reranker.counts.failed):
+        return
+    raise typer.Exit(1)

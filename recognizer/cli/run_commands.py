@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.options import (
     ConfigOption,
@@ -22,7 +23,7 @@ from recognizer.cli.options import (
     RerankModelOption,
     SetOption,
 )
-from recognizer.cli.reranking import opened_reranker, rerank_overrides
+from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
 from recognizer.console import note, progress_bar, show, table
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def run(
         Rerank | None, typer.Option(help="Ask a multimodal LLM: off, auto (where retrieval is unsure) or always.")
     ] = None,
     rerank_model: RerankModelOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image failed.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if any image failed, or its reranking.")
+    ] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
     device: DeviceOption = "auto",
@@ -109,6 +112,7 @@ def run(
         )
     if too_many or (counts.failed and strict):
         raise typer.Exit(1)
+    require_answers(reranker, strict=strict)
 
 
 @app.command("rerank")
@@ -123,6 +127,7 @@ def rerank_results(
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if it was moved after the run.")] = None,
     format: FormatOption = None,
     overwrite: OverwriteOption = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image failed.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -156,7 +161,8 @@ def rerank_results(
         if reranker is not None and sink.done_rows < len(keys):
             _show_progress(rerank_into(earlier, settings, sink, reranker), sink, len(keys), "rerank")
         sink.finish()
-    note(f"{len(keys)} rows; results in {output}")
+    note(f"{counted(len(keys), 'row')}; results in {output}")
+    require_answers(reranker, strict=strict)
 
 
 @app.command()
@@ -213,7 +219,7 @@ def _outcome(counts: RunCounts) -> str:
     """Say how many images were recognised, and how many failed, with their share and the reasons."""
     reasons = ", ".join(f"{number} {code}" for code, number in sorted(counts.errors.items()))
     failures = f" ({counts.failed_share:.1%}: {reasons})" if counts.failed else ""
-    return f"{counts.ok} images recognised, {counts.failed} failed{failures}"
+    return f"{counted(counts.ok, 'image')} recognised, {counts.failed} failed{failures}"
 
 
 @contextmanager

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from memory import Category
-from memory.errors import printable, printable_path
+from memory.errors import LabelError, printable, printable_path
+from memory.labels.cells import delimiter_by_count, delimiter_by_titles, read_titles, split_rows, without_empty_end
+from memory.labels.rows import LabelFile, read_text
+from memory.labels.text import HEADER_WORDS
 from memory.templates import prompt_name
 from recognizer.console import note
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem, list_images
 
-if TYPE_CHECKING:
-    from _csv import Reader as _Reader
-
 _MOST_NAMED = 5  # bad lines in one message
+EXPECTED = "FOLDER/LABEL/IMAGE, or a CSV file with the columns path and label"
+# Titles, in lower case, that tools and people give to the column of paths.
+_PATH_TITLES = frozenset(["path", "file", "image", "img", *(
+    f"{what}{blank}{part}"
+    for what in ("file", "image", "img")
+    for blank in ("", " ", "_")
+    for part in ("name", "path", "file")
+)])  # fmt: skip
 
 
 class LabelledSetError(RecognizerError):
@@ -58,8 +65,9 @@ def read_labelled(path: Path) -> LabelledImages:
     """Read a labelled set.
 
     Args:
-        path: a folder with one sub-folder per label, or a CSV/TSV with the columns `path` and `label`; relative paths
-            are relative to the file's folder. Rows that cannot be used are left out, and named in one warning.
+        path: a folder with one sub-folder per label, or a CSV/TSV with the columns `path` and `label`, or others that
+            are commonly called so; relative paths are relative to the file's folder. Rows that cannot be used, as
+            those of missing files, are left out and named in one warning.
 
     Raises:
         LabelledSetError: there are no labelled images; the message says what is expected.
@@ -123,60 +131,68 @@ def _loosely(name: str) -> str:
 
 def _read_table(path: Path) -> LabelledImages:
     shown = printable_path(path)
-    rows: list[tuple[str, str]] = []
-    bad: list[str] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-            header = next(reader, [])
-            if not {"path", "label"} <= set(header):
-                raise LabelledSetError(f"{shown} needs the columns path and label; it has {_shown(header)}")
-            columns = header.index("path"), header.index("label")
-            for line, row in _numbered(reader):
-                fault = row if isinstance(row, str) else _fault(row, header, columns)
-                if fault is not None:
-                    bad.append(f"line {line} ({fault})")
-                else:
-                    rows.append((row[columns[0]], row[columns[1]]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelledSetError(f"cannot read {shown}: {printable(str(error), 200)}") from error
-    if bad:
-        more = f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
-        note(f"warning: {shown}: left out: {', '.join(bad[:_MOST_NAMED])}{more}; rows used: {len(rows)}")
-    if not rows:
-        raise LabelledSetError(f"{shown} has a header and no rows that can be used")
-    items = [
-        ImageItem(os.fsencode(name), os.path.join(os.fsencode(path.parent), os.fsencode(name))) for name, _ in rows
-    ]
-    return LabelledImages(items, [label for _, label in rows])
-
-
-def _numbered(reader: _Reader) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield the rows that are not empty, each with the number of its first line; a text for one that cannot be read."""
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, str(error)
+        file = LabelFile(path, read_text(path))
+    except LabelError as error:
+        raise LabelledSetError(f"{error} Labelled images are {EXPECTED}.") from error
+    delimiter = delimiter_by_titles(file, _PATH_TITLES) or delimiter_by_count(file)
+    lines = split_rows(file, delimiter)
+    header = next(lines, (1, list[str]()))[1]
+    if isinstance(header, csv.Error):
+        raise LabelledSetError(f"{shown}: the first line cannot be read: {header}")
+    titles = read_titles(header)
+    columns = _column(shown, titles, "path", _PATH_TITLES), _column(shown, titles, "label", HEADER_WORDS)
+    used: list[tuple[str, str]] = []
+    bad: list[str] = []
+    for line, row in lines:
+        if isinstance(row, csv.Error):
+            bad.append(f"line {line} ({row})")
             continue
-        if row:
-            yield line, row
+        cells = without_empty_end(row, titles)
+        if not any(cell.strip() for cell in cells):
+            continue
+        fault = _fault(cells, titles, columns, path.parent)
+        if fault is None:
+            used.append((cells[columns[0]], cells[columns[1]]))
+        else:
+            bad.append(f"line {line} ({fault})")
+    named = ", ".join(bad[:_MOST_NAMED]) + (f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else "")
+    if not used:
+        said = f": {named}" if bad else ""
+        raise LabelledSetError(f"{shown} has a header and no rows that can be used{said}")
+    if bad:
+        note(f"warning: {shown}: left out: {named}; rows used: {len(used)}")
+    items = [ImageItem(os.fsencode(name), _place(path.parent, name)) for name, _ in used]
+    return LabelledImages(items, [label for _, label in used])
 
 
-def _fault(row: Sequence[str], header: Sequence[str], columns: tuple[int, int]) -> str | None:
+def _column(shown: str, titles: Sequence[str], wanted: str, others: Collection[str]) -> int:
+    """Return the place of a column: of the title `wanted` in any case, else of the only other title that fits."""
+    lower = [title.lower() for title in titles]
+    fitting = [place for place, title in enumerate(lower) if title == wanted]
+    fitting = fitting or [place for place, title in enumerate(lower) if title in others]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        several = " and ".join(printable(titles[place]) for place in fitting)
+        raise LabelledSetError(f"{shown}: the columns {several} may all hold the {wanted}; call one of them {wanted}")
+    has = printable(", ".join(titles), 200) or "none"
+    raise LabelledSetError(f"{shown} needs the columns path and label; it has {has}")
+
+
+def _place(folder: Path, name: str) -> bytes:
+    return os.path.join(os.fsencode(folder), os.fsencode(name))
+
+
+def _fault(row: Sequence[str], titles: Sequence[str], columns: tuple[int, int], folder: Path) -> str | None:
     """Say why a row cannot be used; None: it can."""
     if len(row) <= max(columns):
-        return f"{len(row)} of {len(header)} fields"
-    if any(row[len(header) :]):  # as of an unquoted comma in a label; empty columns at the end do no harm
+        return f"{len(row)} of {len(titles)} fields"
+    if len(row) > len(titles):  # as of an unquoted comma in a label
         return "more fields than the header"
     name, label = (row[column] for column in columns)
     if not name.strip() or not label.strip():
         return "no label" if name.strip() else "no path"
-    return "a zero byte in the path" if "\0" in name else None
-
-
-def _shown(names: Sequence[str]) -> str:
-    return printable(", ".join(names), 200) or "none"
+    if "\0" in name:
+        return "a zero byte in the path"
+    return None if os.path.exists(_place(folder, name)) else f"there is no file {printable(name)}"

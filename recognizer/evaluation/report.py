@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from memory.wording import counted
 from recognizer.console import table
 from recognizer.evaluation.evaluate import Evaluation
 from recognizer.evaluation.metrics import Interval
@@ -32,9 +33,9 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
         yield ""
         yield table(["truth", "taken for", "images"], [[t, p, str(n)] for t, p, n in evaluation.confusions])
     for code, number in evaluation.failed.items():
-        yield f"{number} images could not be decoded ({code})"
+        yield f"{counted(number, 'image')} could not be decoded ({code})"
     for label, number in evaluation.unmatched.items():
-        yield f"{number} images left out: {label!r} is no category of the memory"
+        yield f"{counted(number, 'image')} left out: {label!r} is no category of the memory"
 
 
 def _rerank_lines(rerank: RerankEvaluation) -> Iterator[str]:

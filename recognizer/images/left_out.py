@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from memory.labels import IMAGE_SUFFIXES
+from memory.wording import counted
 from recognizer.images.content import HEAD_BYTES, TIFF_SIGNATURES, content_kind, decodes_heic
 
 HIDDEN_FILE, HIDDEN_FOLDER = "hidden file", "hidden folder"
@@ -94,7 +95,7 @@ def left_out_lines(reasons: Iterable[str]) -> list[str]:
         *suffixes[:_MOST_SUFFIXES],
     )
     parts = [
-        f"{counts[reason]} {reason if counts[reason] == 1 else _PLURALS.get(reason, reason)}"
+        counted(counts[reason], reason, _PLURALS.get(reason, reason))
         for reason in (*order, _NO_SUFFIX, _OTHER)
         if counts[reason]
     ]

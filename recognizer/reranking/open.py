@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from recognizer.errors import RecognizerError
 from recognizer.settings import RerankSettings
-from rerank.mllm import MOST_OPTIONS, Mllm
+from rerank.mllm import MOST_OPTIONS, Mllm, Scorer
 
 if TYPE_CHECKING:
     from rerank.reranker import MllmReranker
@@ -28,7 +28,7 @@ def require_model(settings: RerankSettings, top_k: int) -> None:
 
     Raises:
         RerankNotConfigured: no MLLM is named.
-        RecognizerError: there are too many candidates.
+        RecognizerError: there are too many candidates, or a reranker is to write a list.
         MllmUnavailable: the name or address of the model cannot be right.
     """
     if settings.when == "off":
@@ -39,24 +39,28 @@ def require_model(settings: RerankSettings, top_k: int) -> None:
             "--rerank-model http://127.0.0.1:8000/v1 for a server started by `vllm serve Qwen/Qwen2.5-VL-7B-Instruct`, "
             "or a directory with such a model, or say --rerank off"
         )
-    if settings.mode == "choice" and top_k > MOST_OPTIONS:
+    from rerank.backends.opening import check_name
+
+    backend, _ = check_name(settings.model, settings.backend)
+    if backend == "reranker":
+        if settings.mode == "list":
+            raise RecognizerError("a reranker scores every candidate and writes no list; leave rerank.mode=list out")
+    elif settings.mode == "choice" and top_k > MOST_OPTIONS:
         raise RecognizerError(
             f"{top_k} candidates are more than the {MOST_OPTIONS} options of one question to the MLLM; set "
             f"run.top_k={MOST_OPTIONS} or less, or rerank.mode=list"
         )
-    from rerank.backends.opening import check_name
-
-    check_name(settings.model, settings.backend)
 
 
 def open_reranker(
-    settings: RerankSettings, *, warn: Callable[[str], None] | None = None, mllm: Mllm | None = None
+    settings: RerankSettings, *, warn: Callable[[str], None] | None = None, mllm: Mllm | Scorer | None = None
 ) -> MllmReranker:
     """Open the cache of answers and the MLLM that the settings name.
 
     Args:
         settings: with a model.
-        warn: called with a sentence when too many images have failed, or when the cache fails.
+        warn: called with a sentence about failures, about what a server cannot do, or when the cache fails; it may
+            hold foreign text, not escaped.
         mllm: an open one, in place of the one that the settings name.
 
     Raises:
@@ -73,7 +77,7 @@ def open_reranker(
     names = {option.name for option in fields(BackendOptions)} - {"one_token"}
     options = BackendOptions(one_token=settings.mode == "choice", **settings.model_dump(include=names))
     try:
-        opened = mllm or open_mllm(settings.model or "", options, backend=settings.backend)
+        opened = mllm or open_mllm(settings.model or "", options, backend=settings.backend, warn=warn)
     except BaseException:
         if cache is not None:
             cache.close()

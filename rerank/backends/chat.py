@@ -1,58 +1,17 @@
-"""One chat completion of an OpenAI-compatible server: the body of its request, its reply, and how it fails.
+"""One chat completion of an OpenAI-compatible server: the body of its request and its reply. Pure functions.
 
-Pure functions; `rerank.backends.chat_client` sends and receives.
+`rerank.backends.server_client` sends and receives.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rerank.backends.failures import EXCERPT_CHARACTERS, UnreadableError, excerpt
 from rerank.mllm import Usage
-
-# An excerpt of a reply in a reason: enough to recognise it, too short to carry a page into a results file.
-EXCERPT_CHARACTERS = 40
-# A wrong key, a missing permission, no such model or route: no later request can succeed.
-HOPELESS_CODES = (401, 403, 404)
-# Time-out, conflict and too many requests at the server: they pass, as an overload does.
-PASSING_CODES = (408, 409, 429)
-# These say that the server is busy; another 5xx may be how it fails over a field that it does not know.
-BUSY_CODES = (*PASSING_CODES, 503, 504)
-LONGEST_RETRY_AFTER_S = 30.0
-
-
-class UnreadableError(ValueError):
-    """A reply that cannot be read; the message is the reason, one short printable line."""
-
-
-class FailedRequest(Exception):
-    """A request that failed; carries nothing that the server wrote.
-
-    Attributes:
-        status: `timeout`, `unreachable` or `refused`.
-        code: of HTTP, if the server replied.
-        hopeless: no later request can succeed.
-        retry_after_s: seconds that the server asks to wait, at most 30.
-    """
-
-    def __init__(
-        self, status: str, *, code: int | None = None, hopeless: bool = False, retry_after_s: float | None = None
-    ) -> None:
-        """Store why it failed."""
-        super().__init__(status)
-        self.status, self.code, self.hopeless, self.retry_after_s = status, code, hopeless, retry_after_s
-
-    @classmethod
-    def by_code(cls, code: int, headers: Mapping[str, str]) -> FailedRequest:
-        """Make the failure of an HTTP status code other than success."""
-        if code in PASSING_CODES or code >= 500:
-            return cls("unreachable", code=code, retry_after_s=_retry_after_s(headers.get("retry-after")))
-        return cls("refused", code=code, hopeless=code in HOPELESS_CODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +30,46 @@ class Completion:
     usage: Usage = field(default_factory=Usage)
 
 
-def is_redirect(code: int) -> bool:
-    """Tell whether an HTTP code sends the client to another address."""
-    return 300 <= code < 400
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """The fields that a model may refuse: OpenAI's newer ones take neither `max_tokens` nor a temperature.
+
+    Attributes:
+        limit: field with the most tokens to generate.
+        greedy: whether a temperature of 0 is asked for.
+    """
+
+    limit: str = "max_tokens"
+    greedy: bool = True
+
+    def without(self, refusal: str) -> Manner | None:
+        """Return the manner without the field that a refusal names; None if it names none of these."""
+        if self.limit == "max_tokens" and ("max_tokens" in refusal or "max_completion_tokens" in refusal):
+            return replace(self, limit="max_completion_tokens")
+        if self.greedy and "temperature" in refusal:
+            return replace(self, greedy=False)
+        return None
+
+    def fields(self, max_tokens: int) -> dict[str, Any]:
+        """Return the fields of a request for at most so many tokens."""
+        return {self.limit: max_tokens} | ({"temperature": 0} if self.greedy else {})
+
+
+def read_json(body: bytes) -> Any:  # noqa: ANN401  any JSON value
+    """Parse the body of a successful reply.
+
+    Raises:
+        UnreadableError: it is not JSON.
+    """
+    start = body.lstrip()[:EXCERPT_CHARACTERS].decode("utf-8", "replace")
+    if not start:
+        raise UnreadableError("empty reply")
+    if start.startswith("<"):
+        raise UnreadableError(f"a web page, not JSON: {excerpt(start)}")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnreadableError(f"broken JSON: {excerpt(start)}") from None
 
 
 def read_completion(body: bytes) -> Completion:
@@ -82,17 +78,10 @@ def read_completion(body: bytes) -> Completion:
     Raises:
         UnreadableError: it is not a chat completion with a text.
     """
-    start = body.lstrip()[:EXCERPT_CHARACTERS].decode("utf-8", "replace")
-    if not start:
-        raise UnreadableError("empty reply")
-    if start.startswith("<"):
-        raise UnreadableError(f"a web page, not JSON: {excerpt(start)}")
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError):
-        raise UnreadableError(f"broken JSON: {excerpt(start)}") from None
+    reply = read_json(body)
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list):
+        start = body.lstrip()[:EXCERPT_CHARACTERS].decode("utf-8", "replace")
         raise UnreadableError(f"no chat completion: {excerpt(start)}")
     if not choices:
         raise UnreadableError("empty choices")
@@ -103,54 +92,36 @@ def read_completion(body: bytes) -> Completion:
     logprobs = choices[0].get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     tokens = tuple(token for token in content if isinstance(token, dict)) if isinstance(content, list) else ()
-    return Completion(text, tokens, _usage(reply.get("usage")))
+    return Completion(text, tokens, read_usage(reply.get("usage")))
 
 
-def chat_body(model: str, url: str, text: str, max_tokens: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the arguments of a chat completion: one user message, the image before the text, greedy.
+def chat_body(model: str, url: str, text: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the body of a chat completion: one user message, the image before the text.
 
     Args:
         model: its name at the server.
         url: of the image, `data:`.
         text: question and options.
-        max_tokens: to generate, at most.
         fields: further fields of the request.
     """
-    content = [
-        {"type": "image_url", "image_url": {"url": url}},
-        # Lone surrogates cannot be sent.
-        {"type": "text", "text": text.encode("utf-8", "replace").decode()},
-    ]
-    body = {
-        "messages": [{"role": "user", "content": content}],
-        "temperature": 0,
-        "max_tokens": max_tokens,
-        **fields,
-    }
-    # The client sends `extra_body` as it is; walking through the messages takes it a quarter of a request's time.
-    return {"model": model, "messages": [], "extra_body": body}
+    content = [image_part(url), {"type": "text", "text": sendable(text)}]
+    return {"model": model, "messages": [{"role": "user", "content": content}], **fields}
 
 
-def excerpt(text: str) -> str:
-    """Return the beginning of a reply, quoted and escaped, on one line."""
-    return ascii(text if len(text) <= EXCERPT_CHARACTERS else text[: EXCERPT_CHARACTERS - 3] + "...")
+def image_part(url: str) -> dict[str, Any]:
+    """Build the part of a message that is an image."""
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _usage(usage: object) -> Usage:
+def sendable(text: str) -> str:
+    """Replace lone surrogates, which cannot be sent."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def read_usage(usage: object) -> Usage:
+    """Read the counts of tokens; 0 for what is missing or odd."""
     if not isinstance(usage, dict):
         return Usage()
     counts = [usage.get(key) for key in ("prompt_tokens", "completion_tokens")]
     prompt, generated = (count if isinstance(count, int) and count >= 0 else 0 for count in counts)
     return Usage(prompt, generated)
-
-
-def _retry_after_s(header: str | None) -> float | None:
-    """Read `Retry-After`, in seconds or as a date; None if it is missing or cannot be read."""
-    if header is None:
-        return None
-    try:
-        numeric = re.fullmatch(r"[\d.]+", header)
-        seconds = float(header) if numeric else parsedate_to_datetime(header).timestamp() - time.time()
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rerank.backends.chat import Completion, UnreadableError, excerpt
+from rerank.backends.chat import Completion
+from rerank.backends.failures import UnreadableError, excerpt
 from rerank.mllm import LOWEST_LOG_PROB, MOST_OPTIONS, SYMBOLS
 
 # The number of log-probabilities that a server is asked for. vLLM lists them after the constraint, so they hold every

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# An image whose longer side is below twice this many pixels is not made smaller: less shows no detail.
+SMALLEST_SIDE = 112
+
 
 def data_url(image: Image, jpeg_quality: int | None) -> str:
     """Encode an image.
@@ -34,8 +37,18 @@ def data_url(image: Image, jpeg_quality: int | None) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def halved(image: Image) -> Image | None:
+    """Return the image at half its size; None where it is small already."""
+    if max(image.size) < 2 * SMALLEST_SIDE:
+        return None
+    return image.resize((max(image.width // 2, 1), max(image.height // 2, 1)))
+
+
 class SharedImages:
-    """Encodes each image of one call once, when it is first needed, and drops it after its last request."""
+    """Encodes each image of one call once, when it is first needed, and drops it after its last request.
+
+    A request whose prompt is too long shrinks its image; the later requests about that image then get the small one.
+    """
 
     def __init__(self, images: Iterable[Image], jpeg_quality: int | None) -> None:
         """Count the requests of each image.
@@ -45,22 +58,43 @@ class SharedImages:
             jpeg_quality: as `data_url` takes it.
         """
         self._left = Counter(id(image) for image in images)
-        self._encoded: dict[int, asyncio.Task[str]] = {}
+        self._encoded: dict[tuple[int, int], asyncio.Task[str]] = {}
+        self._smaller: dict[int, list[Image]] = {}
         self._jpeg_quality = jpeg_quality
 
-    async def take(self, image: Image) -> str:
-        """Return the image's `data:` URL; to be called once per request, on one event loop.
+    def size(self, image: Image) -> int:
+        """Return how often the image was halved."""
+        return len(self._smaller.get(id(image), ()))
+
+    def shrink(self, image: Image, size: int) -> bool:
+        """Halve an image that was sent at this size, unless another request has done so; False if it is too small."""
+        smaller = self._smaller.setdefault(id(image), [])
+        if len(smaller) == size:
+            half = halved(smaller[-1] if smaller else image)
+            if half is None:
+                return False
+            smaller.append(half)
+        return True
+
+    async def url(self, image: Image) -> str:
+        """Return the image's `data:` URL at its present size; for one event loop.
 
         Raises:
             OSError, ValueError: the image cannot be encoded.
         """
-        key = id(image)
+        smaller = self._smaller.get(id(image), [])
+        key = id(image), len(smaller)
         if key not in self._encoded:
             # On a worker thread: a large image takes milliseconds in which the loop could not serve its connections.
-            self._encoded[key] = asyncio.create_task(asyncio.to_thread(data_url, image, self._jpeg_quality))
-        task = self._encoded[key]
-        self._left[key] -= 1
-        if self._left[key] == 0:
-            del self._encoded[key]
+            present = smaller[-1] if smaller else image
+            self._encoded[key] = asyncio.create_task(asyncio.to_thread(data_url, present, self._jpeg_quality))
         # Shielded: when one request is cancelled the others still need the image.
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._encoded[key])
+
+    def done(self, image: Image) -> None:
+        """Say that one of the image's requests has ended; the last one drops what was encoded for it."""
+        self._left[id(image)] -= 1
+        if self._left[id(image)] == 0:
+            self._smaller.pop(id(image), None)
+            for key in [key for key in self._encoded if key[0] == id(image)]:
+                del self._encoded[key]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rerank.mllm import Mllm, MllmUnavailable
+from rerank.mllm import Mllm, MllmUnavailable, Scorer
 
-# `127.0.0.1:8000` is a server without its `http://`.
-HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
-
-Backend = Literal["auto", "transformers", "vllm", "openai"]
+Backend = Literal["auto", "transformers", "vllm", "openai", "reranker"]
+PREFIXES: tuple[Backend, ...] = ("transformers", "vllm", "openai", "reranker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +20,7 @@ class BackendOptions:
     Attributes:
         revision: commit of a hub model; of a server's model, as you know it.
         one_token: answers will be single option letters, so a model that has no tokens for them is refused at once.
-        served_model: name of the model at a server; None: the first that the server lists (openai).
+        served_model: name of the model at a server; None: the first that the server lists (openai, reranker).
         device: `auto`, `cpu`, `cuda`, `cuda:N` (transformers).
         dtype: `auto` (as stored), `float32`, `bfloat16`, `float16` (transformers, vllm).
         batch_size: requests per forward pass (transformers).
@@ -31,11 +29,11 @@ class BackendOptions:
         max_model_len: tokens of prompt and answer (vllm); None: the model's own.
         enforce_eager: no compilation and no CUDA graphs (vllm): a quicker start, slower answers.
         image_size: longest side in pixels of the images to come (vllm reserves memory for it).
-        concurrency: requests in flight (openai).
-        timeout_s: per attempt (openai).
-        retries: after the first attempt (openai).
-        jpeg_quality: of the images sent (openai); None: PNG, lossless.
-        api_key_env: environment variable that holds the key (openai).
+        concurrency: requests in flight (openai, reranker).
+        timeout_s: per attempt (openai, reranker).
+        retries: after the first attempt (openai, reranker).
+        jpeg_quality: of the images sent (openai, reranker); None: PNG, lossless.
+        api_key_env: environment variable that holds the key (openai, reranker).
     """
 
     revision: str | None = None
@@ -59,13 +57,17 @@ class BackendOptions:
 def choose_backend(model: str, backend: Backend) -> tuple[Backend, str]:
     """Choose the backend of a model: by a prefix such as `vllm:NAME`, else `backend`, else openai for a URL.
 
+    A reranker is told by its prefix, not by asking: the list of a server's models does not say what they are, and a
+    gateway can offer chat completions and `/rerank` for different models under one address. So the kind is known
+    before anything is sent, and one name always means one thing.
+
     Returns:
         The backend, never `auto`, and the model without the prefix.
     """
     prefix, separator, rest = model.partition(":")
-    if separator and prefix in ("transformers", "vllm", "openai"):
-        named: Backend = "transformers" if prefix == "transformers" else "vllm" if prefix == "vllm" else "openai"
-        return named, rest
+    for named in PREFIXES:
+        if separator and prefix == named:
+            return named, rest
     if backend != "auto":
         return backend, model
     return ("openai" if model.startswith(("http://", "https://")) else "transformers"), model
@@ -83,36 +85,49 @@ def check_name(model: str, backend: Backend = "auto") -> tuple[Backend, str]:
     chosen, name = choose_backend(model, backend)
     if not name:
         raise MllmUnavailable(f"the model {model!r} has no name after its prefix")
-    if chosen == "openai":
-        from rerank.backends.chat_client import checked_address
+    from rerank.backends.server_client import bare_address, checked_address
 
+    if chosen in ("openai", "reranker"):
         checked_address(name)
-    elif HOST_AND_PORT.match(name):
-        raise MllmUnavailable(f"{model!r} is not a model; for a server give http://{name.rstrip('/')}/v1")
-    elif name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
-        raise MllmUnavailable(f"there is no directory {name}")
+    elif name.startswith(("/", "./", "../", "~")):
+        if not Path(name).expanduser().is_dir():
+            raise MllmUnavailable(f"there is no directory {name}")
+    elif (address := bare_address(name)) is not None and not Path(name).is_dir():
+        raise MllmUnavailable(f"{model!r} is not a model; for a server give {address}")
     return chosen, name
 
 
-def open_mllm(model: str, options: BackendOptions, *, backend: Backend = "auto") -> Mllm:
-    """Open a multimodal LLM.
+def open_mllm(
+    model: str,
+    options: BackendOptions,
+    *,
+    backend: Backend = "auto",
+    warn: Callable[[str], None] | None = None,
+) -> Mllm | Scorer:
+    """Open a multimodal LLM, or a reranker.
 
     Args:
         model: a hub name, a local directory, or the base URL of an OpenAI-compatible server, such as
-            `http://127.0.0.1:8000/v1`; a prefix `transformers:`, `vllm:` or `openai:` chooses the backend.
+            `http://127.0.0.1:8000/v1`; a prefix `transformers:`, `vllm:`, `openai:` or `reranker:` chooses the
+            backend.
         options: of the backend.
         backend: `auto`: `model` decides, see `choose_backend`.
+        warn: called with a sentence about what a server cannot do; it may hold foreign text, not escaped.
 
     Raises:
         MllmUnavailable: package, weights or server are missing; the message says what to do.
     """
     chosen, name = check_name(model, backend)
-    if chosen == "openai":
-        from rerank.backends.chat_client import ChatClient
+    if chosen in ("openai", "reranker"):
         from rerank.backends.openai_server import OpenAIServer
+        from rerank.backends.rerank_server import RerankServer
+        from rerank.backends.server_client import ServerClient
 
-        client = ChatClient(name, api_key_env=options.api_key_env, timeout_s=options.timeout_s, retries=options.retries)
-        return OpenAIServer(
+        client = ServerClient(
+            name, api_key_env=options.api_key_env, timeout_s=options.timeout_s, retries=options.retries, warn=warn
+        )
+        kind = OpenAIServer if chosen == "openai" else RerankServer
+        return kind(
             client,
             model=options.served_model,
             revision=options.revision,

@@ -24,8 +24,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from recognizer.console import table
-from rerank.backends.chat_client import ChatClient
 from rerank.backends.openai_server import OpenAIServer
+from rerank.backends.server_client import ServerClient
 from rerank.base import Candidate
 from rerank.mllm import SYMBOLS, Choice, ChoiceRequest
 from rerank.prompt import choice_text
@@ -72,7 +72,7 @@ def rotations(number: int) -> list[ChoiceRequest]:
 
 
 def throughput(url: str, latency_s: float, concurrency: int, count: int, rounds: int) -> str:
-    mllm = OpenAIServer(ChatClient(url), concurrency=concurrency)
+    mllm = OpenAIServer(ServerClient(url), concurrency=concurrency)
     mllm.choose([question(number) for number in range(concurrency + 1)])  # finds the dialect, opens connections
     requests = [request for number in range(-(-count // 5)) for request in rotations(number % 256)][:count]
     rates, work = [], []
@@ -104,7 +104,7 @@ def faults(concurrency: int) -> str:
         return kinds[number % len(kinds)] if number < FAULTY and (lasting or asked[number] == 1) else None
 
     with FakeServer(Behaviour(fault=fault)) as server:
-        mllm = OpenAIServer(ChatClient(server.url, timeout_s=TIMEOUT_S, backoff_s=0.05), concurrency=concurrency)
+        mllm = OpenAIServer(ServerClient(server.url, timeout_s=TIMEOUT_S, backoff_s=0.05), concurrency=concurrency)
         mllm.choose([question(255)])
         start = time.perf_counter()
         answers = mllm.choose([question(number) for number in range(FAULTY)])

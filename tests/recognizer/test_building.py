@@ -51,7 +51,7 @@ def test_memory_holds_the_exemplars_that_could_be_decoded(starter, photos, tmp_p
     assert memory.settings["score"]["exemplar"] == EXEMPLAR_WEIGHT
     assert sum(memory.settings["score"].values()) == pytest.approx(1)
     assert any("exemplar cat/broken.jpg left out: E_NOT_IMAGE" in warning for warning in warnings)
-    assert "1 exemplars left out: 'nobody' is not a category of the label file" in warnings
+    assert "1 exemplar left out: 'nobody' is not a category of the label file" in warnings
 
 
 def test_exemplars_that_are_not_given_again_leave_with_the_weight_of_their_term(starter, photos, tmp_path):

@@ -58,7 +58,7 @@ def picture(number: int) -> Image.Image:
 
 def seen_number(image: Image.Image) -> int:
     """Read what `picture` drew."""
-    grey = image.convert("L")
+    grey = image.convert("L").resize((32, 32))
     digits = [round(grey.getpixel((16 * (place % 2) + 8, 16 * (place // 2) + 8)) / 85) for place in range(4)]
     return sum(digit * 4**place for place, digit in enumerate(digits))
 
@@ -96,6 +96,14 @@ def by_picture(body: Body) -> dict[str, float]:
     return {symbol: math.log(0.9 if name == truth else other) for symbol, name in options.items()}
 
 
+def score_by_picture(body: Body) -> list[float]:
+    """Score each document: 0.9 for `thing NUMBER` of the number seen, else 0.1."""
+    query = body.get("query") or body["queries"]
+    (url,) = [part["image_url"]["url"] for part in query["content"]]
+    seen = seen_number(Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2]))))
+    return [0.9 if text == f"thing {seen}" else 0.1 for text in body["documents"]]
+
+
 def list_by_picture(body: Body) -> str:
     """Write the offered names as a list, the one seen first."""
     names = re.findall(r'"(thing \d+)"', text_of(body))
@@ -111,8 +119,11 @@ class Behaviour:
         believes: log-probabilities of symbols, by request; symbols not given are very improbable.
         writes: how an unconstrained answer puts the most probable symbol, such as `"**{}**".format`.
         lists: the answer to a question without options.
+        ranks: the endpoints of a reranker that it has, `/rerank` or `/score` or both; it then has no chat.
+        scores: of the documents, by request.
         obeys: the fields that constrain: `structured_outputs`, `grammar`, `response_format`; others are ignored.
         rejects: the fields refused with a 400.
+        refuses: the message, or the whole body, of a 400 by request; None: it is answered.
         logprobs: answers carry them when asked for.
         breaks_word: obeys when one symbol is forced (as a probe does) and not otherwise.
         latency_s: before each chat reply.
@@ -126,8 +137,11 @@ class Behaviour:
     believes: Callable[[Body], Mapping[str, float]] = by_picture
     writes: Callable[[str], str] = str
     lists: Callable[[Body], str] = list_by_picture
+    ranks: set[str] = field(default_factory=set)
+    scores: Callable[[Body], list[float]] = score_by_picture
     obeys: set[str] = field(default_factory=lambda: {"structured_outputs"})
     rejects: set[str] = field(default_factory=set)
+    refuses: Callable[[Body], str | Body | None] = lambda body: None
     logprobs: bool = True
     breaks_word: bool = False
     latency_s: float = 0.0
@@ -202,7 +216,10 @@ class FakeServer:
             return await send(writer, 401, {"error": {"message": f"wrong key {headers.get('authorization')}"}})
         if path == "/v1/models":
             return await send(writer, 200, {"object": "list", "data": [{"id": name} for name in behaviour.models]})
-        if path != "/v1/chat/completions" or method != "POST":
+        if path.removeprefix("/v1") in behaviour.ranks:
+            self.chats.append(body)
+            return await send(writer, *self._scored(path, body))
+        if path != "/v1/chat/completions" or method != "POST" or behaviour.ranks:
             return await send(writer, 404, {"error": {"message": "no such route"}})
         number = len(self.chats)
         self.chats.append(body)
@@ -221,6 +238,8 @@ class FakeServer:
             return 404, {"error": {"message": f"no model {body['model']}"}}
         if refused := behaviour.rejects & body.keys():
             return 400, {"error": {"message": f"unknown field {sorted(refused)}"}}
+        if (refusal := behaviour.refuses(body)) is not None:
+            return 400, refusal if isinstance(refusal, dict) else {"error": {"message": refusal}}
         if not options_of(body):
             return 200, completion(behaviour.lists(body))
         beliefs = dict.fromkeys(VOCABULARY, -18.0) | dict(behaviour.believes(body))
@@ -232,7 +251,8 @@ class FakeServer:
             text, tokens = symbol, [symbol]
         else:
             text = behaviour.writes(symbol)
-            tokens = re.findall(r"\s?\w+|\W", text)[: body["max_tokens"]]
+            limit = body.get("max_tokens") or body["max_completion_tokens"]
+            tokens = re.findall(r"\s?\w+|\W", text)[:limit]
             text = "".join(tokens)
         logprobs = None
         if behaviour.logprobs and body.get("logprobs"):
@@ -248,6 +268,16 @@ class FakeServer:
                 for token in tokens
             ]
         return 200, completion(text, logprobs, generated=len(tokens))
+
+    def _scored(self, path: str, body: Body) -> tuple[int, Body]:
+        if (refusal := self.behaviour.refuses(body)) is not None:
+            return 400, refusal if isinstance(refusal, dict) else {"error": {"message": refusal}}
+        scores = list(enumerate(self.behaviour.scores(body)))
+        usage = {"prompt_tokens": 40, "total_tokens": 40}
+        if path.endswith("/score"):
+            return 200, {"data": [{"index": index, "score": score} for index, score in scores], "usage": usage}
+        best = sorted(scores, key=lambda pair: -pair[1])
+        return 200, {"results": [{"index": i, "relevance_score": score} for i, score in best], "usage": usage}
 
     def _allowed(self, body: Body) -> list[str]:
         """Return the symbols a request is restricted to; empty for no restriction."""

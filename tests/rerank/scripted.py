@@ -6,7 +6,7 @@ import json
 import math
 import re
 
-from rerank.mllm import Choice, Reply, Usage
+from rerank.mllm import Choice, Failure, Reply, Scores, Usage
 
 OPTION = re.compile(r'^([A-T]): ("(?:[^"\\]|\\.)*")', re.MULTILINE)
 
@@ -57,3 +57,23 @@ def preferring(names, biased_to=None, bias=1.0):
         return choice(weights)
 
     return ScriptedMllm(choose_one, lambda request: "[" + ", ".join(repr(name) for name in names) + "]")
+
+
+class ScriptedScorer:
+    """A reranker with a score for each text, or with a failure for every request; keeps the texts it was asked."""
+
+    name = identity = "scorer"
+    parallel = 4
+
+    def __init__(self, scores):
+        self.asked = []
+        self._scores = scores
+
+    def score(self, requests):
+        self.asked += [request.texts for request in requests]
+        if isinstance(self._scores, Failure):
+            return [self._scores for _ in requests]
+        return [Scores(tuple(self._scores[text] for text in request.texts)) for request in requests]
+
+    def close(self):
+        pass

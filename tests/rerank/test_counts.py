@@ -1,5 +1,7 @@
 import time
 
+import pytest
+
 from rerank.counts import RerankCounts
 from rerank.mllm import Usage
 
@@ -28,6 +30,20 @@ def test_everything_added_is_reported():
         "4 images asked, 1 cached, 2 skipped, 3 failed (1 refused, 2 timeout), 1 lists mended; "
         "2 requests, 0.0 s, 10 prompt and 3 generated tokens"
     )
+
+
+@pytest.mark.parametrize(
+    ("failures", "cached", "expected"),
+    [(["timeout", "refused"], 0, True), (["timeout", None], 0, False), (["timeout"], 1, False), ([], 0, False)],
+)
+def test_none_is_answered_where_all_that_were_asked_failed(failures, cached, expected):
+    counts = RerankCounts()
+    for failure in failures:
+        counts.add_asked(failure)
+    for _ in range(cached):
+        counts.add_cached()
+    counts.add_skipped(3)
+    assert counts.none_answered is expected
 
 
 def test_time_that_two_threads_wait_at_once_counts_once(monkeypatch):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank.base import Candidate
-from rerank.prompt import INSTRUCTION, NAME_CHARACTERS, QUESTION, choice_text, list_text, quoted, shown
+from rerank.prompt import INSTRUCTION, NAME_CHARACTERS, QUESTION, choice_text, list_text, quoted, scored_text, shown
 from tests.rerank.scripted import options
 
 HOSTILE = [
@@ -65,3 +65,10 @@ def test_the_list_question_names_all():
     text = list_text([Candidate("cat"), Candidate("jack-o'-lantern")])
     assert "top 2 similarity" in text
     assert '["cat", "jack-o\'-lantern"]' in text
+
+
+def test_a_scored_candidate_is_its_name_with_descriptions():
+    owl = Candidate("owl", ("large\x00 eyes", "beak", "x" * 500), group="bird")
+    assert scored_text(owl, descriptions=2) == "owl (bird): large eyes; beak"
+    assert scored_text(owl, descriptions=0) == "owl (bird)"
+    assert len(scored_text(owl)) < 200

@@ -11,7 +11,7 @@ from rerank.base import ALONE, ANSWERED, CACHED, GAVE_UP, OK, Candidate, Questio
 from rerank.cache import AnswerCache
 from rerank.mllm import Choice, Failure
 from rerank.reranker import MllmReranker
-from tests.rerank.scripted import ScriptedMllm, choice, options, preferring
+from tests.rerank.scripted import ScriptedMllm, ScriptedScorer, choice, options, preferring
 
 IMAGE = Image.new("RGB", (8, 8), (200, 30, 30))
 FIVE = [Candidate(name, confidence=p) for name, p in zip("abcde", (0.4, 0.3, 0.15, 0.1, 0.05), strict=True)]
@@ -220,8 +220,9 @@ def test_after_failures_in_a_row_nothing_is_asked_any_more_and_one_warning_says_
     assert statuses[:3] == ["timeout"] * 3
     assert set(statuses[4:]) == {GAVE_UP}
     assert len(mllm.asked) <= 4
-    assert len(warnings) == 1
-    assert "3 failed images" in warnings[0]
+    assert warnings[0] == "scripted: timeout"
+    assert len(warnings) == 2
+    assert "3 failed images" in warnings[1]
     assert reranker.counts.asked + reranker.counts.skipped == 20
 
 
@@ -241,7 +242,52 @@ def test_without_hope_one_image_is_enough():
     statuses = [r.status for r in reranker.rank_many([question(n) for n in range(6)])]
     assert statuses[0] == "refused"
     assert statuses[-1] == GAVE_UP
-    assert len(warnings) == 1
+    assert len(warnings) == 2
+    assert "after 1 failed image (" in warnings[1]
+
+
+def test_the_first_failure_of_each_kind_is_shown_once():
+    kinds = [
+        Failure("refused", hint='HTTP 400: "No."', code=400),
+        Failure("refused", hint='HTTP 422: "Field required"', code=422),
+        Failure("refused", hint='HTTP 400: "Never."', code=400),
+        Failure("timeout"),
+    ]
+    calls = iter(range(100))
+    mllm = ScriptedMllm(lambda request: kinds[next(calls) % 4], parallel=1)
+    warnings = []
+    MllmReranker(mllm, rotations=1, give_up_after=99, warn=warnings.append).rank_many([question(n) for n in range(12)])
+    assert warnings == [
+        'scripted: refused; HTTP 400: "No."',
+        'scripted: refused; HTTP 422: "Field required"',
+        "scripted: timeout",
+    ]
+
+
+def test_a_reranker_is_asked_once_per_image_and_the_odds_of_its_scores_are_fused():
+    scorer = ScriptedScorer({"a": 0.5, "b": 0.9, "c": 0.0, "d": 1.0, "e": 0.2})
+    (ranking,) = MllmReranker(scorer, mode="list", weight=0).rank_many([question(1)])
+    odds = np.array([1, 9, 1e-7, 1e7, 0.25])
+    assert ranking.answer == pytest.approx(odds / odds.sum(), rel=1e-3, abs=1e-12)
+    assert scorer.asked == [("a", "b", "c", "d", "e")]
+    weighted = MllmReranker(scorer, weight=1)
+    assert weighted.rank_many([question(1)])[0].order == (3, 1, 0, 4, 2)
+    assert weighted.counts.requests == 1
+
+
+def test_a_reranker_that_fails_keeps_the_order():
+    reranker = MllmReranker(ScriptedScorer(Failure("timeout")))
+    (ranking,) = reranker.rank_many([question(1)])
+    assert (ranking.order, ranking.status) == ((0, 1, 2, 3, 4), "timeout")
+    assert reranker.counts.none_answered
+
+
+def test_a_reranker_has_answers_of_its_own_in_the_cache(tmp_path):
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    scorer = ScriptedScorer(dict.fromkeys("abcde", 0.3))
+    choosing = ScriptedMllm(lambda request: choice([1] * 5), identity=scorer.identity)
+    for model, status in ((scorer, OK), (scorer, CACHED), (choosing, OK)):
+        assert MllmReranker(model, cache=cache).rank_many([question(1)])[0].status == status
 
 
 def test_a_picture_that_cannot_be_read_says_nothing_of_the_mllm():

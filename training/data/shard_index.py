@@ -30,12 +30,14 @@ class ShardIndex:
         keys: (N) bytes.
         images: (N, 2) int64 first byte and size of the image; the first byte is `NOTHING` where there is none.
         jsons: (N, 2) int64 the same for the JSON object.
+        texts: (N, 2) int64 the same for the text file with the caption.
         cut_short: whether the file ends before the archive does; only complete samples are indexed.
     """
 
     keys: NDArray[np.bytes_]
     images: NDArray[np.int64]
     jsons: NDArray[np.int64]
+    texts: NDArray[np.int64]
     cut_short: bool
 
     def __len__(self) -> int:
@@ -89,8 +91,11 @@ def _scan(path: Path) -> ShardIndex:
             samples.setdefault((run, key), {})[kind] = (member.offset_data, member.size)
     padded = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     cut_short = cut_short or size < padded + tarfile.BLOCKSIZE  # an archive ends with blocks of zeros
-    if cut_short and samples and len(samples[last := next(reversed(samples))]) == 1:
-        del samples[last]  # the other half of the last sample was cut off
+    if cut_short and samples:
+        last, *before = list(reversed(samples))[:2]
+        # A part of the last sample was cut off if it has one part only, or fewer kinds of parts than the one before.
+        if len(samples[last]) == 1 or any(samples[key].keys() - samples[last].keys() for key in before):
+            del samples[last]
     return _as_index(samples, cut_short=cut_short)
 
 
@@ -114,26 +119,32 @@ def _split(name: str) -> tuple[str, str]:
 
 def _as_index(samples: dict[tuple[int, str], dict[str, tuple[int, int]]], *, cut_short: bool) -> ShardIndex:
     usable = {key: spans for key, spans in samples.items() if "image" in spans or "json" in spans}
-    images, jsons = (
+    images, jsons, texts = (
         np.array([spans.get(kind, (NOTHING, 0)) for spans in usable.values()], dtype=np.int64).reshape(-1, 2)
-        for kind in ("image", "json")
+        for kind in ("image", "json", "txt")
     )
     keys = np.array([key.encode("utf-8", "replace") for _, key in usable], dtype=np.bytes_)
-    return ShardIndex(keys, images, jsons, cut_short)
+    return ShardIndex(keys, images, jsons, texts, cut_short)
 
 
 def _load(index_path: Path, stamp: NDArray[np.int64]) -> ShardIndex | None:
-    """Return the stored index, or None where it is missing, damaged or of another version of the shard."""
+    """Return the stored index; None where it is missing, damaged, of an earlier release or of another shard."""
     try:
         with open(index_path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             if not np.array_equal(stored["stamp"], stamp):
                 return None
-            return ShardIndex(stored["keys"], stored["images"], stored["jsons"], bool(stored["cut_short"]))
+            arrays = {name: stored[name] for name in ("keys", "images", "jsons", "texts")}
+            return ShardIndex(**arrays, cut_short=bool(stored["cut_short"]))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
 def _save(index_path: Path, index: ShardIndex, stamp: NDArray[np.int64]) -> None:
-    arrays: dict[str, Any] = {"keys": index.keys, "images": index.images, "jsons": index.jsons}
+    arrays: dict[str, Any] = {
+        "keys": index.keys,
+        "images": index.images,
+        "jsons": index.jsons,
+        "texts": index.texts,
+    }
     with contextlib.suppress(WriteFailed), replacing(index_path) as draft, open(draft, "wb") as stream:
         np.savez(stream, stamp=stamp, cut_short=np.array(index.cut_short), **arrays)

@@ -1,4 +1,6 @@
-"""Shards: tar files of `KEY.jpg` and `KEY.json` pairs, as WebDataset and img2dataset write them.
+"""Shards: tar files of `KEY.jpg` with `KEY.json`, `KEY.txt` or both, as WebDataset and img2dataset write them.
+
+`KEY.txt` is the caption where the JSON object has none, or where there is no JSON object.
 
 They are read by position rather than streamed, so that a sample does not depend on the worker that reads it, and an
 interrupted run continues at the sample where it stopped.
@@ -20,7 +22,7 @@ import numpy as np
 
 from memory.durable import replacing
 from training.data.manifest import MOST_JSON_BYTES, parse_line
-from training.data.record import BadSample, RawSample
+from training.data.record import BadSample, Fields, RawSample
 from training.data.shard_index import NOTHING, ShardIndex, index_shard
 from training.errors import DataError
 
@@ -76,9 +78,15 @@ class Shards:
         index, row = self._indices[shard], row - int(self._starts[shard])
         with open(self._paths[shard], "rb") as stream:
             image = _member(stream, index.images[row])
-            fields = _member(stream, index.jsons[row], most=MOST_JSON_BYTES + 1)
+            json_object = _member(stream, index.jsons[row], most=MOST_JSON_BYTES + 1)
+            text = _member(stream, index.texts[row], most=MOST_JSON_BYTES)
+        if image is None or (json_object is None and text is None):
+            raise BadSample("sample without image, or without JSON and text")
+        fields: Fields = {} if json_object is None else parse_line(json_object)
+        if text is not None and not (fields.get("caption") or fields.get("captions")):
+            fields = {**fields, "caption": _caption(text)}
         key = bytes(index.keys[row]).decode("utf-8", "replace")
-        return RawSample(f"{self._paths[shard].name}/{key}", image, parse_line(fields))
+        return RawSample(f"{self._paths[shard].name}/{key}", image, fields)
 
     def _index(self, path: Path) -> ShardIndex:
         try:
@@ -131,10 +139,19 @@ def _members(samples: Iterable[ShardSample]) -> Iterator[tuple[tarfile.TarInfo, 
             yield member, data
 
 
-def _member(stream: io.BufferedReader, span: np.ndarray[Any, np.dtype[np.int64]], *, most: int | None = None) -> bytes:
-    """Read a member, or its first `most` bytes."""
+def _member(
+    stream: io.BufferedReader, span: np.ndarray[Any, np.dtype[np.int64]], *, most: int | None = None
+) -> bytes | None:
+    """Read a member, or its first `most` bytes; None where the sample has none."""
     start, size = (int(value) for value in span)
     if start == NOTHING:
-        raise BadSample("sample without image or JSON")
+        return None
     stream.seek(start)
     return stream.read(size if most is None else min(size, most))
+
+
+def _caption(text: bytes) -> str:
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadSample("caption that is not UTF-8 text") from None

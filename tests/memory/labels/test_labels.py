@@ -145,7 +145,10 @@ ERRORS = [
     ("empty name", b'{"": ["x"]}', None, "name is empty"),
     ("invisible name", b"cat\n\xe2\x80\x8b\n", 2, "no visible character"),
     ("no categories", b'{"categories": []}', None, r"\$.categories: the list under 'categories' is empty"),
-    ("a picture", b"\xff\xd8\xff\xe0\x00\x10JFIF", 1, "looks like a JPEG image"),
+    ("a picture", b"\xff\xd8\xff\xe0\x00\x10JFIF", None, "this is a JPEG image"),
+    ("a sheet", b"PK\x03\x04\x14\x00", None, "this is an Excel sheet or a ZIP archive. Save the sheet as CSV"),
+    ("a photo of a phone", b"\0\0\0\x24ftypheic", None, "this is a HEIC or AVIF image, or a video"),
+    ("UTF-16", b"\xff\xfec\0", 1, "it looks like UTF-16 text"),
     ("aliases that are no names", b'{"name": "cat", "aliases": [1]}', None, "the aliases are list"),
 ]
 

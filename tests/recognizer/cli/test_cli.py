@@ -108,8 +108,14 @@ def test_building_again_encodes_nothing_and_adding_only_what_is_new(world, tmp_p
     _, out, _ = call("build", world / "labels.json", "--memory", tmp_path / "memory", "--precision", "fp32")
     assert "0 encoded" in out
     (tmp_path / "new.txt").write_text("galaxy\n")
-    _, out, _ = call("add", tmp_path / "new.txt", "--memory", tmp_path / "memory", "--precision", "fp32")
-    assert "1 categories" in out
+    place = ("--memory", tmp_path / "memory", "--precision", "fp32")
+    _, out, _ = call("add", tmp_path / "new.txt", *place)
+    assert out.startswith(f"added 1 category; {tmp_path / 'memory'} now has 5 categories\ntexts: 1 encoded, ")
+    (tmp_path / "more.json").write_text('{"galaxy": ["many stars"], "comet": []}')
+    _, out, _ = call("add", tmp_path / "more.json", *place)
+    assert out.startswith("added 1 category, extended 1 category that it had; ")
+    assert "now has 6 categories\n" in out
+    assert "removed 1 category; " in call("remove", "comet", *place[:2])[1]
     code, out, _ = call("verify", "--memory", tmp_path / "memory")
     assert code == 0
     _, out, _ = call("remove", "galaxy", "--memory", tmp_path / "memory")
@@ -123,7 +129,7 @@ def test_building_again_keeps_the_encoder_and_says_what_goes(world, tmp_path):
     call("build", world / "labels.json", "--memory", memory, "--model", "RN50", "--pretrained", "random")
     (tmp_path / "fewer.txt").write_text("tabby cat\n")
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory)
-    assert "3 categories that the label file does not hold are removed" in err
+    assert "removed, because the label file does not hold them: 3 categories" in err
     assert "encoded again" not in err
     assert json.loads(call("info", "--memory", memory, "--json")[1])["encoder"]["name"] == "RN50/random"
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory, "--model", "starter", "--pretrained", "conse")
@@ -156,7 +162,7 @@ def test_a_header_is_as_the_user_says(tmp_path):
     (tmp_path / "names.txt").write_text("species\nfox\nfox\n")
     memory = ("--memory", tmp_path / "memory")
     _, out, err = call("build", tmp_path / "names.txt", *memory, "--header", "yes")
-    assert "1 categories" in out
+    assert "1 category, 0 descriptions" in out
     assert "note: 1 name again, merged into one category each: 'fox' (line 2 and line 3)" in err
     assert "2 categories" in call("build", tmp_path / "names.txt", *memory, "--header", "no")[1]
 
@@ -229,7 +235,7 @@ def test_run_ends_with_a_count_of_what_it_left_out(world, photos, tmp_path):
     place = ("--memory", world / "memory", "--precision", "fp32", "--output")
     code, _, err = call("run", images, *place, tmp_path / "r.jsonl")
     assert code == 0
-    assert "1 images recognised, 0 failed; results" in err
+    assert "1 image recognised, 0 failed; results" in err
     counted, remedy = err.strip().split("\n")[-2:]
     assert counted == "left out: 1 video, 1 link that leads nowhere, 1 .txt"
     assert "ffmpeg" in remedy
@@ -308,7 +314,7 @@ def test_image_that_took_too_long_can_have_more_time(world, tmp_path):
     (tmp_path / "images" / "comments.ppm").write_bytes(b"P6\n" + b"#\n" * 2**23 + b"1 1\n255\nabc")
     command = ["run", tmp_path / "images", "--memory", world / "memory", "--output", tmp_path / "r.jsonl"]
     assert "1 E_TIMEOUT" in call(*command, "--set", "images.max_seconds=0.5")[2]
-    assert "1 images recognised, 0 failed" in call(*command, "--retry-errors", "--set", "images.max_seconds=120")[2]
+    assert "1 image recognised, 0 failed" in call(*command, "--retry-errors", "--set", "images.max_seconds=120")[2]
 
 
 def test_rows_on_stdout_are_nothing_but_rows(world):

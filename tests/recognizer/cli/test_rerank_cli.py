@@ -19,6 +19,7 @@ from PIL import Image
 from memory import Memory
 from memory.manifest import read_manifest, write_manifest
 from recognizer.cli import main
+from recognizer.errors import RecognizerError
 from recognizer.memory_settings import memory_identity, sealed
 from recognizer.settings import SettingsError
 from rerank.cache import CacheFileRefused
@@ -444,10 +445,44 @@ def test_a_redirect_keeps_every_row_and_shows_no_image_elsewhere(world, numbered
     with FakeServer() as elsewhere, FakeServer(Behaviour(redirects_to=elsewhere.url)) as server:
         code, _, err = run_numbered(world, numbered, output, server, "--set", "rerank.served_model=fake")
     assert elsewhere.paths == []
-    assert code == 0
+    assert code == 1
     assert "refused; HTTP 307; it redirects to another address, which is not followed" in err
     assert len(rows_of(output)) == 40
     assert {row["rerank"]["status"] for row in rows_of(output)} == {"refused", "skipped: gave up"}
+
+
+def test_a_refusing_server_is_quoted_once_escaped_and_the_exit_code_is_1(world, numbered, tmp_path):
+    output, again = tmp_path / "refused.jsonl", tmp_path / "again.jsonl"
+    sentence = "No \x1b[31mvision here. Ask another."
+    with FakeServer(Behaviour(refuses=lambda body: sentence)) as server:
+        code, _, err = run_numbered(world, numbered, output, server)
+        assert code == 1
+        assert err.count('refused; HTTP 400: "No \\x1b[31mvision here."') == 1
+        assert "reranking failed for every image that was asked about" in err
+        assert len(rows_of(output)) == 40
+        place = ("rerank", output, "--output", again, "--rerank-model", server.url)
+        assert call(*place)[0] == 1
+        server.behaviour.refuses = lambda body: sentence if seen_number(image_of(body)) == 7 else None
+        assert call(*place, "--overwrite", "--strict")[0] == 1
+        assert call(*place, "--overwrite")[0] == 0
+        # Both models of the server are named once more for each command.
+        assert re.search(r"serves 2 models; fake is asked; the others are other; rerank\.served_model=NAME", err)
+
+
+def test_a_reranker_reranks_a_run(world, numbered, tmp_path):
+    output = tmp_path / "scored.jsonl"
+    believes = Behaviour(
+        ranks={"/rerank"}, scores=lambda body: [0.99 if t == "thing 3" else 0.1 for t in body["documents"]]
+    )
+    with FakeServer(believes) as server:
+        place = ("--memory", world / "numbers", "--output", output, "--top-k", 20, "--precision", "fp32")
+        asked = ("--rerank", "always", "--rerank-model", f"reranker:{server.url}", "--set", "rerank.weight=4")
+        code, _, err = call("run", numbered, *place, *asked)
+        assert code == 0
+        assert "40 images asked, 0 cached, 0 skipped, 0 failed; 40 requests" in err
+        assert {row["label"] for row in rows_of(output)} == {"thing 3"}
+        with pytest.raises(RecognizerError, match="writes no list"):
+            call("run", numbered, *place, *asked, "--set", "rerank.mode=list")
 
 
 def test_a_hostile_name_of_a_model_is_refused_in_one_printable_line(world, numbered, tmp_path, capsys, monkeypatch):

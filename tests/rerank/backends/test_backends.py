@@ -4,40 +4,35 @@ vLLM has its own torch, so it runs in its own environment: RECOGNIZER_VLLM_PYTHO
 """
 
 import json
-import os
 import random
 import shutil
-import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2VLForConditionalGeneration
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
 from rerank.backends import BackendOptions, open_mllm
 from rerank.backends.transformers_local import TransformersLocal
 from rerank.base import Candidate, Question
+from rerank.mllm import ScoreRequest
 from rerank.reranker import MllmReranker
 from tests.rerank.fake_server import Behaviour, FakeServer, picture
 from tests.rerank.seeing import CASES, all_answers, answers, make_cases, right_share, too_long, turned
 from tests.rerank.tiny_mllm.pictures import MODEL
+from tests.rerank.vllm_server import (
+    AS_RERANKER,
+    ENVIRONMENT,
+    NO_AND_YES,
+    ROOT,
+    SCORE_TEMPLATE,
+    VLLM,
+    vllm_server,
+)
 
-ROOT = Path(__file__).parents[3]
-VLLM = os.environ.get("RECOGNIZER_VLLM_PYTHON")
 needs_vllm = pytest.mark.skipif(not VLLM, reason="RECOGNIZER_VLLM_PYTHON names no environment with vLLM")
-ENVIRONMENT = {
-    **os.environ,
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_LOGGING_LEVEL": "WARNING",
-    "VLLM_NO_USAGE_STATS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONPATH": str(ROOT),
-}
 CHANCE = 1 / 5
 
 
@@ -83,29 +78,8 @@ def by_vllm():
 
 @pytest.fixture(scope="module")
 def server():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # What `vllm serve` starts; that command itself looks for a package named vllm, and the CPU wheel has another name.
-    command = [VLLM, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--served-model-name", "tiny"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32"]
-    command += ["--max-model-len", "1024", "--max-num-seqs", "32"]
-    with open(os.devnull, "w") as silence:
-        process = subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stdout=silence, stderr=silence)
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "vllm serve ended"
-            try:
-                with urllib.request.urlopen(f"{url}/models", timeout=5):
-                    break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
+    with vllm_server() as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +200,35 @@ def test_lists_are_the_same_everywhere(by_vllm, by_server, by_transformers):
     for found in (by_vllm, by_server):
         same = [a["order"] == b["order"] for a, b in zip(found["listed"], by_transformers["listed"], strict=True)]
         assert sum(same) >= 9  # greedy decoding; a tie may fall otherwise
+
+
+def score_by_transformers(case):
+    """P(yes) of each candidate, with the prompt that the server's template makes."""
+    processor = AutoProcessor.from_pretrained(MODEL)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(MODEL, dtype=torch.float32)
+    messages = [{"role": "query", "content": "<|vision_start|><|image_pad|><|vision_end|>"}]
+    template = jinja2.Template(SCORE_TEMPLATE.read_text())
+    scores = []
+    for candidate in case.candidates:
+        text = template.render(messages=[*messages, {"role": "document", "content": candidate.name}])
+        with torch.inference_mode():
+            logits = model(**processor(text=[text], images=[case.image], return_tensors="pt")).logits[0, -1]
+        no, yes = (logits[token] for token in processor.tokenizer.convert_tokens_to_ids(list(NO_AND_YES)))
+        scores.append(torch.sigmoid(yes - no).item())
+    return scores
+
+
+@needs_vllm
+def test_a_reranker_at_vllm_sees_and_agrees(cases):
+    with vllm_server(*AS_RERANKER) as url:
+        scorer = open_mllm(f"reranker:{url}", BackendOptions(jpeg_quality=None))
+        found = answers(MllmReranker(scorer), cases)
+        scores = scorer.score([ScoreRequest(case.image, tuple(c.name for c in case.candidates)) for case in cases[:5]])
+        scorer.close()
+    assert {answer["status"] for answer in found} == {"ok"}
+    assert right_share(cases, found) >= 0.95
+    for case, score in zip(cases[:5], scores, strict=True):
+        assert score.values == pytest.approx(score_by_transformers(case), abs=2e-3)
 
 
 def test_another_dtype_or_folder_is_another_identity(tiny, tmp_path):

@@ -4,24 +4,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.backends.chat import Completion, FailedRequest, UnreadableError, chat_body, excerpt, read_completion
+from rerank.backends.chat import Completion, Manner, chat_body, read_completion
 from rerank.backends.dialects import symbol_log_probs
+from rerank.backends.failures import UnreadableError
 from rerank.mllm import SYMBOLS, Usage
 from tests.rerank.fake_server import completion, listed
 
 
 def test_a_text_that_cannot_be_encoded_is_mended():
-    body = chat_body("m", "data:x", "a \ud800 b", 1, {"logprobs": True})
+    body = chat_body("m", "data:x", "a \ud800 b", {"logprobs": True})
     assert body["model"] == "m"
-    assert body["extra_body"]["messages"][0]["content"][1]["text"] == "a ? b"
-    assert body["extra_body"]["logprobs"] is True
+    assert body["messages"][0]["content"][1]["text"] == "a ? b"
+    assert body["logprobs"] is True
 
 
-@given(st.text())
-def test_excerpts_are_short_and_printable(text):
-    assert excerpt(text).isascii()
-    assert excerpt(text).isprintable()
-    assert excerpt("x" * 40 + text) == repr("x" * 40 if not text else "x" * 37 + "...")
+def test_a_manner_leaves_out_what_a_refusal_names_until_nothing_is_left():
+    manner = Manner()
+    assert manner.fields(5) == {"max_tokens": 5, "temperature": 0}
+    assert manner.without("the image is broken") is None
+    newer = manner.without("use 'max_completion_tokens' instead of 'max_tokens'")
+    assert newer.fields(5) == {"max_completion_tokens": 5, "temperature": 0}
+    warmer = newer.without("'temperature' and max_tokens are not supported")
+    assert warmer.fields(5) == {"max_completion_tokens": 5}
+    assert warmer.without("temperature, max_tokens") is None
 
 
 def test_a_completion_is_read():
@@ -92,27 +97,3 @@ def test_any_json_is_an_answer_or_unreadable(value):
         symbol_log_probs(answer, SYMBOLS[:5], 0)
     except UnreadableError:
         pass
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "hopeless"),
-    [
-        (400, "refused", False), (401, "refused", True), (403, "refused", True), (404, "refused", True),
-        (408, "unreachable", False), (409, "unreachable", False), (413, "refused", False), (422, "refused", False),
-        (429, "unreachable", False), (500, "unreachable", False), (503, "unreachable", False), (302, "refused", False),
-    ],
-)  # fmt: skip
-def test_status_codes_are_judged(code, status, hopeless):
-    failed = FailedRequest.by_code(code, {})
-    assert (failed.status, failed.hopeless, failed.code, failed.retry_after_s) == (status, hopeless, code, None)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("7", 7), ("0.5", 0.5), ("3600", 30), ("-5", None), ("1.2.3", None), ("soon", None), ("", None), ("nan", None),
-        ("Sun, 06 Nov 1994 08:49:37 GMT", 0), ("Fri, 31 Dec 2999 23:59:59 GMT", 30),
-    ],
-)  # fmt: skip
-def test_retry_after_is_read_and_capped(header, seconds):
-    assert FailedRequest.by_code(429, {"retry-after": header}).retry_after_s == seconds

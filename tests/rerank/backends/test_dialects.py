@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.backends.chat import Completion, UnreadableError
+from rerank.backends.chat import Completion
 from rerank.backends.dialects import (
     CONSTRAINED,
     JSON_SCHEMA,
@@ -16,6 +16,7 @@ from rerank.backends.dialects import (
     symbol_log_probs,
     unmentioned_symbol,
 )
+from rerank.backends.failures import UnreadableError
 from rerank.mllm import LOWEST_LOG_PROB, SYMBOLS
 from tests.rerank.fake_server import listed
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rerank.backends import image_data
-from rerank.backends.chat_client import ChatClient
 from rerank.backends.dialects import JSON_SCHEMA, LLAMA_CPP, PLAIN, VLLM
 from rerank.backends.openai_server import OpenAIServer
+from rerank.backends.server_client import ServerClient
 from rerank.base import Candidate
 from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply
 from rerank.prompt import choice_text, list_text
@@ -32,7 +32,8 @@ SHORT_S = 1.0
 
 
 def open_server(server, *, model="fake", concurrency=16, jpeg_quality=95, **options):
-    client = ChatClient(server.url, **({"timeout_s": 5.0, "backoff_s": 0.01} | options))
+    """Open a client; `warn=LIST.append` collects its warnings."""
+    client = ServerClient(server.url, **({"timeout_s": 5.0, "backoff_s": 0.01} | options))
     return OpenAIServer(client, model=model, concurrency=concurrency, jpeg_quality=jpeg_quality)
 
 
@@ -413,12 +414,93 @@ def test_a_field_that_a_router_does_not_find_condemns_neither_key_nor_model(open
         assert mllm.dialect is LLAMA_CPP
 
 
-def test_a_server_that_cannot_be_restricted_is_said_once(opened, caplog):
-    with FakeServer(Behaviour(obeys=set(), logprobs=False)) as server:
-        opened(server).choose([question(n) for n in range(5)])
-    assert [record.message.partition(" ")[2] for record in caplog.records if record.levelno >= logging.WARNING] == [
-        f"at {server.url} ignores every way to restrict an answer; it is only asked for one letter",
+@pytest.mark.parametrize("rejects", [set(), {"logprobs"}])
+def test_a_server_that_ignores_or_refuses_fields_is_said_once(opened, rejects):
+    warnings = []
+    with FakeServer(Behaviour(obeys=set(), logprobs=False, rejects=rejects)) as server:
+        opened(server, warn=warnings.append).choose([question(n) for n in range(5)])
+    assert warnings == [
+        f"fake at {server.url} ignores every way to restrict an answer; it is only asked for one letter",
+        f"fake at {server.url} gives no log-probabilities; the rotations of the options vote instead",
     ]
+
+
+# Refusals
+
+
+NEWER = {
+    "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'.",
+    "temperature": "Unsupported value: 'temperature' does not support 0 with this model.",
+}
+
+
+def test_a_model_that_takes_neither_max_tokens_nor_a_temperature_is_asked_without(opened):
+    """As OpenAI's newer models."""
+    refuse = Behaviour(refuses=lambda body: next((text for key, text in NEWER.items() if key in body), None))
+    with FakeServer(refuse) as server:
+        mllm = opened(server)
+        answers = mllm.choose([question(number, place=number % 5) for number in range(10)])
+        assert [answer.chosen for answer in answers] == [number % 5 for number in range(10)]
+        assert answers[0].log_probs is not None
+        (reply,) = mllm.write([ListRequest(picture(8), list_text([Candidate("thing 4"), Candidate("thing 8")]), 50)])
+        assert reply.text == "['thing 8', 'thing 4']"
+        assert server.chats[-1]["max_completion_tokens"] == 50
+        refused = [body for body in server.chats if body.keys() & NEWER.keys()]
+        assert len(refused) == 2  # each field once; the first question goes alone
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 1024 tokens. However, your prompt has 2000 input tokens.",
+        "The decoder prompt (length 2100) is longer than the maximum model length of 1024.",
+        "the request exceeds the available context size, try increasing it",
+        "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000",
+        "prompt is too long: 210000 tokens > 200000 maximum",
+    ],
+)
+def test_a_prompt_that_is_too_long_is_sent_with_a_smaller_image(opened, message):
+    warnings = []
+    large = Behaviour(refuses=lambda body: message if max(image_of(body).size) > 300 else None)
+    with FakeServer(large) as server:
+        mllm = opened(server, warn=warnings.append)
+        big = picture(7).resize((1000, 1000), 0)
+        answers = mllm.choose([question(7, place=place, image=big) for place in range(5)])
+        assert [answer.chosen for answer in answers] == [0, 1, 2, 3, 4]
+        assert {image_of(body).size for body in server.chats} == {(1000, 1000), (500, 500), (250, 250)}
+        assert mllm.choose([question(3, place=1)])[0].chosen == 1
+    assert len(warnings) == 1
+    assert "half the size" in warnings[0]
+    assert message.split(". ")[0] in warnings[0]
+
+
+def test_a_prompt_that_no_image_makes_short_enough_fails_alone(opened):
+    long = Behaviour(refuses=lambda body: "maximum context length" if "thing 7" in text_of(body) else None)
+    with FakeServer(long) as server:
+        mllm = opened(server)
+        found = mllm.choose([question(7, image=picture(7).resize((600, 300), 0))] * 4 + [question(40, place=2)])
+        assert found[:4] == [Failure("refused")] * 4
+        assert found[4].chosen == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ({"error": {"message": "The image is broken. Send another."}}, 'HTTP 400: "The image is broken."'),
+        ({"error": "no vision"}, 'HTTP 400: "no vision"'),
+        ({"detail": [{"msg": "Field required"}]}, 'HTTP 400: "Field required"'),
+        ({}, "HTTP 400"),
+        (
+            {"error": {"message": "No api key passed in."}},
+            'HTTP 400: "No api key passed in."; is a key needed? MINE is not set',
+        ),
+    ],
+)
+def test_the_first_sentence_of_a_refusal_is_the_hint(opened, monkeypatch, body, hint):
+    monkeypatch.delenv("MINE", raising=False)
+    with FakeServer(Behaviour(refuses=lambda _: body)) as server:
+        (answer,) = opened(server, api_key_env="MINE").choose([question(1)])
+    assert (answer.status, answer.hint, answer.code) == ("refused", hint, 400)
 
 
 @pytest.mark.parametrize("key", ["token", "logprob", "usage"])
@@ -527,7 +609,7 @@ def test_a_redirect_is_not_followed_and_said(opened):
         mllm = opened(server, retries=1)
         answers = mllm.choose([question(number) for number in range(3)])
         lists = mllm.write([ListRequest(picture(1), "order", 5)])
-        with pytest.raises(MllmUnavailable, match=r"HTTP 307 \(it redirects to another address"):
+        with pytest.raises(MllmUnavailable, match=r"HTTP 307; it redirects to another address"):
             open_server(server, model=None)
     assert elsewhere.paths == []
     for answer in (*answers, *lists):
@@ -540,7 +622,7 @@ def test_models_are_not_listed_without_the_key(monkeypatch):
     monkeypatch.delenv("MINE", raising=False)
     with (
         FakeServer(Behaviour(key=KEY)) as server,
-        pytest.raises(MllmUnavailable, match=r"HTTP 401 \(is the key in MINE right"),
+        pytest.raises(MllmUnavailable, match=r"HTTP 401: .*; is a key needed\? MINE is not set"),
     ):
         open_server(server, model=None, api_key_env="MINE")
 
@@ -555,9 +637,9 @@ def test_no_server_at_all():
 @pytest.mark.parametrize(
     ("kind", "option"),
     [
-        (ChatClient, {"timeout_s": 0}),
-        (ChatClient, {"retries": -1}),
-        (ChatClient, {"most_reply_bytes": 0}),
+        (ServerClient, {"timeout_s": 0}),
+        (ServerClient, {"retries": -1}),
+        (ServerClient, {"most_reply_bytes": 0}),
         (OpenAIServer, {"concurrency": 0}),
         (OpenAIServer, {"jpeg_quality": 101}),
     ],
@@ -565,7 +647,7 @@ def test_no_server_at_all():
 def test_numbers_out_of_range_are_refused(kind, option):
     address = "http://host/v1"
     with pytest.raises(ValueError, match=next(iter(option))):
-        kind(address if kind is ChatClient else ChatClient(address), **option)
+        kind(address if kind is ServerClient else ServerClient(address), **option)
 
 
 def test_closing_ends_the_thread_and_what_is_in_flight():

@@ -17,7 +17,7 @@ def write(folder, count):
 
 def equal(some: ShardIndex, others: ShardIndex):
     return some.cut_short == others.cut_short and all(
-        np.array_equal(getattr(some, name), getattr(others, name)) for name in ("keys", "images", "jsons")
+        np.array_equal(getattr(some, name), getattr(others, name)) for name in ("keys", "images", "jsons", "texts")
     )
 
 

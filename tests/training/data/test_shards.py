@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memory.errors import WriteFailed
 from training.data.manifest import MOST_JSON_BYTES
-from training.data.record import BadSample
+from training.data.record import BadSample, Rejects, make_record
 from training.data.shards import Shards, ShardSample, write_shards
 from training.errors import DataError
 
@@ -93,15 +93,61 @@ def test_files_that_are_not_shards_are_counted_and_the_others_used(tmp_path):
     assert dict(shards.parts) == {"unreadable shard": 1, "missing shard": 1}
 
 
-def test_a_sample_without_its_other_half_is_bad(tmp_path):
-    with tarfile.open(tmp_path / "s.tar", "w") as archive:
-        for name in ("a.jpg", "b.json", "c.json", "c.png", "c.txt"):
+def write_members(path, members):
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
             member = tarfile.TarInfo(name)
-            member.size = 2
-            archive.addfile(member, io.BytesIO(b"{}"))
-    shards = Shards([tmp_path / "s.tar"])
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_the_caption_of_a_text_file_counts_where_the_json_has_none(tmp_path):
+    """As webdataset writes them, and img2dataset, which repeats the caption of its JSON object in a text file."""
+    members = {
+        "000001.jpg": b"1",
+        "000001.txt": "\ufeffein Fuchs, rot\n".encode(),
+        "000002.txt": b"a dog",
+        "000002.png": b"2",
+        "000003.jpg": b"3",
+        "000003.json": b'{"caption": "of the JSON"}',
+        "000003.txt": b"of the text",
+        "000004.jpg": b"4",
+        "000004.json": b'{"width": 9, "caption": null}',
+        "000004.txt": b"of the text",
+        "000005.jpg": b"5",
+        "000005.txt": b"\xff\xfe",
+        "LICENSE.txt": b"free",
+    }
+    shards = Shards([write_members(tmp_path / "s.tar", members)])
+    assert len(shards) == 5
+    found = [shards.read(row) for row in range(4)]
+    assert [raw.image for raw in found] == [b"1", b"2", b"3", b"4"]
+    records = [make_record(raw.fields, (9, 9), Rejects()) for raw in found]
+    assert [record.captions for record in records] == [
+        ("ein Fuchs, rot",),
+        ("a dog",),
+        ("of the JSON",),
+        ("of the text",),
+    ]
+    with pytest.raises(BadSample, match="not UTF-8"):
+        shards.read(4)
+
+
+def test_of_a_shard_of_texts_cut_short_the_whole_samples_are_used(tmp_path):
+    members = {f"{n}.{kind}": b"x" * 600 for n in range(3) for kind in ("jpg", "json", "txt")}
+    path = write_members(tmp_path / "s.tar", members)
+    with tarfile.open(path) as archive:
+        cut = archive.getmember("2.txt").offset
+    path.write_bytes(path.read_bytes()[:cut])
+    assert len(Shards([path])) == 2
+
+
+def test_a_sample_without_its_other_half_is_bad(tmp_path):
+    names = ("a.jpg", "b.json", "c.json", "c.png", "c.txt")
+    shards = Shards([write_members(tmp_path / "s.tar", dict.fromkeys(names, b"{}"))])
     for row in (0, 1):
-        with pytest.raises(BadSample, match="sample without image or JSON"):
+        with pytest.raises(BadSample, match="sample without image, or without JSON and text"):
             shards.read(row)
     assert shards.read(2).image == b"{}"
 
