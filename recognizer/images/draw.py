@@ -256,11 +256,12 @@ def place_plate(
     return min(inside, key=lambda xy: (_covered(xy, size_wh, taken), _covered(xy, size_wh, [picture])))
 
 
-def _covered(corner_xy: tuple[float, float], size_wh: tuple[int, int], areas: Sequence[Box]) -> float:
+def _covered(corner_xy: tuple[float, float], size_wh: tuple[int, int], areas: Sequence[Box]) -> int:
     """Count the pixels of some areas that a plate at this corner would cover."""
     x, y = corner_xy
-    return sum(
+    covered = sum(
         max(0.0, min(x + size_wh[0], area[2]) - max(x, area[0]))
         * max(0.0, min(y + size_wh[1], area[3]) - max(y, area[1]))
         for area in areas
     )
+    return round(covered)  # what differs by rounding errors alone is equal, and the first place wins

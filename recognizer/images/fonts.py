@@ -206,7 +206,7 @@ def _read_face(path: Path) -> Iterator[Face]:
     from fontTools.ttLib import TTFont
 
     try:
-        with TTFont(path, fontNumber=0, lazy=True) as font:
+        with path.open("rb") as stream, TTFont(stream, fontNumber=0, lazy=True) as font:
             if "COLR" in font and font["COLR"].version > 0:
                 return  # FreeType draws nothing for such colour glyphs
             strike = None
