@@ -124,16 +124,14 @@ class _Groups:
         numbers = {name: number for number, name in enumerate(self.names)}
         self.of_row = np.array([numbers.get(category.group, -1) for category in categories], np.int64)
 
-    def sums(self, scored: Rows, confidences: NDArray[np.float64], best: Rows) -> dict[str, float] | None:
-        """Sum confidences by group.
+    def sums(self, scored: Rows, confidences: NDArray[np.float64], best: Rows) -> dict[str, float]:
+        """Sum confidences by group, largest first.
 
         Args:
             scored: (n,) rows of categories.
             confidences: (n,) of those.
             best: (k,) rows whose groups the result has in any case.
         """
-        if not self.names:
-            return None
         groups = self.of_row[scored]
         sums = np.bincount(groups[groups >= 0], confidences[groups >= 0], minlength=len(self.names))
         largest = np.argsort(-sums, kind="stable")
@@ -151,9 +149,14 @@ def _retrieved(
     proposed: Rows | None = None,
 ) -> Retrieved:
     """Keep the best of the scored categories, which are those in `proposed`, or all."""
-    confidences = np.exp(scores.astype(np.float64) / temperature - normaliser)
+
+    def confidences(columns: Rows | slice) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = np.exp(scores[columns].astype(np.float64) / temperature - normaliser)
+        return found
+
     scored = np.arange(len(scores)) if proposed is None else proposed
-    return Retrieved(scored[best], scores[best], confidences[best], groups.sums(scored, confidences, scored[best]))
+    sums = groups.sums(scored, confidences(slice(None)), scored[best]) if groups.names else None
+    return Retrieved(scored[best], scores[best], confidences(best), sums)
 
 
 def _nothing() -> Retrieved:
