@@ -130,7 +130,7 @@ def run(
             recognizer = Recognizer.open(opened, settings=settings, only=rows, device=device, precision=precision)
             batches = recognize_into(recognizer, listing, sink, reranker=reranker)
             _show_progress(batches, sink, len(listing), "recognise")
-        if pictures is not None:
+        if pictures is not None:  # before the end, when the journal of a table is removed
             _draw_pictures(pictures, output, listing, settings, format)
         counts = sink.finish()
     note(f"{_outcome(counts)}; results in {output}")
@@ -259,7 +259,7 @@ def _check_pictures(folder: Path, images: Sequence[str], output: str) -> None:
 
 
 def _draw_pictures(folder: Path, output: str, listing: Listing, settings: Settings, format: Format | None) -> None:
-    """Draw the evidence of all rows that are written, and say which images could not be decoded again."""
+    """Draw the evidence of all rows that are written, and say how many images could not be decoded again."""
     from recognizer.errors import RecognizerError
     from recognizer.pictures import draw_pictures
     from recognizer.results.row import parse_row

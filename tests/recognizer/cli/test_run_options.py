@@ -125,7 +125,7 @@ def test_a_run_draws_its_pictures_and_draws_the_missing_ones_when_repeated(world
     assert kept.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_pictures_cannot_be_drawn_of_a_table_that_keeps_no_evidence(world, tmp_path):
+def test_a_table_gets_its_pictures_with_its_run_or_says_how(world, tmp_path):
     (tmp_path / "good").mkdir()
     shutil.copy(world / "images" / "c" / "cat.jpg", tmp_path / "good")
     command = ("run", tmp_path / "good", "--memory", world / "memory", "--output", tmp_path / "r.csv")
@@ -134,6 +134,17 @@ def test_pictures_cannot_be_drawn_of_a_table_that_keeps_no_evidence(world, tmp_p
         call(*command, "--pictures", tmp_path / "out")
     assert call(*command, "--pictures", tmp_path / "out", "--overwrite")[0] == 0
     assert (tmp_path / "out" / "cat.jpg.evidence.jpg").exists()
+
+
+def test_the_picture_of_an_image_that_was_replaced_is_drawn_again(world, photos, tmp_path):
+    shutil.copytree(world / "images", tmp_path / "images")
+    command = ("run", tmp_path / "images", "--memory", world / "memory", "--precision", "fp32", "--output")
+    call(*command, tmp_path / "r.jsonl", "--pictures", tmp_path / "out")
+    shutil.copy(photos / "rocket.jpg", tmp_path / "images" / "c" / "cat.jpg")
+    call(*command, tmp_path / "r.jsonl", "--pictures", tmp_path / "out")
+    call(*command, tmp_path / "fresh.jsonl", "--pictures", tmp_path / "fresh")
+    for picture in (tmp_path / "fresh").rglob("*.jpg"):
+        assert (tmp_path / "out" / picture.relative_to(tmp_path / "fresh")).read_bytes() == picture.read_bytes()
 
 
 def test_places_where_pictures_cannot_be_are_refused_before_anything_is_loaded(world, tmp_path):
