@@ -49,6 +49,27 @@ class MemoryVectors:
     exemplar_hashes: Sequence[str]
     exemplar_references: Sequence[str]
 
+    def take(self, rows: NDArray[np.int64]) -> MemoryVectors:
+        """Return the vectors of some categories.
+
+        Args:
+            rows: (n) ascending rows of categories.
+        """
+        descriptions, offsets = _stretches(self.offsets, rows)
+        exemplars, exemplar_offsets = _stretches(self.exemplar_offsets, rows)
+        return MemoryVectors(
+            categories=[self.categories[row] for row in rows],
+            names=self.names[rows],
+            offsets=offsets,
+            grounded=self.grounded[descriptions],
+            bare=self.bare[descriptions],
+            descriptions=[self.descriptions[row] for row in descriptions],
+            exemplar_offsets=exemplar_offsets,
+            exemplars=self.exemplars[exemplars],
+            exemplar_hashes=[self.exemplar_hashes[row] for row in exemplars],
+            exemplar_references=[self.exemplar_references[row] for row in exemplars],
+        )
+
 
 def equal_vectors(one: MemoryVectors, other: MemoryVectors) -> bool:
     """Say whether two memories hold the same, to the last bit."""
@@ -77,6 +98,12 @@ class ExemplarSet:
         lengths = {len(self.category_ids), len(self.references), len(self.hashes), len(self.vectors)}
         if len(lengths) > 1:
             raise ValueError(f"an exemplar set has columns of different lengths: {sorted(lengths)}")
+
+
+def _stretches(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows between the offsets of some categories, and the new offsets of these categories."""
+    kept = [np.arange(offsets[row], offsets[row + 1]) for row in rows]
+    return np.concatenate([np.zeros(0, np.int64), *kept]), np.cumsum([0, *map(len, kept)], dtype=np.int64)
 
 
 def are_unit_rows(matrix: Matrix) -> NDArray[np.bool_]:

@@ -10,10 +10,10 @@ from PIL import Image
 from memory import Memory, read_labels
 from recognizer.encoder import Encoder
 from recognizer.images import list_images
+from recognizer.pictures import draw_row
 from recognizer.recognizer import Recognizer
 from recognizer.results import ResultRow, open_results
 from recognizer.run import recognize_into, run_setup
-from recognizer.why import draw_regions
 
 DATA = Path(__file__).parent / "demo_data"
 
@@ -60,9 +60,8 @@ def run_demo(output: Path, *, device: str = "auto", precision: str = "auto") -> 
 
 def _draw(row: ResultRow, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    best = row.candidates[0]
     with Image.open(DATA / "photos" / row.path) as photograph:
-        picture = draw_regions(photograph.convert("RGB"), best, title=f"{best.category} ({best.confidence:.0%})")
+        picture = draw_row(photograph, row)
     path = folder / Path(row.path).with_suffix(".png").name
     picture.save(path)
     return path

@@ -60,6 +60,7 @@ class EncodedBatch:
         positions: which of the items have features, ascending.
         features: of those; None where there are none.
         hashes: sha256 of the files of those.
+        sizes_hw: height and width in pixels of those, as displayed.
         decode_s: seconds of decoding, summed over the threads.
         encode_s: seconds of the forward pass.
     """
@@ -70,6 +71,7 @@ class EncodedBatch:
     positions: Sequence[int]
     features: ImageFeatures | None
     hashes: Sequence[str]
+    sizes_hw: Sequence[tuple[int, int]]
     decode_s: float
     encode_s: float
 
@@ -185,6 +187,7 @@ def encode_batch(
         positions=positions,
         features=features,
         hashes=[one.sha256 for one in decoded.values()],
+        sizes_hw=[one.frame.displayed_size_hw for one in decoded.values()],
         decode_s=decode_s,
         encode_s=time.perf_counter() - started,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from recognizer.evidence import explain
 from recognizer.images import ImageItem, ImageSource, check_sources, list_images, require_images, source_items
 from recognizer.memory_settings import carried_settings
 from recognizer.pipeline import EncodedBatch, encode_batch, encode_files, in_batches, load
-from recognizer.results.row import CandidateRow, ErrorRow, ResultRow, Row
+from recognizer.presence import PresenceScorer
+from recognizer.results.row import CandidateRow, ErrorRow, FoundLabel, ResultRow, Row
 from recognizer.retrieval import Retrieved, make_retriever
-from recognizer.score import Scorer
+from recognizer.score import Rows, Scorer
 from recognizer.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -30,22 +32,35 @@ class Recognizer:
         encoder: the one that built the memory.
         memory: an opened memory.
         settings: score weights and the rest; by default what the memory carries over the built-in defaults.
+        only: rows of the categories that compete, ascending; None: all. Fewer are searched exactly, and their
+            confidences are not calibrated, for a calibration is fitted on all.
 
     Raises:
         EncoderMismatch: the memory was built by another encoder; the message names both.
+        RecognizerError: several labels are asked for, and the regions of an image have no weight in the score.
     """
 
-    def __init__(self, encoder: Encoder, memory: Memory, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, memory: Memory, *, settings: Settings | None = None, only: Rows | None = None
+    ) -> None:
         """Check that encoder and memory belong together, and choose the search."""
         memory.require_encoder(encoder.card)
         self.encoder = encoder
         self.memory = memory
         self.settings = settings or load_settings(base=carried_settings(memory))
-        self.scorer = Scorer(memory.vectors, self.settings.score)
+        vectors = memory.vectors
+        if only is not None:
+            score = self.settings.score.model_copy(update={"calibrated": False, "unknown_threshold": None})
+            self.settings = self.settings.model_copy(update={"score": score})
+            vectors = vectors.take(only)
+        self.scorer = Scorer(vectors, self.settings.score)
         temperature = self.settings.score.temperature or encoder.default_temperature
         wanted = self.settings.run.index
         index = memory.index_kind if wanted == "auto" else wanted
-        self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=index == "hnsw")
+        approximate = index == "hnsw" and only is None
+        self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=approximate)
+        several = self.settings.run.all_above is not None
+        self._presence = PresenceScorer(self.scorer, temperature) if several else None
 
     @classmethod
     def open(
@@ -53,6 +68,7 @@ class Recognizer:
         memory: Memory | str | Path,
         *,
         settings: Settings | None = None,
+        only: Rows | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> Recognizer:
@@ -61,13 +77,13 @@ class Recognizer:
         Args:
             memory: a memory, or its directory.
             settings: as for the class.
+            only: as for the class.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
             precision: `auto`, `fp32` or `bf16`.
         """
         opened = memory if isinstance(memory, Memory) else Memory.open(memory)
-        return cls(
-            Encoder.from_spec(opened.encoder.spec, device=device, precision=precision), opened, settings=settings
-        )
+        encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
+        return cls(encoder, opened, settings=settings, only=only)
 
     def recognize(self, images: Sequence[ImageSource], *, keys: Sequence[str] | None = None) -> list[Row]:
         """Recognise a few images; `recognize_folder` is for many.
@@ -138,29 +154,57 @@ class Recognizer:
         }
         if batch.features is not None:
             items = [batch.items[position] for position in batch.positions]
-            rows |= dict(zip(batch.positions, self.rows(batch.features, items), strict=True))
+            rows |= dict(zip(batch.positions, self.rows(batch.features, items, sizes_hw=batch.sizes_hw), strict=True))
         return [rows[position] for position in range(len(batch.items))]
 
     def rows(
-        self, features: ImageFeatures, items: Sequence[ImageItem], *, exclude: Sequence[str] = ()
+        self,
+        features: ImageFeatures,
+        items: Sequence[ImageItem],
+        *,
+        sizes_hw: Sequence[tuple[int, int]] = (),
+        exclude: Sequence[str] = (),
     ) -> list[ResultRow]:
         """Turn features into rows of the results.
 
         Args:
             features: of B images.
             items: (B,) the images; only their keys are read.
+            sizes_hw: (B,) their heights and widths in pixels, for the rows; empty: the rows have none.
             exclude: per image the file hash whose exemplars are left out; empty: none.
         """
         retrieved = self.retriever.retrieve(features, self.settings.run.top_k, exclude=exclude)
         rows = []
         for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
             evidence = explain(self.scorer, features, image, best.rows.tolist(), exclude=exclude)
-            rows.append(self._row(item, best, evidence))
+            row = self._row(item, best, evidence, self._labels(features.take(image)))
+            if sizes_hw:
+                height, width = sizes_hw[image]
+                row = replace(row, width=width, height=height)
+            rows.append(row)
         return rows
 
-    def _row(self, item: ImageItem, retrieved: Retrieved, evidence: Sequence[Sequence[EvidenceRow]]) -> ResultRow:
+    def _labels(self, image: ImageFeatures) -> list[FoundLabel] | None:
+        least = self.settings.run.all_above
+        if self._presence is None or least is None:
+            return None
+        labels = []
+        for row, presence, box_xyxy in self._presence.at_least(image, least):
+            category = self.scorer.vectors.categories[row]
+            labels.append(
+                FoundLabel(category=category.name, group=category.group, presence=presence, box_xyxy=box_xyxy)
+            )
+        return labels
+
+    def _row(
+        self,
+        item: ImageItem,
+        retrieved: Retrieved,
+        evidence: Sequence[Sequence[EvidenceRow]],
+        labels: Sequence[FoundLabel] | None,
+    ) -> ResultRow:
         score, keep = self.settings.score, self.settings.run.evidence or None
-        categories = [self.memory.vectors.categories[row] for row in retrieved.rows.tolist()]
+        categories = [self.scorer.vectors.categories[row] for row in retrieved.rows.tolist()]
         candidates = [
             CandidateRow(
                 category=category.name,
@@ -180,9 +224,11 @@ class Recognizer:
         return ResultRow(
             path=item.key,
             path_b64=item.key_base64,
-            label=best.category if best else None,
-            confidence=best.confidence if best else None,
+            label=None,
+            confidence=None,
             calibrated=score.calibrated,
             unknown=unknown,
             candidates=candidates,
-        )
+            group_confidence=retrieved.groups,
+            labels=labels,
+        ).with_label(score.min_confidence)

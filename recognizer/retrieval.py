@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Memory
+from memory import Category, Memory
 from memory.index import best_columns
 from recognizer.score import Rows, Scorer, log_normaliser, weigh
 
@@ -26,11 +26,14 @@ class Retrieved:
         rows: (k,) category rows of the memory, best first.
         scores: (k,) float32.
         confidences: (k,) float64, softmax(score / temperature) over every category that was scored.
+        groups: by group, the sum of the confidences of its categories, largest first: the k largest groups and those of
+            the k categories; None where no category has a group.
     """
 
     rows: Rows
     scores: NDArray[np.float32]
     confidences: NDArray[np.float64]
+    groups: Mapping[str, float] | None = None
 
 
 class Retriever(Protocol):
@@ -48,6 +51,7 @@ class ExactRetriever:
         """Keep the scorer and the temperature."""
         self.scorer = scorer
         self.temperature = temperature
+        self._groups = _Groups(scorer.vectors.categories)
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the true best categories; cost O(B * (C + Q * J) * D)."""
@@ -57,7 +61,7 @@ class ExactRetriever:
         best = best_columns(scores, k)
         normaliser = log_normaliser(scores, self.temperature)
         return [
-            _retrieved(rows, scores[image, rows], self.temperature, normaliser[image])
+            _retrieved(scores[image], rows, self.temperature, normaliser[image], self._groups)
             for image, rows in enumerate(best)
         ]
 
@@ -82,6 +86,7 @@ class ApproximateRetriever:
         self.temperature = temperature
         self.index = index
         self.depth = depth
+        self._groups = _Groups(scorer.vectors.categories)
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the best among the proposed categories."""
@@ -96,20 +101,62 @@ class ApproximateRetriever:
             scores = weigh(terms, self.scorer.settings)[0]
             best = best_columns(scores[None], k)[0]
             normaliser = log_normaliser(scores[None], self.temperature)[0]
-            found.append(_retrieved(rows[best], scores[best], self.temperature, normaliser))
+            found.append(_retrieved(scores, best, self.temperature, normaliser, self._groups, proposed=rows))
         return found
 
 
 def make_retriever(memory: Memory, scorer: Scorer, *, temperature: float, approximate: bool) -> Retriever:
-    """Choose the search: exact, or through the memory's indexes, which are rebuilt for other tables or weights."""
+    """Choose the search: exact, or through the memory's indexes, which are rebuilt for other tables or weights.
+
+    For `approximate`, the scorer must have all categories of the memory.
+    """
     if not approximate:
         return ExactRetriever(scorer, temperature)
     return ApproximateRetriever(scorer, temperature, memory.index(scorer.fold))
 
 
-def _retrieved(rows: Rows, scores: NDArray[np.float32], temperature: float, normaliser: float) -> Retrieved:
-    confidences = np.exp(scores.astype(np.float64) / temperature - normaliser)
-    return Retrieved(rows, scores, confidences)
+class _Groups:
+    """The groups of a memory's categories."""
+
+    def __init__(self, categories: Sequence[Category]) -> None:
+        """Number the groups; a category without one belongs to none."""
+        self.names = sorted({category.group for category in categories} - {""})
+        numbers = {name: number for number, name in enumerate(self.names)}
+        self.of_row = np.array([numbers.get(category.group, -1) for category in categories], np.int64)
+
+    def sums(self, scored: Rows, confidences: NDArray[np.float64], best: Rows) -> dict[str, float]:
+        """Sum confidences by group, largest first.
+
+        Args:
+            scored: (n,) rows of categories.
+            confidences: (n,) of those.
+            best: (k,) rows whose groups the result has in any case.
+        """
+        groups = self.of_row[scored]
+        sums = np.bincount(groups[groups >= 0], confidences[groups >= 0], minlength=len(self.names))
+        largest = np.argsort(-sums, kind="stable")
+        shown = {*largest[: len(best)].tolist(), *self.of_row[best].tolist()} - {-1}
+        return {self.names[number]: float(sums[number]) for number in largest.tolist() if number in shown}
+
+
+def _retrieved(
+    scores: NDArray[np.float32],
+    best: Rows,
+    temperature: float,
+    normaliser: float,
+    groups: _Groups,
+    *,
+    proposed: Rows | None = None,
+) -> Retrieved:
+    """Keep the best of the scored categories, which are those in `proposed`, or all."""
+
+    def confidences(columns: Rows | slice) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = np.exp(scores[columns].astype(np.float64) / temperature - normaliser)
+        return found
+
+    scored = np.arange(len(scores)) if proposed is None else proposed
+    sums = groups.sums(scored, confidences(slice(None)), scored[best]) if groups.names else None
+    return Retrieved(scored[best], scores[best], confidences(best), sums)
 
 
 def _nothing() -> Retrieved:

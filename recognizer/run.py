@@ -17,13 +17,22 @@ from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, ImageStamp, Row, RowSink, RunSetup, stamp_file
+from recognizer.selection import Selection
 from recognizer.settings import Settings
 
 if TYPE_CHECKING:
     from rerank.reranker import MllmReranker
 
 
-def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: str, precision: str) -> RunSetup:
+def run_setup(
+    memory: Memory,
+    settings: Settings,
+    listing: Listing,
+    *,
+    device: str,
+    precision: str,
+    selection: Selection | None = None,
+) -> RunSetup:
     """Describe a run, before the encoder is loaded.
 
     Args:
@@ -34,9 +43,11 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
         listing: the images.
         device: as requested, which may be `auto`.
         precision: as requested, which may be `auto`.
+        selection: the categories that compete; None: all.
     """
     resolved = choose_device(device)
     info = memory.info()
+    index = memory.index_kind if settings.run.index == "auto" else settings.run.index
     return RunSetup(
         command=sys.argv,
         model={"name": memory.encoder.name, "fingerprint": memory.encoder.fingerprint},
@@ -45,7 +56,7 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
             "version": memory.version,
             "categories": info.categories,
             "digest": memory.digest,
-            "index": memory.index_kind if settings.run.index == "auto" else settings.run.index,
+            "index": index if selection is None else "exact",
         },
         settings=settings.model_dump(
             mode="json",
@@ -57,7 +68,8 @@ def run_setup(memory: Memory, settings: Settings, listing: Listing, *, device: s
         )
         | {"rerank": settings.rerank.decisive()}
         | {"precision": choose_precision(precision, resolved), "device": resolved.type}
-        | {"input_root": os.fsdecode(listing.root)},
+        | {"input_root": os.fsdecode(listing.root)}
+        | ({} if selection is None else {"categories": f"{len(selection.rows)} chosen, sha256 {selection.sha256}"}),
         device=str(resolved),
         input_root=os.fsdecode(listing.root),
     )

@@ -132,7 +132,10 @@ class ScoreSettings(_Section):
         default=False, description="whether temperature and threshold were fitted on labelled images"
     )
     unknown_threshold: float | None = Field(
-        default=None, ge=0, le=1, description="confidence below which an image is unknown"
+        default=None, ge=0, le=1, description="confidence below which an image is unknown; needs calibrated: true"
+    )
+    min_confidence: float | None = Field(
+        default=None, ge=0, le=1, description="confidence below which an image gets no label, calibrated or not"
     )
 
     @model_validator(mode="after")
@@ -140,6 +143,16 @@ class ScoreSettings(_Section):
         total = sum(self.weights())
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the weights {', '.join(TERMS)} sum to {total:g}; they must sum to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _threshold_has_an_effect(self) -> Self:
+        if self.unknown_threshold is not None and not self.calibrated:
+            raise ValueError(
+                f"unknown_threshold {self.unknown_threshold:g} has no effect where calibrated is false; run "
+                "`recognizer calibrate`, which fits both, or give min_confidence, as `recognizer run --min-confidence` "
+                "does: then images of lower confidence get no label"
+            )
         return self
 
     def weights(self) -> tuple[float, ...]:
@@ -170,6 +183,9 @@ class RunSettings(_Section):
     workers: int = Field(default=0, ge=0, description="decoding processes; 0: one per core")
     max_failed: float = Field(
         default=0.5, ge=0, le=1, description="share of failed images above which a run ends with exit code 1"
+    )
+    all_above: float | None = Field(
+        default=None, gt=0, le=1, description="list every category whose presence is at least this; null: one label"
     )
     evidence: int = Field(default=0, ge=0, description="pieces of evidence per candidate, largest first; 0: all")
     index: Literal["auto", "exact", "hnsw"] = Field(default="auto", description="auto: what the memory was built with")

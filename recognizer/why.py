@@ -9,8 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from recognizer.errors import RecognizerError
-from recognizer.images import ImageError, draw_evidence
+from recognizer.images import ImageError
 from recognizer.images.workers import WorkerPool
+from recognizer.pictures import draw_row
 from recognizer.recognizer import Recognizer
 from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow
 from recognizer.settings import TERMS
@@ -62,8 +63,7 @@ class Explanation:
 
     def draw(self) -> Image.Image:
         """Draw the winner's regions on the image."""
-        title = f"{self.winner.category} ({self.winner.confidence:.0%})"
-        return draw_regions(self.image, self.winner, title=title, displayed_size_hw=self.displayed_size_hw)
+        return draw_row(self.image, self.row, displayed_size_hw=self.displayed_size_hw)
 
 
 def explain_image(recognizer: Recognizer, path: Path) -> Explanation:
@@ -87,41 +87,6 @@ def explain_image(recognizer: Recognizer, path: Path) -> Explanation:
 def contribution(evidence: Sequence[EvidenceRow], term: str) -> float:
     """Sum the contributions of one term."""
     return sum(piece.contribution for piece in evidence if piece.term == term)
-
-
-def draw_regions(
-    image: Image.Image,
-    candidate: CandidateRow,
-    *,
-    title: str,
-    displayed_size_hw: tuple[int, int] | None = None,
-    most: int = 3,
-) -> Image.Image:
-    """Draw the boxes of a candidate's strongest pieces of evidence, each box once with all it matched.
-
-    Args:
-        image: the picture.
-        candidate: whose evidence.
-        title: across the top.
-        displayed_size_hw: the frame of the boxes; that of `image` where None.
-        most: boxes drawn at most.
-    """
-    captions: dict[int, list[str]] = {}
-    boxes = {}
-    for piece in candidate.evidence:
-        if piece.region is not None and piece.box_xyxy is not None:
-            boxes[piece.region] = piece.box_xyxy
-            texts = captions.setdefault(piece.region, [])
-            if piece.description not in texts:
-                texts.append(piece.description)
-    chosen = list(boxes)[:most]
-    return draw_evidence(
-        image,
-        [boxes[region] for region in chosen],
-        [" · ".join(captions[region]) for region in chosen],
-        title=title,
-        displayed_size_hw=displayed_size_hw,
-    )
 
 
 def _evidence_line(piece: EvidenceRow) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from recognizer.cli.reranking import opened_reranker, require_answers, rerank_ov
 from recognizer.console import note, progress_bar, show, table
 
 if TYPE_CHECKING:
+    from recognizer.images import Listing
     from recognizer.results import Row, RowSink, RunCounts, RunSetup
     from recognizer.results.ledger import ImagePath
     from recognizer.results.run_files import OutputFormat
@@ -49,6 +51,19 @@ def run(
         Rerank | None, typer.Option(help="Ask a multimodal LLM: off, auto (where retrieval is unsure) or always.")
     ] = None,
     rerank_model: RerankModelOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only these categories: a name, or a file of names; repeatable.")
+    ] = None,
+    without: Annotated[list[str] | None, typer.Option("--without", help="All categories but these: as --only.")] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(help="Below this confidence an image gets no label, and the status below.")
+    ] = None,
+    all_above: Annotated[
+        float | None,
+        typer.Option(help="List every category that a region shows with at least this probability, such as 0.5."),
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for a picture of the evidence in each image.")] = None,
+    absolute_paths: Annotated[bool, typer.Option("--absolute-paths", help="Write absolute paths of images.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if any image failed, or its reranking.")
     ] = False,
@@ -63,25 +78,42 @@ def run(
     from recognizer.memory_settings import carried_settings
     from recognizer.reranking.open import require_model
     from recognizer.results import check_output
+    from recognizer.selection import select_categories
     from recognizer.settings import load_settings
 
     check_output(output, _format_name(format))
+    if pictures is not None:
+        _check_pictures(pictures, images, output)
     opened = Memory.open(memory)
-    flags = {"top_k": top_k, "batch_size": batch_size, "workers": workers}
-    flag_overrides = [f"run.{name}={value}" for name, value in flags.items() if value is not None]
+    flags = {
+        "run.top_k": top_k,
+        "run.batch_size": batch_size,
+        "run.workers": workers,
+        "run.all_above": all_above,
+        "score.min_confidence": min_confidence,
+    }
+    flag_overrides = [f"{name}={value}" for name, value in flags.items() if value is not None]
     flag_overrides += rerank_overrides(rerank, rerank_model)
     base = carried_settings(opened, warn=note)
     settings = load_settings(config, [*(overrides or []), *flag_overrides], base=base, warn=note)
     require_model(settings.rerank, settings.run.top_k)
     if rerank_model and settings.rerank.when == "off":
         note("the multimodal LLM is not used, because reranking is off; add --rerank auto or --rerank always")
+    selection = select_categories(opened, only or [], without or [])
+    competing = opened.info().categories if selection is None else len(selection.rows)
+    if competing == 1:
+        note("WARNING: only one category competes, so every image gets it with confidence 1.0; add others to compare")
+    if selection is not None and settings.score.calibrated:
+        note("the calibration was fitted on all categories; among some of them confidences are not calibrated")
     listing = list_images(images)
+    if absolute_paths:
+        listing = listing.with_absolute_keys()
     for problem in listing.problems:
         note(f"left out: {problem.path}: {problem.reason}")
     require_images(listing, images)
     from recognizer.run import recognize_into, run_setup
 
-    setup = run_setup(opened, settings, listing, device=device, precision=precision)
+    setup = run_setup(opened, settings, listing, device=device, precision=precision, selection=selection)
     with _opened_output(
         output,
         listing.keys,
@@ -97,9 +129,12 @@ def run(
             from recognizer.recognizer import Recognizer
 
             STOCK.start()  # gets ready while the weights load
-            recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
+            rows = None if selection is None else selection.rows
+            recognizer = Recognizer.open(opened, settings=settings, only=rows, device=device, precision=precision)
             batches = recognize_into(recognizer, listing, sink, reranker=reranker)
             _show_progress(batches, sink, len(listing), "recognise")
+        if pictures is not None:  # before the end, when the journal of a table is removed
+            _draw_pictures(pictures, output, listing, settings, format)
         counts = sink.finish()
     note(f"{_outcome(counts)}; results in {output}")
     for line in listing.left_out:
@@ -191,6 +226,7 @@ def why(
         show(table(heading, rows), "")
     explanation.draw().save(output)
     show(f"picture: {output}")
+    _note_missing_fonts()
 
 
 @app.command()
@@ -213,6 +249,53 @@ def demo(
         lines.append([row.path, best.category, f"{best.confidence:.2f}", f"{piece.value:.2f}  {piece.description}"])
     show(table(["file", "label", "confidence", "best evidence"], lines), "")
     show(f"results:  {result.results.resolve()}", f"pictures: {result.pictures[0].parent.resolve()}")
+    _note_missing_fonts()
+
+
+def _check_pictures(folder: Path, images: Sequence[str], output: str) -> None:
+    """Refuse a folder for pictures that cannot be used, before anything slow is loaded."""
+    from recognizer.errors import RecognizerError
+    from recognizer.pictures import require_apart
+
+    if output == "-":
+        raise RecognizerError("--pictures draws from the file of results; give a file as --output instead of -")
+    if folder.exists() and not folder.is_dir():
+        raise RecognizerError(f"{folder} is a file; name a folder for --pictures")
+    require_apart(folder, images)
+
+
+def _draw_pictures(folder: Path, output: str, listing: Listing, settings: Settings, format: Format | None) -> None:
+    """Draw the evidence of all rows that are written, and say how many images could not be decoded again."""
+    from recognizer.errors import RecognizerError
+    from recognizer.pictures import draw_pictures
+    from recognizer.results.row import parse_row
+    from recognizer.results.run_files import find_run_files, infer_format
+    from recognizer.results.tables import read_rows
+
+    journal = find_run_files(Path(output), infer_format(output, _format_name(format))).journal
+    if not journal.exists():
+        raise RecognizerError(
+            f"{output} is finished, and a table does not keep all evidence; repeat the run with --overwrite, or with a "
+            ".jsonl output, to draw its pictures"
+        )
+    rows = (parse_row(content) for content in read_rows(journal))
+    failed = 0
+    with progress_bar(len(listing), "img", "draw") as advance:
+        for error in draw_pictures(
+            rows, Path(os.fsdecode(listing.root)), folder, limits=settings.images, workers=settings.run.workers
+        ):
+            failed += error is not None
+            advance(1)
+    unreadable = f"; {failed} images could not be read again and have none" if failed else ""
+    note(f"pictures in {folder}{unreadable}")
+    _note_missing_fonts()
+
+
+def _note_missing_fonts() -> None:
+    from recognizer.images.fonts import FONTS
+
+    if sentence := FONTS.missing_note():
+        note(sentence)
 
 
 def _outcome(counts: RunCounts) -> str:

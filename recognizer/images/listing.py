@@ -22,7 +22,8 @@ class ImageItem:
     """One image of a run.
 
     Attributes:
-        key_bytes: path relative to the root of the listing, with forward slashes; unique within the listing.
+        key_bytes: path relative to the root of the listing, or absolute, with forward slashes; unique within the
+            listing.
         path: path that opens the file.
     """
 
@@ -78,6 +79,11 @@ class Listing(Sequence[ImageItem]):
         if isinstance(index, slice):
             return [self._item(key) for key in self._keys[index]]
         return self._item(self._keys[index])
+
+    def with_absolute_keys(self) -> Listing:
+        """Return the same images under keys that are absolute paths."""
+        keys = [_with_slashes(os.path.join(self.root, key)) for key in self._keys]
+        return Listing(self.root, keys, self.problems, self.left_out)
 
     def _item(self, key_bytes: bytes) -> ImageItem:
         return ImageItem(key_bytes, os.path.join(self.root, key_bytes))

@@ -122,6 +122,8 @@ def earlier_settings(earlier: EarlierResults, *, warn: Callable[[str], None] | N
         warn: called with a sentence if the memory has changed, or its calibration belongs to another one.
     """
     base = {name: earlier.info.settings[name] for name in ("score", "images") if name in earlier.info.settings}
+    if not base.get("score", {}).get("calibrated"):  # a threshold without effect, which settings now refuse
+        base["score"] = {key: value for key, value in base.get("score", {}).items() if key != "unknown_threshold"}
     try:
         memory = Memory.open(str(earlier.info.memory["path"]))
     except MemoryStoreError:  # moved, or gone; the results stand on their own

@@ -151,15 +151,21 @@ def apply_ranking(
     unknown = None
     if fitted and row.unknown is not None and best is not None and score.unknown_threshold is not None:
         unknown = best.confidence < score.unknown_threshold
+    groups = dict(row.group_confidence or {})
+    for candidate in row.candidates:
+        if candidate.group in groups:
+            groups[candidate.group] -= candidate.confidence
+    for candidate in candidates:
+        if candidate.group in groups:
+            groups[candidate.group] = max(0.0, groups[candidate.group]) + candidate.confidence
     return replace(
         row,
-        label=best.category if best else None,
-        confidence=best.confidence if best else None,
         calibrated=row.calibrated and fitted,
         unknown=unknown,
         candidates=candidates,
+        group_confidence=row.group_confidence and dict(sorted(groups.items(), key=lambda each: -each[1])),
         rerank=record,
-    )
+    ).with_label(score.min_confidence)
 
 
 def _record(model: str, status: str, order: Sequence[int]) -> dict[str, object]:

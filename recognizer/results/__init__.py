@@ -8,7 +8,7 @@ from recognizer.results.dataframe import to_dataframe
 from recognizer.results.errors import OutputUnusable, ResultsError, ResultsIncomplete, ResumeRefused
 from recognizer.results.ledger import ImageStamp, stamp_file
 from recognizer.results.opening import check_output, is_finished, open_results
-from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, ResultRow, Row, encode_row
+from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, FoundLabel, ResultRow, Row, encode_row
 from recognizer.results.run_info import RunInfo, RunSetup, read_run_info
 from recognizer.results.sink import Batch, BatchTiming, RowSink, RunCounts
 
@@ -18,6 +18,7 @@ __all__ = [
     "CandidateRow",
     "ErrorRow",
     "EvidenceRow",
+    "FoundLabel",
     "ImageStamp",
     "OutputUnusable",
     "ResultRow",

@@ -24,7 +24,7 @@ from recognizer.results.sink import RunCounts, batch_at, batch_count, batch_keys
 
 # A sync can take tens of milliseconds; without one for each batch, a power loss costs at most this many batches.
 _SYNC_EVERY_BATCHES = 64
-_AFTER_PATH = re.compile(rb'(?:,"path_b64":"[A-Za-z0-9+/=]*")?,"status":"(ok|error)"[,}]')
+_AFTER_PATH = re.compile(rb'(?:,"path_b64":"[A-Za-z0-9+/=]*")?,"status":"(ok|below|error)"[,}]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ def _error_code(path: Path, line: bytes, row: int, keys: Sequence[str]) -> str |
             f"{path}, line {row + 1}: expected the row of {keys[row]!r}, found {_path_of(line)}; "
             f"the images differ from those of the earlier run: {REMEDY}"
         )
-    return None if status[1] == b"ok" else str(json.loads(line)["error"]["code"])
+    return None if status[1] != b"error" else str(json.loads(line)["error"]["code"])
 
 
 def _too_many(path: Path, keys: Sequence[str]) -> ResumeRefused:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 # Rounding, so that equal results give equal bytes. `encode_row` says what each number must still allow.
 _DECIMALS = 8
@@ -79,40 +79,97 @@ class CandidateRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLabel:
+    """One of several labels of an image.
+
+    Attributes:
+        category: its name.
+        group: its group; left out of the row if empty.
+        presence: probability of the category in the region that shows it best, in [0, 1].
+        box_xyxy: that region, (x_min, y_min, x_max, y_max) in pixels of the displayed image; None: the whole image.
+    """
+
+    category: str
+    group: str = ""
+    presence: float
+    box_xyxy: Sequence[float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the label as plain JSON values, numbers rounded."""
+        return {
+            "category": self.category,
+            **({"group": self.group} if self.group else {}),
+            "presence": _digits(self.presence, _CONFIDENCE_DIGITS),
+            "box_xyxy": None if self.box_xyxy is None else [_decimals(x, _BOX_DECIMALS) for x in self.box_xyxy],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
     """What was recognised in one image.
 
     Attributes:
         path: key of the image.
         path_b64: the bytes of the key in base64 if `path` is escaped, else None.
-        label: name of the first category; None in a memory without categories.
-        confidence: that of the label, in [0, 1].
+        status: `ok`, or `below` where the confidence is below the least that a label needs.
+        width: of the displayed image in pixels; None in rows of earlier releases.
+        height: likewise.
+        label: name of the first category; None in a memory without categories, and with the status `below`.
+        confidence: that of the first category, in [0, 1].
         calibrated: whether the confidence was fitted on labelled images.
         unknown: whether the image seems to show none of the categories; None before calibration.
         candidates: the ranking, best first.
+        group_confidence: by group, the sum of the confidences of its categories, largest first: the largest groups and
+            those of the candidates; None where no category has a group.
+        labels: all that the image shows, most certain first; None unless several labels were asked for.
         rerank: outcome of the reranking (status, model, order); None without reranking.
     """
 
     path: str
     path_b64: str | None = None
+    status: Literal["ok", "below"] = "ok"
+    width: int | None = None
+    height: int | None = None
     label: str | None
     confidence: float | None
     calibrated: bool
     unknown: bool | None
     candidates: Sequence[CandidateRow]
+    group_confidence: Mapping[str, float] | None = None
+    labels: Sequence[FoundLabel] | None = None
     rerank: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, in the order in which they are written."""
+        groups = self.group_confidence
         return {
-            **_head(self.path, self.path_b64, "ok"),
+            **_head(self.path, self.path_b64, self.status),
+            **({} if self.width is None else {"width": int(self.width)}),
+            **({} if self.height is None else {"height": int(self.height)}),
             "label": self.label,
             "confidence": None if self.confidence is None else _digits(self.confidence, _CONFIDENCE_DIGITS),
             "calibrated": bool(self.calibrated),
             "unknown": None if self.unknown is None else bool(self.unknown),
+            **({} if groups is None else {"group_confidence": _rounded(groups)}),
+            **({} if self.labels is None else {"labels": [label.to_dict() for label in self.labels]}),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "rerank": None if self.rerank is None else dict(self.rerank),
         }
+
+    def with_label(self, least_confidence: float | None) -> ResultRow:
+        """Return the row labelled with its first candidate.
+
+        Args:
+            least_confidence: below it the label is None and the status `below`; None: there is no such bound.
+        """
+        best = self.candidates[0] if self.candidates else None
+        below = best is not None and least_confidence is not None and best.confidence < least_confidence
+        return replace(
+            self,
+            status="below" if below else "ok",
+            label=None if best is None or below else best.category,
+            confidence=best.confidence if best else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +232,19 @@ def parse_row(content: Mapping[str, Any]) -> Row:
     head = {"path": content["path"], "path_b64": content.get("path_b64")}
     if content["status"] == "error":
         return ErrorRow(**head, code=content["error"]["code"], reason=content["error"]["reason"])
+    labels = content.get("labels")
     return ResultRow(
         **head,
+        status=content["status"],
+        width=content.get("width"),
+        height=content.get("height"),
         label=content["label"],
         confidence=content["confidence"],
         calibrated=content["calibrated"],
         unknown=content["unknown"],
         candidates=[_candidate(candidate) for candidate in content["candidates"]],
+        group_confidence=content.get("group_confidence"),
+        labels=None if labels is None else [FoundLabel(**label) for label in labels],
         rerank=content.get("rerank"),
     )
 
@@ -198,6 +261,10 @@ def _candidate(content: Mapping[str, Any]) -> CandidateRow:
 
 def _head(path: str, path_b64: str | None, status: str) -> dict[str, Any]:
     return {"path": path, **({"path_b64": path_b64} if path_b64 else {}), "status": status}
+
+
+def _rounded(confidences: Mapping[str, float]) -> dict[str, float]:
+    return {name: _digits(value, _CONFIDENCE_DIGITS) for name, value in confidences.items()}
 
 
 def _decimals(number: float, places: int = _DECIMALS) -> float:

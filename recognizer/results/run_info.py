@@ -174,10 +174,11 @@ def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
     Raises:
         ResumeRefused: a setting differs; the message names each one with both values.
     """
+    # A setting that an earlier release did not know counts as null, its default.
     # Earlier releases did not write the digest of the memory; for their runs the rest must be the same.
     fields = ("digest", "index") if "digest" in earlier.memory else tuple(earlier.memory)
     before, after = earlier.identity(fields), now.identity(fields)
-    names = [name for name in {**before, **after} if before.get(name, _ABSENT) != after.get(name, _ABSENT)]
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if names:
         lines = [f"  {name}: was {before.get(name, _ABSENT)!r}, is {after.get(name, _ABSENT)!r}" for name in names]
         raise ResumeRefused(

@@ -35,6 +35,10 @@ CSV_COLUMNS = (
     "confidence",
     "calibrated",
     "unknown",
+    "group_confidence",
+    "labels",
+    "width",
+    "height",
     "term",
     "description",
     "contribution",
@@ -75,11 +79,15 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         "status": row["status"],
         "calibrated": row.get("calibrated"),
         "unknown": row.get("unknown"),
+        "labels": row.get("labels"),
+        "width": row.get("width"),
+        "height": row.get("height"),
         "rerank_status": None if rerank is None else rerank.get("status"),
         "error_code": error.get("code"),
         "error_reason": error.get("reason"),
     }
     candidates = row.get("candidates") or []
+    groups = row.get("group_confidence") or {}
     records = [
         {
             **shared,
@@ -88,6 +96,7 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             "group": candidate.get("group", ""),
             "score": candidate["score"],
             "confidence": candidate["confidence"],
+            "group_confidence": groups.get(candidate.get("group")),
             "evidence": candidate["evidence"],
         }
         for rank, candidate in enumerate(candidates, start=1)
@@ -107,8 +116,10 @@ def csv_record(record: Mapping[str, Any]) -> list[object]:
     evidence: Sequence[Mapping[str, Any]] = record["evidence"]
     best = max(evidence, key=_contribution, default={})
     boxed = max((piece for piece in evidence if piece["box_xyxy"] is not None), key=_contribution, default={})
+    labels = record["labels"]
     cells = {
         **record,
+        "labels": None if labels is None else json.dumps([each["category"] for each in labels], ensure_ascii=False),
         "term": best.get("term"),
         "description": best.get("description"),
         "contribution": best.get("contribution"),
@@ -214,6 +225,14 @@ def _schema() -> pa.Schema:
             ("contribution", pa.float64()),
         ]
     )
+    label = pa.struct(
+        [
+            ("category", pa.string()),
+            ("group", pa.string()),
+            ("presence", pa.float64()),
+            ("box_xyxy", pa.list_(pa.float64())),
+        ]
+    )
     return pa.schema(
         [
             ("path", pa.string()),
@@ -226,6 +245,10 @@ def _schema() -> pa.Schema:
             ("confidence", pa.float64()),
             ("calibrated", pa.bool_()),
             ("unknown", pa.bool_()),
+            ("group_confidence", pa.float64()),
+            ("labels", pa.list_(label)),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
             ("evidence", pa.list_(evidence)),
             ("rerank_status", pa.string()),
             ("rerank", pa.string()),

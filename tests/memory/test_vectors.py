@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from memory import BadVectors, ExemplarSet
 from memory.vectors import are_unit_rows, check_unit_rows, mean_by_category, unit_mean
+from tests.recognizer.worlds import make_vectors
 
 
 def unit_rows(count, dim=5, seed=0):
@@ -63,3 +64,24 @@ def test_rows_are_stored_as_float32_and_refused_by_label():
 def test_columns_of_an_exemplar_set_have_one_length():
     with pytest.raises(ValueError, match=r"different lengths: \[1, 2\]"):
         ExemplarSet(["a"], ["b"], ["c"], unit_rows(2))
+
+
+@given(st.lists(st.integers(0, 3), max_size=6), st.data())
+def test_some_categories_keep_their_descriptions_and_exemplars(counts, data):
+    rows = data.draw(st.lists(st.sampled_from(range(len(counts))), unique=True).map(sorted) if counts else st.just([]))
+    examples = counts[::-1]
+    vectors = make_vectors(np.random.default_rng(0), counts, examples)
+    some = vectors.take(np.array(rows, np.int64))
+    assert list(some.categories) == [vectors.categories[row] for row in rows]
+    np.testing.assert_array_equal(some.names, vectors.names[rows])
+    for place, row in enumerate(rows):
+        new, old = some.offsets[place : place + 2], vectors.offsets[row : row + 2]
+        assert some.descriptions[slice(*new)] == vectors.descriptions[slice(*old)]
+        np.testing.assert_array_equal(some.grounded[slice(*new)], vectors.grounded[slice(*old)])
+        np.testing.assert_array_equal(some.bare[slice(*new)], vectors.bare[slice(*old)])
+        new, old = some.exemplar_offsets[place : place + 2], vectors.exemplar_offsets[row : row + 2]
+        assert some.exemplar_hashes[slice(*new)] == vectors.exemplar_hashes[slice(*old)]
+        assert some.exemplar_references[slice(*new)] == vectors.exemplar_references[slice(*old)]
+        np.testing.assert_array_equal(some.exemplars[slice(*new)], vectors.exemplars[slice(*old)])
+    assert len(some.bare) == sum(counts[row] for row in rows)
+    assert some.offsets.dtype == some.exemplar_offsets.dtype == np.int64

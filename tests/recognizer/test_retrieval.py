@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,30 @@ def test_key_of_the_fold_changes_with_its_two_weights_alone():
     assert key(0.3, 0.2, 0.2, 0.1, 0.2) == "name=0.300000 description=0.200000"  # stored indexes carry it
     assert key(0.3, 0.2, 0.1, 0.2, 0.2) == key(0.3, 0.2, 0.2, 0.1, 0.2)
     assert key(0.2, 0.3, 0.2, 0.1, 0.2) != key(0.3, 0.2, 0.2, 0.1, 0.2)
+
+
+def test_confidences_are_summed_by_group_over_all_categories():
+    rng = np.random.default_rng(8)
+    vectors, features = make_vectors(rng, [1, 0, 2, 1, 1, 0]), make_features(rng)
+    groups = ["a", "b", "", "a", "c", "b"]
+    categories = [replace(each, group=group) for each, group in zip(vectors.categories, groups, strict=True)]
+    scorer = Scorer(replace(vectors, categories=categories), WEIGHTS)
+    exact = ExactRetriever(scorer, TEMPERATURE)
+    index = exact_index(scorer.vectors, scorer.fold)
+    for k in (1, 6):
+        approximate = ApproximateRetriever(scorer, TEMPERATURE, index).retrieve(features, 6)
+        for best, whole, other in zip(
+            exact.retrieve(features, k), exact.retrieve(features, 6), approximate, strict=True
+        ):
+            confidence = dict(zip(whole.rows.tolist(), whole.confidences, strict=True))
+            sums = {name: sum(confidence[row] for row in range(6) if groups[row] == name) for name in "abc"}
+            largest = sorted(sums, key=lambda name: -sums[name])
+            shown = {*largest[:k], *(groups[row] for row in best.rows)} - {""}
+            assert list(best.groups) == [name for name in largest if name in shown]
+            assert best.groups == pytest.approx({name: sums[name] for name in shown}, rel=1e-6)
+            assert other.groups == pytest.approx(whole.groups, rel=1e-3)
+
+
+def test_without_groups_there_are_no_sums():
+    scorer, features = make_scorer(9, [1, 1]), make_features(np.random.default_rng(10))
+    assert ExactRetriever(scorer, TEMPERATURE).retrieve(features, 2)[0].groups is None

@@ -112,3 +112,10 @@ def test_true_is_no_number(key):
 
 def test_the_shipped_config_is_the_defaults():
     assert load_settings(CONFIG) == load_settings()
+
+
+def test_a_threshold_without_effect_is_refused_with_what_to_do():
+    with pytest.raises(SettingsError, match=r"unknown_threshold 0\.5 has no effect .*--min-confidence"):
+        load_settings(overrides=["score.unknown_threshold=0.5"])
+    settings = load_settings(overrides=["score.unknown_threshold=0.5", "score.calibrated=true"])
+    assert settings.score.unknown_threshold == 0.5

@@ -4,8 +4,9 @@ from PIL import ImageChops
 from memory import Category, Memory
 from recognizer import Recognizer
 from recognizer.errors import RecognizerError
+from recognizer.images import draw_evidence
 from recognizer.settings import TERMS
-from recognizer.why import contribution, draw_regions, explain_image
+from recognizer.why import contribution, explain_image
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,13 @@ def test_tables_show_the_comparison_and_every_piece(explanation):
 
 def test_picture_shows_the_regions(explanation):
     drawn = explanation.draw()
-    bare = draw_regions(explanation.image, explanation.winner, title="cup of coffee", most=0)
+    bare = draw_evidence(explanation.image, [], [], title=f"{explanation.winner.confidence:.0%} cup of coffee")
     assert drawn.size == bare.size
-    assert ImageChops.difference(drawn, bare).getbbox() is not None
+    x0, _, x1, _ = ImageChops.difference(drawn, bare).getbbox()
+    scale = bare.width / explanation.displayed_size_hw[1]
+    left, _, right, _ = next(piece.box_xyxy for piece in explanation.winner.evidence if piece.box_xyxy)
+    assert x0 == pytest.approx(left * scale, abs=3)
+    assert x1 == pytest.approx(right * scale, abs=3)
 
 
 def test_memory_of_one_category_has_no_runner_up(starter, photos, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from memory import read_labels
 from recognizer.images import ImageInputError, list_images
+from recognizer.images.key import display_key
 
 
 @pytest.fixture
@@ -87,3 +88,11 @@ def test_runs_and_label_folders_agree_on_what_is_an_image(tmp_path):
     listed = keys(list_images([folder]))
     assert [os.path.basename(path) for path in category.exemplars] == listed
     assert listed == [f"image.{suffix}" for suffix in ("PNG", "avif", "jfif", "jp2", "pnm")]
+
+
+def test_absolute_keys_name_the_same_files_in_the_same_order(folder):
+    listing = list_images([folder])
+    absolute = listing.with_absolute_keys()
+    assert [item.path for item in absolute] == [item.path for item in listing]
+    assert list(absolute.keys) == [display_key(item.path) for item in listing]
+    assert (absolute.root, absolute.left_out) == (listing.root, listing.left_out)

@@ -104,6 +104,27 @@ def test_unknown_is_decided_anew():
     assert (unfitted.unknown, unfitted.calibrated, unfitted.label) == (None, False, "dog")
 
 
+def test_the_label_needs_its_least_confidence_after_reranking():
+    score = ScoreSettings(min_confidence=0.5)
+    before = row(candidate("cat", 0.45), candidate("dog", 0.4))
+    sure = apply_ranking(before, Ranking((1, 0), (0.02, 0.98)), "m", score=score)
+    assert (sure.status, sure.label) == ("ok", "dog")
+    unsure = apply_ranking(before, Ranking((1, 0), (0.5, 0.5)), "m", score=score)
+    assert (unsure.status, unsure.label, unsure.confidence) == ("below", None, pytest.approx(0.425))
+
+
+def test_sums_of_groups_follow_the_candidates():
+    groups = {"a": 0.55, "b": 0.4, "c": 0.05}
+    candidates = [
+        dataclasses.replace(candidate(name, confidence), group=group)
+        for name, confidence, group in (("cat", 0.45, "a"), ("dog", 0.4, "b"))
+    ]
+    before = dataclasses.replace(row(*candidates), group_confidence=groups)
+    after = apply_ranking(before, Ranking((1, 0), (0.2, 0.8)), "m", score=ScoreSettings())
+    assert list(after.group_confidence) == ["b", "a", "c"]
+    assert after.group_confidence == pytest.approx({"a": 0.1 + 0.17, "b": 0.68, "c": 0.05})
+
+
 def test_margin_is_of_the_two_best():
     assert margin(CAT_DOG_OWL.candidates) == pytest.approx(0.1)
     assert margin(CAT_DOG_OWL.candidates[:1]) == 1

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
+from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, FoundLabel, ResultRow, encode_row
+from recognizer.results.row import parse_row
 
 
 def evidence(contribution):
@@ -73,3 +74,37 @@ def test_numbers_are_written_by_rule():
     for bad in (math.nan, math.inf):
         with pytest.raises(ValueError, match="must be finite"):
             encode_row(result(confidence=bad))
+
+
+def test_what_a_run_adds_to_a_row_stands_at_its_place_and_is_read_again():
+    label = FoundLabel(category="cat", presence=0.8, box_xyxy=[1.0, 2.0, 3.0, 4.0])
+    other = FoundLabel(category="crane", group="birds", presence=0.6)
+    row = result(
+        label=None, status="below", width=640, height=480, group_confidence={"birds": 0.75}, labels=[label, other]
+    )
+    content = json.loads(encode_row(row))
+    assert list(content) == [
+        *("path", "status", "width", "height", "label", "confidence", "calibrated", "unknown"),
+        *("group_confidence", "labels", "candidates", "rerank"),
+    ]
+    assert content["labels"][0] == {"category": "cat", "presence": 0.8, "box_xyxy": [1, 2, 3, 4]}
+    assert content["labels"][1] == {"category": "crane", "group": "birds", "presence": 0.6, "box_xyxy": None}
+    again = parse_row(content)
+    assert encode_row(again) == encode_row(row)
+    assert (again.status, again.width, again.height, again.labels) == ("below", 640, 480, [label, other])
+
+
+def test_rows_of_earlier_releases_are_read(make_row):
+    content = json.loads(encode_row(make_row(4)))
+    assert "width" not in content
+    row = parse_row(content)
+    assert (row.status, row.width, row.group_confidence, row.labels) == ("ok", None, None, None)
+    assert encode_row(row) == encode_row(make_row(4))
+
+
+@pytest.mark.parametrize(("least", "status"), [(None, "ok"), (0.4, "ok"), (0.41, "below")])
+def test_a_label_needs_the_least_confidence(least, status):
+    best = CandidateRow(category="cat", score=0.3, confidence=0.4)
+    row = result(label="dog", confidence=0.1, candidates=[best]).with_label(least)
+    assert (row.status, row.label, row.confidence) == (status, "cat" if status == "ok" else None, 0.4)
+    assert result(candidates=[]).with_label(least).label is None

@@ -3,12 +3,13 @@ import io
 import json
 import re
 import tracemalloc
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recognizer.results import encode_row
+from recognizer.results import FoundLabel, encode_row
 from recognizer.results.row import ErrorRow
 from recognizer.results.tables import CSV_COLUMNS, CsvLines, neutralise, write_csv, write_parquet
 
@@ -42,6 +43,22 @@ def test_csv_has_a_line_for_each_image_and_rank(tmp_path, make_row):
     assert [first[name] for name in ("x_min", "y_min", "x_max", "y_max")] == ["1.0", "2.12", "30.0", "40.0"]
     assert (second["category"], second["term"], second["x_min"], second["group"]) == ("'=cmd()", "", "", "")
     assert (failed["status"], failed["error_code"], failed["category"]) == ("error", "E_TRUNCATED", "")
+
+
+def test_tables_have_the_sum_of_each_candidates_group_the_labels_and_the_size(tmp_path, make_row):
+    labels = [FoundLabel(category="=cat", presence=0.8, box_xyxy=[1, 2, 3, 4]), FoundLabel(category="b", presence=0.6)]
+    row = replace(make_row(0), width=640, height=480, group_confidence={"pets": 0.75}, labels=labels, status="below")
+    journal = journal_of(tmp_path / "j", [row, make_row(1)])
+    write_csv(journal, tmp_path / "t.csv")
+    first, second, plain, _ = read_csv(tmp_path / "t.csv")
+    assert (first["group_confidence"], first["labels"], first["status"]) == ("0.75", '["=cat", "b"]', "below")
+    assert (second["group"], second["group_confidence"], second["width"], second["height"]) == ("", "", "640", "480")
+    assert (plain["group"], plain["group_confidence"], plain["labels"], plain["width"]) == ("pets", "", "", "")
+    write_parquet(journal, tmp_path / "t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert [line["group_confidence"] for line in table] == [0.75, None, None, None]
+    assert table[0]["labels"][0] == {"category": "=cat", "group": None, "presence": 0.8, "box_xyxy": [1, 2, 3, 4]}
+    assert (table[0]["width"], table[0]["height"], table[2]["labels"], table[2]["width"]) == (640, 480, None, None)
 
 
 FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
