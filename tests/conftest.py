@@ -2,12 +2,16 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 # The tests run in one process per core; more threads than that only wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a machine has in its hub cache changes the default encoder, and nothing in a test. Read by huggingface_hub's import.
+_EMPTY = tempfile.TemporaryDirectory()
+os.environ["HF_HUB_CACHE"] = _EMPTY.name
 
 import hypothesis
 import pytest

@@ -72,12 +72,17 @@ def build(
     model: Annotated[
         str | None,
         typer.Option(
-            help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR, or a .safetensors file from `train`. "
-            "Default: the encoder of the memory, or starter for a new one."
+            help="small, base, large (`recognizer models` lists them), starter, an open_clip name, hf-hub:OWNER/NAME, "
+            "local-dir:DIR, or a .safetensors file from `train`. Default: the encoder of the memory; for a new one base "
+            "if its files are on this machine already, or starter."
         ),
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="Tag or file of open_clip; for starter: grounded or conse.")
+        str | None,
+        typer.Option(
+            help="For an open_clip name: a tag, a file (of open_clip or Transformers), or TAG=FILE for a file whose "
+            "images are prepared as the tag's. For starter: grounded or conse."
+        ),
     ] = None,
     templates: Annotated[
         Path | None,
@@ -107,7 +112,7 @@ def build(
     """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again."""
     from memory.errors import printable
     from memory.recovery import published_manifest
-    from recognizer.building import build_memory, read_templates
+    from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
     from recognizer.encoder import Encoder
 
     categories = _read_labels(labels, format, key, header, name_column, aliases)
@@ -118,8 +123,13 @@ def build(
     if model is None and pretrained is None and existing is not None:
         encoder = Encoder.from_spec(existing.encoder.spec, device=device, precision=precision)
         wordings = wordings or existing.templates
+    elif model is None and pretrained is None:
+        encoder, sentence = load_default_encoder(device=device, precision=precision)
+        note(sentence)
     else:
         encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
+        for sentence in explain_encoder(encoder):
+            note(sentence)
     default_index = Index(existing.index.kind) if existing is not None else Index.exact
     with text_progress() as progress:
         built = build_memory(
@@ -193,6 +203,9 @@ def info(
     )
     fields["templates"] = " | ".join(opened.templates)
     rows = [[key, str(value)] for key, value in fields.items()]
+    settings = opened.encoder.spec.get("settings")
+    if isinstance(settings, dict) and "source" in settings:  # weights from a file
+        rows.append(["images are prepared by", ", ".join(f"{key} {value}" for key, value in settings.items())])
     if prompted:
         rows.append(["prompted as words", f"{len(prompted)} names; --json has them all"])
         rows += [[name, " | ".join(texts)] for name, texts in list(prompted.items())[:PROMPTS_SHOWN]]
