@@ -41,7 +41,7 @@ _STARTER_SKILL = (
 
 
 def load_default_encoder(*, device: str = "auto", precision: str = "auto") -> tuple[Encoder, str]:
-    """Load the encoder of a new memory for which none is named: `base` where this machine has its files, or the starter.
+    """Load the encoder of a new memory for which none is named: `base` where its files are at hand, or the starter.
 
     Nothing is fetched.
 
@@ -68,7 +68,7 @@ def load_default_encoder(*, device: str = "auto", precision: str = "auto") -> tu
 def explain_encoder(encoder: Encoder) -> list[str]:
     """Say how images are prepared for an encoder whose weights are from a file, and what of that was assumed."""
     spec = encoder.card.spec
-    if "settings" not in spec:
+    if spec["kind"] != "open_clip" or "settings" not in spec:
         return []
     return explain_settings(spec["model"], spec["pretrained"], FileSettings.from_json(spec["settings"]))
 

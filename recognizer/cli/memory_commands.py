@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionO
 from recognizer.console import note, show, table, text_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from memory import Category, Memory
     from memory.labels import Labels
@@ -73,8 +73,8 @@ def build(
         str | None,
         typer.Option(
             help="small, base, large (`recognizer models` lists them), starter, an open_clip name, hf-hub:OWNER/NAME, "
-            "local-dir:DIR, or a .safetensors file from `train`. Default: the encoder of the memory; for a new one base "
-            "if its files are on this machine already, or starter."
+            "local-dir:DIR, or a .safetensors file from `train`. Default: the encoder of the memory; for a new one "
+            "base if its files are on this machine already, or starter."
         ),
     ] = None,
     pretrained: Annotated[
@@ -203,13 +203,21 @@ def info(
     )
     fields["templates"] = " | ".join(opened.templates)
     rows = [[key, str(value)] for key, value in fields.items()]
-    settings = opened.encoder.spec.get("settings")
-    if isinstance(settings, dict) and "source" in settings:  # weights from a file
-        rows.append(["images are prepared by", ", ".join(f"{key} {value}" for key, value in settings.items())])
+    rows += _file_settings(opened.encoder.spec)
     if prompted:
         rows.append(["prompted as words", f"{len(prompted)} names; --json has them all"])
         rows += [[name, " | ".join(texts)] for name, texts in list(prompted.items())[:PROMPTS_SHOWN]]
     show(table(["what", "value"], rows, widest=100))
+
+
+def _file_settings(spec: Mapping[str, Any]) -> list[list[str]]:
+    """Say how images are prepared for an encoder whose weights are from a file."""
+    if spec.get("kind") != "open_clip" or "settings" not in spec:
+        return []
+    from recognizer.encoder.open_clip.file_settings import FileSettings
+
+    settings = FileSettings.from_json(spec["settings"])
+    return [["images are prepared as by", settings.source], ["", ", ".join(settings.parts().values())]]
 
 
 @app.command()

@@ -38,6 +38,9 @@ def models(
         for offer in offers
     ]
     show(table(["--model", "architecture", "--pretrained", "pixels", "ImageNet", "at hand"], rows))
-    note("ImageNet: zero-shot top-1 in per cent by open_clip's table, empty where it has none; at hand: in the hub cache")
+    note(
+        "ImageNet: zero-shot top-1 in per cent by open_clip's table, empty where it has none (of small, base and large "
+        "their makers' figure); at hand: in the hub cache"
+    )
     for name in sorted({offer.name for offer in offers} & NAMED.keys(), key=list(NAMED).index):
         note(str(NAMED[name]))

@@ -51,8 +51,17 @@ class FileSettings:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> FileSettings:
-        """Make settings from a JSON object of `to_json`."""
-        return cls(**{**value, "mean": tuple(value["mean"]), "std": tuple(value["std"])})
+        """Make settings from a JSON object of `to_json`.
+
+        Raises:
+            EncoderError: If it is none; it may be from somebody else's memory.
+        """
+        try:
+            mean, std = (tuple(float(part) for part in value[name]) for name in ("mean", "std"))
+            words = {name: str(value[name]) for name in ("interpolation", "resize_mode", "source")}
+            return cls(mean=mean, std=std, quick_gelu=bool(value["quick_gelu"]), **words)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EncoderError(f"the encoder's settings {value!r} are damaged") from error
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values."""

@@ -32,6 +32,7 @@ from recognizer.encoder.towers import ImageTower, Network, Tokenizer
 from recognizer.encoder.windows import WindowSettings
 from recognizer.images import Geometry
 
+_TOKENIZER = "its tokenizer"
 TEMPLATES = ("a photo of a {}.",)
 _UNLOADABLE = (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError)
 _FOLDER = "local-dir:"
@@ -198,21 +199,21 @@ def _build_tokenizer(model: str) -> Tokenizer:
     try:
         return open_clip.get_tokenizer(model)
     except (RuntimeError, OSError, ValueError) as error:
-        raise EncoderUnavailable(_missing(model, "its tokenizer", error)) from error
+        raise EncoderUnavailable(_missing(model, _TOKENIZER, error)) from error
 
 
 def _missing(model: str, what: str | None, error: Exception) -> str:
     reason = first_sentence(error)
     wanted = model if what is None else f"{model} ({what})"
+    remedy = "on a machine with a connection load the model once and copy its cache folder (HF_HOME) here"
     if model.startswith(_SCHEMAS):
-        another = "download its repository there (`hf download OWNER/NAME --local-dir FOLDER`), copy the folder and "
-        another += "load it here as 'local-dir:FOLDER'"
-    else:
-        another = "copy the file of the weights alone and load it here as `--pretrained TAG=FILE`"
-    return (
-        f"the files of {wanted} are not on this machine and could not be fetched: {reason}; on a machine with a "
-        f"connection load the model once and copy its cache folder (HF_HOME) here, or {another}"
-    )
+        remedy += (
+            ", or download its repository there (`hf download OWNER/NAME --local-dir FOLDER`), copy the folder and "
+            "load it here as 'local-dir:FOLDER'"
+        )
+    elif what != _TOKENIZER:
+        remedy += ", or copy the file of the weights alone and load it here as `--pretrained TAG=FILE`"
+    return f"the files of {wanted} are not on this machine and could not be fetched: {reason}; {remedy}"
 
 
 def _architecture(model: str, network: Network) -> dict[str, Any]:

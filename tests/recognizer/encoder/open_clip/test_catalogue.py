@@ -94,16 +94,16 @@ def test_a_file_of_another_name_and_tokenizers_are_looked_for(hub_cache):
     assert is_at_hand("ViT-B-16-SigLIP2-256", "webli")
 
 
-def test_nothing_is_fetched_within_the_block():
-    with pytest.raises(KeyError), nothing_fetched():
+def test_nothing_is_fetched_within_the_block(hub_cache):
+    with pytest.raises(EncoderError, match="could not be fetched"), nothing_fetched():
+        Encoder.load("ViT-B-32", "laion2b_s34b_b79k")
+    with nothing_fetched():
         assert constants.HF_HUB_OFFLINE
-        raise KeyError
     assert not constants.HF_HUB_OFFLINE
 
 
-def test_the_default_is_base_where_its_files_are_and_the_starter_elsewhere(hub_cache, checkpoints, monkeypatch):
-    tag = {"hf_hub": "nobody/tiny/", "mean": [0.5] * 3, "std": [0.5] * 3}
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-vit", {"odd": tag})
+def test_the_default_is_base_where_its_files_are_and_the_starter_elsewhere(hub_cache, checkpoints, offer, monkeypatch):
+    offer("tiny-vit", {"odd": {"hf_hub": "nobody/tiny/", "mean": [0.5] * 3, "std": [0.5] * 3}})
     monkeypatch.setitem(NAMED, "base", NamedEncoder("base", "tiny-vit", "odd", 56, 1, 79.1, "", "MIT", 30))
     encoder, sentence = load_default_encoder(device="cpu")
     assert encoder.card.name.startswith("starter")

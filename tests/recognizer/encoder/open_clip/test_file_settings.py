@@ -20,9 +20,9 @@ PLAIN_TAG = SETTINGS | {"url": "", "hf_hub": "nobody/plain/", "interpolation": "
 
 
 @pytest.fixture
-def tags(monkeypatch):
+def tags(offer):
     """Give the small ViT two tags."""
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-vit", {"odd": ODD_TAG, "plain": PLAIN_TAG})
+    offer("tiny-vit", {"odd": ODD_TAG, "plain": PLAIN_TAG})
 
 
 @pytest.fixture
@@ -138,6 +138,14 @@ def test_the_spec_of_an_older_memory_opens_as_it_did(tags, weights, tmp_path):
     opened = Encoder.from_spec(old, device="cpu", precision="fp32").card
     assert opened.fingerprint == now.fingerprint
     assert opened.spec == old
+
+
+@pytest.mark.parametrize("damage", [{"mean": None}, {"std": ["x"]}, {"source": ...}])
+def test_damaged_settings_in_a_spec_are_a_sentence(damage, weights):
+    spec = load(weights).card.spec
+    settings = {name: value for name, value in (spec["settings"] | damage).items() if value is not ...}
+    with pytest.raises(EncoderError, match=r"the encoder's settings .* are damaged"):
+        Encoder.from_spec(spec | {"settings": settings}, device="cpu")
 
 
 @pytest.mark.parametrize(

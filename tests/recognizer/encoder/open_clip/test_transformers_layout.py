@@ -127,5 +127,7 @@ def test_every_tensor_of_the_network_comes_from_the_file(name, models):
 
 def test_a_file_of_another_size_says_which_tensors_do_not_fit(models):
     folder, _ = models
-    with pytest.raises(EncoderUnavailable, match=r"converted to open_clip's does not fit; it lacks .* it has .* others"):
+    with pytest.raises(
+        EncoderUnavailable, match=r"converted to open_clip's does not fit; it lacks .* it has .* others"
+    ):
         Encoder.load("hf-sigmoid", str(folder / "hf-clip" / "model.safetensors"), device="cpu")
