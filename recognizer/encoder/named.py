@@ -40,9 +40,9 @@ class NamedEncoder:
         )
 
 
-# Images/s: twice the images per second of CPU time of one thread, windows included, with random weights in bf16, the best
-# of four rounds taken in turn with ViT-B-32 (37 by the same measure), on two busy cores of an AMD EPYC (AVX-512, no
-# AMX); idle cores are faster.
+# Images/s: twice the images per second of CPU time of one thread, windows included, with random weights in bf16, the
+# best of four rounds taken in turn with ViT-B-32 (37 by the same measure), on two busy cores of an AMD EPYC (AVX-512,
+# no AMX); idle cores are faster.
 _ALL = (
     NamedEncoder(
         name="small",
