@@ -16,7 +16,7 @@ from memory.store import TableStore
 from memory.template_file import parse_templates
 from recognizer.encoder import Encoder
 from recognizer.encoder.named import NAMED
-from recognizer.encoder.open_clip.catalogue import is_at_hand, nothing_fetched
+from recognizer.encoder.open_clip.catalogue import is_named_at_hand, nothing_fetched
 from recognizer.encoder.open_clip.file_settings import FileSettings, explain_settings
 from recognizer.encoder.starter.starter import STARTER
 from recognizer.errors import RecognizerError
@@ -53,7 +53,7 @@ def load_default_encoder(*, device: str = "auto", precision: str = "auto") -> tu
         The encoder, and one line that says which it is, how good it is and how to get a better one.
     """
     base = NAMED[_DEFAULT]
-    if not is_at_hand(base.model, base.tag):
+    if not is_named_at_hand(base):
         encoder = Encoder.load(STARTER, device=device, precision=precision)
         gigabytes = base.parameters * 4 / 1000
         return encoder, (

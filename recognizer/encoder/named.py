@@ -13,6 +13,7 @@ class NamedEncoder:
         name: What `--model` takes.
         model: Architecture.
         tag: Weights.
+        repository: On the Hugging Face hub, of the weights and their tokenizer.
         pixels: Height and width of the model input.
         parameters: Millions, of both towers; in fp32 a million takes 4 MB, on disk too.
         accuracy: Zero-shot top-1 accuracy on ImageNet, in per cent, as its makers state it.
@@ -24,6 +25,7 @@ class NamedEncoder:
     name: str
     model: str
     tag: str
+    repository: str
     pixels: int
     parameters: int
     accuracy: float
@@ -48,6 +50,7 @@ _ALL = (
         name="small",
         model="MobileCLIP2-S2",
         tag="dfndr2b",
+        repository="timm/MobileCLIP2-S2-OpenCLIP",
         pixels=256,
         parameters=99,
         accuracy=77.2,
@@ -59,6 +62,7 @@ _ALL = (
         name="base",
         model="ViT-B-16-SigLIP2-256",
         tag="webli",
+        repository="timm/ViT-B-16-SigLIP2-256",
         pixels=256,
         parameters=375,
         accuracy=79.1,
@@ -70,6 +74,7 @@ _ALL = (
         name="large",
         model="PE-Core-L-14-336",
         tag="meta",
+        repository="timm/PE-Core-L-14-336",
         pixels=336,
         parameters=671,
         accuracy=83.5,

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from recognizer.encoder.named import NAMED
+from recognizer.encoder.named import NAMED, NamedEncoder
 
 _ACCURACIES = "imagenet_zero_shot.csv"
 _QUICK_GELU = "-quickgelu"
@@ -73,6 +73,15 @@ def is_at_hand(model: str, tag: str) -> bool:
     if text.get("hf_model_name"):
         needed.append((text["hf_model_name"], ["config.json"]))
     return all(any(_is_cached(owner, file) for file in alternatives) for owner, alternatives in needed)
+
+
+def is_named_at_hand(encoder: NamedEncoder) -> bool:
+    """Do as `is_at_hand`, without open_clip (a second of imports) where the cache has no folder of the repository."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=encoder.repository, repo_type="model")
+    return folder.is_dir() and is_at_hand(encoder.model, encoder.tag)
 
 
 @contextmanager

@@ -68,6 +68,7 @@ def test_a_filter_is_part_of_name_model_and_tag(filter):
 @pytest.mark.parametrize("encoder", NAMED.values(), ids=list(NAMED))
 def test_a_named_encoder_is_one_of_open_clips(encoder):
     assert (encoder.model, encoder.tag) in open_clip.list_pretrained()
+    assert open_clip.get_pretrained_cfg(encoder.model, encoder.tag)["hf_hub"] == f"{encoder.repository}/"
     assert open_clip.get_model_config(encoder.model)["vision_cfg"]["image_size"] == encoder.pixels
     with pytest.raises(EncoderError, match=f"{encoder.name} brings its own weights"):
         Encoder.load(encoder.name, "openai")
@@ -104,7 +105,9 @@ def test_nothing_is_fetched_within_the_block(hub_cache):
 
 def test_the_default_is_base_where_its_files_are_and_the_starter_elsewhere(hub_cache, checkpoints, offer, monkeypatch):
     offer("tiny-vit", {"odd": {"hf_hub": "nobody/tiny/", "mean": [0.5] * 3, "std": [0.5] * 3}})
-    monkeypatch.setitem(NAMED, "base", NamedEncoder("base", "tiny-vit", "odd", 56, 1, 79.1, "", "MIT", 30))
+    monkeypatch.setitem(
+        NAMED, "base", NamedEncoder("base", "tiny-vit", "odd", "nobody/tiny", 56, 1, 79.1, "", "MIT", 30)
+    )
     encoder, sentence = load_default_encoder(device="cpu")
     assert encoder.card.name.startswith("starter")
     assert sentence.startswith("encoder: starter, for trying out")
