@@ -8,6 +8,8 @@ from typing import Any
 
 # The tests run in one process per core; more threads than that only wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The default encoder depends on the hub cache, and no test on the machine's: there is no such folder.
+os.environ["HF_HUB_CACHE"] = os.path.join(os.path.dirname(__file__), "no_hub_cache")
 
 import hypothesis
 import pytest

@@ -16,6 +16,9 @@ from recognizer.cli.app import add_plugins, app, main
 from recognizer.cli import memory_commands
 
 # isort: split
+from recognizer.cli import model_commands
+
+# isort: split
 from recognizer.cli import run_commands
 
 # isort: split
@@ -23,4 +26,4 @@ from recognizer.cli import measure_commands
 
 add_plugins(app, entry_points(group="recognizer.commands"))
 
-__all__ = ["app", "main", "measure_commands", "memory_commands", "run_commands"]
+__all__ = ["app", "main", "measure_commands", "memory_commands", "model_commands", "run_commands"]

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionO
 from recognizer.console import note, show, table, text_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from memory import Category, Memory
     from memory.labels import Labels
@@ -73,12 +73,17 @@ def build(
     model: Annotated[
         str | None,
         typer.Option(
-            help="starter, an open_clip name, hf-hub:OWNER/NAME, local-dir:DIR, or a .safetensors file from `train`. "
-            "Default: the encoder of the memory, or starter for a new one."
+            help="small, base, large (`recognizer models` lists them), starter, an open_clip name, hf-hub:OWNER/NAME, "
+            "local-dir:DIR, or a .safetensors file from `train`. Default: the encoder of the memory; for a new one "
+            "base if its files are on this machine already, or starter."
         ),
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="Tag or file of open_clip; for starter: grounded or conse.")
+        str | None,
+        typer.Option(
+            help="For an open_clip name: a tag, a file (of open_clip or Transformers), or TAG=FILE for a file whose "
+            "images are prepared as the tag's. For starter: grounded or conse."
+        ),
     ] = None,
     templates: Annotated[
         Path | None,
@@ -108,7 +113,7 @@ def build(
     """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again."""
     from memory.errors import printable
     from memory.recovery import published_manifest
-    from recognizer.building import build_memory, read_templates
+    from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
     from recognizer.encoder import Encoder
 
     categories = _read_labels(labels, format, key, header, name_column, aliases)
@@ -119,8 +124,13 @@ def build(
     if model is None and pretrained is None and existing is not None:
         encoder = Encoder.from_spec(existing.encoder.spec, device=device, precision=precision)
         wordings = wordings or existing.templates
+    elif model is None and pretrained is None:
+        encoder, sentence = load_default_encoder(device=device, precision=precision)
+        note(sentence)
     else:
         encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
+        for sentence in explain_encoder(encoder):
+            note(sentence)
     default_index = Index(existing.index.kind) if existing is not None else Index.exact
     with text_progress() as progress:
         built = build_memory(
@@ -201,10 +211,21 @@ def info(
     )
     fields["templates"] = " | ".join(opened.templates)
     rows = [[key, str(value)] for key, value in fields.items()]
+    rows += _file_settings(opened.encoder.spec)
     if prompted:
         rows.append(["prompted as words", f"{counted(len(prompted), 'name')}; --json has them all"])
         rows += [[name, " | ".join(texts)] for name, texts in list(prompted.items())[:PROMPTS_SHOWN]]
     show(table(["what", "value"], rows, widest=100))
+
+
+def _file_settings(spec: Mapping[str, Any]) -> list[list[str]]:
+    """Say how images are prepared for an encoder whose weights are from a file."""
+    if spec.get("kind") != "open_clip" or "settings" not in spec:
+        return []
+    from recognizer.encoder.open_clip.file_settings import FileSettings
+
+    settings = FileSettings.from_json(spec["settings"])
+    return [["images are prepared as by", settings.source], ["", ", ".join(settings.parts().values())]]
 
 
 @app.command()

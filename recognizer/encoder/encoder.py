@@ -21,6 +21,8 @@ from recognizer.encoder.decoder import GroundingDecoder
 from recognizer.encoder.device import Precision, autocast, choose_device, choose_precision
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.features import Frame, ImageFeatures
+from recognizer.encoder.named import NAMED
+from recognizer.encoder.open_clip.file_settings import FileSettings, read_pretrained
 from recognizer.encoder.open_clip.model import load_open_clip
 from recognizer.encoder.parts import EncoderParts, apply_trained
 from recognizer.encoder.starter.starter import STARTER, load_starter, read_starter_settings, starter_spec
@@ -82,10 +84,11 @@ class Encoder:
         """Load an encoder.
 
         Args:
-            model: `starter`, a model name of open_clip, `hf-hub:OWNER/NAME`, `local-dir:FOLDER`, or a
-                `.safetensors` file that training wrote.
-            pretrained: For an open_clip name: a tag, a checkpoint file or `random`. For the starter: `grounded`,
-                the default, or `conse`, the encoder before any training.
+            model: `starter`, `small`, `base` or `large` (`named.py`), a model name of open_clip, `hf-hub:OWNER/NAME`,
+                `local-dir:FOLDER`, or a `.safetensors` file that training wrote.
+            pretrained: For an open_clip name: a tag, a checkpoint file (of open_clip or of Transformers), `TAG=FILE`
+                for a file whose images are prepared as the tag's, or `random`. For the starter: `grounded`, the
+                default, or `conse`, the encoder before any training.
             device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
             precision: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
             windows: The regions of an open_clip model; the starter and trained files have their own.
@@ -267,6 +270,7 @@ def make_spec(model: str, pretrained: str | None = None, *, windows: WindowSetti
 
     Raises:
         EncoderError: If they do not fit together.
+        EncoderUnavailable: If the file of `TAG=FILE` does not exist.
     """
     if model == STARTER:
         if windows is not None:
@@ -276,8 +280,14 @@ def make_spec(model: str, pretrained: str | None = None, *, windows: WindowSetti
         if pretrained is not None or windows is not None:
             raise EncoderError(f"{model} brings its own weights and regions; leave pretrained and windows out")
         return {"kind": "trained", "file": str(Path(model).resolve())}
+    if model in NAMED:
+        if pretrained is not None:
+            raise EncoderError(f"{model} brings its own weights; leave pretrained out (it is {pretrained!r})")
+        model, pretrained = NAMED[model].model, NAMED[model].tag
+    weights, settings = read_pretrained(model, pretrained)
     chosen = (windows or WindowSettings()).to_json()
-    return {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": chosen}
+    spec = {"kind": "open_clip", "model": model, "pretrained": weights, "windows": chosen}
+    return spec if settings is None else spec | {"settings": settings.to_json()}
 
 
 def load_parts(spec: Mapping[str, Any], *, device: torch.device, precision: Precision) -> EncoderParts:
@@ -292,7 +302,10 @@ def load_parts(spec: Mapping[str, Any], *, device: torch.device, precision: Prec
             return load_starter(read_starter_settings(settings), device=device, precision=precision)
         case {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows}:
             chosen = WindowSettings.from_json(windows)
-            return load_open_clip(model, pretrained, windows=chosen, device=device, precision=precision)
+            settings = FileSettings.from_json(spec["settings"]) if "settings" in spec else None
+            return load_open_clip(
+                model, pretrained, settings=settings, windows=chosen, device=device, precision=precision
+            )
         case {"kind": "trained", "file": file}:
             trained = TrainedFile.read(Path(file))
             base = load_parts(trained.base, device=device, precision=precision)

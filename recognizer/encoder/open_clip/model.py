@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,24 @@ from torch import nn
 
 from recognizer.encoder.device import Precision, is_convolutional
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
+from recognizer.encoder.open_clip.file_settings import RANDOM, FileSettings
 from recognizer.encoder.open_clip.image import PlainTower, ResNetTower, TimmTower, ViTTower
 from recognizer.encoder.open_clip.text import build_text_tower, describe_tokenizer
-from recognizer.encoder.open_clip.weights_file import check_weights_file, explain_weights_file, first_sentence
+from recognizer.encoder.open_clip.transformers_layout import from_transformers, is_transformers_layout
+from recognizer.encoder.open_clip.weights_file import (
+    NUMPY,
+    check_weights_file,
+    explain_weights_file,
+    first_sentence,
+    read_state,
+)
 from recognizer.encoder.parts import EncoderParts, fingerprint
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import ImageTower, Network, Tokenizer
 from recognizer.encoder.windows import WindowSettings
 from recognizer.images import Geometry
 
-RANDOM = "random"
+_TOKENIZER = "its tokenizer"
 TEMPLATES = ("a photo of a {}.",)
 _UNLOADABLE = (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError)
 _FOLDER = "local-dir:"
@@ -33,7 +42,13 @@ _GEOMETRY: dict[str, Geometry] = {"squash": "squash", "shortest": "crop", "longe
 
 
 def load_open_clip(
-    model: str, pretrained: str | None, *, windows: WindowSettings, device: torch.device, precision: Precision
+    model: str,
+    pretrained: str | None,
+    *,
+    settings: FileSettings | None = None,
+    windows: WindowSettings,
+    device: torch.device,
+    precision: Precision,
 ) -> EncoderParts:
     """Make an encoder from an open_clip model.
 
@@ -41,6 +56,8 @@ def load_open_clip(
         model: A name of `open_clip.list_models()`, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
         pretrained: A tag or a checkpoint file for a model given by name, or `random` for the same random
             weights every time; None for the other two, which bring their weights.
+        settings: Those of weights from a file; the defaults of the architecture where None, as in memories that were
+            built before their specs held settings.
         windows: The regions.
         device: Where to compute.
         precision: What to compute in.
@@ -50,7 +67,7 @@ def load_open_clip(
         EncoderUnavailable: If a file is missing and cannot be fetched.
     """
     pretrained = _resolve(model, pretrained)
-    network = _build(model, pretrained)
+    network = _build(model, pretrained, settings)
     tokenizer = _build_tokenizer(model)
     preprocessing = _preprocessing(network)
     dim = _joint_dim(network)
@@ -63,10 +80,13 @@ def load_open_clip(
         network.state_dict(),
     )
     _place(network, device, precision)
+    spec = {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows.to_json()}
+    if settings is not None:
+        spec["settings"] = settings.to_json()
     return EncoderParts(
         name=model if pretrained is None else f"{model}/{Path(pretrained).name}",
         fingerprint=hexdigest,
-        spec={"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows.to_json()},
+        spec=spec,
         image_tower=_image_tower(network, preprocessing, dim, precision),
         text_tower=build_text_tower(network, tokenizer, dim),
         templates=TEMPLATES,
@@ -91,7 +111,7 @@ def _resolve(model: str, pretrained: str | None) -> str | None:
             f"'ViT-B-32', 'hf-hub:OWNER/NAME' or 'local-dir:FOLDER'"
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
-    possible = f"one of its tags ({', '.join(tags) or 'none'}), a checkpoint file or {RANDOM!r}"
+    possible = f"one of its tags ({', '.join(tags) or 'none'}), a checkpoint file, TAG=FILE or {RANDOM!r}"
     if pretrained is None:
         raise EncoderError(f"{model} needs weights: pretrained must be {possible}")
     if pretrained == RANDOM or open_clip.get_pretrained_cfg(model, pretrained):
@@ -113,7 +133,7 @@ def _plain(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-def _build(model: str, pretrained: str | None) -> Network:
+def _build(model: str, pretrained: str | None, settings: FileSettings | None) -> Network:
     import open_clip
 
     tag = open_clip.get_pretrained_cfg(model, pretrained) if pretrained else {}
@@ -122,21 +142,36 @@ def _build(model: str, pretrained: str | None) -> Network:
         options = {"pretrained_text": False}
     elif tag.get("quick_gelu"):
         options["force_quick_gelu"] = True
+    elif settings is not None:
+        options |= {"quick_gelu": settings.quick_gelu, "force_preprocess_cfg": settings.preprocess_cfg()}
     file = _weights_file(model, pretrained)
     if file is not None:
         check_weights_file(file)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
+            converted = _of_transformers(file) if settings is not None and file is not None else None
+            if converted is not None:
+                options |= {"pretrained": None, "require_pretrained": False, "pretrained_text": False}
             network = open_clip.create_model(model, **options)
+            if converted is not None:
+                network.load_state_dict(converted)
     except Exception as error:
         if file is not None:  # a damaged file makes torch, safetensors and open_clip raise errors of any type
-            tags = [] if model.startswith(_SCHEMAS) else open_clip.list_pretrained_tags_by_model(model)
-            raise explain_weights_file(file, error, lambda: _random_state(model), tags) from error
+            traceback.clear_frames(error.__traceback__)  # they hold NumPy's archives open
+            raise explain_weights_file(file, error, lambda: _random_state(model)) from error
         if isinstance(error, _UNLOADABLE):
             raise EncoderUnavailable(_missing(model, pretrained, error)) from error
         raise
     return network.eval()
+
+
+def _of_transformers(file: Path) -> dict[str, torch.Tensor] | None:
+    """Read a state dict in Transformers' layout, in that of open_clip; None: the file is in another."""
+    if file.suffix in NUMPY:
+        return None
+    state = read_state(file)
+    return from_transformers(state) if is_transformers_layout(state) else None
 
 
 def _random_state(model: str) -> dict[str, torch.Tensor]:
@@ -164,17 +199,21 @@ def _build_tokenizer(model: str) -> Tokenizer:
     try:
         return open_clip.get_tokenizer(model)
     except (RuntimeError, OSError, ValueError) as error:
-        raise EncoderUnavailable(_missing(model, "its tokenizer", error)) from error
+        raise EncoderUnavailable(_missing(model, _TOKENIZER, error)) from error
 
 
 def _missing(model: str, what: str | None, error: Exception) -> str:
     reason = first_sentence(error)
     wanted = model if what is None else f"{model} ({what})"
-    return (
-        f"the files of {wanted} are not on this machine and could not be fetched: {reason}; on a machine with a "
-        f"connection load the model once and copy its cache folder (HF_HOME) here, or save it there with "
-        f"open_clip.push_to_hf_hub.save_for_hf and load it here as 'local-dir:FOLDER'"
-    )
+    remedy = "on a machine with a connection load the model once and copy its cache folder (HF_HOME) here"
+    if model.startswith(_SCHEMAS):
+        remedy += (
+            ", or download its repository there (`hf download OWNER/NAME --local-dir FOLDER`), copy the folder and "
+            "load it here as 'local-dir:FOLDER'"
+        )
+    elif what != _TOKENIZER:
+        remedy += ", or copy the file of the weights alone and load it here as `--pretrained TAG=FILE`"
+    return f"the files of {wanted} are not on this machine and could not be fetched: {reason}; {remedy}"
 
 
 def _architecture(model: str, network: Network) -> dict[str, Any]:

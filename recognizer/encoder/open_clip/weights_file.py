@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from memory.errors import printable, printable_path
 from recognizer.encoder.errors import EncoderUnavailable
+from recognizer.encoder.open_clip.transformers_layout import from_transformers, is_transformers_layout
 
-_EXPECTED = "expected is a state dict in open_clip's layout, as .pt, .pth, .bin or .safetensors"
-_NUMPY = (".npz", ".npy")  # read by open_clip as big_vision's archives
+_EXPECTED = "expected is a state dict in the layout of open_clip or Transformers, as .pt, .pth, .bin or .safetensors"
+NUMPY = (".npz", ".npy")  # read by open_clip as big_vision's archives
 _MOST_NAMED = 3  # tensors of one kind in one message
 _HEAD = 512  # bytes: enough for every signature below
 # By the first bytes: what is downloaded or exported in place of a state dict.
@@ -45,7 +46,7 @@ def check_weights_file(path: Path) -> None:
 
 
 def explain_weights_file(
-    path: Path, error: Exception, expected: Callable[[], Mapping[str, Tensor]], tags: Sequence[str] = ()
+    path: Path, error: Exception, expected: Callable[[], Mapping[str, Tensor]]
 ) -> EncoderUnavailable:
     """Explain why open_clip could not load a file that `check_weights_file` lets pass.
 
@@ -53,17 +54,14 @@ def explain_weights_file(
         path: The file.
         error: What open_clip raised.
         expected: Makes the state dict of the network that was to be filled.
-        tags: Names of weights that open_clip has for the network.
 
     Returns:
         The error to raise; its message says what is wrong with the file and what is expected.
     """
-    if path.suffix in _NUMPY:
+    if path.suffix in NUMPY:
         fault = "is a NumPy archive of another network (open_clip reads big_vision's archives of SigLIP models)"
         return _unusable(path, fault)
-    return _unusable(
-        path, _damaged(path) or _misfit(path, expected, tags) or f"cannot be loaded ({first_sentence(error)})"
-    )
+    return _unusable(path, _damaged(path) or _misfit(path, expected) or f"cannot be loaded ({first_sentence(error)})")
 
 
 def _unusable(path: Path, fault: str) -> EncoderUnavailable:
@@ -106,12 +104,12 @@ def _foreign_archive(path: Path) -> str | None:
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         return "is a PyTorch file or other zip archive that is damaged"
     if any(name.endswith(".npy") for name in names):
-        return None if path.suffix in _NUMPY else "is a NumPy archive; give it the suffix .npz"
+        return None if path.suffix in NUMPY else "is a NumPy archive; give it the suffix .npz"
     if any(name.endswith("/constants.pkl") for name in names):
         return "is a TorchScript archive, which holds code and is not opened; save its state_dict() instead"
     if not any(name.endswith("/data.pkl") for name in names):
         return "is a zip archive without weights"
-    return "is a PyTorch file; give it the suffix .pt" if path.suffix in (".safetensors", *_NUMPY) else None
+    return "is a PyTorch file; give it the suffix .pt" if path.suffix in (".safetensors", *NUMPY) else None
 
 
 def _looks_like_safetensors(head: bytes) -> bool:
@@ -122,7 +120,7 @@ def _looks_like_safetensors(head: bytes) -> bool:
 def _damaged(path: Path) -> str | None:
     """Say what keeps a file of the right kind from being read; None: it holds a state dict."""
     try:
-        state = _read(path)
+        state = read_state(path)
     except Exception as error:  # noqa: BLE001 (damaged files make torch and safetensors raise errors of any type)
         if "weights only" in str(error).lower():
             return "is damaged, or holds Python objects other than tensors, which could run code and are not opened"
@@ -134,11 +132,14 @@ def _damaged(path: Path) -> str | None:
     return None
 
 
-def _misfit(path: Path, expected: Callable[[], Mapping[str, Tensor]], tags: Sequence[str]) -> str | None:
+def _misfit(path: Path, expected: Callable[[], Mapping[str, Tensor]]) -> str | None:
     """Say which tensors of a state dict do not fit the network; None: all fit."""
     network = expected()
     # The prefix is torch's DistributedDataParallel; open_clip removes it too.
-    state = {name.removeprefix("module."): value for name, value in _read(path).items()}
+    state = {name.removeprefix("module."): value for name, value in read_state(path).items()}
+    foreign = is_transformers_layout(state)
+    if foreign:
+        state = from_transformers(state)
     missing = [name for name in network if name not in state]
     unknown = [name for name in state if name not in network]
     shapes = [
@@ -147,12 +148,8 @@ def _misfit(path: Path, expected: Callable[[], Mapping[str, Tensor]], tags: Sequ
         if name in state and state[name].shape != value.shape
     ]
     faults = []
-    if any(name.startswith(("vision_model.", "text_model.")) for name in state):
-        where = f"by their tag ({', '.join(tags)})" if tags else "from a repository of open_clip's (hf-hub:OWNER/NAME)"
-        faults.append(
-            f"is in the layout of Hugging Face Transformers, which open_clip does not convert: take the same weights "
-            f"{where}"
-        )
+    if foreign:
+        faults.append("is in the layout of Hugging Face Transformers, and converted to open_clip's does not fit")
     if missing:
         faults.append(f"lacks {len(missing)} of the network's {len(network)} tensors: {_listed(missing)}")
     if unknown:
@@ -162,14 +159,15 @@ def _misfit(path: Path, expected: Callable[[], Mapping[str, Tensor]], tags: Sequ
     return "; it ".join(faults) or None
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def read_state(path: Path) -> Mapping[str, Tensor]:
     """Read a state dict; what the file holds need not be one."""
     import torch
     from safetensors.torch import load_file
 
     if path.suffix == ".safetensors":
         return load_file(path)
-    held = torch.load(path, map_location="cpu", weights_only=True)
+    # Mapped, tensors are read when they are used; torch cannot map files of its format before 1.6.
+    held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     state: Mapping[str, Tensor] = held.get("state_dict", held) if isinstance(held, dict) else held
     return state
 

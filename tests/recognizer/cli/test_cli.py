@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 
+import open_clip
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -134,6 +136,48 @@ def test_building_again_keeps_the_encoder_and_says_what_goes(world, tmp_path):
     assert json.loads(call("info", "--memory", memory, "--json")[1])["encoder"]["name"] == "RN50/random"
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory, "--model", "starter", "--pretrained", "conse")
     assert "the memory was made by RN50/random; every text is encoded again by starter" in err
+
+
+def test_building_says_which_encoder_a_new_memory_gets(world, tmp_path):
+    memory = ("--memory", tmp_path / "memory", "--precision", "fp32")
+    _, _, err = call("build", world / "labels.json", *memory)
+    assert "encoder: starter, for trying out" in err
+    assert "better: the same command with --model base (ViT-B-16-SigLIP2-256/webli, 79.1 %" in err
+    for more in ((), ("--model", "starter")):
+        assert "encoder: " not in call("build", world / "labels.json", *memory, *more)[2]
+
+
+def test_weights_from_a_file_are_explained_and_info_shows_their_settings(world, tmp_path):
+    network = open_clip.create_model("RN50")
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    memory = ("--memory", tmp_path / "memory")
+    model = ("--model", "RN50", "--precision", "fp32", "--pretrained")
+    _, _, err = call("build", world / "labels.json", *memory, *model, tmp_path / "weights.pt")
+    assert "nothing says how images for weights.pt are prepared; assumed: mean 0.4815 0.4578 0.4082" in err
+    assert "tags of RN50 that differ: openai, yfcc15m, cc12m (QuickGELU)" in err
+    shown = call("info", *memory)[1]
+    assert "defaults of RN50" in shown
+    assert "std 0.2686 0.2613 0.2758, resize shortest, bicubic, GELU\n" in shown
+    _, out, err = call("build", world / "labels.json", *memory, *model, f"openai={tmp_path / 'weights.pt'}")
+    assert "weights.pt: mean 0.4815 0.4578 0.4082, std 0.2686 0.2613 0.2758, resize shortest, bicubic, QuickGELU" in err
+    assert "tags of" not in err
+    assert "0 reused" in out  # QuickGELU makes it another encoder
+    spec = json.loads(call("info", *memory, "--json")[1])["encoder"]["spec"]
+    assert spec["settings"]["source"] == "tag openai"
+    (tmp_path / "more.txt").write_text("galaxy\n")
+    assert "1 encoded" in call("add", tmp_path / "more.txt", *memory, "--precision", "fp32")[1]
+
+
+def test_models_lists_encoders_that_a_filter_names():
+    code, out, err = call("models", "siglip2-256")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[2:]]
+    assert ["base", "ViT-B-16-SigLIP2-256", "webli", "256", "79.1"] in rows
+    assert ["ViT-L-16-SigLIP2-256", "webli", "256"] in rows
+    assert all("SigLIP2-256" in " ".join(row) for row in rows)
+    assert "base (ViT-B-16-SigLIP2-256/webli" in err
+    assert "Apache-2.0" in err
+    assert call("models", "no-such-model")[0] == 2
 
 
 def test_build_says_the_format_and_how_names_are_prompted(tmp_path):

@@ -142,7 +142,7 @@ def test_without_a_connection_the_missing_model_is_named(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderUnavailable, match=r"hf-hub:nobody/nothing .*could not be fetched.*local-dir"):
         Encoder.load("hf-hub:nobody/nothing")
-    with pytest.raises(EncoderUnavailable, match=r"ViT-B-32 \(laion2b_s34b_b79k\)"):
+    with pytest.raises(EncoderUnavailable, match=r"ViT-B-32 \(laion2b_s34b_b79k\).*HF_HOME.*--pretrained TAG=FILE"):
         Encoder.load("ViT-B-32", "laion2b_s34b_b79k")
 
 

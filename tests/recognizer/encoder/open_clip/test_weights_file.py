@@ -24,7 +24,7 @@ import training
 from recognizer.encoder import Encoder, EncoderUnavailable
 from recognizer.encoder.open_clip.weights_file import first_sentence
 
-EXPECTED = "expected is a state dict in open_clip's layout, as .pt, .pth, .bin or .safetensors"
+EXPECTED = "expected is a state dict in the layout of open_clip or Transformers, as .pt, .pth, .bin or .safetensors"
 SEED = 3  # of the fuzz
 
 
@@ -132,12 +132,12 @@ def test_missing_other_and_misshapen_tensors_are_counted_and_the_first_three_nam
     )
 
 
-def test_the_layout_of_transformers_is_named_with_what_to_take_instead(tmp_path):
+def test_the_layout_of_transformers_is_named_where_it_does_not_fit(tmp_path):
     foreign = {"text_model.embeddings.token_embedding.weight": torch.zeros(2), "logit_scale": torch.zeros(())}
     said = fault(tmp_path, "hf.pt", saved(foreign), "RN50")
-    assert said.startswith("is in the layout of Hugging Face Transformers, which open_clip does not convert: take the")
-    assert "by their tag (openai, yfcc15m, cc12m); it lacks " in said
-    assert "it has 1 others: text_model.embeddings.token_embedding.weight" in said
+    assert said.startswith("is in the layout of Hugging Face Transformers, and converted to open_clip's does not fit")
+    assert "it lacks 487 of the network's " in said
+    assert "it has 1 of another shape: token_embedding.weight has shape (2,), not (49408, 512)" in said
 
 
 def test_a_damaged_file_in_a_local_folder_is_named(tmp_path):
