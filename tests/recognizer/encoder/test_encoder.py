@@ -38,8 +38,10 @@ def precision(request) -> str:
 
 
 @pytest.fixture(
-    params=["tiny-vit", "tiny-coca-pool", "tiny-resnet", "tiny-pooled", "tiny-convnext", "tiny-one-block"]
-    + ["queries", "anchors", "starter", "untrained starter"]
+    params=[
+        *["tiny-vit", "tiny-coca-pool", "tiny-resnet", "tiny-pooled", "tiny-convnext", "tiny-one-block"],
+        *["queries", "anchors", "starter", "untrained starter"],
+    ]
 )
 def any_encoder(request, checkpoints, tmp_path, precision) -> Encoder:
     match request.param:
