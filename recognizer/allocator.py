@@ -6,18 +6,18 @@ import os
 
 # Parameters of `mallopt` in glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-# Smaller blocks come from the heap and stay in it. The largest value that every glibc takes; the largest feature map
-# of one image in the networks measured has 13 MiB.
-_MMAP_THRESHOLD = 2**25
+# Smaller blocks come from the heap and stay in it: all of a pass of one image, and those of a step of training. Some
+# versions of glibc take no more than half a thread's heap, 32 MiB, which still covers the pass of one image.
+_MMAP_THRESHOLDS = (2**30, 2**25)
 # The heap is cut back once so much of its end is free.
-_TRIM_THRESHOLD = 2**28
+_TRIM_THRESHOLD = 2**30
 
 
 def keep_freed_memory() -> bool:
     """Tell glibc to keep the blocks that tensors free, for this process.
 
     By default it returns large blocks to the kernel, which zeroes their pages for the next tensor: a tenth to a half of
-    the time of a forward pass on a CPU. For programs only: a library leaves the allocator of its user alone.
+    the time of a forward pass or a step of training on a CPU. For programs only: a library leaves the allocator of its user alone.
 
     Returns:
         Whether the setting was made: not with another C library, nor where the user has set glibc's own variables.
@@ -27,4 +27,5 @@ def keep_freed_memory() -> bool:
     import ctypes
 
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD))
+    mapped = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _MMAP_THRESHOLDS)
+    return mapped and bool(mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD))

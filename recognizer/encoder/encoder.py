@@ -160,7 +160,7 @@ class Encoder:
         Args:
             images: Paths, bytes of files or PIL images, mixed as you like. Each is turned as its EXIF says, and the
                 boxes are in pixels of the displayed image.
-            batch_size: Images in one pass of the image tower.
+            batch_size: Images that are prepared at a time and, except on the CPU, share a pass of the image tower.
 
         Raises:
             ValueError: If there are no images.
@@ -191,8 +191,8 @@ class Encoder:
         On the CPU each image has a forward pass of its own. All passes then have one shape, so an image's features are
         the same bytes whatever its neighbours, its place in the batch and the size of the batch, for one number of
         torch's threads on one machine. In a larger pass they would not be: kernels compute the last few numbers of a
-        tensor, and the last rows of a product, in another way than the others. Nor is there a padded pass for a single
-        image, and the memory of a pass stays small.
+        tensor, and the last rows of a product, in another way than the others. The memory of a pass stays small
+        as well.
 
         On other devices the batch is one pass, and an image's features differ by up to 1e-3 with its neighbours.
 
