@@ -17,7 +17,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep the blocks that tensors free, for this process.
 
     By default it returns large blocks to the kernel, which zeroes their pages for the next tensor: a tenth to a half of
-    the time of a forward pass or a step of training on a CPU. For programs only: a library leaves the allocator of its user alone.
+    the time of a forward pass or a step of training on a CPU. For programs only: a library leaves the allocator of its
+    user alone.
 
     Returns:
         Whether the setting was made: not with another C library, nor where the user has set glibc's own variables.
