@@ -80,7 +80,12 @@ class Preprocessing:
         return torch.from_numpy(fitted.pixels.copy()).permute(2, 0, 1), frame
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Convert (B, 3, H, W) uint8 pixels to float32 on the model's scale, on the same device."""
+        """Convert (B, 3, H, W) uint8 pixels to float32 on the model's scale, on the same device.
+
+        The result lies in channels-last order whatever the order of the pixels, which depends on how they were joined:
+        kernels round differently for different orders. Decoded pictures have this order already.
+        """
+        scaled = torch.empty_like(pixels, dtype=torch.float32, memory_format=torch.channels_last).copy_(pixels)
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
-        return pixels.float().div_(255).sub_(mean).div_(std)
+        return scaled.div_(255).sub_(mean).div_(std)

@@ -4,9 +4,9 @@ usage: python tests/benchmarks/throughput.py [--images 1000] [--model ViT-B-32 -
 
 Makes photographs (the demo's, enlarged, JPEG), then measures in one process, side by side:
 decode (bare, one thread), encode (bare, all threads), the run of the pipeline with scoring and writing, and, for
-open_clip models, the loop a user would write: fp32, batches of 32, a DataLoader with two workers, the model's own
-transform. `bound` is 1 / (decode / cores + encode): what the machine could do if decoding and encoding shared its cores
-perfectly. Memory is the resident set before and after the run.
+open_clip models, the loop a user would write: batches of 32, a DataLoader with two workers, the model's own transform,
+in the same precision. `bound` is 1 / (decode / cores + encode): what the machine could do if decoding and encoding
+shared its cores perfectly. Memory is the resident set before and after the run.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from PIL import Image
 
 from memory import Memory, read_labels
 from recognizer import Encoder, Recognizer
+from recognizer.allocator import keep_freed_memory
 from recognizer.console import table
 from recognizer.demo import DATA
 from recognizer.images import ImageLimits, decode_image, list_images
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--loop-images", type=int, default=128, help="images for the open_clip loop; 0 leaves it out")
     arguments = parser.parse_args()
 
+    keep_freed_memory()  # as the command does
     encoder = Encoder.load(arguments.model, arguments.pretrained, precision=arguments.precision)
     with tempfile.TemporaryDirectory() as folder:
         photos = make_photos(Path(folder) / "photos", arguments.images, arguments.side)
@@ -62,7 +64,9 @@ def main() -> None:
         grown = (psutil.Process().memory_info().rss - resident) / 2**20
         after = bare_seconds(encoder, listing[:192])
         decode, encode = (decode + after[0]) / 2, (encode + after[1]) / 2
-        loop = open_clip_loop(arguments, listing[: arguments.loop_images]) if arguments.model != "starter" else None
+        loop = None
+        if arguments.model != "starter" and arguments.loop_images:
+            loop = open_clip_loop(arguments.model, encoder.precision, listing[: arguments.loop_images])
 
     cores = os.cpu_count() or 1
     bound = 1 / (decode / cores + encode)
@@ -77,7 +81,9 @@ def main() -> None:
         ],
     ]
     if loop:
-        rows.append(["open_clip loop", f"{1 / loop:.1f}", f"the run is {loop / run:.1f} times as fast"])
+        rows.append(
+            [f"open_clip loop, {encoder.precision}", f"{1 / loop:.1f}", f"the run is {loop / run:.1f} times as fast"]
+        )
     print(f"{encoder.card.name}, {encoder.precision}, {cores} cores, photographs of {arguments.side} px")
     print(table(["what", "images/s", ""], rows, widest=90))
 
@@ -117,11 +123,12 @@ def bare_seconds(encoder: Encoder, items) -> tuple[float, float]:
     return decode, (time.perf_counter() - started) / len(items)
 
 
-def open_clip_loop(arguments: argparse.Namespace, items) -> float:
+def open_clip_loop(name: str, precision: str, items) -> float:
     """Seconds per image of the loop a user would write; the pool of workers is started before the clock."""
     import open_clip
 
-    model, _, transform = open_clip.create_model_and_transforms(arguments.model)
+    model, _, transform = open_clip.create_model_and_transforms(name, precision=precision)
+    dtype = open_clip.get_input_dtype(precision)
     model.eval()
 
     class Photos(torch.utils.data.Dataset):
@@ -136,7 +143,7 @@ def open_clip_loop(arguments: argparse.Namespace, items) -> float:
     for batch in loader:
         started = started or time.perf_counter()
         with torch.no_grad():
-            features = model.encode_image(batch)
+            features = model.encode_image(batch.to(dtype))
             features / features.norm(dim=-1, keepdim=True)
         seen += len(batch)
     return (time.perf_counter() - started) / seen

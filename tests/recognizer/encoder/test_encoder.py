@@ -18,6 +18,68 @@ def test_images_are_pixels_in_batches(tiny_vit, pictures):
         assert getattr(at_once, field).dtype == np.float32
 
 
+ROUTES = {
+    "alone": ([[0], [1], [2], [3], [4]], 1),
+    "together": ([[0, 1, 2, 3, 4]], 5),
+    "reversed": ([[4, 3, 2, 1, 0]], 32),
+    "beside copies": ([[4, 1, 4, 3, 0, 1, 2] * 5], 32),
+}
+
+
+def trained_encoder(checkpoints, tmp_path, settings, precision) -> Encoder:
+    path = tmp_path / "encoder.safetensors"
+    path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
+    return Encoder.load(str(path), device="cpu", precision=precision)
+
+
+@pytest.fixture(params=["fp32", "bf16"])
+def precision(request) -> str:
+    return request.param
+
+
+@pytest.fixture(
+    params=[
+        *["tiny-vit", "tiny-coca-pool", "tiny-resnet", "tiny-pooled", "tiny-convnext", "tiny-one-block"],
+        *["queries", "anchors", "starter", "untrained starter"],
+    ]
+)
+def any_encoder(request, checkpoints, tmp_path, precision) -> Encoder:
+    match request.param:
+        case "queries" | "anchors" as kind:
+            settings = GRAIN if kind == "queries" else ANCHORS.model_copy(update={"vote_overlap": 0.3})
+            return trained_encoder(checkpoints, tmp_path, settings, precision)
+        case "starter":
+            return Encoder.load(device="cpu", precision=precision)
+        case "untrained starter":
+            return Encoder.load(pretrained="conse", device="cpu", precision=precision)
+        case name:
+            return Encoder.load(name, checkpoints[name], device="cpu", precision=precision)
+
+
+def test_features_are_the_same_bytes_whatever_the_batch(any_encoder, pictures):
+    five = [*pictures, pictures[0].rotate(180)]
+    seen: dict[int, set[bytes]] = {position: set() for position in range(len(five))}
+    for batches, batch_size in ROUTES.values():
+        for batch in batches:
+            features = any_encoder.encode_images([five[position] for position in batch], batch_size=batch_size)
+            for row, position in enumerate(batch):
+                one = features.take(row)
+                arrays = (one.image, one.regions, one.boxes_xyxy, one.region_weight)
+                seen[position].add(b"".join(array.tobytes() for array in arrays))
+    assert [len(values) for values in seen.values()] == [1] * len(five)
+
+
+def test_features_do_not_depend_on_the_order_of_pixels_in_memory(tiny_vit, pictures):
+    pixels, frames = zip(*(tiny_vit.preprocess(picture) for picture in pictures), strict=True)
+    stacked = torch.stack(pixels)
+    by_order = [
+        tiny_vit.encode_pixels(stacked.contiguous(memory_format=order), frames)
+        for order in (torch.contiguous_format, torch.channels_last)
+    ]
+    assert np.array_equal(by_order[0].regions, by_order[1].regions)
+    assert np.array_equal(by_order[0].image, by_order[1].image)
+
+
 @pytest.mark.parametrize("corner_xy", [(30, 30), (420, 180)])
 def test_the_best_region_covers_most_of_the_object(starter, photos, corner_xy):
     with Image.open(photos / "bricks.jpg") as bricks, Image.open(photos / "cat.jpg") as cat:

@@ -1,0 +1,32 @@
+"""Let the C library keep the memory of one forward pass for the next."""
+
+from __future__ import annotations
+
+import os
+
+# Parameters of `mallopt` in glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# Smaller blocks come from the heap and stay in it: all of a pass of one image, and those of a step of training. Some
+# versions of glibc take no more than half a thread's heap, 32 MiB, which still covers the pass of one image.
+_MMAP_THRESHOLDS = (2**30, 2**25)
+# The heap is cut back once so much of its end is free.
+_TRIM_THRESHOLD = 2**30
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep the blocks that tensors free, for this process.
+
+    By default it returns large blocks to the kernel, which zeroes their pages for the next tensor: a tenth to a half of
+    the time of a forward pass or a step of training on a CPU. For programs only: a library leaves the allocator of its
+    user alone.
+
+    Returns:
+        Whether the setting was made: not with another C library, nor where the user has set glibc's own variables.
+    """
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    import ctypes
+
+    mallopt = ctypes.CDLL(None).mallopt
+    mapped = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _MMAP_THRESHOLDS)
+    return mapped and bool(mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD))
