@@ -6,19 +6,27 @@ messages of errors may be somebody else's, and a terminal obeys escape sequences
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LONGEST_LINE = 2000
 """A terminal of 25 lines with 80 characters; longer lines are cut."""
+_LOG_SECONDS = 30.0  # between two lines of progress in a log: 120 an hour
 
 
 def note(message: str) -> None:
-    """Write one line to stderr; line feeds in the message are escaped too."""
+    """Write one line to stderr, above the progress bar if there is one; line feeds in the message are escaped too."""
+    from tqdm import tqdm
+
     from memory.errors import printable
 
-    sys.stderr.write(printable(message, LONGEST_LINE) + "\n")
+    tqdm.write(printable(message, LONGEST_LINE), file=sys.stderr)
 
 
 class Table(str):
@@ -35,16 +43,31 @@ def show(*lines: str) -> None:
         sys.stdout.write((line if isinstance(line, Table) else printable(line, LONGEST_LINE)) + "\n")
 
 
+class Advance(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, done: int, /, failed: int = 0) -> None:
+        """Count units that were just done, and how many of them failed."""
+
+
 @contextmanager
-def progress_bar(total: int, unit: str, description: str) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr; yields a callback that takes the number of units just done."""
-    from tqdm import tqdm
+def progress_bar(total: int, unit: str, description: str, *, done: int = 0) -> Iterator[Advance]:
+    """Show a progress bar on stderr, with units per second, the time left and the failures so far.
 
-    from memory.errors import printable
+    Args:
+        total: number of units.
+        unit: their name.
+        description: what is done with them.
+        done: how many were done before, by an earlier run; they do not count in the speed.
+    """
+    with _bar(total=total, initial=done, unit=unit, desc=description) as bar:
+        all_failed = 0
 
-    with tqdm(total=total, unit=unit, desc=printable(description), dynamic_ncols=True, smoothing=0.1) as bar:
-
-        def advance(done: int) -> None:
+        def advance(done: int, /, failed: int = 0) -> None:
+            nonlocal all_failed
+            all_failed += failed
+            if failed:
+                bar.set_postfix_str(f"{all_failed} failed", refresh=False)
             bar.update(done)
 
         yield advance
@@ -53,15 +76,45 @@ def progress_bar(total: int, unit: str, description: str) -> Iterator[Callable[[
 @contextmanager
 def text_progress() -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar of encoded texts on stderr; yields a callback that takes (done, total)."""
-    from tqdm import tqdm
-
-    with tqdm(total=0, unit="text", desc="encode", dynamic_ncols=True, delay=0.5) as bar:
+    with _bar(total=0, unit="text", desc="encode", delay=0.5) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         yield show
+
+
+def _bar(*, desc: str, unit: str, **options: Any) -> tqdm[NoReturn]:  # noqa: ANN401  options of tqdm
+    """Make a progress bar; where stderr is not a terminal, a line now and then."""
+    from tqdm import tqdm
+
+    from memory.errors import printable
+
+    options |= {"desc": printable(desc), "unit": f" {unit}", "smoothing": 0.1}
+    look = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt}, {rate_noinv_fmt}{postfix}, {remaining} left"
+    if sys.stderr.isatty():
+        look += " |{bar}|"  # last, where a narrow terminal cuts it
+        if all(os.get_terminal_size(sys.stderr.fileno())):
+            options["dynamic_ncols"] = True
+        else:  # a terminal of unknown size, as containers and recorders make it; tqdm would show nothing
+            options |= {"ncols": 80, "nrows": 24}
+    else:
+        options |= {"file": _Lines(), "mininterval": _LOG_SECONDS, "maxinterval": 2 * _LOG_SECONDS}
+    bar: tqdm[NoReturn] = tqdm(bar_format=look, **options)
+    return bar
+
+
+class _Lines:
+    """A stream on which each drawing of a progress bar is a line of its own, for logs."""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, widest: int = 60) -> Table:

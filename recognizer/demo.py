@@ -49,9 +49,7 @@ def run_demo(output: Path, *, device: str = "auto", precision: str = "auto") -> 
     listing = list_images([DATA / "photos"])
     setup = run_setup(recognizer.memory, recognizer.settings, listing, device=device, precision=precision)
     rows: list[ResultRow] = []
-    with open_results(
-        output / "results.jsonl", keys=listing.keys, batch_size=len(listing), setup=setup, overwrite=True
-    ) as sink:
+    with open_results(output / "results.jsonl", keys=listing.keys, setup=setup, overwrite=True) as sink:
         for batch in recognize_into(recognizer, listing, sink):
             rows.extend(row for row in batch if isinstance(row, ResultRow))
         sink.finish()

@@ -16,7 +16,7 @@ from recognizer.pipeline import NumberedItems, encode_files
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_in_background
-from recognizer.results import BatchTiming, ImageStamp, Row, RowSink, RunSetup, stamp_file
+from recognizer.results import BatchTiming, ImageStamp, Row, RowSink, RunSetup, stamp_file, todo_batches
 from recognizer.selection import Selection
 from recognizer.settings import Settings
 
@@ -91,20 +91,20 @@ def recognize_into(
         settings = recognizer.settings
         batches = rerank_in_background(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
     for batch in batches:
-        sink.write(batch.number, batch.rows, timing=batch.timing, images=batch.stamps)
+        sink.write(batch.rows, timing=batch.timing, images=batch.stamps)
         yield batch.rows
 
 
 def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink) -> Iterator[RowBatch]:
     settings = recognizer.settings
-    seen: dict[int, list[ImageStamp | None]] = {}
+    seen: dict[int, list[ImageStamp]] = {}
 
     def pending() -> Iterator[NumberedItems]:
-        for batch in sink.pending():
-            images = items[batch.start : batch.stop]
+        for number, images in enumerate(todo_batches(sink, settings.run.batch_size)):
+            batch = [items[image] for image in images]
             # Before they are read: a file that is replaced in the meantime then counts as changed.
-            seen[batch.number] = [stamp_file(item.path) for item in images]
-            yield batch.number, images
+            seen[number] = [stamp_file(item.path) for item in batch]
+            yield number, batch
 
     for batch in encode_files(recognizer.encoder, pending(), workers=settings.run.workers, limits=settings.images):
         started = time.perf_counter()
@@ -115,8 +115,5 @@ def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink
             RankedImage(item, hashes[position]) if position in hashes else None
             for position, item in enumerate(batch.items)
         ]
-        stamps = [
-            stamp and replace(stamp, sha256=hashes.get(position))
-            for position, stamp in enumerate(seen.pop(batch.number))
-        ]
-        yield RowBatch(batch.number, rows, images, timing, stamps)
+        stamps = [replace(stamp, sha256=hashes.get(position)) for position, stamp in enumerate(seen.pop(batch.number))]
+        yield RowBatch(rows, images, timing, stamps)

@@ -176,7 +176,7 @@ class ScoreSettings(_Section):
 
 
 class RunSettings(_Section):
-    """How a folder is run. `batch_size` is part of the results: it fixes which images share a forward pass."""
+    """How a folder is run."""
 
     top_k: int = Field(default=5, ge=1, description="candidates per image")
     batch_size: int = Field(default=32, ge=1, description="images per forward pass")

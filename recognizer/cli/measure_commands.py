@@ -58,8 +58,8 @@ def evaluate(
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
         with (
-            progress_bar(len(labelled.items), "img", "evaluate") as advance,
-            progress_bar(len(labelled.items), "img", "rerank") if reranker else nullcontext() as ask_advance,
+            progress_bar(len(labelled.items), "images", "evaluate") as advance,
+            progress_bar(len(labelled.items), "images", "rerank") if reranker else nullcontext() as ask_advance,
         ):
             evaluation = run_evaluation(
                 recognizer, labelled, reranker=reranker, progress=advance, rerank_progress=ask_advance
@@ -112,7 +112,7 @@ def calibrate(
         raise RecognizerError("rerank.mode=list gives no probabilities to fit; calibrate with rerank.mode=choice")
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
-        with progress_bar(len(labelled.items), "img", "calibrate") as advance:
+        with progress_bar(len(labelled.items), "images", "calibrate") as advance:
             calibration = run_calibration(recognizer, labelled, seed=seed, progress=advance)
         if reranker is not None:
             from recognizer.calibration.rerank import fit_reranking
@@ -121,7 +121,7 @@ def calibrate(
                 recognizer.encoder, opened, settings=settings.model_copy(update={"score": calibration.score})
             )
             try:
-                with progress_bar(len(labelled.items), "img", "ask") as advance:
+                with progress_bar(len(labelled.items), "images", "ask") as advance:
                     rerank = fit_reranking(fitted, calibration.fit, calibration.report, reranker, progress=advance)
                 calibration = replace(calibration, rerank=rerank)
             except RecognizerError as error:

@@ -30,7 +30,7 @@ from recognizer.console import note, progress_bar, show, table
 if TYPE_CHECKING:
     from recognizer.images import Listing
     from recognizer.results import Row, RowSink, RunCounts, RunSetup
-    from recognizer.results.ledger import ImagePath
+    from recognizer.results.ledger import CurrentStamp
     from recognizer.results.run_files import OutputFormat
     from recognizer.settings import Settings
     from rerank.reranker import MllmReranker
@@ -47,6 +47,9 @@ def run(
     workers: Annotated[int | None, typer.Option(help="Decoding processes; 0: one per core.")] = None,
     overwrite: OverwriteOption = False,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Repeat failed images.")] = False,
+    keep_missing: Annotated[
+        bool, typer.Option("--keep-missing", help="Keep the rows of earlier images that are gone.")
+    ] = False,
     rerank: Annotated[
         Rerank | None, typer.Option(help="Ask a multimodal LLM: off, auto (where retrieval is unsure) or always.")
     ] = None,
@@ -64,6 +67,10 @@ def run(
     ] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for a picture of the evidence in each image.")] = None,
     absolute_paths: Annotated[bool, typer.Option("--absolute-paths", help="Write absolute paths of images.")] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Glob of files or folders to leave out, e.g. '*_small.jpg' or 'raw/**'; repeatable."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if any image failed, or its reranking.")
     ] = False,
@@ -77,7 +84,7 @@ def run(
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import carried_settings
     from recognizer.reranking.open import require_model
-    from recognizer.results import check_output
+    from recognizer.results import check_output, restamp_file
     from recognizer.selection import select_categories
     from recognizer.settings import load_settings
 
@@ -105,7 +112,7 @@ def run(
         note("WARNING: only one category competes, so every image gets it with confidence 1.0; add others to compare")
     if selection is not None and settings.score.calibrated:
         note("the calibration was fitted on all categories; among some of them confidences are not calibrated")
-    listing = list_images(images)
+    listing = list_images(images, exclude=exclude or [])
     if absolute_paths:
         listing = listing.with_absolute_keys()
     for problem in listing.problems:
@@ -122,7 +129,8 @@ def run(
         format,
         overwrite=overwrite,
         retry_errors=retry_errors,
-        image_path=lambda number: listing[number].path,
+        keep_missing=keep_missing,
+        current_stamp=lambda number, before: restamp_file(listing[number].path, before),
     ) as (sink, reranker):
         if sink.done_rows < len(listing):
             from recognizer.images.workers import STOCK
@@ -133,9 +141,9 @@ def run(
             recognizer = Recognizer.open(opened, settings=settings, only=rows, device=device, precision=precision)
             batches = recognize_into(recognizer, listing, sink, reranker=reranker)
             _show_progress(batches, sink, len(listing), "recognise")
-        if pictures is not None:  # before the end, when the journal of a table is removed
-            _draw_pictures(pictures, output, listing, settings, format)
         counts = sink.finish()
+        if pictures is not None:
+            _draw_pictures(pictures, output, listing, settings, format)
     note(f"{_outcome(counts)}; results in {output}")
     for line in listing.left_out:
         note(line)
@@ -168,7 +176,14 @@ def rerank_results(
 ) -> None:
     """Let a multimodal LLM order the candidates of earlier results; no image is encoded again."""
     from recognizer.errors import RecognizerError
-    from recognizer.reranking.file import earlier_settings, is_ranked, read_results, rerank_into, rerank_setup
+    from recognizer.reranking.file import (
+        earlier_settings,
+        is_ranked,
+        read_results,
+        rerank_into,
+        rerank_setup,
+        stamp_row,
+    )
     from recognizer.reranking.open import require_model
     from recognizer.results import check_output
     from recognizer.settings import load_settings
@@ -192,7 +207,15 @@ def rerank_results(
         note(f"{ranked} rows are already reranked and stay as they are")
     keys = [row.path for row in earlier.rows]
     setup = rerank_setup(earlier, settings, results)
-    with _opened_output(output, keys, settings, setup, format, overwrite=overwrite) as (sink, reranker):
+    with _opened_output(
+        output,
+        keys,
+        settings,
+        setup,
+        format,
+        overwrite=overwrite,
+        current_stamp=lambda number, _: stamp_row(earlier.rows[number]),
+    ) as (sink, reranker):
         if reranker is not None and sink.done_rows < len(keys):
             _show_progress(rerank_into(earlier, settings, sink, reranker), sink, len(keys), "rerank")
         sink.finish()
@@ -266,21 +289,15 @@ def _check_pictures(folder: Path, images: Sequence[str], output: str) -> None:
 
 def _draw_pictures(folder: Path, output: str, listing: Listing, settings: Settings, format: Format | None) -> None:
     """Draw the evidence of all rows that are written, and say how many images could not be decoded again."""
-    from recognizer.errors import RecognizerError
     from recognizer.pictures import draw_pictures
     from recognizer.results.row import parse_row
     from recognizer.results.run_files import find_run_files, infer_format
     from recognizer.results.tables import read_rows
 
     journal = find_run_files(Path(output), infer_format(output, _format_name(format))).journal
-    if not journal.exists():
-        raise RecognizerError(
-            f"{output} is finished, and a table does not keep all evidence; repeat the run with --overwrite, or with a "
-            ".jsonl output, to draw its pictures"
-        )
     rows = (parse_row(content) for content in read_rows(journal))
     failed = 0
-    with progress_bar(len(listing), "img", "draw") as advance:
+    with progress_bar(len(listing), "images", "draw") as advance:
         for error in draw_pictures(
             rows, Path(os.fsdecode(listing.root)), folder, limits=settings.images, workers=settings.run.workers
         ):
@@ -315,7 +332,8 @@ def _opened_output(
     *,
     overwrite: bool,
     retry_errors: bool = False,
-    image_path: ImagePath | None = None,
+    keep_missing: bool = False,
+    current_stamp: CurrentStamp | None = None,
 ) -> Iterator[tuple[RowSink, MllmReranker | None]]:
     """Open the MLLM, if reranking is on and work is left, and then the output.
 
@@ -330,12 +348,12 @@ def _opened_output(
             open_results(
                 output,
                 keys=keys,
-                batch_size=settings.run.batch_size,
                 setup=setup,
                 output_format=_format_name(format),
                 overwrite=overwrite,
                 retry_errors=retry_errors,
-                image_path=image_path,
+                keep_missing=keep_missing,
+                current_stamp=current_stamp,
                 warn=note,
             )
         )
@@ -348,10 +366,11 @@ def _opened_output(
 
 def _show_progress(batches: Iterable[Sequence[Row]], sink: RowSink, total: int, description: str) -> None:
     """Work through the batches with a progress bar that starts at the rows of earlier runs."""
-    with progress_bar(total, "img", description) as advance:
-        advance(sink.done_rows)
+    from recognizer.results import ErrorRow
+
+    with progress_bar(total, "images", description, done=sink.done_rows) as advance:
         for rows in batches:
-            advance(len(rows))
+            advance(len(rows), failed=sum(isinstance(row, ErrorRow) for row in rows))
 
 
 def _format_name(format: Format | None) -> OutputFormat | None:

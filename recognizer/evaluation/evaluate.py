@@ -119,7 +119,7 @@ def evaluate(
             rows = recognizer.rows(batch.features, batch.items, exclude=batch.hashes)
             images = [RankedImage(item, digest) for item, digest in zip(batch.items, batch.hashes, strict=True)]
             timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
-            retrieved.append(RowBatch(len(retrieved), list(rows), images, timing))
+            retrieved.append(RowBatch(list(rows), images, timing))
             retrieved_ranks.append(truth_ranks(weigh(terms, recognizer.settings.score), batch.rows))
     failed = failures.by_code()
     if not truth:

@@ -12,12 +12,21 @@ from memory.wording import counted
 from recognizer.images.content import HEAD_BYTES, TIFF_SIGNATURES, content_kind, decodes_heic
 
 HIDDEN_FILE, HIDDEN_FOLDER = "hidden file", "hidden folder"
+EXCLUDED_FILE, EXCLUDED_FOLDER = "excluded file", "excluded folder"
+MACOS_FILE = "macOS metadata file"
+# Folders of a network storage, a Linux desktop and a macOS archiver. They hold copies of the images beside them, or
+# files that only have an image's name.
+SYSTEM_FOLDERS = {b"@eaDir": "folder @eaDir", b".thumbnails": "folder .thumbnails", b"__MACOSX": "folder __MACOSX"}
 DEAD_LINK, SPECIAL_FILE, UNREADABLE = "link that leads nowhere", "pipe or device", "unreadable file"
 HEIC, RAW, VIDEO = "HEIC", "RAW", "video"
 _NO_SUFFIX, _OTHER = "file without suffix", "other file"
 _PLURALS = {
     HIDDEN_FILE: "hidden files",
     HIDDEN_FOLDER: "hidden folders",
+    EXCLUDED_FILE: "excluded files",
+    EXCLUDED_FOLDER: "excluded folders",
+    MACOS_FILE: "macOS metadata files",
+    **{reason: reason.replace("folder", "folders", 1) for reason in SYSTEM_FOLDERS.values()},
     DEAD_LINK: "links that lead nowhere",
     SPECIAL_FILE: "pipes or devices",
     UNREADABLE: "unreadable files",
@@ -90,6 +99,10 @@ def left_out_lines(reasons: Iterable[str]) -> list[str]:
         DEAD_LINK,
         UNREADABLE,
         SPECIAL_FILE,
+        EXCLUDED_FILE,
+        EXCLUDED_FOLDER,
+        *SYSTEM_FOLDERS.values(),
+        MACOS_FILE,
         HIDDEN_FILE,
         HIDDEN_FOLDER,
         *suffixes[:_MOST_SUFFIXES],

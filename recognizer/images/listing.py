@@ -13,8 +13,8 @@ from typing import overload
 
 from recognizer.images.errors import ImageInputError
 from recognizer.images.key import display_key, key_base64
-from recognizer.images.left_out import left_out_lines
-from recognizer.images.walk import ListingProblem, is_pattern, split_pattern, walk_files
+from recognizer.images.left_out import EXCLUDED_FILE, left_out_lines
+from recognizer.images.walk import ListingProblem, Matcher, exclusion, is_pattern, split_pattern, walk_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class _TextKeys(Sequence[str]):
         return display_key(self._keys[index])
 
 
-def list_images(inputs: Sequence[str | bytes | Path] | str | Path) -> Listing:
+def list_images(inputs: Sequence[str | bytes | Path] | str | Path, *, exclude: Sequence[str | bytes] = ()) -> Listing:
     """List the images that the inputs name.
 
     Each input is one of:
@@ -125,19 +125,22 @@ def list_images(inputs: Sequence[str | bytes | Path] | str | Path) -> Listing:
 
     Args:
         inputs: one or several inputs.
+        exclude: globs of files and folders to leave out, at any depth; one with a slash is compared with the path
+            relative to its input.
 
     Returns:
         The listing, empty where the folders contain no image.
 
     Raises:
-        ImageInputError: an input does not exist or cannot be read, or a glob matches nothing.
+        ImageInputError: an input does not exist or cannot be read, or a glob is not valid or matches nothing.
     """
     sources = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     if not sources:
         raise ImageInputError("no images were named; give a folder, a file list, a glob or image files")
     problems: list[ListingProblem] = []
     left_out: dict[bytes, str] = {}
-    resolved = [_resolve(os.fsencode(source), problems, left_out) for source in sources]
+    excluded = exclusion(exclude)
+    resolved = [_resolve(os.fsencode(source), problems, left_out, excluded) for source in sources]
     root = os.path.commonpath([each.base for each in resolved])
     keys: dict[bytes, None] = {}  # a dict is an ordered set: the first mention of a file decides its place
     for each in resolved:
@@ -171,21 +174,23 @@ class _InputFiles:
     files: Sequence[bytes]
 
 
-def _resolve(source: bytes, problems: list[ListingProblem], left_out: dict[bytes, str]) -> _InputFiles:
+def _resolve(
+    source: bytes, problems: list[ListingProblem], left_out: dict[bytes, str], excluded: Matcher | None
+) -> _InputFiles:
     """Decide what kind of input this is, and list its files."""
     if os.path.isdir(source):
         folder = os.path.abspath(source)
-        return _InputFiles(folder, sorted(walk_files(folder, problems=problems, left_out=left_out)))
+        return _InputFiles(folder, sorted(walk_files(folder, problems=problems, left_out=left_out, excluded=excluded)))
     exists = os.path.lexists(source)  # a file whose name begins with @ or contains [ is that file
     if source.startswith(b"@") and not exists:
-        return _list_from_file(source[1:])
+        return _without(_list_from_file(source[1:]), left_out, excluded)
     if source.lower().endswith(b".txt") and exists:
-        return _list_from_file(source)
+        return _without(_list_from_file(source), left_out, excluded)
     if exists:
         folder, name = os.path.split(os.path.abspath(source))
-        return _InputFiles(folder, [name])
+        return _without(_InputFiles(folder, [name]), left_out, excluded)
     if is_pattern(source):
-        return _list_from_pattern(source, problems, left_out)
+        return _list_from_pattern(source, problems, left_out, excluded)
     raise ImageInputError(f"{display_key(source)}: no such file or folder")
 
 
@@ -223,7 +228,23 @@ def _read_file_list(list_path: bytes) -> list[bytes]:
     return paths
 
 
-def _list_from_pattern(pattern: bytes, problems: list[ListingProblem], left_out: dict[bytes, str]) -> _InputFiles:
+def _without(named: _InputFiles, left_out: dict[bytes, str], excluded: Matcher | None) -> _InputFiles:
+    """Leave out what is excluded among files that are named one by one."""
+    if excluded is None:
+        return named
+    files = []
+    for file in named.files:
+        parts = file.split(b"/")
+        if any(excluded(b"/".join(parts[: end + 1])) for end in range(len(parts))):
+            left_out[os.path.join(named.base, file)] = EXCLUDED_FILE
+        else:
+            files.append(file)
+    return _InputFiles(named.base, files)
+
+
+def _list_from_pattern(
+    pattern: bytes, problems: list[ListingProblem], left_out: dict[bytes, str], excluded: Matcher | None
+) -> _InputFiles:
     prefix, matches, rule = split_pattern(pattern)
     folder = os.path.abspath(prefix or b".")
     files = sorted(
@@ -232,6 +253,7 @@ def _list_from_pattern(pattern: bytes, problems: list[ListingProblem], left_out:
             problems=problems,
             left_out=left_out,
             matches=matches,
+            excluded=excluded,
             any_suffix=rule.any_suffix,
             hidden=rule.hidden,
             depth=rule.depth,

@@ -8,12 +8,25 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from recognizer.images.errors import ImageInputError
 from recognizer.images.key import display_key
-from recognizer.images.left_out import DEAD_LINK, HIDDEN_FILE, HIDDEN_FOLDER, SPECIAL_FILE, why_left_out
+from recognizer.images.left_out import (
+    DEAD_LINK,
+    EXCLUDED_FILE,
+    EXCLUDED_FOLDER,
+    HIDDEN_FILE,
+    HIDDEN_FOLDER,
+    MACOS_FILE,
+    SPECIAL_FILE,
+    SYSTEM_FOLDERS,
+    why_left_out,
+)
+
+Matcher = Callable[[bytes], bool]
+"""Tells whether a path, relative to the folder of a walk, is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +47,15 @@ def walk_files(
     *,
     problems: list[ListingProblem],
     left_out: dict[bytes, str],
-    matches: Callable[[bytes], bool] | None = None,
+    matches: Matcher | None = None,
+    excluded: Matcher | None = None,
     any_suffix: bool = False,
     hidden: bool = False,
     depth: int | None = None,
 ) -> Iterator[bytes]:
     """Find the image files below a folder, each once, in no particular order.
 
+    The files that an operating system keeps among images (`SYSTEM_FOLDERS`, ``._*``) are left out.
     Links to regular files are followed. Links to folders are not, so a loop of links cannot trap the walk.
 
     Args:
@@ -48,6 +63,7 @@ def walk_files(
         problems: receives the folders that could not be read and the links that were not followed.
         left_out: receives the files that are not images, by path, and why.
         matches: which relative paths are asked for; None: all. Others are not counted as left out.
+        excluded: which files and folders are not wanted; None: none. They are counted as left out, a folder as one.
         any_suffix: include every regular file, whatever it is.
         hidden: include names that begin with a dot.
         depth: how many levels of folders to search; 1 is the folder alone, None is unlimited.
@@ -67,10 +83,15 @@ def walk_files(
         with entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith(b".") and not hidden:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                reason = _why_unwanted(prefix + name, name, is_folder, excluded)
+                if reason is not None:
+                    if is_folder or matches is None or matches(prefix + name):
+                        left_out[entry.path] = reason
+                elif name.startswith(b".") and not hidden:
                     if matches is None:
-                        left_out[entry.path] = HIDDEN_FOLDER if entry.is_dir(follow_symlinks=False) else HIDDEN_FILE
-                elif entry.is_dir(follow_symlinks=False):
+                        left_out[entry.path] = HIDDEN_FOLDER if is_folder else HIDDEN_FILE
+                elif is_folder:
                     if depth is None or level < depth:
                         pending.append((prefix + name + b"/", level + 1))
                 elif not entry.is_file(follow_symlinks=False) and _is_folder(entry):
@@ -83,6 +104,14 @@ def walk_files(
                         yield prefix + name
                     else:
                         left_out[entry.path] = reason
+
+
+def _why_unwanted(path: bytes, name: bytes, is_folder: bool, excluded: Matcher | None) -> str | None:
+    if excluded is not None and excluded(path):
+        return EXCLUDED_FOLDER if is_folder else EXCLUDED_FILE
+    if is_folder:
+        return SYSTEM_FOLDERS.get(name)
+    return MACOS_FILE if name.startswith(b"._") else None
 
 
 def _why_not_regular(entry: os.DirEntry[bytes]) -> str | None:
@@ -124,7 +153,7 @@ def is_pattern(path: bytes) -> bool:
     return _WILDCARD.search(path) is not None
 
 
-def split_pattern(pattern: bytes) -> tuple[bytes, Callable[[bytes], bool], WalkRule]:
+def split_pattern(pattern: bytes) -> tuple[bytes, Matcher, WalkRule]:
     """Split a glob pattern into the folder to walk and a test for the paths below it.
 
     ``*`` and ``?`` match within one part of the path, and ``**`` as a whole part matches any number of folders. A name
@@ -145,18 +174,45 @@ def split_pattern(pattern: bytes) -> tuple[bytes, Callable[[bytes], bool], WalkR
     first = next(i for i, part in enumerate(parts) if is_pattern(part))
     folder = b"/".join(parts[:first]) or (b"/" if first else b"")
     below = [os.fsdecode(part) for part in parts[first:] if part]
-    if below[-1] == "**":
-        below.append("*")
-    try:
-        matcher = re.compile("".join(map(_translate, below)).removesuffix("/"))
-    except re.error as error:
-        raise ImageInputError(f"{display_key(pattern)}: not a valid glob: {error}") from None
+    matcher = _compile(pattern, _translate_parts(below))
     rule = WalkRule(
         any_suffix="." in below[-1],
         hidden=any(part.startswith(".") for part in below),
         depth=None if "**" in below else len(below),
     )
     return folder, lambda path: matcher.fullmatch(os.fsdecode(path)) is not None, rule
+
+
+def exclusion(patterns: Sequence[str | bytes]) -> Matcher | None:
+    """Make a test for paths that are not wanted.
+
+    Args:
+        patterns: globs as for `split_pattern`. One without a slash is compared with the name of each file and folder,
+            another one with the whole path.
+
+    Raises:
+        ImageInputError: ``[...]`` is not a valid set of characters.
+    """
+    matchers = []
+    for pattern in map(os.fsencode, patterns):
+        parts = [os.fsdecode(part) for part in pattern.split(b"/") if part not in (b"", b".")]
+        anywhere = "" if b"/" in pattern.rstrip(b"/") else "(?:.*/)?"
+        matchers.append(_compile(pattern, anywhere + _translate_parts(parts)))
+    if not matchers:
+        return None
+    return lambda path: any(matcher.fullmatch(os.fsdecode(path)) for matcher in matchers)
+
+
+def _compile(pattern: bytes, regex: str) -> re.Pattern[str]:
+    try:
+        return re.compile(regex, re.DOTALL)
+    except re.error as error:
+        raise ImageInputError(f"{display_key(pattern)}: not a valid glob: {error}") from None
+
+
+def _translate_parts(parts: Sequence[str]) -> str:
+    every = [*parts, "*"] if parts[-1:] == ["**"] else parts
+    return "".join(map(_translate, every)).removesuffix("/")
 
 
 def _translate(part: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,15 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memory import Memory, MemoryStoreError
-from memory.durable import file_sha256
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
 from recognizer.memory_settings import carried_settings
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_in_background
-from recognizer.results import BatchTiming, ResultRow, Row, RowSink, RunInfo, RunSetup
-from recognizer.results.ledger import Ledger
+from recognizer.results import (
+    BatchTiming,
+    ImageStamp,
+    ResultRow,
+    Row,
+    RowSink,
+    RunInfo,
+    RunSetup,
+    encode_row,
+    todo_batches,
+)
+from recognizer.results.journal import read_journal
+from recognizer.results.ledger import read_ledger
 from recognizer.results.row import parse_row
 from recognizer.results.run_files import RunFiles, find_run_files
 from recognizer.results.tables import read_rows
@@ -45,13 +56,11 @@ class EarlierResults:
         rows: as written.
         info: of the run that wrote them.
         root: the folder that their paths are relative to.
-        sha256: hex digest of the file.
     """
 
     rows: Sequence[Row]
     info: RunInfo
     root: Path
-    sha256: str
 
     @property
     def results(self) -> list[ResultRow]:
@@ -75,9 +84,8 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
     files = find_run_files(path, "jsonl")
     info = files.read_info()
     if info is not None:
-        _require_intact(files, info)
+        _require_intact(files)
     try:
-        sha256 = file_sha256(path)
         rows = [parse_row(content) for content in read_rows(path)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResultsUnreadable(f"{path} holds no results of `run`: {error}") from error
@@ -89,19 +97,20 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
         raise ResultsUnreadable(f"the run that writes {path} is not finished; let it end, or resume it, first")
     if len(rows) != info.count:
         raise ResultsUnreadable(f"{path} has {len(rows)} rows for the {info.count} images of its run; repeat the run")
-    earlier = EarlierResults(rows, info, root or Path(info.input_root), sha256)
+    earlier = EarlierResults(rows, info, root or Path(info.input_root))
     _require_images(earlier, path)
     return earlier
 
 
-def _require_intact(files: RunFiles, info: RunInfo) -> None:
+def _require_intact(files: RunFiles) -> None:
     """Refuse results with rows that their ledger does not vouch for; results of earlier releases have no ledger."""
-    for number, stretch in enumerate(Ledger(files.ledger).stretches(files.journal, info.batch_size)):
-        if stretch.record is None:
-            raise ResultsUnreadable(
-                f"{files.output}: rows {number * info.batch_size + 1} and following are damaged; repeat its run, which "
-                "does them again"
-            )
+    if not files.ledger.exists():
+        return
+    damaged = read_journal(files.journal, read_ledger(files.ledger)).damaged
+    if damaged:
+        raise ResultsUnreadable(
+            f"{files.output}: {damaged} rows are damaged or missing; repeat its run to have them again"
+        )
 
 
 def _require_images(earlier: EarlierResults, path: Path) -> None:
@@ -141,13 +150,11 @@ def earlier_settings(earlier: EarlierResults, *, warn: Callable[[str], None] | N
 def rerank_setup(earlier: EarlierResults, settings: Settings, source: Path) -> RunSetup:
     """Describe the reranking for the run.json of its output."""
     info = earlier.info
-    before: dict[str, Any] = dict(info.settings)
     return RunSetup(
         command=sys.argv,
         model=info.model,
         memory=info.memory,
-        settings=before
-        | {"rerank": settings.rerank.decisive(), "reranked": str(source), "reranked_sha256": earlier.sha256},
+        settings={**info.settings, "rerank": settings.rerank.decisive(), "reranked": str(source)},
         device=info.device,
         input_root=str(earlier.root),
     )
@@ -162,16 +169,22 @@ def rerank_into(
     """
 
     def batches() -> Iterator[RowBatch]:
-        for batch in sink.pending():
-            rows = list(earlier.rows[batch.start : batch.stop])
+        for numbers in todo_batches(sink, settings.run.batch_size):
+            rows = [earlier.rows[number] for number in numbers]
             images = [image_to_rank(row, earlier.root) for row in rows]
-            yield RowBatch(batch.number, rows, images, BatchTiming(decode_s=0, encode_s=0, score_s=0))
+            yield RowBatch(rows, images, BatchTiming(decode_s=0, encode_s=0, score_s=0), [*map(stamp_row, rows)])
 
     for batch in rerank_in_background(
         batches(), reranker, settings.rerank, score=settings.score, limits=settings.images
     ):
-        sink.write(batch.number, batch.rows, timing=batch.timing)
+        sink.write(batch.rows, timing=batch.timing, images=batch.stamps)
         yield batch.rows
+
+
+def stamp_row(row: Row) -> ImageStamp:
+    """Return the stamp of a row: where the results have another row for an image, it is reranked again."""
+    line = encode_row(row)
+    return ImageStamp(len(line), 0, hashlib.sha256(line).hexdigest())
 
 
 def is_ranked(row: Row) -> bool:

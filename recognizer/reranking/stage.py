@@ -27,11 +27,10 @@ MOST_WAITING = 64
 class RowBatch:
     """The rows of a batch with their images (None for an error row), and the stamps of the files if they were read."""
 
-    number: int
     rows: list[Row]
     images: Sequence[RankedImage | None]
     timing: BatchTiming
-    stamps: Sequence[ImageStamp | None] | None = None
+    stamps: Sequence[ImageStamp] | None = None
 
 
 def rerank_in_background(

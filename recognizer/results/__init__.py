@@ -6,14 +6,13 @@ how an image is recognised: no encoder, no memory, no MLLM.
 
 from recognizer.results.dataframe import to_dataframe
 from recognizer.results.errors import OutputUnusable, ResultsError, ResultsIncomplete, ResumeRefused
-from recognizer.results.ledger import ImageStamp, stamp_file
+from recognizer.results.ledger import ImageStamp, restamp_file, stamp_file
 from recognizer.results.opening import check_output, is_finished, open_results
 from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, FoundLabel, ResultRow, Row, encode_row
 from recognizer.results.run_info import RunInfo, RunSetup, read_run_info
-from recognizer.results.sink import Batch, BatchTiming, RowSink, RunCounts
+from recognizer.results.sink import BatchTiming, RowSink, RunCounts, todo_batches
 
 __all__ = [
-    "Batch",
     "BatchTiming",
     "CandidateRow",
     "ErrorRow",
@@ -35,6 +34,8 @@ __all__ = [
     "is_finished",
     "open_results",
     "read_run_info",
+    "restamp_file",
     "stamp_file",
     "to_dataframe",
+    "todo_batches",
 ]

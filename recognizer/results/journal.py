@@ -1,6 +1,7 @@
-"""The journal: one line of JSON per image, in input order, appended in whole batches.
+"""The journal: one line of JSON per image, appended in the order in which the images were recognised.
 
-`Journal` writes it; `scan_journal` finds the whole batches of an earlier run, so that a run can be resumed.
+`read_journal` finds the intact rows of earlier runs by image, so that a run can be resumed over a folder that has
+changed in the meantime. At the end `Journal.arrange` puts the rows into the order of the listing, if they have another.
 """
 
 from __future__ import annotations
@@ -8,152 +9,136 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any
 
-from memory.durable import sync_folder, write_all
+from memory.durable import replacing, sync_folder, write_all
+from memory.errors import WriteFailed
 from recognizer.results.disk import disk_error, open_locked, sync_stream
 from recognizer.results.errors import REMEDY, OutputUnusable, ResumeRefused
-from recognizer.results.ledger import BatchRecord, ImagePath, ImageStamp, Ledger, first_changed, write_ledger
-from recognizer.results.row import ErrorRow, ResultRow, Row, encode_row
-from recognizer.results.sink import RunCounts, batch_at, batch_count, batch_keys, require_complete
+from recognizer.results.ledger import (
+    ImageStamp,
+    Ledger,
+    LedgerContent,
+    LedgerEntry,
+    read_ledger,
+    row_digest,
+    write_ledger,
+)
+from recognizer.results.row import ErrorRow, Row, encode_row
+from recognizer.results.sink import count_rows, require_complete
 
 # A sync can take tens of milliseconds; without one for each batch, a power loss costs at most this many batches.
 _SYNC_EVERY_BATCHES = 64
-_AFTER_PATH = re.compile(rb'(?:,"path_b64":"[A-Za-z0-9+/=]*")?,"status":"(ok|below|error)"[,}]')
 
 
 @dataclass(frozen=True, slots=True)
-class BatchSpan:
-    """The place of a batch in a journal, and its counts.
+class JournalRow:
+    """The place of an intact row in a journal.
 
     Attributes:
         start: offset of its first byte.
         end: offset after its last byte.
-        ok: number of rows with status ok.
-        errors: number of rows with status error, by code.
-        state: `damaged`: its bytes are not those that were written; `changed`: an image of it is another one now.
+        entry: its line of the ledger.
     """
 
     start: int
     end: int
-    ok: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-    state: Literal["good", "damaged", "changed"] = "good"
+    entry: LedgerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class JournalContent:
+    """The intact rows of a journal.
+
+    Attributes:
+        rows: the last one of each image, by its key.
+        end: offset after the last intact row; what follows is damaged, or was being written when a run was killed.
+        damaged: number of images whose rows were written and are damaged or lost.
+    """
+
+    rows: dict[str, JournalRow]
+    end: int
+    damaged: int
 
 
 class Journal:
-    """A file of result rows to which whole batches are appended.
-
-    An interrupted run leaves whole batches and at most one torn batch, which the next run cuts off. So the file of an
-    interrupted and resumed run has the bytes of an uninterrupted one.
+    """A file of result rows to which whole batches are appended; `open_journal` makes one.
 
     Attributes:
         path: the file.
-        ledger: vouches for its batches.
-        keys: keys of all images of the run, in order.
-        batch_size: images in a batch.
-        spans: the batches written so far, including those of earlier runs.
-        damaged: numbers of the batches of earlier runs that are damaged, also of those that were cut off for it.
+        ledger: vouches for its rows.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        ledger_path: Path,
-        keys: Sequence[str],
-        batch_size: int,
-        image_path: ImagePath | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        """Open the file, keep the whole batches of an earlier run and cut off the rest.
-
-        Args:
-            path: the file; created if it is missing.
-            ledger_path: of its ledger; created if it is missing, for the rows that are there.
-            keys: keys of all images of the run, in order.
-            batch_size: images in a batch, at least 1.
-            image_path: finds the images, to see whether they have changed; None: they are not compared.
-            overwrite: drop the rows of an earlier run.
-
-        Raises:
-            OutputUnusable: the file cannot be written, or another run is writing it.
-            ResumeRefused: the content of the file is not the beginning of this run's rows.
-        """
+    def __init__(self, stream: IO[bytes], path: Path, ledger: Ledger) -> None:
+        """Take the file, locked and open for writing at its end."""
         self.path = path
-        self.keys = keys
-        self.batch_size = batch_size
-        self.spans: list[BatchSpan] = []
-        self._stream = open_locked(path)
-        try:
-            if overwrite:
-                self._cut_off(0)
-                ledger_path.unlink(missing_ok=True)
-            elif not ledger_path.exists():
-                vouch_for(path, ledger_path, keys=keys, batch_size=batch_size)
-            self.ledger = Ledger(ledger_path)
-            self.spans = scan_journal(path, self.ledger, keys=keys, batch_size=batch_size, image_path=image_path)
-            self.damaged = [number for number, span in enumerate(self.spans) if span.state == "damaged"]
-            while self.spans and self.spans[-1].state == "damaged":
-                self.spans.pop()
-            self._cut_off(self._end)
-            self.ledger.open(len(self.spans))
-        except BaseException:
-            self._stream.close()
-            raise
+        self.ledger = ledger
+        self._stream = stream
+        self._batches = 0
 
-    @property
-    def done_rows(self) -> int:
-        """Number of rows in whole batches."""
-        return min(len(self.spans) * self.batch_size, len(self.keys))
-
-    @property
-    def _end(self) -> int:
-        return self.spans[-1].end if self.spans else 0
-
-    def _cut_off(self, end: int) -> None:
-        """Continue at a place, and drop what comes after it."""
-        try:
-            self._stream.truncate(end)
-        except OSError as error:
-            raise disk_error(self.path, error, 0) from error
-        self._stream.seek(end)
-
-    def append(self, rows: Sequence[Row], images: Sequence[ImageStamp | None] | None = None) -> None:
-        """Write the next batch.
+    def append(self, rows: Sequence[Row], images: Sequence[ImageStamp] | None = None) -> None:
+        """Write the rows of a batch; all of them are on the file, or none.
 
         Args:
-            rows: the rows of its images, in order.
-            images: stamps of its images; None: unknown.
+            rows: the rows.
+            images: stamps of their images; None: unknown.
 
         Raises:
-            ValueError: these are not the rows of the next batch.
             OutputUnusable: the disk refuses; the rows written before are kept.
+            ResultsIncomplete: the lines are not one for each row.
         """
-        number = len(self.spans)
-        data, ok, errors = encode_batch(rows, batch_keys(self.keys, number, self.batch_size))
-        sync = (number + 1) % _SYNC_EVERY_BATCHES == 0
+        lines = encode_rows(rows)
+        stamps: Sequence[ImageStamp | None] = images or [None] * len(rows)
+        entries = [
+            LedgerEntry(row.path, row_digest(line), row.code if isinstance(row, ErrorRow) else None, stamp)
+            for row, line, stamp in zip(rows, lines, stamps, strict=True)
+        ]
+        data = b"".join(lines)
+        end = self._stream.tell()
+        self._batches += 1
+        sync = self._batches % _SYNC_EVERY_BATCHES == 0
         try:
             write_all(self._stream, data)
             if sync:
                 os.fsync(self._stream.fileno())
-            self.ledger.append([BatchRecord.of(number, len(rows), data, images)], sync=sync)
+            self.ledger.append(entries, sync=sync)
         except (OSError, OutputUnusable) as error:
             with contextlib.suppress(OSError):  # it stays torn, and the next run cuts it off
-                self._stream.truncate(self._end)
-                self._stream.seek(self._end)
+                self._stream.truncate(end)
+                self._stream.seek(end)
             if isinstance(error, OSError):
                 raise disk_error(self.path, error, len(data)) from error
             raise
-        self.spans.append(BatchSpan(self._end, self._end + len(data), ok, errors))
+
+    def arrange(self, keys: Sequence[str]) -> None:
+        """Keep the rows of these images only, in this order.
+
+        A kill leaves the old file or the new one, and a ledger that vouches for the rows of both that count.
+
+        Raises:
+            OutputUnusable: the disk refuses, or a row has been damaged since it was written.
+        """
+        self.ledger.close()
+        rows = read_journal(self.path, read_ledger(self.ledger.path)).rows
+        lost = sum(key not in rows for key in keys)
+        if lost:
+            raise OutputUnusable(f"{lost} rows of {self.path} were damaged while it was written; check the disk")
+        # First the ledger: rows that it does not know are ignored, but a row that it knows and that is gone is damage.
+        write_ledger(self.ledger.path, (rows[key].entry for key in keys))
+        with replacing(self.path) as draft, open(draft, "wb") as new:
+            for key in keys:
+                self._stream.seek(rows[key].start)
+                new.write(self._stream.read(rows[key].end - rows[key].start))
 
     def close(self) -> None:
-        """Make the file durable and close it; closing twice does nothing."""
+        """Make the file durable and close it; closing twice does nothing.
+
+        Raises:
+            OutputUnusable: the disk refuses.
+        """
         if self._stream.closed:
             return
         try:
@@ -164,143 +149,107 @@ class Journal:
         sync_folder(self.path.parent)
 
 
-def scan_journal(
-    path: Path, ledger: Ledger, *, keys: Sequence[str], batch_size: int, image_path: ImagePath | None = None
-) -> list[BatchSpan]:
-    """Find the whole batches of a journal that its ledger knows of.
-
-    Anything after the last one (a torn line, rows of a torn batch, zeros from a power failure) has no span; the caller
-    cuts it off.
+def open_journal(path: Path, ledger_path: Path, *, overwrite: bool = False) -> tuple[Journal, JournalContent]:
+    """Open a journal and cut off what follows its last intact row.
 
     Args:
-        path: the journal; a missing one has no batches.
-        ledger: of the journal.
-        keys: keys of all images of the run, in order.
-        batch_size: images in a batch; the last batch may have fewer.
-        image_path: finds the images; None: they are not compared with those that were recognised.
+        path: the file; created if it is missing.
+        ledger_path: of its ledger; created if it is missing, for the rows that are there.
+        overwrite: drop the rows of earlier runs.
 
     Returns:
-        One span per batch, from the start of the file without a gap.
+        The journal, and the rows of earlier runs.
 
     Raises:
-        ResumeRefused: a row belongs to another image than expected, or there are more rows than images.
-    """
-    spans: list[BatchSpan] = []
-    for number, stretch in enumerate(ledger.stretches(path, batch_size)):
-        end = stretch.start + len(stretch.data)
-        batch = batch_at(number, len(keys), batch_size)
-        if stretch.record is None:
-            spans.append(BatchSpan(stretch.start, end, state="damaged"))
-            continue
-        codes = [
-            _error_code(path, line, batch.start + row, keys)
-            for row, line in enumerate(stretch.data.splitlines(keepends=True))
-        ]
-        if len(codes) < batch.stop - batch.start:
-            break  # the last batch of a run that had fewer images
-        errors = Counter(code for code in codes if code is not None)
-        changed = image_path is not None and first_changed(stretch.record, batch.start, image_path) is not None
-        state: Literal["good", "changed"] = "changed" if changed else "good"
-        spans.append(BatchSpan(stretch.start, end, len(codes) - errors.total(), errors, state))
-    if len(spans) > batch_count(len(keys), batch_size):
-        raise _too_many(path, keys)
-    return spans
-
-
-def vouch_for(path: Path, ledger_path: Path, *, keys: Sequence[str], batch_size: int) -> None:
-    """Make the ledger of a journal that has none, because an earlier release wrote it or somebody deleted the ledger.
-
-    Batches with a line that is not valid JSON are left to be done again.
-
-    Raises:
-        ResumeRefused: a row belongs to another image than expected, or there are more rows than images.
+        OutputUnusable: the file cannot be written, or another run is writing it.
+        ResumeRefused: the file holds something else than rows.
         WriteFailed: the disk refuses.
     """
-    lines: list[bytes] = []
-    records: list[BatchRecord] = []
-    row = 0
+    stream = open_locked(path)
+    try:
+        if overwrite:
+            stream.truncate(0)
+            os.fsync(stream.fileno())  # or a power loss could bring rows back that were made under other settings
+            ledger_path.unlink(missing_ok=True)
+        vouched = read_ledger(ledger_path) if ledger_path.exists() else vouch_for(path)
+        if vouched.damaged or vouched.torn or not ledger_path.exists():
+            write_ledger(ledger_path, vouched.entries.values())
+        content = read_journal(path, vouched)
+        stream.truncate(content.end)
+        stream.seek(content.end)
+        return Journal(stream, path, Ledger(ledger_path)), content
+    except BaseException as error:
+        stream.close()
+        if isinstance(error, OSError) and not isinstance(error, WriteFailed):
+            raise disk_error(path, error, 0) from error
+        raise
+
+
+def read_journal(path: Path, ledger: LedgerContent) -> JournalContent:
+    """Find the rows of a journal that its ledger vouches for.
+
+    All other lines are ignored: rows that a later one of the same image has replaced, damaged ones, and what a killed
+    run or a power failure leaves at the end.
+    """
+    keys = {entry.digest: key for key, entry in ledger.entries.items()}
+    rows: dict[str, JournalRow] = {}
+    start = end = 0
     with open(path, "rb") as stream:
         for line in stream:
-            if not line.endswith(b"}\n") or b"\0" in line:
-                _require_torn(path, line, row)
-                break
-            _error_code(path, line, row, keys)
-            lines.append(line)
-            row += 1
-            if row % batch_size == 0 or row == len(keys):
-                if all(map(_is_json, lines)):
-                    number = (row - 1) // batch_size
-                    records.append(BatchRecord.of(number, len(lines), b"".join(lines), None))
-                lines.clear()
-    write_ledger(ledger_path, records)
+            key = keys.get(row_digest(line))
+            if key is not None:
+                end = start + len(line)
+                rows[key] = JournalRow(start, end, ledger.entries[key])
+            start += len(line)
+    return JournalContent(rows, end, len(keys) - len(rows) + ledger.damaged)
 
 
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
+def vouch_for(path: Path) -> LedgerContent:
+    """Make the ledger of a journal that has none, because an earlier release wrote it or somebody deleted the ledger.
 
-
-def _require_torn(path: Path, line: bytes, rows: int) -> None:
-    """Refuse a line that is neither a row nor what an interrupted run leaves behind."""
-    if line.endswith(b"\n") and b"\0" not in line:
-        raise ResumeRefused(f"{path}, line {rows + 1}: this is not a result row; {REMEDY}")
-
-
-def _error_code(path: Path, line: bytes, row: int, keys: Sequence[str]) -> str | None:
-    """Return the error code of a row, None for status ok; refuse a row of another image.
-
-    Other rows are not parsed, so that a large journal resumes quickly.
-    """
-    if row >= len(keys):
-        raise _too_many(path, keys)
-    head = b'{"path":' + json.dumps(keys[row], ensure_ascii=False).encode("utf-8", "replace")
-    status = _AFTER_PATH.match(line, len(head)) if line.startswith(head) else None
-    if status is None:
-        raise ResumeRefused(
-            f"{path}, line {row + 1}: expected the row of {keys[row]!r}, found {_path_of(line)}; "
-            f"the images differ from those of the earlier run: {REMEDY}"
-        )
-    return None if status[1] != b"error" else str(json.loads(line)["error"]["code"])
-
-
-def _too_many(path: Path, keys: Sequence[str]) -> ResumeRefused:
-    return ResumeRefused(f"{path} has more rows than the {len(keys)} images of this run; {REMEDY}")
-
-
-def _path_of(line: bytes) -> str:
-    try:
-        return repr(json.loads(line)["path"])
-    except (ValueError, KeyError, TypeError):
-        return "a line that is not a result row"
-
-
-def count_rows(spans: Sequence[BatchSpan]) -> RunCounts:
-    """Sum the counts of batches."""
-    return RunCounts(sum(span.ok for span in spans), sum((span.errors for span in spans), Counter[str]()))
-
-
-def encode_batch(rows: Iterable[Row], keys: Sequence[str]) -> tuple[bytes, int, Counter[str]]:
-    """Encode the rows of one batch.
-
-    Args:
-        rows: the rows.
-        keys: keys of the images of the batch, in order.
-
-    Returns:
-        The lines, the number of rows with status ok, and the number of rows with status error by code.
+    Lines that are not valid JSON are damaged; nothing is known of the images.
 
     Raises:
-        ValueError: the rows do not belong to `keys`.
-        ResultsIncomplete: the lines are not one row with status ok or error for each image.
+        ResumeRefused: the file holds something else than rows.
     """
-    rows = list(rows)
-    if [row.path for row in rows] != list(keys):
-        raise ValueError(f"a batch of {len(rows)} rows does not match its {len(keys)} images in order")
-    ok = sum(isinstance(row, ResultRow) for row in rows)
-    errors = Counter(row.code for row in rows if isinstance(row, ErrorRow))
-    data = b"".join(map(encode_row, rows))
-    require_complete(len(keys), RunCounts(ok, errors), lines=data.count(b"\n"))
-    return data, ok, errors
+    entries: dict[str, LedgerEntry] = {}
+    damaged = 0
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if b"\0" in line or not line.endswith(b"\n"):  # of a power failure or a kill
+                continue
+            if not line.endswith(b"}\n"):
+                raise _not_a_row(path, number)
+            try:
+                row = json.loads(line)
+            except ValueError:
+                damaged += 1
+                continue
+            entry = _entry_of(row, line)
+            if entry is None:
+                raise _not_a_row(path, number)
+            entries[entry.key] = entry
+    return LedgerContent(entries, damaged)
+
+
+def _entry_of(row: Any, line: bytes) -> LedgerEntry | None:  # noqa: ANN401  any JSON value
+    try:
+        error = str(row["error"]["code"]) if row["status"] == "error" else None
+        return LedgerEntry(str(row["path"]), row_digest(line), error, None)
+    except (TypeError, KeyError):
+        return None
+
+
+def _not_a_row(path: Path, number: int) -> ResumeRefused:
+    return ResumeRefused(f"{path}, line {number}: this is not a result row; {REMEDY}")
+
+
+def encode_rows(rows: Sequence[Row]) -> list[bytes]:
+    """Encode the rows of a batch, one line each.
+
+    Raises:
+        ResultsIncomplete: the lines are not one for each row.
+    """
+    lines = [encode_row(row) for row in rows]
+    require_complete(len(rows), count_rows(rows), lines=sum(line.count(b"\n") for line in lines))
+    return lines

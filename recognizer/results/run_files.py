@@ -23,7 +23,7 @@ _FORMAT_OF_SUFFIX: dict[str, OutputFormat] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-_BESIDE = (".journal.jsonl", ".run.json", ".timing.jsonl", ".batches.jsonl")
+_BESIDE = (".journal.jsonl", ".run.json", ".timing.jsonl", ".images.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RunFiles:
         journal: the file that rows are appended to; for jsonl the output itself.
         info: what made them.
         timing: how long each batch took.
-        ledger: what vouches for each batch.
+        ledger: what vouches for each row.
     """
 
     output: Path
@@ -108,20 +108,22 @@ class TimingLog:
         except OSError as error:
             raise disk_error(path, error, 0) from error
         self._path = path
+        self._batches = 0
 
-    def write(self, batch: int, images: int, timing: BatchTiming, write_s: float) -> None:
-        """Append the line of one batch.
+    def write(self, images: int, timing: BatchTiming, write_s: float) -> None:
+        """Append the line of the next batch; batches are counted from 0 in each run.
 
         Raises:
             OutputUnusable: the disk refuses.
         """
         seconds = {**asdict(timing), "write_s": write_s}
-        line = {"batch": batch, "images": images, **{name: round(value, 6) for name, value in seconds.items()}}
+        line = {"batch": self._batches, "images": images, **{name: round(value, 6) for name, value in seconds.items()}}
         data = json.dumps(line).encode() + b"\n"
         try:
             write_all(self._stream, data)
         except OSError as error:
             raise disk_error(self._path, error, len(data)) from error
+        self._batches += 1
 
     def close(self) -> None:
         """Close the log."""

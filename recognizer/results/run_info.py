@@ -6,7 +6,7 @@ import json
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -94,9 +94,7 @@ class RunInfo:
         settings: as in `RunSetup`.
         device: as in `RunSetup`.
         input_root: as in `RunSetup`.
-        count: number of images.
-        keys_sha256: hex digest over all keys in order.
-        batch_size: images in a batch.
+        count: number of rows.
         versions: versions of the installed packages.
         started: start of the first run, ISO 8601 in UTC.
         finished: end of the last run, None before.
@@ -116,8 +114,6 @@ class RunInfo:
     device: str
     input_root: str
     count: int
-    keys_sha256: str
-    batch_size: int
     versions: Mapping[str, str] = field(default_factory=package_versions)
     started: str = field(default_factory=utc_now)
     finished: str | None = None
@@ -134,13 +130,15 @@ class RunInfo:
         """
         identity = {
             "format": self.format,
-            "batch_size": self.batch_size,
             "model.fingerprint": self.model.get("fingerprint"),
             **{f"memory.{name}": self.memory.get(name) for name in memory_fields},
             **_flatten("", self.settings),
         }
         plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
         return plain
+
+
+_FIELDS = [each.name for each in fields(RunInfo)]
 
 
 def read_run_info(path: Path) -> RunInfo | None:
@@ -151,7 +149,9 @@ def read_run_info(path: Path) -> RunInfo | None:
     """
     try:
         content = json.loads(path.read_bytes())
-        return RunInfo(**content) if content["schema"] == RUN_INFO_SCHEMA else None
+        if content["schema"] != RUN_INFO_SCHEMA:
+            return None
+        return RunInfo(**{name: content[name] for name in _FIELDS if name in content})  # earlier releases had more
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

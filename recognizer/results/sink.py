@@ -1,14 +1,15 @@
-"""What a run writes its rows to: the protocol `RowSink`, the grid of batches, and the counts and timings of a run."""
+"""What a run writes its rows to: the protocol `RowSink`, the images still to do, and the counts of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 from recognizer.results.errors import ResultsIncomplete
 from recognizer.results.ledger import ImageStamp
-from recognizer.results.row import Row
+from recognizer.results.row import ErrorRow, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,37 +27,6 @@ class BatchTiming:
     encode_s: float
     score_s: float
     rerank_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch of the fixed grid.
-
-    Attributes:
-        number: counted from 0.
-        start: index of its first image.
-        stop: index after its last image.
-    """
-
-    number: int
-    start: int
-    stop: int
-
-
-def batch_count(images: int, batch_size: int) -> int:
-    """Return the number of batches in the grid; the last one may be smaller."""
-    return -(-images // batch_size)
-
-
-def batch_at(number: int, images: int, batch_size: int) -> Batch:
-    """Return the batch of that number."""
-    return Batch(number, number * batch_size, min((number + 1) * batch_size, images))
-
-
-def batch_keys(keys: Sequence[str], number: int, batch_size: int) -> Sequence[str]:
-    """Return the keys of the batch of that number."""
-    batch = batch_at(number, len(keys), batch_size)
-    return keys[batch.start : batch.stop]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +76,71 @@ def require_complete(images: int, counts: RunCounts, *, lines: int | None = None
         )
 
 
+def count_rows(rows: Sequence[Row]) -> RunCounts:
+    """Count rows by status and error code."""
+    errors = Counter(row.code for row in rows if isinstance(row, ErrorRow))
+    return RunCounts(len(rows) - errors.total(), errors)
+
+
+class Worklist:
+    """The images of a run that are still to be recognised, in order, and the outcome of all others.
+
+    Attributes:
+        todo: their numbers, ascending.
+        counts: of the rows that are written.
+    """
+
+    def __init__(self, keys: Sequence[str], todo: Sequence[int], errors: Iterable[str | None] = ()) -> None:
+        """Begin with the rows of earlier runs.
+
+        Args:
+            keys: of all images.
+            todo: numbers of those to recognise.
+            errors: per row of earlier runs its error code, None for an image that was recognised.
+        """
+        self.todo = todo
+        self._keys = keys
+        self._written = 0
+        codes = Counter(errors)
+        self.counts = RunCounts(codes.pop(None, 0), {code: n for code, n in codes.items() if code is not None})
+
+    @property
+    def left(self) -> int:
+        """Number of images still to be recognised."""
+        return len(self.todo) - self._written
+
+    def require_next(self, rows: Sequence[Row]) -> None:
+        """Check that these are the rows of the next images.
+
+        Raises:
+            ValueError: they are not.
+        """
+        images = self.todo[self._written : self._written + len(rows)]
+        if [row.path for row in rows] != [self._keys[image] for image in images]:
+            raise ValueError(f"{len(rows)} rows out of turn; write the rows of the images of `todo` in that order")
+
+    def tick_off(self, rows: Sequence[Row]) -> None:
+        """Count the rows of the next images."""
+        counts = count_rows(rows)
+        self.counts = RunCounts(self.counts.ok + counts.ok, Counter(self.counts.errors) + Counter(counts.errors))
+        self._written += len(rows)
+
+
 class RowSink(Protocol):
-    """Receives the rows of a run, batch by batch, in the order of `pending`."""
+    """Receives the rows of a run, batch by batch, in the order of `todo`."""
+
+    @property
+    def todo(self) -> Sequence[int]:
+        """Numbers of the images that were to be recognised when the output was opened, ascending."""
 
     @property
     def done_rows(self) -> int:
         """Number of rows that are written, including those of earlier runs."""
 
-    def pending(self) -> Iterator[Batch]:
-        """Yield the batches still to do; may be read ahead of `write`."""
-
     def write(
-        self,
-        batch: int,
-        rows: Sequence[Row],
-        *,
-        timing: BatchTiming | None = None,
-        images: Sequence[ImageStamp | None] | None = None,
+        self, rows: Sequence[Row], *, timing: BatchTiming | None = None, images: Sequence[ImageStamp] | None = None
     ) -> None:
-        """Write the rows of a batch; `images` says what its image files were, so that a change is seen on resume."""
+        """Write the rows of the next images of `todo`; `images` are stamps of the files, to see a change on resume."""
 
     def finish(self) -> RunCounts:
         """Complete the output after the last batch."""
@@ -137,3 +153,8 @@ class RowSink(Protocol):
 
     def __exit__(self, *_: object) -> None:
         """Close."""
+
+
+def todo_batches(sink: RowSink, batch_size: int) -> Iterator[Sequence[int]]:
+    """Slice the images that a sink still wants into batches; the last one may be smaller."""
+    return (sink.todo[start : start + batch_size] for start in range(0, len(sink.todo), batch_size))

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO, Self
 
 from recognizer.results.errors import OutputUnusable
-from recognizer.results.journal import encode_batch
+from recognizer.results.journal import encode_rows
 from recognizer.results.ledger import ImageStamp
 from recognizer.results.row import Row
 from recognizer.results.run_files import OutputFormat
-from recognizer.results.sink import (
-    Batch,
-    BatchTiming,
-    RunCounts,
-    batch_at,
-    batch_count,
-    batch_keys,
-    require_complete,
-)
+from recognizer.results.sink import BatchTiming, RunCounts, Worklist, require_complete
 from recognizer.results.tables import CsvLines
 
 
@@ -29,18 +20,15 @@ class StreamWriter:
     """Writes the rows of a run to a stream as they come; such a run cannot be resumed.
 
     Attributes:
-        done_rows: number of rows written.
+        todo: numbers of all images.
     """
 
-    def __init__(
-        self, stream: IO[bytes], *, keys: Sequence[str], batch_size: int, output_format: OutputFormat = "jsonl"
-    ) -> None:
+    def __init__(self, stream: IO[bytes], *, keys: Sequence[str], output_format: OutputFormat = "jsonl") -> None:
         """Prepare the stream.
 
         Args:
             stream: receives UTF-8; stays open.
             keys: keys of all images of the run, in order.
-            batch_size: images in a batch.
             output_format: jsonl or csv.
 
         Raises:
@@ -48,53 +36,42 @@ class StreamWriter:
         """
         if output_format == "parquet":
             raise OutputUnusable("parquet cannot be written to standard output; name a file with --output")
-        self.done_rows = 0
+        self.todo = range(len(keys))
         self._stream = stream
-        self._keys = keys
-        self._batch_size = batch_size
+        self._work = Worklist(keys, self.todo)
         self._text = io.StringIO(newline="")
         self._csv = CsvLines(self._text) if output_format == "csv" else None
-        self._ok = 0
-        self._errors: Counter[str] = Counter()
 
-    def pending(self) -> Iterator[Batch]:
-        """Yield every batch of the run, in order."""
-        for number in range(batch_count(len(self._keys), self._batch_size)):
-            yield batch_at(number, len(self._keys), self._batch_size)
+    @property
+    def done_rows(self) -> int:
+        """Number of rows written."""
+        return self._work.counts.total
 
     def write(
-        self,
-        batch: int,
-        rows: Sequence[Row],
-        *,
-        timing: BatchTiming | None = None,
-        images: Sequence[ImageStamp | None] | None = None,
+        self, rows: Sequence[Row], *, timing: BatchTiming | None = None, images: Sequence[ImageStamp] | None = None
     ) -> None:
-        """Write the rows of the next batch and flush them.
+        """Write the rows of the next images and flush them.
 
         Args:
-            batch: its number.
-            rows: the rows of its images, in order.
+            rows: the rows, in order.
             timing: ignored; a stream has no file for it.
             images: ignored likewise.
 
         Raises:
             BrokenPipeError: the reader has closed the stream.
-            ValueError: another batch is next, or the rows do not belong to the batch.
+            ValueError: these are not the rows of the next images.
         """
-        if batch * self._batch_size != self.done_rows:
-            raise ValueError(f"batch {batch} is out of turn; write the batches in the order of pending()")
-        lines, ok, errors = encode_batch(rows, batch_keys(self._keys, batch, self._batch_size))
+        self._work.require_next(rows)
+        lines = encode_rows(rows)
+        data = b"".join(lines)
         if self._csv is not None:
-            self._csv.write(map(json.loads, lines.splitlines()))
-            lines = self._text.getvalue().encode("utf-8")
+            self._csv.write(map(json.loads, lines))
+            data = self._text.getvalue().encode("utf-8")
             self._text.seek(0)
             self._text.truncate()
-        self._stream.write(lines)
+        self._stream.write(data)
         self._stream.flush()
-        self.done_rows += len(rows)
-        self._ok += ok
-        self._errors += errors
+        self._work.tick_off(rows)
 
     def finish(self) -> RunCounts:
         """Return the counts of the rows written.
@@ -102,9 +79,8 @@ class StreamWriter:
         Raises:
             ResultsIncomplete: they are not one for each image.
         """
-        counts = RunCounts(self._ok, dict(self._errors))
-        require_complete(len(self._keys), counts)
-        return counts
+        require_complete(len(self.todo), self._work.counts)
+        return self._work.counts
 
     def close(self) -> None:
         """Do nothing: the stream belongs to the caller."""

@@ -56,7 +56,7 @@ def main() -> None:
         resident = psutil.Process().memory_info().rss
         started = time.perf_counter()
         setup = run_setup(recognizer.memory, recognizer.settings, listing, device="auto", precision=arguments.precision)
-        with open_results(f"{folder}/results.jsonl", keys=listing.keys, batch_size=32, setup=setup) as sink:
+        with open_results(f"{folder}/results.jsonl", keys=listing.keys, setup=setup) as sink:
             for _ in recognize_into(recognizer, listing, sink):
                 pass
             sink.finish()

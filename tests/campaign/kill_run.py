@@ -1,6 +1,9 @@
 """Kill `recognizer run` at random moments, resume it, and compare the bytes with an uninterrupted run.
 
-usage: python tests/campaign/kill_run.py [--kills 30] [--seed 0]
+usage: python tests/campaign/kill_run.py [--kills 30] [--folders 10] [--seed 0]
+
+First each run is killed once. Then a folder grows and shrinks, and its run is killed after each change but the last; at
+the end its results must be those of a fresh run over the folder.
 """
 
 from __future__ import annotations
@@ -44,8 +47,8 @@ def run_whole(command: list[str], output: Path) -> bytes:
 
 
 def run_killed(command: list[str], output: Path, rng: random.Random, images: int = IMAGES) -> int:
-    """Start a run and kill it after a random number of rows and a moment more; returns the whole rows it left."""
-    rows = rng.randint(0, images - BATCH)
+    """Start a run and kill it after a random number of new rows and a moment more; returns the whole rows it left."""
+    rows = _rows(output) + rng.randint(0, images - BATCH)
     process = subprocess.Popen([*command, str(output)], stderr=subprocess.DEVNULL, env=_environment())
     while process.poll() is None and _rows(output) < rows:
         time.sleep(0.001)
@@ -55,7 +58,37 @@ def run_killed(command: list[str], output: Path, rng: random.Random, images: int
     return _rows(output)
 
 
+def change(images: Path, rng: random.Random) -> None:
+    """Add, remove, replace and touch some images of a folder."""
+    photos = sorted((DATA / "photos").glob("*.jpg"))
+    for _ in range(rng.randint(1, 8)):
+        image = images / f"{rng.randrange(1000):03}.jpg"
+        present = sorted(images.iterdir())
+        match rng.choice(["add", "add", "remove", "replace", "break", "touch"]):
+            case "add":
+                shutil.copy(rng.choice(photos), image)
+            case "remove":
+                rng.choice(present).unlink()
+            case "replace":
+                shutil.copy(rng.choice(photos), rng.choice(present))
+            case "break":
+                rng.choice(present).write_bytes(rng.randbytes(99))
+            case "touch":
+                os.utime(rng.choice(present), (1, 1))
+
+
+def run_growing(folder: Path, command: list[str], suffix: str, rng: random.Random) -> bool:
+    """Kill a run over a folder that grows and shrinks, and resume it; tells whether it ends like a fresh run."""
+    output = folder / f"r{suffix}"
+    for _ in range(rng.randint(1, 4)):
+        run_killed(command, output, rng, images=12)
+        change(folder / "images", rng)
+    return run_whole(command, output) == run_whole(command, folder / "fresh" / output.name)
+
+
 def _rows(output: Path) -> int:
+    if output.suffix != ".jsonl":
+        output = output.with_name(output.name + ".journal.jsonl")
     try:
         return output.read_bytes().count(b"\n")
     except FileNotFoundError:  # not made yet, or only tried out
@@ -69,6 +102,7 @@ def _environment() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--folders", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -82,6 +116,12 @@ def main() -> None:
             same += run_whole(command, output) == whole
     print(f"{same} of {arguments.kills} killed and resumed runs gave the bytes of the uninterrupted one")
     print(f"rows on disk at the kill, of {IMAGES + 1}: {sorted(left)}; seed {arguments.seed}")
+    same = 0
+    for _ in range(arguments.folders):
+        with tempfile.TemporaryDirectory() as folder:
+            command = prepare(Path(folder), images=10)
+            same += run_growing(Path(folder), command, rng.choice([".jsonl", ".csv", ".parquet"]), rng)
+    print(f"{same} of {arguments.folders} folders that grew and shrank between kills had the bytes of a fresh run")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import memory.build
 import memory.encode
 from memory import Category, Description, Memory, MemoryNotFound
 from memory.search import Fold
-from recognizer.results import ErrorRow, RunSetup, open_results
+from recognizer.results import ErrorRow, RunSetup, open_results, todo_batches
 from recognizer.results.run_files import find_run_files, infer_format
 from tests.memory.building import build, exported
 from tests.memory.fake_encoder import FakeEncoder
@@ -117,13 +117,11 @@ def _read_checkpoint(folder: Path) -> Any:
 def _run(folder: Path, name: str, batches: int) -> None:
     keys = [f"{number:02}.jpg" for number in range(9)]
     setup = RunSetup(command=[], model={}, memory={}, settings={}, device="cpu", input_root="")
-    with open_results(folder / name, keys=keys, batch_size=3, setup=setup) as sink:
-        for batch in sink.pending():
-            if batch.number >= batches:
+    with open_results(folder / name, keys=keys, setup=setup) as sink:
+        for batch in list(todo_batches(sink, 3)):
+            if batch[0] >= 3 * batches:
                 return
-            sink.write(
-                batch.number, [ErrorRow(path=keys[i], code="E", reason="r") for i in range(batch.start, batch.stop)]
-            )
+            sink.write([ErrorRow(path=keys[i], code="E", reason="r") for i in batch])
         sink.finish()
 
 

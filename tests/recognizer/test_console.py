@@ -1,4 +1,7 @@
 import ast
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,52 @@ def test_messages_and_bars_go_to_stderr(capsys):
     assert err.startswith("hello\n")
     assert "evaluate: 100%" in err
     assert "4/4" in err
+
+
+def test_a_bar_of_a_log_is_a_line_now_and_then_with_speed_failures_and_time_left(capsys):
+    with progress_bar(6, "images", "recognise", done=2) as advance:
+        for failed in (0, 1, 1):
+            advance(1, failed=failed)
+        note("the server is slow")
+        advance(1)
+    first, said, last = capsys.readouterr().err.splitlines()
+    assert first == "recognise:  33% 2/6, ? images/s, ? left"
+    assert said == "the server is slow"
+    assert re.fullmatch(r"recognise: 100% 6/6, *[\d.]+ images/s, 2 failed, 00:00 left", last)
+
+
+ON_A_TERMINAL = """
+import os, pty, sys, termios
+pid, terminal = pty.fork()
+if pid:
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:
+            break
+    os.waitpid(pid, 0)
+    sys.stdout.buffer.write(shown)
+else:
+    if len(sys.argv) > 1:
+        termios.tcsetwinsize(2, (24, int(sys.argv[1])))
+    from recognizer.console import note, progress_bar
+    note("before")
+    with progress_bar(6, "images", "recognise") as advance:
+        advance(3, failed=1)
+        note("the server is slow")
+    note("after")
+"""
+
+
+@pytest.mark.parametrize("width", [(), ("120",)])
+def test_notes_on_a_terminal_stand_above_the_bar(width):
+    """Also where the terminal does not know its size."""
+    command = [sys.executable, "-c", ON_A_TERMINAL, *width]
+    shown = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    lines = [line.rsplit("\r", 1)[-1] for line in shown.replace("\r\n", "\n").split("\n")]
+    assert [line for line in lines if "recognise" not in line] == ["before", "the server is slow", "after", ""]
+    assert re.match(r"recognise:  50% 3/6, *[\d.]+ images/s, 1 failed, 00:0\d left \|.+\|$", lines[2])
 
 
 def test_errors_of_every_package_are_shown_as_one_sentence():

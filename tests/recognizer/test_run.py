@@ -5,24 +5,25 @@ import pytest
 
 from memory.durable import file_sha256
 from recognizer.images import list_images
-from recognizer.results import Batch, ErrorRow, ResultRow
+from recognizer.recognizer import Recognizer
+from recognizer.results import ErrorRow, ResultRow
 from recognizer.run import recognize_into, run_setup
+from recognizer.settings import load_settings
 
 
 class Sink:
-    """Wants the second and the fourth batch of two images, as a resumed run may."""
+    """Wants four of eight images, as a resumed run may."""
+
+    todo = (2, 3, 6, 7)
 
     def __init__(self):
-        self.written = {}
-        self.images = {}
+        self.written = []
+        self.images = []
         self.timings = []
 
-    def pending(self):
-        return iter([Batch(1, 2, 4), Batch(3, 6, 8)])
-
-    def write(self, batch, rows, *, timing, images):
-        self.written[batch] = rows
-        self.images[batch] = images
+    def write(self, rows, *, timing, images):
+        self.written.append(rows)
+        self.images += images
         self.timings.append(timing)
 
 
@@ -34,23 +35,21 @@ def listing(tmp_path, photos):
     return list_images(tmp_path)
 
 
-def test_only_pending_batches_are_recognised_and_written_under_their_numbers(demo_recognizer, listing):
+def test_only_images_to_do_are_recognised_and_written_in_batches(demo_recognizer, listing):
     sink = Sink()
-    yielded = list(recognize_into(demo_recognizer, listing, sink))
-    assert yielded == list(sink.written.values())
-    assert {number: [row.path for row in rows] for number, rows in sink.written.items()} == {
-        1: ["2.jpg", "3.jpg"],
-        3: ["6.jpg", "7.jpg"],
-    }
-    assert [[type(row) for row in rows] for rows in yielded] == [[ErrorRow, ResultRow], [ResultRow, ResultRow]]
+    settings = load_settings(overrides=["run.batch_size=3"])
+    recognizer = Recognizer(demo_recognizer.encoder, demo_recognizer.memory, settings=settings)
+    yielded = list(recognize_into(recognizer, listing, sink))
+    assert yielded == sink.written
+    assert [[row.path for row in rows] for rows in yielded] == [["2.jpg", "3.jpg", "6.jpg"], ["7.jpg"]]
+    assert [[type(row) for row in rows] for rows in yielded] == [[ErrorRow, ResultRow, ResultRow], [ResultRow]]
     assert yielded[0][0].code == "E_NOT_IMAGE"
-    assert [row.label for row in (yielded[0][1], *yielded[1])] == ["tabby cat", "cup of coffee", "tabby cat"]
-    stamps = sink.images[1] + sink.images[3]
+    assert [row.label for row in (*yielded[0][1:], *yielded[1])] == ["tabby cat", "cup of coffee", "tabby cat"]
     paths = [item.path for item in listing[2:4] + listing[6:8]]
-    assert [(stamp.size, stamp.mtime_ns) for stamp in stamps] == [
+    assert [(stamp.size, stamp.mtime_ns) for stamp in sink.images] == [
         (os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths
     ]
-    assert [stamp.sha256 for stamp in stamps] == [None, *(file_sha256(path) for path in paths[1:])]
+    assert [stamp.sha256 for stamp in sink.images] == [None, *(file_sha256(path) for path in paths[1:])]
     assert all(min(timing.decode_s, timing.encode_s, timing.score_s) > 0 for timing in sink.timings)
 
 

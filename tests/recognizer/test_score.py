@@ -98,6 +98,18 @@ def test_exemplar_that_is_the_image_itself_is_left_out():
     assert scorer.exemplar_term(images, ["hash 0"])[0, 0] == 0
 
 
+@pytest.mark.parametrize("dim", [64, 509])
+def test_an_image_s_scores_are_the_same_bytes_in_any_company(dim):
+    rng = np.random.default_rng(7)
+    scorer = Scorer(make_vectors(rng, [2] * 300, [1] * 300, dim=dim), ALL_TERMS)
+    features = make_features(rng, images=19, regions=7, dim=dim)
+    scores, terms = scorer.score(features), scorer.terms(features)
+    for company in ([4], [4, 5], [18, 4, 0], rng.permutation(19).tolist()):
+        own = features.take(np.array(company))
+        assert np.array_equal(scorer.score(own), scores[company])
+        assert np.array_equal(scorer.terms(own), terms[company])
+
+
 def test_memory_without_categories_gives_no_scores():
     rng = np.random.default_rng(5)
     scorer = Scorer(make_vectors(rng, []), ALL_TERMS)

@@ -343,14 +343,41 @@ def test_a_picture_that_is_replaced_under_its_name_is_recognised_again(world, ph
     call("run", tmp_path / "images", "--output", tmp_path / "r.jsonl", *again)
     shutil.copy(photos / "rocket.jpg", tmp_path / "images" / "a" / "0.jpg")
     _, _, err = call("run", tmp_path / "images", "--output", tmp_path / "r.jsonl", *again)
-    assert "1 batches of" in err
-    assert "have images that changed and are done again (number 0)" in err
-    assert "5 of 7 images are already done" in err
+    assert "1 image (a/0.jpg) changed since the earlier run; done again" in err
+    assert "6 of 7 images are already done" in err
     call("run", tmp_path / "images", "--output", tmp_path / "fresh" / "r.jsonl", *again)
     assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "fresh" / "r.jsonl").read_bytes()
-    stamps = json.loads((tmp_path / "r.jsonl.batches.jsonl").read_text().splitlines()[0])["images"]
+    lines = (tmp_path / "r.jsonl.images.jsonl").read_text().splitlines()
+    stamp = next(entry["image"] for entry in map(json.loads, lines) if entry["path"] == "a/0.jpg")
     status = os.stat(tmp_path / "images" / "a" / "0.jpg")
-    assert stamps[0] == [status.st_size, status.st_mtime_ns, file_sha256(photos / "rocket.jpg")]
+    assert stamp == [status.st_size, status.st_mtime_ns, file_sha256(photos / "rocket.jpg")]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_folder_that_grows_and_shrinks_has_the_results_of_a_fresh_run(world, photos, tmp_path, suffix):
+    images, output = tmp_path / "images", tmp_path / f"r.{suffix}"
+    shutil.copytree(world / "images", images)
+
+    def run(output, *more):
+        place = ("--memory", world / "memory", "--output", output, "--precision", "fp32")
+        return call("run", images, *place, *more)[2]
+
+    run(output, "--batch-size", "4")
+    shutil.copy(photos / "rocket.jpg", images / "a" / "00.jpg")
+    shutil.copy(photos / "coins.jpg", images / "0.jpg")
+    (images / "a" / "0.jpg").unlink()
+    kept = run(output, "--keep-missing")
+    assert "1 image (a/0.jpg) no longer among the images; earlier rows are kept at the end" in kept
+    assert "6 of 8 images are already done" in kept
+    assert "8 images recognised, 1 failed" in kept
+    said = run(output)
+    assert "1 image (a/0.jpg) no longer among the images; earlier rows are dropped (--keep-missing keeps them)" in said
+    assert "8 of 8 images are already done" in said
+    assert "7 images recognised, 1 failed" in said
+    run(tmp_path / "fresh" / output.name, "--batch-size", "3")
+    assert output.read_bytes() == (tmp_path / "fresh" / output.name).read_bytes()
+    said = run(output, "--exclude", "a", "--exclude", "0.*")
+    assert said.splitlines()[-1].startswith("left out: 2 excluded files, 1 excluded folder")
 
 
 def test_image_that_took_too_long_can_have_more_time(world, tmp_path):

@@ -187,9 +187,12 @@ def test_damaged_or_shortened_results_are_not_reranked(world, tmp_path):
     whole = plain.read_bytes()
     at = whole.index(b'"score":0.') + len(b'"score":0.')
     plain.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-    with pytest.raises(Exception, match=r"rows 1 and following are damaged; repeat its run"):
+    with pytest.raises(Exception, match=r"1 rows are damaged or missing; repeat its run"):
         call("rerank", plain, "--output", tmp_path / "x.jsonl", *TINY)
     plain.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    with pytest.raises(Exception, match=r"1 rows are damaged or missing; repeat its run"):
+        call("rerank", plain, "--output", tmp_path / "x.jsonl", *TINY)
+    (tmp_path / "plain.jsonl.images.jsonl").unlink()  # as an earlier release leaves it
     with pytest.raises(Exception, match=f"has {PER_NAME - 1} rows for the {PER_NAME} images"):
         call("rerank", plain, "--output", tmp_path / "x.jsonl", *TINY)
     run(world, plain, images="images/cat")
@@ -201,8 +204,23 @@ def test_a_rerank_of_other_results_is_not_resumed(world, tmp_path):
     run(world, plain, images="images/cat")
     call("rerank", plain, "--output", output, *TINY)
     run(world, plain, "--top-k", "3", "--overwrite", images="images/cat")
-    with pytest.raises(Exception, match="reranked_sha256: was"):
+    with pytest.raises(Exception, match=r"run\.top_k: was 5, is 3"):
         call("rerank", plain, "--output", output, *TINY)
+
+
+def test_a_rerank_of_results_that_have_grown_asks_about_the_new_rows(world, tmp_path):
+    images, plain, output = tmp_path / "images", tmp_path / "plain.jsonl", tmp_path / "x.jsonl"
+    shutil.copytree(world / "images" / "cat", images)
+    run(world, plain, images=images)
+    call("rerank", plain, "--output", output, *TINY)
+    shutil.copy(world / "images" / "coins" / "0.png", images / "00.png")
+    (images / "0.png").unlink()
+    run(world, plain, images=images)
+    _, _, err = call("rerank", plain, "--output", output, *TINY)
+    assert f"{PER_NAME - 1} of {PER_NAME} images are already done" in err
+    assert "1 images asked, 0 cached" in err
+    call("rerank", plain, "--output", tmp_path / "fresh.jsonl", *TINY)
+    assert output.read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
 
 
 def test_what_is_done_again_in_a_finished_run_is_reranked_too(world, tmp_path):
@@ -212,7 +230,7 @@ def test_what_is_done_again_in_a_finished_run_is_reranked_too(world, tmp_path):
     whole = output.read_bytes()
     output.write_bytes(whole.replace(b'"rerank"', b'"rerunk"', 1))
     _, _, err = run(world, output, *asked, images="images/cat")
-    assert "are damaged and are done again (number 0)" in err
+    assert f"1 rows of {output} are damaged; their images are done again" in err
     assert output.read_bytes() == whole
     assert "images asked" not in run(world, output, *asked, images="images/cat")[2]
 

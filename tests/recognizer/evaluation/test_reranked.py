@@ -51,7 +51,7 @@ def test_ranks_count_from_one_and_a_truth_beyond_the_candidates_keeps_its_own(ph
         ResultRow(path=str(n), label="cat", confidence=0.4, calibrated=False, unknown=None, candidates=candidates)
         for n in range(4)
     ]
-    batch = RowBatch(0, rows, images, BatchTiming(decode_s=0, encode_s=0, score_s=0))
+    batch = RowBatch(rows, images, BatchTiming(decode_s=0, encode_s=0, score_s=0))
     categories = [Category(name) for name in ("cat", "dog", "owl", "yak")]
     found = evaluate_reranking(
         [batch],

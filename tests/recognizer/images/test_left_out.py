@@ -44,7 +44,7 @@ def phone(tmp_path, gradient, monkeypatch):
     (folder / "l.json").write_text("{}")
     (folder / "m").write_text("BMW and P5 are words")
     (folder / ".n.jpg").touch()
-    (folder / ".thumbnails").mkdir()
+    (folder / ".n").mkdir()
     os.mkfifo(folder / "o.jpg")
     return folder
 

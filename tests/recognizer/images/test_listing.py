@@ -96,3 +96,71 @@ def test_absolute_keys_name_the_same_files_in_the_same_order(folder):
     assert [item.path for item in absolute] == [item.path for item in listing]
     assert list(absolute.keys) == [display_key(item.path) for item in listing]
     assert (absolute.root, absolute.left_out) == (listing.root, listing.left_out)
+
+
+@pytest.fixture
+def album(tmp_path, gradient):
+    """A folder as a network storage, a desktop and a macOS archive leave it."""
+    for name in (
+        "1.jpg",
+        "1_small.jpg",
+        "a/2.jpg",
+        "a/2_small.jpg",
+        "a/raw/3.jpg",
+        "raw/4.jpg",
+        "raw.jpg",
+        "._1.jpg",
+        "a/._2.jpg",
+        "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "a/@eaDir/2.jpg",
+        ".thumbnails/5.png",
+        "__MACOSX/._1.jpg",
+        ".git/6.jpg",
+    ):
+        path = tmp_path / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        gradient.save(path)
+    return tmp_path / "album"
+
+
+SYSTEM = "2 folders @eaDir, 1 folder .thumbnails, 1 folder __MACOSX, 2 macOS metadata files, 1 hidden folder"
+
+
+@pytest.mark.parametrize(
+    ("exclude", "expected", "left_out"),
+    [
+        ([], ["1.jpg", "1_small.jpg", "a/2.jpg", "a/2_small.jpg", "a/raw/3.jpg", "raw.jpg", "raw/4.jpg"], ""),
+        (["*_small.jpg"], ["1.jpg", "a/2.jpg", "a/raw/3.jpg", "raw.jpg", "raw/4.jpg"], "2 excluded files, "),
+        (["raw", "?_small*"], ["1.jpg", "a/2.jpg", "raw.jpg"], "2 excluded files, 2 excluded folders, "),
+        (["raw/"], ["1.jpg", "1_small.jpg", "a/2.jpg", "a/2_small.jpg", "raw.jpg"], "2 excluded folders, "),
+        (["/raw", "a/*.jpg"], ["1.jpg", "1_small.jpg", "a/raw/3.jpg", "raw.jpg"], "2 excluded files, 1 excluded f"),
+        (["**/raw/**", "1*"], ["a/2.jpg", "a/2_small.jpg", "raw.jpg"], "4 excluded files, "),
+        (["[a1]*"], ["raw.jpg", "raw/4.jpg"], "2 excluded files, 1 excluded folder, "),
+    ],
+)
+def test_what_is_excluded_is_counted(album, exclude, expected, left_out):
+    listing = list_images(album, exclude=exclude)
+    assert list(listing.keys) == expected
+    system = (
+        SYSTEM
+        if "[a1]*" not in exclude
+        else SYSTEM.replace("2 folders", "1 folder").replace("2 macOS metadata files", "1 macOS metadata file")
+    )
+    assert listing.left_out[0].startswith(f"left out: {left_out}")
+    assert listing.left_out[0].endswith(system)
+
+
+def test_system_files_are_left_out_of_globs_and_may_be_named(album):
+    listing = list_images(album / "**" / "*.jpg")
+    assert len(listing) == 7
+    assert list(list_images(album / "@eaDir").keys) == ["1.jpg/SYNOPHOTO_THUMB_M.jpg"]
+    assert list(list_images([album / "._1.jpg"]).keys) == ["._1.jpg"]
+
+
+def test_named_files_can_be_excluded(album, tmp_path):
+    (tmp_path / "list.txt").write_text("album/1.jpg\nalbum/raw/4.jpg\nalbum/1_small.jpg\n")
+    listing = list_images([tmp_path / "list.txt", album / "a" / "2.jpg"], exclude=["raw", "?.jpg"])
+    assert list(listing.keys) == ["album/1_small.jpg"]
+    assert listing.left_out == ("left out: 3 excluded files",)
+    with pytest.raises(ImageInputError, match=r"\[z-a\]: not a valid glob"):
+        list_images(album, exclude=["[z-a]"])

@@ -179,9 +179,13 @@ def test_each_image_is_asked_about_with_its_own_pixels(images):
     assert [r.label for r in found] == [f"shade {shade}" for shade in shades]
 
 
+def number_of(batch):
+    return int(batch.rows[0].path)
+
+
 def batches(count, images):
     timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
-    return (RowBatch(n, [dataclasses.replace(CAT_DOG_OWL, path=str(n))], [images[0]], timing) for n in range(count))
+    return (RowBatch([dataclasses.replace(CAT_DOG_OWL, path=str(n))], [images[0]], timing) for n in range(count))
 
 
 def test_batches_come_back_in_order_while_later_ones_are_made(images):
@@ -194,13 +198,13 @@ def test_batches_come_back_in_order_while_later_ones_are_made(images):
 
     def source():
         for batch in batches(6, images):
-            made.append(batch.number)
-            if batch.number == 5:
+            made.append(number_of(batch))
+            if number_of(batch) == 5:
                 held.set()  # the last one is made before the first one is answered
             yield batch
 
     done = rerank_in_background(source(), MllmReranker(ScriptedMllm(slow)), ALWAYS, score=SCORE, limits=ImageLimits())
-    assert [batch.number for batch in done] == list(range(6))
+    assert [number_of(batch) for batch in done] == list(range(6))
     assert made == list(range(6))
 
 
@@ -214,16 +218,16 @@ def test_a_slow_mllm_holds_encoding_back_only_after_many_batches(images):
 
     def source():
         for batch in batches(MOST_WAITING + 20, images):
-            made.append(batch.number)
-            if batch.number == MOST_WAITING:
+            made.append(number_of(batch))
+            if number_of(batch) == MOST_WAITING:
                 threading.Timer(0.1, answer.set).start()
             yield batch
 
     reranker = MllmReranker(ScriptedMllm(slow), rotations=1)
     done = rerank_in_background(source(), reranker, ALWAYS, score=SCORE, limits=ImageLimits())
     first = next(done)
-    assert (first.number, len(made)) == (0, MOST_WAITING + 1)  # so far it went without one answer, and no farther
-    assert [batch.number for batch in done] == list(range(1, MOST_WAITING + 20))
+    assert (number_of(first), len(made)) == (0, MOST_WAITING + 1)  # so far it went without one answer, and no farther
+    assert [number_of(batch) for batch in done] == list(range(1, MOST_WAITING + 20))
 
 
 def test_a_dead_mllm_loses_no_row(images):

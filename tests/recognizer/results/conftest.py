@@ -64,6 +64,4 @@ def info(setup_of):
         device="cpu",
         input_root="/photos",
         count=9,
-        keys_sha256="ab",
-        batch_size=4,
     )

@@ -11,7 +11,7 @@ from recognizer.results.sink import BatchTiming
 def test_files_are_named_after_the_whole_name_of_the_output(tmp_path):
     first = find_run_files(tmp_path / "results.jsonl", "jsonl")
     names = [path.name for path in (first.info, first.timing, first.ledger)]
-    assert names == ["results.jsonl.run.json", "results.jsonl.timing.jsonl", "results.jsonl.batches.jsonl"]
+    assert names == ["results.jsonl.run.json", "results.jsonl.timing.jsonl", "results.jsonl.images.jsonl"]
     assert first.journal == first.output
     second = find_run_files(tmp_path / "sub" / ".." / "results.csv", "csv")
     assert (second.info.name, second.journal.name) == ("results.csv.run.json", "results.csv.journal.jsonl")
@@ -49,12 +49,13 @@ def test_timings_are_appended_unless_the_run_starts_over(tmp_path):
     timing = BatchTiming(decode_s=0.123456789, encode_s=1, score_s=2, rerank_s=3)
     for overwrite in (True, False, True):
         log = TimingLog(tmp_path / "timing.jsonl", overwrite=overwrite)
-        log.write(5, 2, timing, write_s=0.5)
+        log.write(4, timing, write_s=0.25)
+        log.write(2, timing, write_s=0.5)
         log.close()
         lines = (tmp_path / "timing.jsonl").read_text().splitlines()
-        assert len(lines) == (1 if overwrite else 2)
-    assert lines == [
-        '{"batch": 5, "images": 2, "decode_s": 0.123457, "encode_s": 1, "score_s": 2, "rerank_s": 3, "write_s": 0.5}'
+        assert len(lines) == (2 if overwrite else 4)
+    assert lines[1:] == [
+        '{"batch": 1, "images": 2, "decode_s": 0.123457, "encode_s": 1, "score_s": 2, "rerank_s": 3, "write_s": 0.5}'
     ]
     with pytest.raises(OutputUnusable, match="cannot be written"):
         TimingLog(tmp_path / "nowhere" / "timing.jsonl", overwrite=False)

@@ -1,18 +1,36 @@
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recognizer.results import ResultsIncomplete, RunCounts
-from recognizer.results.sink import batch_at, batch_count, batch_keys, require_complete
+from recognizer.results import ErrorRow, ResultsIncomplete, RunCounts, todo_batches
+from recognizer.results.sink import Worklist, require_complete
 
 
-@given(st.integers(0, 50), st.integers(1, 12))
-def test_the_grid_covers_every_image_once_in_order(images, batch_size):
-    keys = [str(number) for number in range(images)]
-    batches = [batch_at(number, images, batch_size) for number in range(batch_count(images, batch_size))]
-    assert [index for batch in batches for index in range(batch.start, batch.stop)] == list(range(images))
-    assert all(batch.stop - batch.start == batch_size for batch in batches[:-1])
-    assert all(list(batch_keys(keys, b.number, batch_size)) == keys[b.start : b.stop] for b in batches)
+def error(key, code="E_EMPTY"):
+    return ErrorRow(path=key, code=code, reason="")
+
+
+def test_rows_are_taken_in_the_order_of_the_images_to_do():
+    keys = ["a", "b", "c", "d", "e"]
+    work = Worklist(keys, [1, 3, 4], [None, "E_BOMB"])
+    assert (work.left, work.counts) == (3, RunCounts(1, {"E_BOMB": 1}))
+    for wrong in (["a"], ["b", "c"], ["b", "d", "e", "e"], ["d"]):
+        with pytest.raises(ValueError, match=f"{len(wrong)} rows out of turn"):
+            work.require_next([error(key) for key in wrong])
+    for batch in (["b", "d"], [], ["e"]):
+        rows = [error(key) for key in batch]
+        work.require_next(rows)
+        work.tick_off(rows)
+    assert (work.left, work.counts) == (0, RunCounts(1, {"E_BOMB": 1, "E_EMPTY": 3}))
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(1, 12))
+def test_batches_hold_every_image_to_do_once_in_order(todo, batch_size):
+    batches = list(todo_batches(SimpleNamespace(todo=todo), batch_size))
+    assert [number for batch in batches for number in batch] == todo
+    assert all(len(batch) == batch_size for batch in batches[:-1])
 
 
 def test_failed_images_are_counted_over_all_codes():

@@ -5,15 +5,15 @@ import types
 
 import pytest
 
-from recognizer.results import OutputUnusable, ResultsIncomplete, open_results
+from recognizer.results import OutputUnusable, ResultsIncomplete, open_results, todo_batches
 from recognizer.results.stream import StreamWriter
 
 KEYS = [f"{number:03d}.jpg" for number in range(10)]
 
 
 def write_all(sink, make_row, bad=()):
-    for batch in sink.pending():
-        sink.write(batch.number, [make_row(number, bad) for number in range(batch.start, batch.stop)])
+    for batch in todo_batches(sink, 4):
+        sink.write([make_row(number, bad) for number in batch])
     return sink.finish()
 
 
@@ -24,7 +24,7 @@ def test_standard_output_gets_the_bytes_of_a_file_and_no_file_is_made(
     stream = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(buffer=stream))
     monkeypatch.chdir(tmp_path)
-    options = {"keys": KEYS, "batch_size": 4, "setup": setup_of()}
+    options = {"keys": KEYS, "setup": setup_of()}
     with open_results("-", output_format=output_format, **options) as sink:
         counts = write_all(sink, make_row, bad={2})
     assert (sink.done_rows, counts.ok, counts.errors) == (10, 9, {"E_TRUNCATED": 1})
@@ -36,19 +36,17 @@ def test_standard_output_gets_the_bytes_of_a_file_and_no_file_is_made(
 
 def test_rows_come_out_as_soon_as_their_batch_is_written(make_row):
     stream = io.BytesIO()
-    writer = StreamWriter(io.BufferedWriter(stream), keys=KEYS, batch_size=4, output_format="csv")
-    writer.write(0, [make_row(number) for number in range(4)])
+    writer = StreamWriter(io.BufferedWriter(stream), keys=KEYS, output_format="csv")
+    writer.write([make_row(number) for number in range(4)])
     table = list(csv.DictReader(io.StringIO(stream.getvalue().decode(), newline="")))
     assert {line["path"] for line in table} == set(KEYS[:4])
-    with pytest.raises(ValueError, match="does not match"):
-        writer.write(1, [make_row(0)])
-    for number in (0, 2):
+    for number in (0, 3, 5):
         with pytest.raises(ValueError, match="out of turn"):
-            writer.write(number, [make_row(number) for number in range(4)])
+            writer.write([make_row(number)])
     with pytest.raises(ResultsIncomplete, match="10 images went in, and 4 rows with status ok and 0 with"):
         writer.finish()
 
 
 def test_parquet_cannot_be_streamed():
     with pytest.raises(OutputUnusable, match="parquet cannot be written to standard output"):
-        StreamWriter(io.BytesIO(), keys=KEYS, batch_size=4, output_format="parquet")
+        StreamWriter(io.BytesIO(), keys=KEYS, output_format="parquet")

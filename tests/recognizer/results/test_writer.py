@@ -14,6 +14,7 @@ from recognizer.results import (
     encode_row,
     open_results,
     read_run_info,
+    todo_batches,
 )
 
 KEYS = [f"{number:03d}.jpg" for number in range(10)]
@@ -24,14 +25,13 @@ TIMING = BatchTiming(decode_s=0.5, encode_s=0.25, score_s=0.125)
 def run(setup_of, make_row):
     """Runs over ten images in batches of four; stops after `stop` batches where given."""
 
-    def run_once(output, *, bad=(), stop=None, keys=KEYS, batch_size=4, settings=None, **options):
+    def run_once(output, *, bad=(), stop=None, keys=KEYS, settings=None, **options):
         setup = setup_of(**(settings or {}))
-        with open_results(output, keys=keys, batch_size=batch_size, setup=setup, **options) as sink:
+        with open_results(output, keys=keys, setup=setup, **options) as sink:
             done = []
-            for batch in list(sink.pending())[:stop]:
-                rows = [make_row(number, bad) for number in range(batch.start, batch.stop)]
-                sink.write(batch.number, rows, timing=TIMING)
-                done.append(batch.number)
+            for batch in list(todo_batches(sink, 4))[:stop]:
+                sink.write([make_row(int(keys[number][:3]), bad) for number in batch], timing=TIMING)
+                done += batch
             return done, (sink.finish() if stop is None else None)
 
     return run_once
@@ -43,8 +43,8 @@ def info_of(output):
 
 def beside(*outputs):
     """The names of outputs and of the files beside them, sorted."""
-    suffixes = ("", ".batches.jsonl", ".run.json", ".timing.jsonl")
-    return sorted(output + suffix for output in outputs for suffix in suffixes)
+    names = [output + suffix for output in outputs for suffix in ("", ".images.jsonl", ".run.json", ".timing.jsonl")]
+    return sorted(names + [output + ".journal.jsonl" for output in outputs if not output.endswith(".jsonl")])
 
 
 def names(folder):
@@ -57,10 +57,10 @@ def test_interrupted_anywhere_gives_the_same_bytes(tmp_path, run, suffix):
     whole = (tmp_path / "whole" / f"r.{suffix}").read_bytes()
     for stop in (0, 1, 2, 3):
         output = tmp_path / str(stop) / f"r.{suffix}"
-        assert run(output, bad={5}, stop=stop)[0] == list(range(stop))
+        assert run(output, bad={5}, stop=stop)[0] == list(range(10))[: 4 * stop]
         assert info_of(output).state == "running"
         done, counts = run(output, bad={5})
-        assert done == list(range(stop, 3))
+        assert done == list(range(10))[4 * stop :]
         assert (counts.ok, counts.errors, counts.failed) == (9, {"E_TRUNCATED": 1}, 1)
         assert output.read_bytes() == whole
 
@@ -69,13 +69,23 @@ def test_interrupted_anywhere_gives_the_same_bytes(tmp_path, run, suffix):
 def test_a_finished_run_is_not_done_again(tmp_path, run, suffix):
     output = tmp_path / f"r.{suffix}"
     run(output)
-    before = output.read_bytes()
+    before, file = output.read_bytes(), output.stat().st_ino
     done, counts = run(output)
     assert (done, counts.ok, counts.failed) == ([], 10, 0)
-    assert output.read_bytes() == before
+    assert (output.read_bytes(), output.stat().st_ino) == (before, file)
     assert names(tmp_path) == beside(output.name)
     info = info_of(output)
     assert (info.state, info.counts, info.count) == ("finished", {"ok": 10, "error": 0}, 10)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_that_was_deleted_is_made_again_from_its_journal(tmp_path, run, suffix):
+    output = tmp_path / f"r.{suffix}"
+    run(output)
+    before = output.read_bytes()
+    output.unlink()
+    assert run(output)[0] == []
+    assert output.read_bytes() == before
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
@@ -84,7 +94,7 @@ def test_failed_images_are_retried_in_place(tmp_path, run, suffix):
     run(output, bad={1, 9})
     run(tmp_path / "well" / f"r.{suffix}")
     done, counts = run(output, retry_errors=True)
-    assert (done, counts.ok, counts.failed) == ([0, 2], 10, 0)
+    assert (done, counts.ok, counts.failed) == ([1, 9], 10, 0)
     assert output.read_bytes() == (tmp_path / "well" / f"r.{suffix}").read_bytes()
     assert names(tmp_path) == sorted([*beside(output.name), "well"])
 
@@ -94,19 +104,17 @@ def test_a_retry_goes_on_with_what_was_never_done(tmp_path, run):
     run(output, bad={1}, stop=2)
     assert run(output, retry_errors=True, stop=0)[0] == []
     done, counts = run(output, retry_errors=True)
-    assert (done, counts.ok) == ([0, 2], 10)
+    assert (done, counts.ok) == ([1, 8, 9], 10)
 
 
-def test_a_retry_that_is_interrupted_loses_nothing(tmp_path, run):
+def test_a_retry_that_is_interrupted_keeps_what_it_did(tmp_path, run):
     output = tmp_path / "r.jsonl"
-    run(output, bad={1, 9})
-    before = output.read_bytes()
-    run(output, retry_errors=True, stop=1)
-    assert output.read_bytes() == before
-    (tmp_path / ".r.jsonl.retry").write_bytes(b"left behind by a kill")
-    assert run(output)[0] == []
-    assert output.read_bytes() == before
-    assert names(tmp_path) == beside("r.jsonl")
+    run(output, bad={1, 2, 3, 4, 5, 9})
+    assert run(output, retry_errors=True, stop=1)[0] == [1, 2, 3, 4]
+    assert run(output, retry_errors=True, bad={9})[0] == [5, 9]
+    run(tmp_path / "fresh.jsonl", bad={9})
+    assert output.read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
+    assert names(tmp_path) == beside("fresh.jsonl", "r.jsonl")
 
 
 def test_other_settings_are_refused_unless_overwritten(tmp_path, run):
@@ -115,10 +123,8 @@ def test_other_settings_are_refused_unless_overwritten(tmp_path, run):
     before = output.read_bytes()
     with pytest.raises(ResumeRefused, match="top_k: was 5, is 3"):
         run(output, settings={"top_k": 3})
-    with pytest.raises(ResumeRefused, match="batch_size: was 4, is 5"):
-        run(output, batch_size=5)
     assert output.read_bytes() == before
-    assert run(output, settings={"top_k": 3}, overwrite=True)[0] == [0, 1, 2]
+    assert run(output, settings={"top_k": 3}, overwrite=True)[0] == list(range(10))
     assert output.read_bytes() != before
 
 
@@ -137,8 +143,9 @@ def test_files_of_others_are_refused(tmp_path, run):
     assert names(tmp_path) == ["r.csv"]
     (tmp_path / "empty.csv").touch()
     assert run(tmp_path / "empty.csv")[1].ok == 10
-    with pytest.raises(ResumeRefused, match=r"covers other images \(10, now 9\)"):
-        run(tmp_path / "empty.csv", keys=KEYS[:9])
+    (tmp_path / "empty.csv.journal.jsonl").unlink()
+    with pytest.raises(ResumeRefused, match=r"empty\.csv\.journal\.jsonl is missing, and without it the rows of"):
+        run(tmp_path / "empty.csv")
 
 
 def test_run_info_and_timing(tmp_path, run):
@@ -150,7 +157,7 @@ def test_run_info_and_timing(tmp_path, run):
     assert (info.started, info.resumed, info.errors) == (started, 1, {"E_TRUNCATED": 1})
     assert info.input_root == "/photos"
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl.timing.jsonl").read_text().splitlines()]
-    assert [(line["batch"], line["images"]) for line in lines] == [(0, 4), (1, 4), (2, 2)]
+    assert [(line["batch"], line["images"]) for line in lines] == [(0, 4), (0, 4), (1, 2)]
     assert list(lines[0]) == ["batch", "images", "decode_s", "encode_s", "score_s", "rerank_s", "write_s"]
     assert lines[0]["decode_s"] == 0.5
 
@@ -158,7 +165,7 @@ def test_run_info_and_timing(tmp_path, run):
 def test_two_outputs_in_a_folder_do_not_disturb_each_other(tmp_path, run):
     run(tmp_path / "a.jsonl", stop=1)
     run(tmp_path / "b.jsonl")
-    assert run(tmp_path / "a.jsonl")[0] == [1, 2]
+    assert run(tmp_path / "a.jsonl")[0] == [4, 5, 6, 7, 8, 9]
     assert names(tmp_path) == beside("a.jsonl", "b.jsonl")
 
 
@@ -171,20 +178,18 @@ def test_no_images_at_all(tmp_path, run):
 
 
 def test_order_is_enforced(tmp_path, setup_of, make_row):
-    with open_results(tmp_path / "r.jsonl", keys=KEYS, batch_size=4, setup=setup_of()) as sink:
+    with open_results(tmp_path / "r.jsonl", keys=KEYS, setup=setup_of()) as sink:
         with pytest.raises(ValueError, match="out of turn"):
-            sink.write(1, [make_row(number) for number in range(4, 8)])
-        sink.write(0, [make_row(number) for number in range(4)])
+            sink.write([make_row(number) for number in range(4, 8)])
+        sink.write([make_row(number) for number in range(4)])
         assert sink.done_rows == 4
         with pytest.raises(ValueError, match="4 of 10 rows"):
             sink.finish()
-    with pytest.raises(ValueError, match="batch size of 0"):
-        open_results(tmp_path / "r.jsonl", keys=KEYS, batch_size=0, setup=setup_of())
 
 
 KILLED = """
 import os, signal, sys
-from recognizer.results import ErrorRow, RunSetup, open_results
+from recognizer.results import ErrorRow, RunSetup, open_results, todo_batches
 import recognizer.results.journal as journal
 keys = [f"{n:03d}.jpg" for n in range(200)]
 setup = RunSetup(command=[], model={}, memory={}, settings={}, device="cpu", input_root="")
@@ -198,10 +203,9 @@ def run(output, limit):
         written += len(data)
         stream.write(data)
     journal.write_all = write_all
-    with open_results(output, keys=keys, batch_size=16, setup=setup) as sink:
-        for batch in sink.pending():
-            numbers = range(batch.start, batch.stop)
-            sink.write(batch.number, [ErrorRow(path=keys[i], code="E", reason="r" * (i % 7)) for i in numbers])
+    with open_results(output, keys=keys, setup=setup) as sink:
+        for batch in todo_batches(sink, 16):
+            sink.write([ErrorRow(path=keys[i], code="E", reason="r" * (i % 7)) for i in batch])
         sink.finish()
 for output, limit in zip(sys.argv[1::2], map(int, sys.argv[2::2])):  # one process each, which may be killed
     child = os.fork()
