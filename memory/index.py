@@ -20,6 +20,10 @@ FaissObject: TypeAlias = Any
 
 # Rows that are multiplied at a time: 16 MiB of products for 64 queries, however large the memory is.
 CHUNK_ROWS = 65_536
+# Multiplications up to which a product counts as small: OpenBLAS draws the line at 10^6.
+_SMALL_PRODUCT = 2**20
+# Rows that a kernel computes together; a remainder may round differently.
+_ROW_STEP = 16
 # FAISS on the GPU selects at most 2,048 rows, and gets slow before; larger searches are done on the CPU.
 _GPU_MAX_K = 1024
 # Up to this many rows the graph is built by one thread, so that the same rows give the same graph; with many threads it
@@ -203,7 +207,11 @@ class _GpuRows:
 
 
 def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
-    """Return (Q, N) float32 products of (Q, D) queries and (N, D) vectors, computed on the GPU where FAISS sees one."""
+    """Return (Q, N) float32 products of (Q, D) queries and (N, D) vectors, computed on the GPU where FAISS sees one.
+
+    On the CPU a row is the same bits whatever the other queries are. Rows of zeros see to that: libraries of linear
+    algebra compute one row, and small products, with kernels of their own, which round differently.
+    """
     if gpu_count() and len(queries) and len(vectors):
         import faiss
 
@@ -214,7 +222,12 @@ def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
             metric=faiss.METRIC_INNER_PRODUCT,
         )
         return products
-    return queries @ vectors.T
+    number, (columns, dim) = len(queries), vectors.shape
+    rows = max(number, _SMALL_PRODUCT // max(columns * dim, 1) + 1)
+    rows += -rows % _ROW_STEP
+    if rows > number and vectors.size:
+        queries = np.concatenate([queries, np.zeros((rows - number, dim), np.float32)])
+    return (queries @ vectors.T)[:number]
 
 
 def best_columns(products: Matrix, k: int) -> NDArray[np.int64]:

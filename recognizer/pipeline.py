@@ -1,7 +1,6 @@
-"""From image files to features, in fixed batches: the next batches are decoded while one is encoded.
+"""From image files to features, batch by batch: the next batches are decoded while one is encoded.
 
-An image always shares its forward pass with the same other images, whichever of them fail and wherever an earlier run
-stopped; so a resumed run gives the same bytes. At most `LOOKAHEAD + 1` batches of pixels are in memory at a time.
+At most `LOOKAHEAD + 1` batches of pixels are in memory at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from recognizer.encoder import Encoder, Frame, ImageFeatures
@@ -92,8 +90,7 @@ def encode_files(
 
     Args:
         encoder: encodes the decoded images.
-        batches: number and images of each batch; an image shares its forward pass with the others of its batch. Up to
-            `LOOKAHEAD` batches are taken before the first is needed.
+        batches: number and images of each batch. Up to `LOOKAHEAD` batches are taken before the first is needed.
         workers: decoding processes; 0: one per core. Fewer than `FEW` images take one.
         limits: of each image, its file and its decoding.
 
@@ -176,10 +173,8 @@ def encode_batch(
     positions = list(decoded)
     features = None
     if decoded:
-        # A failed image is stood in for by the first good one, so that the forward pass keeps its shape.
-        slots = [decoded.get(position, decoded[positions[0]]) for position in range(len(items))]
-        pixels = torch.stack([slot.pixels for slot in slots])
-        features = encoder.encode_pixels(pixels, [slot.frame for slot in slots]).take(np.array(positions))
+        pixels = torch.stack([one.pixels for one in decoded.values()])
+        features = encoder.encode_pixels(pixels, [one.frame for one in decoded.values()])
     return EncodedBatch(
         number=number,
         items=items,

@@ -25,8 +25,10 @@ from recognizer.encoder.named import NAMED
 from recognizer.encoder.open_clip.file_settings import FileSettings, read_pretrained
 from recognizer.encoder.open_clip.model import load_open_clip
 from recognizer.encoder.parts import EncoderParts, apply_trained
+from recognizer.encoder.passes import Passes
 from recognizer.encoder.starter.starter import STARTER, load_starter, read_starter_settings, starter_spec
 from recognizer.encoder.text_batches import encode_in_buckets
+from recognizer.encoder.towers import TowerOutput
 from recognizer.encoder.trained_file import TrainedFile
 from recognizer.encoder.windows import WindowSettings, regions_from_crops, regions_from_tokens
 from recognizer.images import Fit, FittedImage, ImageError, ImageSource, check_sources, load_source
@@ -60,6 +62,7 @@ class Encoder:
         self._decoder = parts.decoder
         self.device = device
         self.precision = precision
+        self._passes = Passes(device)
         self.default_templates = parts.templates
         self.default_temperature = parts.temperature
         self.region_source = parts.image_tower.region_source if parts.decoder is None else "grounding decoder"
@@ -191,13 +194,9 @@ class Encoder:
     def encode_pixels(self, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
         """Encode one batch.
 
-        On the CPU each image has a forward pass of its own. All passes then have one shape, so an image's features are
-        the same bytes whatever its neighbours, its place in the batch and the size of the batch, for one number of
-        torch's threads on one machine. In a larger pass they would not be: kernels compute the last few numbers of a
-        tensor, and the last rows of a product, in another way than the others. The memory of a pass stays small
-        as well.
-
-        On other devices the batch is one pass, and an image's features differ by up to 1e-3 with its neighbours.
+        On the CPU an image's features are the same bytes whatever its neighbours, its place in the batch, the size of
+        the batch and the number of cores: all forward passes have one shape, see `recognizer.encoder.passes`. On other
+        devices a batch is one pass, and features differ in their last digits with the neighbours.
 
         Args:
             pixels: (B, 3, H, W) uint8, stacked from `preprocess`.
@@ -209,23 +208,22 @@ class Encoder:
         expected = (len(frames), 3, *self.input_size_hw)
         if not frames or tuple(pixels.shape) != expected or pixels.dtype != torch.uint8:
             raise ValueError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}, expected {expected} torch.uint8")
-        size = 1 if self.device.type == "cpu" else len(frames)
-        starts = range(0, len(frames), size)
-        with torch.inference_mode():
-            passes = [self._forward(pixels[start : start + size], frames[start : start + size]) for start in starts]
-        return ImageFeatures.concatenate(passes)
+        return self._passes.encode(self._forward, pixels, frames)
 
-    def _forward(self, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
-        """Encode images in one pass of the image tower."""
+    def _forward(self, pixels: Tensor, frames: Sequence[Frame]) -> list[ImageFeatures]:
+        """Encode images in one pass of the image tower; the rest is done for each image alone on the CPU."""
         normalized = self._image_tower.preprocessing.normalize(pixels.to(self.device))
-        if self._decoder is not None:
-            return self._decode(self._decoder, normalized, frames)
-        return self._window(normalized, frames)
+        tower, decoder = self._image_tower, self._decoder
+        output = tower.forward(normalized) if decoder is None else decoder.read(tower, normalized)
+        size = 1 if self.device.type == "cpu" else len(frames)
+        parts = [slice(start, start + size) for start in range(0, len(frames), size)]
+        if decoder is not None:
+            return [self._decode(decoder, output.take(part), frames[part]) for part in parts]
+        return [self._window(normalized[part], output.take(part), frames[part]) for part in parts]
 
-    def _window(self, normalized: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
-        """Encode images whose regions are fixed windows."""
+    def _window(self, normalized: Tensor, output: TowerOutput, frames: Sequence[Frame]) -> ImageFeatures:
+        """Find the features of images whose regions are fixed windows."""
         tower = self._image_tower
-        output = tower.forward(normalized)
         if output.tokens.shape[1]:
             vectors, boxes = regions_from_tokens(tower, output, self._windows)
         else:
@@ -241,10 +239,9 @@ class Encoder:
             frames=frames,
         )
 
-    def _decode(self, decoder: GroundingDecoder, normalized: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
-        """Encode images whose regions a decoder finds."""
+    def _decode(self, decoder: GroundingDecoder, output: TowerOutput, frames: Sequence[Frame]) -> ImageFeatures:
+        """Find the features of images whose regions a decoder finds."""
         settings = decoder.settings
-        output = decoder.read(self._image_tower, normalized)
         with autocast(self.device, enabled=self.precision == "bf16"):
             decoded = decoder(output)
         # Shifting the logit by that of `counts_from` makes a weight of `counts_from` 0.5.

@@ -34,6 +34,11 @@ class TowerOutput:
         batch, count, channels = self.tokens.shape
         return self.tokens[:, count - height * width :].reshape(batch, height, width, channels)
 
+    def take(self, images: slice) -> TowerOutput:
+        """Return the output of some of the images."""
+        image, pooled = (None if part is None else part[images] for part in (self.image, self.pooled))
+        return TowerOutput(self.tokens[images], self.grid_hw, image, pooled)
+
     def image_vectors(self) -> Tensor:
         """Return the (B, D) image vectors.
 

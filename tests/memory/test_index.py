@@ -1,7 +1,7 @@
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.index import CHUNK_ROWS, ExactIndex, HnswIndex, best_columns, inner_products, recall_at_k
@@ -51,6 +51,25 @@ def test_queries_that_are_not_numbers_or_of_another_size_are_refused():
             index.search(np.ones((1, 3), np.float32), 1)
         with pytest.raises(ValueError, match="k is 0"):
             index.search(rows_of(1), 0)
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(1, 70), st.sampled_from([1, 2, 5, 40, 500]), st.sampled_from([8, 384, 512]), st.integers(0, 2**32 - 1)
+)
+def test_a_row_of_products_does_not_depend_on_the_other_queries(number, columns, dim, seed):
+    generator = np.random.default_rng(seed)
+    queries = generator.normal(size=(200, dim)).astype(np.float32)
+    vectors = generator.normal(size=(columns, dim)).astype(np.float32)
+    expected = inner_products(queries, vectors)
+    np.testing.assert_allclose(expected, queries @ vectors.T, rtol=1e-3, atol=1e-3)
+    chosen = generator.permutation(200)[:number]
+    assert np.array_equal(inner_products(queries[chosen], vectors), expected[chosen])
+
+
+def test_products_with_nothing_are_empty():
+    assert inner_products(np.zeros((2, 8), np.float32), np.zeros((0, 8), np.float32)).shape == (2, 0)
+    assert inner_products(np.zeros((0, 8), np.float32), np.zeros((3, 8), np.float32)).shape == (0, 3)
 
 
 def test_products_are_inner_products():

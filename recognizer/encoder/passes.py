@@ -1,0 +1,79 @@
+"""Forward passes whose results do not depend on what else is encoded.
+
+A library computes the last few numbers of a tensor, the last rows of a product and the parts of several threads in
+other ways than the rest, which round differently. So on the CPU every pass has one shape, `PASS_SIZE` images, blanks
+among them, and runs on one thread; what follows the image tower is done for each image alone. The cores work on
+different passes, which is faster than working on one together (`tests/benchmarks/passes.py`).
+
+On other devices a batch is one pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recognizer.encoder.features import Frame, ImageFeatures
+
+# Larger passes are no faster, and leave more blanks and take more memory; smaller ones read the weights too often.
+PASS_SIZE = 4
+
+Forward = Callable[[Tensor, Sequence[Frame]], list[ImageFeatures]]
+"""Encodes (B, 3, H, W) pixels with their B frames; returns features in parts, in order."""
+
+
+class Passes:
+    """Runs the forward passes of one encoder."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Start nothing yet."""
+        self._device = device
+        self._cores: ThreadPoolExecutor | None = None
+
+    def encode(self, forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
+        """Encode a batch in as many passes as it takes.
+
+        Args:
+            forward: One pass.
+            pixels: (B, 3, H, W), B at least 1.
+            frames: (B) frames.
+        """
+        if self._device.type != "cpu":
+            return forward_pass(forward, pixels, frames)
+        if self._cores is None:
+            self._cores = _single_threads(torch.get_num_threads())
+        blanks = -len(frames) % PASS_SIZE
+        padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, blanks)) if blanks else pixels
+        padded_frames = [*frames, *[frames[-1]] * blanks]
+        parts = [slice(start, start + PASS_SIZE) for start in range(0, len(padded_frames), PASS_SIZE)]
+        passes = [self._cores.submit(forward_pass, forward, padded[part], padded_frames[part]) for part in parts]
+        features = ImageFeatures.concatenate([one.result() for one in passes])
+        return features.take(np.arange(len(frames))) if blanks else features
+
+
+def forward_pass(forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
+    """Encode images in one pass."""
+    with torch.inference_mode():  # a setting of each thread
+        return ImageFeatures.concatenate(forward(pixels, frames))
+
+
+def _single_threads(count: int) -> ThreadPoolExecutor:
+    """Return a pool of threads in each of which torch computes alone."""
+    all_started = threading.Barrier(count)
+
+    def start() -> None:
+        torch.get_num_threads()  # torch's first call in a thread would undo the next line later
+        torch.set_num_threads(1)  # of this thread, and of threads that torch has not seen yet
+        all_started.wait()
+
+    pool = ThreadPoolExecutor(count, thread_name_prefix="encode")
+    for started in [pool.submit(start) for _ in range(count)]:
+        started.result()
+    torch.set_num_threads(count)  # of threads that torch has not seen yet
+    return pool
