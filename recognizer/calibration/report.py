@@ -19,7 +19,7 @@ from recognizer.calibration.figures import Assessment
 from recognizer.calibration.rerank import RerankFit
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
-from recognizer.memory_settings import SETTINGS_FILE, memory_identity, sealed
+from recognizer.memory_settings import FROM_MEMORY, SETTINGS_FILE, memory_identity, sealed
 from recognizer.recognizer import Recognizer
 from recognizer.settings import TERMS
 
@@ -47,7 +47,8 @@ def write_settings(calibration: Calibration, memory: Memory, path: Path) -> None
         "before": figures(calibration.before),
         "after": figures(calibration.after),
     }
-    content: dict[str, Any] = {"calibration": basis, "score": calibration.score.model_dump()}
+    score = calibration.score.model_dump(include=set(FROM_MEMORY["score"]))
+    content: dict[str, Any] = {"calibration": basis, "score": score}
     if calibration.rerank is not None:
         content["rerank"] = {
             "margin": calibration.rerank.margin.margin,
