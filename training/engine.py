@@ -73,7 +73,7 @@ def make_optimizer(model: GroundedModel, config: TrainConfig) -> torch.optim.Ada
         for (share, decay), parameters in members.items()
     ]
     settings = config.optimizer
-    # Fused: one pass over the weights, and with fp16 the device itself leaves a step out, without a word to the host.
+    # Fused: one pass over the weights; and with fp16 the device decides whether a step is left out, not the host.
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
 
 
@@ -168,10 +168,9 @@ class Engine:
         self._model.limit_scale()
         if self.ema is not None:
             self.ema.update(self.steps + 1)
-        *values, grad_norm, logit_scale = torch.stack(
-            [*terms.values(), norm, self._model.log_scale.detach().exp()]
-        ).tolist()
-        step = Step(dict(zip(terms, values, strict=True)), lr, grad_norm, logit_scale)
+        logit_scale = self._model.log_scale.detach().exp()
+        *values, grad_norm, scale = torch.stack([*terms.values(), norm, logit_scale]).tolist()
+        step = Step(dict(zip(terms, values, strict=True)), lr, grad_norm, scale)
         self._check(step, batch)
         self.steps += 1
         return step
@@ -247,9 +246,13 @@ class Engine:
         return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
 
     def _check(self, step: Step, batch: Batch) -> None:
-        # An infinite gradient alone is normal with fp16: the scaler has left the step out and scales less.
-        for what, value, may_overflow in (("loss", step.terms["loss"], False), ("gradient", step.grad_norm, True)):
-            if not abs(value) < float("inf") and not (may_overflow and self.scaler.is_enabled()):
+        values = {"loss": step.terms["loss"]}
+        if (
+            not self.scaler.is_enabled()
+        ):  # an fp16 gradient may overflow: the scaler leaves the step out and scales less
+            values["gradient"] = step.grad_norm
+        for what, value in values.items():
+            if not math.isfinite(value):
                 raise TrainingError(
                     f"the {what} is not finite after step {self.steps}: {_described(step.terms, batch)}"
                 )

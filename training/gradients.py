@@ -43,7 +43,7 @@ class GradientBuckets:
         self._pending: deque[_Bucket] = deque()  # of the current backward pass; empty outside of `averaging`
         for bucket in self._buckets:
             for place, parameter in enumerate(bucket.parameters):
-                parameter.register_post_accumulate_grad_hook(partial(self._take, bucket, place))
+                parameter.register_post_accumulate_grad_hook(partial(self._take, bucket, place))  # type: ignore[no-untyped-call]
 
     @contextmanager
     def averaging(self) -> Iterator[None]:
@@ -59,18 +59,17 @@ class GradientBuckets:
             bucket.missing = set(range(len(bucket.parameters)))
         self._pending.extend(self._order)
         yield
-        late = [int(bool(bucket.missing)) for bucket in self._buckets]
+        missing = [len(bucket.missing) for bucket in self._buckets]
         used = [int(parameter.grad is not None) for bucket in self._buckets for parameter in bucket.parameters]
         while self._pending:
             self._pending.popleft().start()
-        # On the CPU, where the answer is: the device may still be busy with the backward pass.
-        counts = all_reduce_sum(torch.tensor(late + used)).tolist()
-        ranks_that_used = iter(counts[len(late) :])
+        # On the CPU: the host knows these numbers while the device may still be busy with the backward pass.
+        counts = iter(all_reduce_sum(torch.tensor(missing + used)).tolist())
+        is_late = {bucket: next(counts) > 0 for bucket in self._buckets}
         for bucket in self._buckets:
-            bucket.finish(ranks_that_used)
-        # A bucket that some rank could not fill would hold up those behind it; next time it comes last.
-        late_anywhere = dict(zip(self._buckets, counts, strict=False))
-        self._order = sorted(self._buckets, key=lambda bucket: late_anywhere[bucket] > 0)
+            bucket.finish(users=counts)
+        # A bucket that some rank could not fill holds up those behind it: in the next step it comes last.
+        self._order.sort(key=is_late.__getitem__)
 
     def _take(self, bucket: _Bucket, place: int, _: Tensor) -> None:
         """Take in a finished gradient, and start the transfers that waited for it."""
@@ -113,13 +112,17 @@ class _Bucket:
             self.take(place)
         self._work = dist.all_reduce(self._values, async_op=True)
 
-    def finish(self, ranks_that_used: Iterator[int]) -> None:
-        """Let the device wait for the transfer, and take the gradients of weights that no rank used away."""
+    def finish(self, users: Iterator[int]) -> None:
+        """Let the device wait for the transfer, and remove the gradients of weights that no rank used.
+
+        Args:
+            users: for each weight of this bucket, and of those after it, the number of ranks that used it.
+        """
         if self._work is not None:
             self._work.wait()
         self._values /= world_size()
         for parameter in self.parameters:
-            if not next(ranks_that_used):
+            if not next(users):
                 parameter.grad = None
 
 

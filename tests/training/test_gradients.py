@@ -18,8 +18,8 @@ class Model(nn.Module):
         self.extra = nn.Parameter(torch.full((2,), 0.3))
 
     def forward(self, rows, *, uses_extra):
-        found = self.third(self.second(self.first(rows).tanh()).tanh())
-        return (found * self.extra if uses_extra else found).square().sum()
+        output = self.third(self.second(self.first(rows).tanh()).tanh())
+        return (output * self.extra if uses_extra else output).square().sum()
 
 
 def parts_of(rank, step):
@@ -88,10 +88,10 @@ def test_gradients_are_the_mean_of_the_ranks_in_every_layout(results, size):
         assert expected["unused"] is None
         assert expected["extra"] is not None
         for result in results:
-            found, _ = result[size, step]
-            assert found["unused"] is None
+            averaged, _ = result[size, step]
+            assert averaged["unused"] is None
             for name in expected.keys() - {"unused"}:
-                torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(averaged[name], expected[name], rtol=1e-5, atol=1e-6)
         mine, theirs = (result[size, step][0] for result in results)
         assert all(torch.equal(mine[name], theirs[name]) for name in mine.keys() - {"unused"})
 
@@ -111,9 +111,9 @@ def test_transfers_start_during_the_backward_pass(results):
 
 def test_one_process_has_no_buckets():
     model = Model()
-    found = average(model, GradientBuckets([*model.parameters()]), 0, 0, 1)
+    averaged = average(model, GradientBuckets([*model.parameters()]), 0, 0, 1)
     expected = Model()
     expected(parts_of(0, 0)[0], uses_extra=False).backward()
     for name, value in expected.named_parameters():
-        assert (value.grad is None) == (found[name] is None)
-        assert value.grad is None or torch.equal(value.grad, found[name])
+        assert (value.grad is None) == (averaged[name] is None)
+        assert value.grad is None or torch.equal(value.grad, averaged[name])
