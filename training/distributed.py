@@ -99,10 +99,10 @@ class RankRows:
 
     @classmethod
     def of_each(cls, *tensors: Tensor) -> list[RankRows]:
-        """Ask every rank for its number of rows of several tensors; with several ranks this waits for the device."""
+        """Ask every rank for its number of rows of several tensors; on the CPU, without waiting for the device."""
         if world_size() == 1:
             return [cls((len(rows),), 0) for rows in tensors]
-        own = torch.tensor([len(rows) for rows in tensors], device=tensors[0].device)
+        own = torch.tensor([len(rows) for rows in tensors])
         counts = own.new_empty(world_size() * len(tensors))
         dist.all_gather_into_tensor(counts, own)
         return [cls(tuple(column), rank()) for column in counts.view(world_size(), -1).T.tolist()]
@@ -133,7 +133,7 @@ class RankRows:
         gathered: Tensor = _AllGather.apply(torch.cat([rows, padding]))
         if min(self.counts) < most:
             real = [place * most + row for place, count in enumerate(self.counts) for row in range(count)]
-            gathered = gathered[torch.tensor(real, device=rows.device)]
+            gathered = gathered[torch.tensor(real).to(rows.device, non_blocking=True)]
         return Rows(rows, gathered, self.start)
 
 
@@ -187,7 +187,8 @@ def joined_processes(device: str) -> Iterator[torch.device]:
     if chosen.type == "cuda":
         chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    # gloo beside NCCL, for what the processes tell each other without waiting for their devices.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield chosen
     finally:

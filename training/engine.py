@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from training.config import TrainConfig
 from training.data.batch import Batch
 from training.distributed import RandomState, all_reduce_sum, world_size
 from training.errors import TrainingError
+from training.gradients import GradientBuckets
 from training.model import GroundedModel, ModelOutput
 from training.objective import Terms, compute_terms, total_loss
 
@@ -71,7 +72,9 @@ def make_optimizer(model: GroundedModel, config: TrainConfig) -> torch.optim.Ada
         {"params": parameters, "lr_share": share, "weight_decay": decay}
         for (share, decay), parameters in members.items()
     ]
-    return torch.optim.AdamW(groups, lr=config.optimizer.lr, betas=config.optimizer.betas, eps=config.optimizer.eps)
+    settings = config.optimizer
+    # Fused: one pass over the weights; and with fp16 the device decides whether a step is left out, not the host.
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
 
 
 def learning_rate(step: int, config: TrainConfig, steps_per_epoch: int) -> float:
@@ -88,6 +91,17 @@ def learning_rate(step: int, config: TrainConfig, steps_per_epoch: int) -> float
         return optimizer.start_lr + (optimizer.lr - optimizer.start_lr) * step / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return optimizer.min_lr + (optimizer.lr - optimizer.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+# The order in which a backward pass reaches the parts of a model, by the first word of a weight's name. The loss's own
+# weights share a bucket with the decoder's: alone in one, its transfer could start before those of the loss's gathers.
+_BACKWARD_ORDER = ("log_scale", "bias", "decoder", "image", "text")
+
+
+def _in_backward_order(weights: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+    names = list(weights)[::-1]  # a part's last layer first
+    names.sort(key=lambda name: _BACKWARD_ORDER.index(name.split(".")[0]))
+    return [weights[name] for name in names]
 
 
 _AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -132,12 +146,16 @@ class Engine:
         self._model, self._config, self._device = model, config, device
         self._steps_per_epoch = steps_per_epoch
         self._weights = config.loss_weights()
+        self._gradients = GradientBuckets(_in_backward_order(model.trained))
 
     def step(self, batch: Batch) -> Step:
         """Take one step on a batch: `accumulate` parts of `batch_size` samples on this rank.
 
+        Waits for the device once, when everything is under way.
+
         Raises:
-            TrainingError: loss or gradient is not finite; the message gives the terms and the samples.
+            TrainingError: loss or gradient is not finite; the message gives the terms and the samples. The weights are
+                lost then: continue from a checkpoint.
         """
         lr = learning_rate(self.steps, self._config, self._steps_per_epoch)
         for group in self.optimizer.param_groups:
@@ -145,37 +163,37 @@ class Engine:
         terms = self.backward(batch)
         self.scaler.unscale_(self.optimizer)
         norm = self._clip()
-        if not norm < float("inf") and not self.scaler.is_enabled():
-            raise TrainingError(f"the gradient is not finite after step {self.steps}: {_described(terms, batch)}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._model.limit_scale()
-        self.steps += 1
         if self.ema is not None:
-            self.ema.update(self.steps)
-        return Step(terms, lr, norm, self._model.log_scale.detach().exp().item())
+            self.ema.update(self.steps + 1)
+        logit_scale = self._model.log_scale.detach().exp()
+        *values, grad_norm, scale = torch.stack([*terms.values(), norm, logit_scale]).tolist()
+        step = Step(dict(zip(terms, values, strict=True)), lr, grad_norm, scale)
+        self._check(step, batch)
+        self.steps += 1
+        return step
 
-    def backward(self, batch: Batch) -> dict[str, float]:
+    def backward(self, batch: Batch) -> Terms:
         """Compute every weight's gradient over the whole batch, averaged over the ranks (times the scaler's scale).
 
         Returns:
-            The terms and their weighted sum, `loss`, of the batch of all ranks.
-
-        Raises:
-            TrainingError: the loss is not finite.
+            The terms and their weighted sum, `loss`, of the batch of all ranks; without gradient.
         """
         self.optimizer.zero_grad()
         terms = self._backward_whole(batch) if self._config.accumulate == 1 else self._backward_in_parts(batch)
-        self._average_gradients()
-        return terms
+        means = all_reduce_sum(torch.stack(list(terms.values()))) / world_size()
+        return dict(zip(terms, means, strict=True))
 
-    def _backward_whole(self, batch: Batch) -> dict[str, float]:
+    def _backward_whole(self, batch: Batch) -> Terms:
         batch = batch.to(self._device)
-        loss, terms = self._loss(self._forward(batch), batch)
-        torch.autograd.backward(self.scaler.scale(loss))
+        terms = self._loss(self._forward(batch), batch)
+        with self._gradients.averaging():
+            torch.autograd.backward(self.scaler.scale(terms["loss"]))
         return terms
 
-    def _backward_in_parts(self, batch: Batch) -> dict[str, float]:
+    def _backward_in_parts(self, batch: Batch) -> Terms:
         """Compute the same gradient with the memory of one part and two forward passes (Gao et al. 2021, GradCache).
 
         The loss is computed once, over the outputs of all parts. Its gradient with respect to these outputs is then
@@ -190,8 +208,8 @@ class Engine:
                 outputs.append(self._forward(part.to(self._device)))
         counts = [[len(tensor) for tensor in part.tensors()] for part in outputs]
         joined = ModelOutput.concatenate(outputs).map(lambda tensor: tensor.detach().requires_grad_())
-        loss, terms = self._loss(joined, batch.without_images().to(self._device))
-        torch.autograd.backward(self.scaler.scale(loss))
+        terms = self._loss(joined, batch.without_images().to(self._device))
+        torch.autograd.backward(self.scaler.scale(terms["loss"]))
         columns = [
             torch.split(_gradient(tensor), list(lengths))
             for tensor, lengths in zip(joined.tensors(), zip(*counts, strict=True), strict=True)
@@ -202,7 +220,8 @@ class Engine:
             trained = [
                 (tensor, gradient) for tensor, gradient in zip(again, gradients, strict=True) if tensor.requires_grad
             ]
-            torch.autograd.backward([tensor for tensor, _ in trained], [gradient for _, gradient in trained])
+            with self._gradients.averaging() if part is parts[-1] else nullcontext():
+                torch.autograd.backward([tensor for tensor, _ in trained], [gradient for _, gradient in trained])
         return terms
 
     def _forward(self, batch: Batch) -> ModelOutput:
@@ -210,7 +229,7 @@ class Engine:
             output: ModelOutput = self._model(batch)
             return output
 
-    def _loss(self, output: ModelOutput, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def _loss(self, output: ModelOutput, batch: Batch) -> Terms:
         terms = compute_terms(
             output,
             batch,
@@ -219,36 +238,24 @@ class Engine:
             log_scale=self._model.log_scale,
             bias=self._model.bias,
         )
-        loss = total_loss(terms, self._weights)
-        shown = _over_ranks(terms | {"loss": loss})
-        if not abs(shown["loss"]) < float("inf"):
-            raise TrainingError(f"the loss is not finite after step {self.steps}: {_described(shown, batch)}")
-        return loss, shown
+        return terms | {"loss": total_loss(terms, self._weights)}
 
-    def _average_gradients(self) -> None:
-        """Average over the ranks, in one transfer; a weight that a rank did not use has gradient 0 there.
-
-        A weight that no rank used keeps no gradient, so that AdamW does not decay weights that the loss never sees.
-        """
-        if world_size() == 1:
-            return
-        parameters = list(self._model.trained.values())
-        used = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=self._device)
-        for parameter, ranks in zip(parameters, all_reduce_sum(used).tolist(), strict=True):
-            if ranks and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        mean = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
-        for gradient, part in zip(
-            gradients, torch.split(mean, [gradient.numel() for gradient in gradients]), strict=True
-        ):
-            gradient.copy_(part.view_as(gradient))
-
-    def _clip(self) -> float:
+    def _clip(self) -> Tensor:
         limit = self._config.optimizer.clip_norm
         parameters = list(self._model.trained.values())
-        norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
-        return float(norm)
+        return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+
+    def _check(self, step: Step, batch: Batch) -> None:
+        values = {"loss": step.terms["loss"]}
+        if (
+            not self.scaler.is_enabled()
+        ):  # an fp16 gradient may overflow: the scaler leaves the step out and scales less
+            values["gradient"] = step.grad_norm
+        for what, value in values.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the {what} is not finite after step {self.steps}: {_described(step.terms, batch)}"
+                )
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -259,12 +266,6 @@ class Engine:
 
 def _gradient(tensor: Tensor) -> Tensor:
     return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-
-
-def _over_ranks(terms: Terms) -> dict[str, float]:
-    """Return the mean over the ranks, which is the term of the global batch, as numbers."""
-    values = torch.stack([term.detach().double() for term in terms.values()])
-    return dict(zip(terms, (all_reduce_sum(values) / world_size()).tolist(), strict=True))
 
 
 def _described(terms: dict[str, float], batch: Batch) -> str:

@@ -94,7 +94,7 @@ def _image_text(output: ModelOutput, batch: Batch, log_scale: Tensor, bias: Tens
     vectors = output.decoded.image
     (places,) = RankRows.of_each(vectors)
     images, texts = places.gather(vectors), places.gather(output.captions)
-    ids = places.gather(hash_texts(batch.captions).to(vectors.device))
+    ids = places.gather(hash_texts(batch.captions).to(vectors.device, non_blocking=True))
     if bias is None:
         return {"image_text": image_text_contrastive(images, texts, ids, log_scale)}
     return {"image_text": (image_text_sigmoid(images, texts, ids, log_scale, bias),)}
@@ -104,7 +104,7 @@ def _region_description(
     output: ModelOutput, batch: Batch, matches: Matches, log_scale: Tensor, bias: Tensor | None
 ) -> Shares:
     texts = output.descriptions
-    ids = hash_texts(batch.descriptions).to(texts.device)
+    ids = hash_texts(batch.descriptions).to(texts.device, non_blocking=True)
     described = gather_described(output.decoded.regions, matches, texts, ids, batch.description_box)
     if bias is None:
         return {"region_description": region_description_contrastive(described, log_scale)}

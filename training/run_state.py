@@ -144,7 +144,8 @@ class RunState:
                 moments = {key: torch.zeros_like(parameter) for key in _MOMENTS}
                 for key, value in moments.items():
                     value.detach().copy_(tensors[f"{name}/{key}"])
-                self.engine.optimizer.state[parameter] = {"step": tensors[f"{name}/step"], **moments}
+                step = tensors[f"{name}/step"].to(parameter.device)  # where the fused optimiser counts
+                self.engine.optimizer.state[parameter] = {"step": step, **moments}
 
 
 def _fixed(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

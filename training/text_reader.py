@@ -76,8 +76,8 @@ class LearningReader:
             tokens = torch.full((len(rows), length), self._tower.pad_id, dtype=torch.int64)
             for position, row in enumerate(rows):
                 tokens[position, : len(sequences[row])] = torch.tensor(sequences[row])
-            encoded.append(self._tower.forward(tokens.to(self._device)))
+            encoded.append(self._tower.forward(tokens.to(self._device, non_blocking=True)))
         order = torch.tensor([row for _, rows in sorted(rows_of_length.items()) for row in rows])
         # argsort of the order in which rows were encoded is where each row lies in the concatenation
         wanted = torch.argsort(order)[torch.tensor([row_of[text] for text in texts])]
-        return functional.normalize(torch.cat(encoded).float(), dim=-1)[wanted.to(self._device)]
+        return functional.normalize(torch.cat(encoded).float(), dim=-1)[wanted.to(self._device, non_blocking=True)]

@@ -124,7 +124,7 @@ def gradients(config, batch, *, train=True):
     model = make_model(config).train(train)
     engine = Engine(model, config, CPU, steps_per_epoch=10)
     torch.manual_seed(1)
-    terms = engine.backward(batch)
+    terms = {name: float(term) for name, term in engine.backward(batch).items()}
     return terms, {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
         for name, parameter in model.trained.items()

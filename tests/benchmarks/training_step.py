@@ -1,0 +1,131 @@
+"""A training step against the bare forward and backward pass of the same model, in one process and on two gloo ranks.
+
+usage: python tests/benchmarks/training_step.py [--batch 8] [--repeats 5] [--models starter ViT-S-32] [--ranks 1 2]
+
+Every rank has one thread and `--batch` samples. "Bare" adds up the model's outputs and propagates back, without losses
+and without other ranks; "gradients" has the losses and the average over the ranks; "step" has the optimiser, too. The
+three take turns; times are medians, wall clock beside processor time of rank 0. The starter trains its decoder on a
+frozen tower; the ViT trains decoder and both towers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+from recognizer.console import table
+from recognizer.encoder.encoder import load_parts, make_spec
+from training.config import TrainConfig
+from training.data.batch import Batch
+from training.data.record import Rejects
+from training.distributed import rank
+from training.engine import Engine
+from training.model import GroundedModel
+
+CPU = torch.device("cpu")
+BOXES = 2
+ANCHORS = {"layers": 2, "width": 192, "heads": 6, "feedforward": 384, "dropout": 0.0, "positions": True}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "starter": {
+        "encoder": {"model": "starter"},
+        "decoder": ANCHORS | {"anchors": {"divisions": 10, "sizes": [2, 4, 6, 10], "stride": 2}},  # as in starter.yaml
+        "loss": {"weights": {"image_text": 0, "region_description": 0}},
+    },
+    "ViT-S-32": {
+        "encoder": {"model": "ViT-S-32", "pretrained": "random"},
+        "decoder": {"layers": 2, "width": 256, "heads": 8, "feedforward": 512, "dropout": 0.0},
+        "image_tower": {"lr_share": 1.0},
+        "text_tower": {"lr_share": 1.0},
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--models", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2])
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.models:
+        for ranks in arguments.ranks:
+            with tempfile.TemporaryDirectory() as folder:
+                work = (ranks, Path(folder), name, arguments.batch, arguments.repeats)
+                multiprocessing.spawn(measure, work, nprocs=ranks)
+                rows += torch.load(Path(folder) / "rows")
+    print(table(["model", "ranks", "what", "wall ms", "CPU ms", "wall / bare", "CPU / bare", "peak MiB"], rows))
+
+
+def measure(place: int, ranks: int, folder: Path, name: str, batch_size: int, repeats: int) -> None:
+    torch.set_num_threads(1)
+    if ranks > 1:
+        distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=place, world_size=ranks)
+    config = TrainConfig.model_validate(SETTINGS[name] | {"data": {"train": ["none"]}, "batch_size": batch_size})
+    torch.manual_seed(0)
+    parts = load_parts(make_spec(config.encoder.model, config.encoder.pretrained), device=CPU, precision="fp32")
+    model = GroundedModel(parts, config, CPU).train()
+    batch = random_batch(batch_size, parts.image_tower.preprocessing.size_hw)
+    engine = Engine(model, config, CPU, steps_per_epoch=1000)
+
+    def bare() -> None:
+        model.zero_grad()
+        torch.stack([part.sum() for part in model(batch).tensors()]).sum().backward()
+
+    passes: dict[str, Callable[[], object]] = {
+        "bare": bare,
+        "gradients": lambda: engine.backward(batch),
+        "step": lambda: engine.step(batch),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {what: [] for what in passes}
+    for _ in range(repeats + 1):
+        for what, run in passes.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            run()
+            taken[what].append((time.perf_counter() - wall, time.process_time() - processor))
+    if rank() == 0:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # the first round warms up
+        medians = {
+            what: [statistics.median(column) for column in zip(*times[1:], strict=True)]
+            for what, times in taken.items()
+        }
+        rows = [
+            [name, str(ranks), what]
+            + [f"{1000 * seconds:.0f}" for seconds in times]
+            + [f"{seconds / least:.2f}" for seconds, least in zip(times, medians["bare"], strict=True)]
+            + [f"{peak:.0f}"]
+            for what, times in medians.items()
+        ]
+        torch.save(rows, folder / "rows")
+    if ranks > 1:
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def random_batch(size: int, size_hw: tuple[int, int]) -> Batch:
+    """Return pictures of noise, each with a caption and two boxes that have a description each."""
+    seen = range(size * rank(), size * (rank() + 1))
+    return Batch(
+        keys=[str(number) for number in seen],
+        pixels=torch.randint(0, 256, (size, 3, *size_hw), dtype=torch.uint8),
+        captions=[f"picture {number} of a red square" for number in seen],
+        boxes_cxcywh=torch.rand(size, BOXES, 4) * 0.4 + 0.3,
+        box_mask=torch.ones(size, BOXES, dtype=torch.bool),
+        descriptions=[f"square {box} of picture {number}" for number in seen for box in range(BOXES)],
+        description_box=torch.ones(size, BOXES).nonzero(),
+        rejects=Rejects(),
+    )
+
+
+if __name__ == "__main__":
+    main()
