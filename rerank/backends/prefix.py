@@ -1,0 +1,134 @@
+"""What prompts about one image share is computed once: its keys and values serve the rest of every prompt.
+
+Prompts that rotate the same options begin alike (chat template, image, question) and differ in a short rest. One pass
+over the shared beginnings of some images fills a cache; further passes run over the rests alone, each row with a copy
+of its image's part of the cache.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all prompts begin with; the whole length of a prompt that is alone."""
+    for place, tokens in enumerate(zip(*prompts, strict=False)):
+        if len(set(tokens)) > 1:
+            return place
+    return min(len(prompt) for prompt in prompts)
+
+
+def without_ends(inputs: Mapping[str, Tensor], ends: Sequence[int], pad: int) -> dict[str, Tensor]:
+    """Cut tokens off the ends of prompts, and pad what is left on the left again.
+
+    Args:
+        inputs: of a model, padded on the left, with `input_ids` and `attention_mask` (N, L); whole numbers of this
+            shape belong to tokens, the others (pixels, sizes of images) do not change.
+        ends: (N,) tokens to cut.
+        pad: id of the padding token.
+    """
+    import torch
+
+    mask = inputs["attention_mask"]
+    cut = torch.tensor(ends, device=mask.device)[:, None]
+    left = mask.sum(1, keepdim=True) - cut
+    width = int(left.max())
+    places = torch.arange(width, device=mask.device)
+    columns = (mask.shape[1] - cut - width + places).clamp(min=0)
+    padding = places < width - left
+
+    def shortened(name: str, value: Tensor) -> Tensor:
+        if value.shape != mask.shape or value.is_floating_point():
+            return value
+        return value.gather(1, columns).masked_fill(padding, pad if name == "input_ids" else 0)
+
+    return {name: shortened(name, value) for name, value in inputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """The beginnings of the prompts about N images, computed.
+
+    Attributes:
+        logits: (N, vocabulary) at the last token of each beginning.
+        cache: of keys and values, N rows of P tokens.
+        mask: (N, P) 1 for tokens, 0 for padding on the left.
+        shift: (N, 1) what M-RoPE adds to the number of tokens before a text token to get its position, for an image of
+            h x w tokens takes max(h, w) positions; None for a model without M-RoPE.
+    """
+
+    logits: Tensor
+    cache: Any
+    mask: Tensor
+    shift: Tensor | None
+
+
+class PrefixedNetwork:
+    """A network of transformers that runs over beginnings and rests of prompts.
+
+    Args:
+        network: a causal model that sees images.
+    """
+
+    def __init__(self, network: Any) -> None:  # noqa: ANN401  transformers has no types
+        """Look up how this version names its arguments."""
+        parameters = inspect.signature(network.forward).parameters
+        self._network = network
+        self._keeps_logits = "logits_to_keep" in parameters
+        self._cache = "cache" if "cache" in parameters else "past_key_values"  # its name before transformers 5.2x
+
+    def begin(self, inputs: Mapping[str, Tensor]) -> Prefixes:
+        """Run over the beginnings.
+
+        Args:
+            inputs: padded on the left, with one image each.
+        """
+        last_only = {"logits_to_keep": 1} if self._keeps_logits else {}
+        outputs = self._network(**inputs, use_cache=True, **last_only)
+        shift = getattr(self._network.base_model, "rope_deltas", None)
+        return Prefixes(outputs.logits[:, -1], outputs[self._cache], inputs["attention_mask"], shift)
+
+    def go_on(self, prefixes: Prefixes, rows: Sequence[int], rests: Sequence[Sequence[int]]) -> Tensor:
+        """Run over rests of prompts.
+
+        Args:
+            prefixes: from `begin`; they do not change.
+            rows: (M,) which beginning each rest belongs to.
+            rests: M lists of text tokens, none empty.
+
+        Returns:
+            (M, vocabulary) logits at the last token of each rest.
+        """
+        import torch
+
+        device = prefixes.mask.device
+        chosen = torch.tensor(rows, device=device)
+        lengths = torch.tensor([len(rest) for rest in rests], device=device)
+        # Padding stands on the right, so that every token follows its beginning at the right distance: a model without
+        # M-RoPE counts positions by columns. No token sees what comes after it, and any id may stand there.
+        width = int(lengths.max())
+        tokens = torch.tensor([[*rest, *[0] * (width - len(rest))] for rest in rests], device=device)
+        places = torch.arange(width, device=device)
+        before = prefixes.mask[chosen]
+        mask = torch.cat([before, (places < lengths[:, None]).to(before.dtype)], 1)
+        positions = {}
+        if prefixes.shift is not None:
+            # Without them, Qwen2-VL takes the shift of the images it saw last, in their order.
+            positions["position_ids"] = before.sum(1, keepdim=True) + prefixes.shift[chosen] + places
+        cache = copy.copy(prefixes.cache)
+        cache.layers = [copy.copy(layer) for layer in cache.layers]  # they are replaced below, not written into
+        cache.batch_select_indices(chosen)
+        ends, columns = (lengths - 1).unique(return_inverse=True)
+        keep = {"logits_to_keep": ends} if self._keeps_logits else {}
+        outputs = self._network(
+            input_ids=tokens, attention_mask=mask, use_cache=True, **positions, **{self._cache: cache}, **keep
+        )
+        logits: Tensor = outputs.logits[torch.arange(len(rests)), columns if self._keeps_logits else lengths - 1]
+        return logits
