@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -58,8 +58,10 @@ class RerankSettings(BaseModel):
     mode: Literal["choice", "list"] = Field(
         default="choice", description="choice: one constrained token per rotation; list: a written list (RAR's way)"
     )
-    rotations: int | None = Field(
-        default=None, ge=1, description="of the option order, per image; null: as many as options"
+    rotations: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="of the option order, per image; null: as many as options; auto: 3, and all where those leave the "
+        "first place open",
     )
     weight: float = Field(default=1.0, ge=0, description="lambda in softmax(lambda log p_mllm + log p_retrieval)")
     margin: float = Field(default=0.3, ge=0, le=1, description="auto asks where confidence 1 - confidence 2 is below")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 
@@ -57,6 +58,8 @@ class Prefixes:
     """The beginnings of the prompts about N images, computed.
 
     Attributes:
+        images: that the prompts are about.
+        tokens: that their prompts begin with, before the processor puts more in the place of an image.
         logits: (N, vocabulary) at the last token of each beginning.
         cache: of keys and values, N rows of P tokens.
         mask: (N, P) 1 for tokens, 0 for padding on the left.
@@ -64,10 +67,33 @@ class Prefixes:
             h x w tokens takes max(h, w) positions; None for a model without M-RoPE.
     """
 
+    images: Sequence[Image]
+    tokens: Sequence[Sequence[int]]
     logits: Tensor
     cache: Any
     mask: Tensor
     shift: Tensor | None
+
+    def rows(self, images: Sequence[Image], prompts: Sequence[Sequence[Sequence[int]]]) -> list[int] | None:
+        """Find the beginnings of prompts.
+
+        Args:
+            images: each is looked for as an object, not by its content.
+            prompts: tokens of all prompts about each image.
+
+        Returns:
+            The row of each image; None if one has no row, or a prompt that begins otherwise.
+        """
+        known = {id(image): row for row, image in enumerate(self.images)}
+        rows = [known[id(image)] for image in images if id(image) in known]
+        if len(rows) < len(images):
+            return None
+        begin_so = (
+            list(prompt[: len(self.tokens[row])]) == list(self.tokens[row])
+            for row, each in zip(rows, prompts, strict=True)
+            for prompt in each
+        )
+        return rows if all(begin_so) else None
 
 
 class PrefixedNetwork:
@@ -84,28 +110,47 @@ class PrefixedNetwork:
         self._keeps_logits = "logits_to_keep" in parameters
         self._cache = "cache" if "cache" in parameters else "past_key_values"  # its name before transformers 5.2x
 
-    def begin(self, inputs: Mapping[str, Tensor]) -> Prefixes:
+    def begin(self, inputs: Mapping[str, Tensor], images: Sequence[Image], tokens: Sequence[Sequence[int]]) -> Prefixes:
         """Run over the beginnings.
 
         Args:
             inputs: padded on the left, with one image each.
+            images: see `Prefixes`.
+            tokens: see `Prefixes`.
         """
         last_only = {"logits_to_keep": 1} if self._keeps_logits else {}
         outputs = self._network(**inputs, use_cache=True, **last_only)
         shift = getattr(self._network.base_model, "rope_deltas", None)
-        return Prefixes(outputs.logits[:, -1], outputs[self._cache], inputs["attention_mask"], shift)
+        return Prefixes(images, tokens, outputs.logits[:, -1], outputs[self._cache], inputs["attention_mask"], shift)
 
-    def go_on(self, prefixes: Prefixes, rows: Sequence[int], rests: Sequence[Sequence[int]]) -> Tensor:
+    def go_on(
+        self, prefixes: Prefixes, rows: Sequence[int], rests: Sequence[Sequence[int]], at_most: int
+    ) -> list[Tensor]:
         """Run over rests of prompts.
 
         Args:
             prefixes: from `begin`; they do not change.
             rows: (M,) which beginning each rest belongs to.
-            rests: M lists of text tokens, none empty.
+            rests: M lists of text tokens; the logits of an empty one are those of its beginning.
+            at_most: rows of a forward pass.
 
         Returns:
-            (M, vocabulary) logits at the last token of each rest.
+            M times (vocabulary,) logits at the last token of each prompt.
         """
+        logits = [prefixes.logits[row] for row in rows]
+        waiting = [number for number, rest in enumerate(rests) if rest]
+        for start in range(0, len(waiting), at_most):
+            part = waiting[start : start + at_most]
+            found = self._pass(prefixes, [rows[number] for number in part], [rests[number] for number in part])
+            for number, row in zip(part, found, strict=True):
+                logits[number] = row
+        return logits
+
+    def close(self) -> None:
+        """Release the network."""
+        self._network = None
+
+    def _pass(self, prefixes: Prefixes, rows: Sequence[int], rests: Sequence[Sequence[int]]) -> Tensor:
         import torch
 
         device = prefixes.mask.device
@@ -122,9 +167,8 @@ class PrefixedNetwork:
         if prefixes.shift is not None:
             # Without them, Qwen2-VL takes the shift of the images it saw last, in their order.
             positions["position_ids"] = before.sum(1, keepdim=True) + prefixes.shift[chosen] + places
-        cache = copy.copy(prefixes.cache)
-        cache.layers = [copy.copy(layer) for layer in cache.layers]  # they are replaced below, not written into
-        cache.batch_select_indices(chosen)
+        cache = copy.deepcopy(prefixes.cache)  # the pass below adds to it
+        cache.reorder_cache(chosen)  # repeats rows too, and unlike `batch_select_indices` knows linear attention
         ends, columns = (lengths - 1).unique(return_inverse=True)
         keep = {"logits_to_keep": ends} if self._keeps_logits else {}
         outputs = self._network(

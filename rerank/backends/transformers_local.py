@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from rerank.backends.local import SymbolIds, read_choice, symbol_ids, weights_identity
-from rerank.backends.prefix import PrefixedNetwork, shared_length, without_ends
+from rerank.backends.prefix import PrefixedNetwork, Prefixes, shared_length, without_ends
 from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply, Usage
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class TransformersLocal:
         self._device = torch.device(chosen)
         self._ids: SymbolIds = symbol_ids(self._encode, SYMBOLS) if one_token else {}
         self._prefixed = PrefixedNetwork(network)
+        # Of the last batch, for `auto` asks about the same images again.
+        self._begun: Prefixes | None = None
         self._lock = threading.Lock()
         self.parallel = batch_size
         self.name = model
@@ -102,7 +104,8 @@ class TransformersLocal:
 
     def close(self) -> None:
         """Release the weights."""
-        self._network = self._prefixed = None
+        self._network = self._begun = None
+        self._prefixed.close()
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -128,6 +131,7 @@ class TransformersLocal:
                 try:
                     answers = answer([groups[place] for place in places])
                 except torch.OutOfMemoryError:
+                    self._begun = None
                     if self._device.type == "cuda":
                         torch.cuda.empty_cache()
                     if self.parallel > 1:
@@ -140,31 +144,47 @@ class TransformersLocal:
 
     def _choose_batch(self, groups: Sequence[Sequence[ChoiceRequest]]) -> list[list[Choice | Failure]]:
         """Answer some images: one pass over the beginnings of their prompts, then passes over the rests."""
-        inputs = self._inputs([group[0] for group in groups])
         prompts = [self._tokenizer([self._prompt(request.text) for request in group])["input_ids"] for group in groups]
-        shared = [shared_length(each) for each in prompts]
-        # The processor puts many tokens in the place of an image, so only the rests of its prompts can be compared.
-        rests = [[prompt[length:] for prompt in each] for each, length in zip(prompts, shared, strict=True)]
-        cut = [len(each[0]) for each in rests]
-        whole = inputs["input_ids"].tolist()
-        if any(ids[len(ids) - end :] != each[0] for ids, each, end in zip(whole, rests, cut, strict=True)):
-            # This model's image comes after the text: nothing is shared. A request alone has no rest.
+        rows = self._begun.rows([group[0].image for group in groups], prompts) if self._begun is not None else None
+        if rows is None:
+            self._begun = None  # its memory is needed
+            self._begun = self._begin([group[0] for group in groups], prompts)
+            rows = list(range(len(groups)))
+        begun = self._begun
+        if begun is None:  # a prompt alone has no rest, so this ends
             return [[self._choose_batch([[request]])[0][0] for request in group] for group in groups]
-        prefixes = self._prefixed.begin(without_ends(inputs, cut, self._tokenizer.pad_token_id))
-        logits = {(row, number): prefixes.logits[row] for row, each in enumerate(rests) for number in range(len(each))}
-        waiting = [(row, number) for row, number in logits if rests[row][number]]
-        for start in range(0, len(waiting), self.parallel):
-            part = waiting[start : start + self.parallel]
-            found = self._prefixed.go_on(prefixes, [row for row, _ in part], [rests[row][n] for row, n in part])
-            logits |= zip(part, found, strict=True)
-        begun = prefixes.mask.sum(1).tolist()
-        return [
-            [
-                self._read(logits[row, number], request, begun[row] + len(rest))
-                for number, (request, rest) in enumerate(zip(group, rests[row], strict=True))
-            ]
-            for row, group in enumerate(groups)
+        asked = [
+            (row, request, prompt[len(begun.tokens[row]) :])
+            for row, group, each in zip(rows, groups, prompts, strict=True)
+            for request, prompt in zip(group, each, strict=True)
         ]
+        found = self._prefixed.go_on(begun, [row for row, _, _ in asked], [rest for *_, rest in asked], self.parallel)
+        lengths = begun.mask.sum(1).tolist()
+        answers = iter(
+            self._read(logits, request, lengths[row] + len(rest))
+            for logits, (row, request, rest) in zip(found, asked, strict=True)
+        )
+        return [[next(answers) for _ in group] for group in groups]
+
+    def _begin(self, first: Sequence[ChoiceRequest], prompts: Sequence[Sequence[Sequence[int]]]) -> Prefixes | None:
+        """Compute what the prompts about each image begin with.
+
+        Args:
+            first: request about each image.
+            prompts: tokens of all prompts about each image, in which one token stands for the image.
+
+        Returns:
+            None where the image comes after text that differs, so that nothing useful is shared.
+        """
+        inputs = self._inputs(first)
+        tokens = [each[0][: shared_length(each)] for each in prompts]
+        # The processor puts many tokens in the place of the image, so prompts are compared from their ends.
+        ends = [each[0][len(shared) :] for each, shared in zip(prompts, tokens, strict=True)]
+        whole = inputs["input_ids"].tolist()
+        if any(ids[len(ids) - len(end) :] != end for ids, end in zip(whole, ends, strict=True)):
+            return None
+        shortened = without_ends(inputs, [len(end) for end in ends], self._tokenizer.pad_token_id)
+        return self._prefixed.begin(shortened, [request.image for request in first], tokens)
 
     def _read(self, logits: Tensor, request: ChoiceRequest, tokens: int) -> Choice | Failure:
         log_probs = logits.float().log_softmax(-1).cpu().numpy()

@@ -1,5 +1,6 @@
 """Prompts about one image share their beginning: the same answers as from whole prompts, in fewer passes."""
 
+import functools
 import random
 
 import pytest
@@ -24,7 +25,11 @@ from rerank.prompt import choice_text
 from tests.reference import whole_prompt
 from tests.rerank.tiny_mllm.pictures import MODEL, NAMES
 
-IMAGE_LAST = "{% for part in messages[0]['content'] | reverse %}{% if part['type'] == 'image' %}<|image_pad|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}!"
+IMAGE_LAST = (
+    "{% for part in messages[0]['content'] | reverse %}"
+    "{% if part['type'] == 'image' %}<|image_pad|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}!"
+)
 
 
 def make_restless(network, seed):
@@ -115,21 +120,55 @@ def test_shared_beginnings_change_no_log_probability(random_model, processor, ba
         assert choice.usage.prompt_tokens == len(inputs["input_ids"][0])
 
 
-def test_an_image_is_seen_once_and_of_the_prompts_only_the_rests_are_computed_again(random_model, monkeypatch):
-    mllm = TransformersLocal(str(random_model), device="cpu", dtype="float32", batch_size=8)
-    passes, forward = [], Qwen2VLForConditionalGeneration.forward
+@pytest.fixture
+def passes(monkeypatch):
+    """The (rows, tokens) of each forward pass, and whether it saw pixels."""
+    made, forward = [], Qwen2VLForConditionalGeneration.forward
 
+    @functools.wraps(forward)  # whose arguments are looked up
     def counted(self, **inputs):
-        passes.append((inputs["input_ids"].shape, "pixel_values" in inputs))
+        made.append((*inputs["input_ids"].shape, "pixel_values" in inputs))
         return forward(self, **inputs)
 
     monkeypatch.setattr(Qwen2VLForConditionalGeneration, "forward", counted)
+    return made
+
+
+def test_an_image_is_seen_once_and_of_the_prompts_only_the_rests_are_computed_again(random_model, passes):
+    mllm = TransformersLocal(str(random_model), device="cpu", dtype="float32", batch_size=8)
     assert len(mllm.choose(asked(noise(196, 196, 0), NAMES[:5], (), range(5)))) == 5
-    ((begun, seen), (rest, seen_again)) = passes
-    assert (begun[0], rest[0]) == (1, 5)
+    ((images, begun, seen), (rows, rest, seen_again)) = passes
+    assert (images, rows) == (1, 5)
     assert (seen, seen_again) == (True, False)
-    assert begun[1] > 49 + 20  # the image and the question
-    assert rest[1] < 40
+    assert begun > 49 + 20  # the image and the question
+    assert rest < 40
+
+
+def test_a_prompt_alone_is_one_pass(random_model, passes):
+    mllm = TransformersLocal(str(random_model), device="cpu", dtype="float32", batch_size=8)
+    mllm.choose([*asked(noise(90, 90, 0), NAMES[:5], (), (0,)), *asked(noise(90, 90, 1), NAMES[:3], (), (0,))])
+    assert [(rows, seen) for rows, _, seen in passes] == [(2, True)]
+
+
+def test_the_next_call_about_the_same_images_goes_on_from_their_beginnings(random_model, processor, passes):
+    mllm = TransformersLocal(str(random_model), device="cpu", dtype="float32", batch_size=8)
+    images = [noise(60, 196, 0), noise(90, 60, 1), noise(90, 90, 2)]
+    questions = [asked(image, NAMES[:5], (), range(5)) for image in images]
+    mllm.choose([request for question in questions for request in question[:3]])
+    passes.clear()
+    later = [*questions[2][3:], *questions[0][3:]]
+    answers = mllm.choose(later)
+    assert [(rows, seen) for rows, _, seen in passes] == [(4, False)]
+    network = Qwen2VLForConditionalGeneration.from_pretrained(random_model, dtype=torch.float32)
+    with torch.inference_mode():
+        for choice, request in zip(answers, later, strict=True):
+            assert choice.log_probs == pytest.approx(whole_prompt(network, processor, request), abs=1e-4)
+    passes.clear()
+    mllm.choose(asked(images[0].copy(), NAMES[:5], (), range(2)))  # another object may be another image
+    assert [seen for *_, seen in passes] == [True, False]
+    passes.clear()
+    mllm.choose([ChoiceRequest(images[0], "Which letter?", SYMBOLS[:5])])
+    assert [seen for *_, seen in passes] == [True]
 
 
 def test_a_template_with_the_image_last_gives_the_same_answers_without_sharing(random_model, processor, monkeypatch):
@@ -159,15 +198,18 @@ def test_a_model_that_counts_positions_by_columns_gives_the_same_logits():
     )
     network = make_restless(LlavaForConditionalGeneration(config), seed=2)
     pixels = torch.randn(2, 3, 8, 8)
+    images = [noise(8, 8, 0), noise(8, 8, 1)]
     beginnings = [[3, 49, 49, 49, 49, 5], [7, 8, 9, 49, 49, 49, 49, 10, 11]]
-    rests, rows = [[12, 13, 14], [15], [16, 17]], [1, 0, 1]
+    rests, rows = [[12, 13, 14], [15], [], [16, 17]], [1, 0, 0, 1]
     prefixed = PrefixedNetwork(network)
     padded = torch.tensor([[0] * 3 + beginnings[0], beginnings[1]])
     mask = torch.tensor([[0] * 3 + [1] * 6, [1] * 9])
     with torch.inference_mode():
-        begun = prefixed.begin({"input_ids": padded, "attention_mask": mask, "pixel_values": pixels})
-        for _ in range(2):  # the cache of the beginnings does not change
-            found = prefixed.go_on(begun, rows, rests)
+        begun = prefixed.begin(
+            {"input_ids": padded, "attention_mask": mask, "pixel_values": pixels}, images, beginnings
+        )
+        for at_most in (3, 2):  # the cache of the beginnings does not change
+            found = prefixed.go_on(begun, rows, rests, at_most)
             for logits, row, rest in zip(found, rows, rests, strict=True):
                 whole = network(input_ids=torch.tensor([beginnings[row] + rest]), pixel_values=pixels[row : row + 1])
                 assert logits.tolist() == pytest.approx(whole.logits[0, -1].tolist(), abs=1e-4)
