@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from recognizer.images.limits import ImageLimits
 from recognizer.yaml_settings import SettingsError as SettingsError
@@ -88,6 +88,15 @@ class RerankSettings(BaseModel):
     def _bare_off(cls, value: object) -> object:
         """YAML reads a bare `off` as false."""
         return "off" if value is False else value
+
+    @field_validator("rotations", mode="wrap")
+    @classmethod
+    def _one_sentence(cls, value: object, handler: Callable[[object], int | str | None]) -> int | str | None:
+        """Say what may be given, for pydantic says of each kind why it is not that."""
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError("give a whole number of at least 1, auto or null") from None
 
     @property
     def fitted(self) -> bool:

@@ -169,10 +169,12 @@ class PrefixedNetwork:
             positions["position_ids"] = before.sum(1, keepdim=True) + prefixes.shift[chosen] + places
         cache = copy.deepcopy(prefixes.cache)  # the pass below adds to it
         cache.reorder_cache(chosen)  # repeats rows too, and unlike `batch_select_indices` knows linear attention
-        ends, columns = (lengths - 1).unique(return_inverse=True)
-        keep = {"logits_to_keep": ends} if self._keeps_logits else {}
+        # Logits are computed where a rest ends, for over the whole vocabulary they are large.
+        ends = sorted({len(rest) - 1 for rest in rests}) if self._keeps_logits else range(width)
+        keep = {"logits_to_keep": torch.tensor(ends, device=device)} if self._keeps_logits else {}
         outputs = self._network(
             input_ids=tokens, attention_mask=mask, use_cache=True, **positions, **{self._cache: cache}, **keep
         )
-        logits: Tensor = outputs.logits[torch.arange(len(rests)), columns if self._keeps_logits else lengths - 1]
+        columns = [ends.index(len(rest) - 1) for rest in rests]
+        logits: Tensor = outputs.logits[range(len(rests)), columns]
         return logits
