@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from recognizer.images.limits import ImageLimits
 from recognizer.yaml_settings import SettingsError as SettingsError
@@ -58,8 +58,10 @@ class RerankSettings(BaseModel):
     mode: Literal["choice", "list"] = Field(
         default="choice", description="choice: one constrained token per rotation; list: a written list (RAR's way)"
     )
-    rotations: int | None = Field(
-        default=None, ge=1, description="of the option order, per image; null: as many as options"
+    rotations: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="of the option order, per image; null: as many as options; auto: 3, and all where those leave the "
+        "first place open",
     )
     weight: float = Field(default=1.0, ge=0, description="lambda in softmax(lambda log p_mllm + log p_retrieval)")
     margin: float = Field(default=0.3, ge=0, le=1, description="auto asks where confidence 1 - confidence 2 is below")
@@ -86,6 +88,15 @@ class RerankSettings(BaseModel):
     def _bare_off(cls, value: object) -> object:
         """YAML reads a bare `off` as false."""
         return "off" if value is False else value
+
+    @field_validator("rotations", mode="wrap")
+    @classmethod
+    def _one_sentence(cls, value: object, handler: Callable[[object], int | str | None]) -> int | str | None:
+        """Say what may be given, for pydantic says of each kind why it is not that."""
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError("give a whole number of at least 1, auto or null") from None
 
     @property
     def fitted(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from rerank.base import Answer, Question
-from rerank.choice import combine_rotations, normalised, rotated, rotation_starts
+from rerank.choice import Rotations, combine_rotations, is_settled, normalised, rotated, rotation_starts
 from rerank.counts import RerankCounts
 from rerank.mllm import (
     LOWEST_LOG_PROB,
@@ -35,41 +35,73 @@ MOST_SCORE = 1 - 1e-7
 
 
 def ask_by_choice(
-    mllm: Mllm, questions: Sequence[Question], *, rotations: int | None, descriptions: int, counts: RerankCounts
+    mllm: Mllm, questions: Sequence[Question], *, rotations: Rotations, descriptions: int, counts: RerankCounts
 ) -> list[Answer | Failure]:
     """Ask for one option symbol per rotation of the options, all rotations of all questions in one call.
+
+    `auto` takes two calls: a few rotations of all questions, then all others of those that are not settled
+    (`rerank.choice.is_settled`). A server gets the same two calls. The first is as large as a call of all rotations
+    would be, for the caller puts more questions into it, and the second waits for the slowest answer once for all of
+    them. Asking one rotation after the other would leave most of a server's slots empty.
 
     A question has an answer if at least one of its rotations has one.
 
     Args:
         mllm: the model to ask.
         questions: whose images are loaded and scaled; at most 20 candidates each.
-        rotations: of the options, per question; None: as many as options.
+        rotations: of the options, per question; None: as many as options; auto: as many as settle the first place.
         descriptions: shown per option, at most.
         counts: to which requests and tokens are added.
     """
-    starts = [rotation_starts(len(question.candidates), rotations) for question in questions]
-    requests = []
-    for question, begun in zip(questions, starts, strict=True):
-        image, options = question.load(), question.candidates
-        for start in begun:
-            text = choice_text([options[i] for i in rotated(len(options), start)], descriptions=descriptions)
-            requests.append(ChoiceRequest(image, text, SYMBOLS[: len(options)]))
-    replies = iter(mllm.choose(requests) if requests else [])
+    images = [question.load() for question in questions]
+    replies: list[dict[int, Choice | Failure]] = [{} for _ in questions]
+
+    def ask(starts: Sequence[Sequence[int]]) -> None:
+        requests = []
+        for question, image, begun in zip(questions, images, starts, strict=True):
+            options = question.candidates
+            for start in begun:
+                text = choice_text([options[i] for i in rotated(len(options), start)], descriptions=descriptions)
+                requests.append(ChoiceRequest(image, text, SYMBOLS[: len(options)]))
+        answered = iter(mllm.choose(requests) if requests else [])
+        for by_start, begun in zip(replies, starts, strict=True):
+            by_start |= {start: _checked(next(answered)) for start in begun}
+
+    ask([rotation_starts(len(question.candidates), rotations) for question in questions])
+    if rotations == "auto":
+        ask(
+            [
+                [start for start in rotation_starts(len(question.candidates)) if start not in by_start]
+                if _is_open(by_start, len(question.candidates))
+                else []
+                for question, by_start in zip(questions, replies, strict=True)
+            ]
+        )
     answers: list[Answer | Failure] = []
-    for question, begun in zip(questions, starts, strict=True):
-        by_start = {start: _checked(next(replies)) for start in begun}
-        choices = {start: reply for start, reply in by_start.items() if not isinstance(reply, Failure)}
-        failures = [reply for reply in by_start.values() if isinstance(reply, Failure)]
+    for question, by_start in zip(questions, replies, strict=True):
         for reply in by_start.values():
             counts.add_request(None if isinstance(reply, Failure) else reply.usage)
+        choices = _answered(by_start)
+        failures = [reply for reply in by_start.values() if isinstance(reply, Failure)]
         if not choices:
             answers.append(max(failures, key=lambda failure: failure.hopeless))
             continue
         log_probs = combine_rotations(list(choices), list(choices.values()), len(question.candidates))
-        reasons = (f"{len(failures)} of {len(begun)} rotations failed",) if failures else ()
+        reasons = (f"{len(failures)} of {len(by_start)} rotations failed",) if failures else ()
         answers.append(Answer(tuple(log_probs.tolist()), reasons, len(failures)))
     return answers
+
+
+def _answered(by_start: dict[int, Choice | Failure]) -> dict[int, Choice]:
+    return {start: reply for start, reply in by_start.items() if not isinstance(reply, Failure)}
+
+
+def _is_open(by_start: dict[int, Choice | Failure], count: int) -> bool:
+    """Whether more rotations are needed, and may help: not where all failed, which counts as a failed image."""
+    choices = _answered(by_start)
+    if len(choices) < len(by_start):
+        return bool(choices)
+    return not is_settled(list(choices), list(choices.values()), count)
 
 
 def _checked(reply: Choice | Failure) -> Choice | Failure:

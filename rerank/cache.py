@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from rerank.base import Answer, Candidate, RerankError
+from rerank.choice import Rotations
 
 # Another process that writes an answer holds the file for milliseconds; one that does so for this long is stuck.
 BUSY_S: Final = 10.0
@@ -41,7 +42,7 @@ def answer_key(
     identity: str,
     prompt_version: int,
     mode: str,
-    rotations: int | None,
+    rotations: Rotations,
     image_size: int,
     descriptions: int,
 ) -> str:
@@ -53,7 +54,7 @@ def answer_key(
         identity: of the MLLM, see `rerank.mllm.Mllm`.
         prompt_version: `rerank.prompt.PROMPT_VERSION`.
         mode: `choice` or `list`.
-        rotations: of the options; None: all.
+        rotations: of the options; None: all; or auto.
         image_size: longest side in pixels to which the image is scaled.
         descriptions: shown per candidate, at most.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,61 @@ from numpy.typing import NDArray
 from rerank.mllm import Choice
 
 Floats = NDArray[np.float64]
+Rotations = int | Literal["auto"] | None
+
+# Rotations that `auto` asks for first: the fewest whose spread says something; all others follow where they must. After
+# a change of these two, raise `rerank.prompt.PROMPT_VERSION`, for cached answers would be others.
+ASKED_FIRST = 3
+# 99 % quantile of Student's t with ASKED_FIRST - 1 degrees of freedom.
+STUDENT_99 = 6.965
 
 
-def rotation_starts(count: int, rotations: int | None = None) -> list[int]:
-    """Return the option that each rotation of `count` options begins with: all, or `rotations` evenly spread ones."""
-    wanted = count if rotations is None else min(max(rotations, 1), count)
+def rotation_starts(count: int, rotations: Rotations = None) -> list[int]:
+    """Return the option that each rotation of `count` options begins with: all, or `rotations` evenly spread ones.
+
+    `auto`: those that are asked for first.
+    """
+    number = ASKED_FIRST if rotations == "auto" else rotations
+    wanted = count if number is None else min(max(number, 1), count)
     return [number * count // wanted for number in range(wanted)]
 
 
 def rotated(count: int, start: int) -> list[int]:
     """Return which option stands in each place of the rotation that begins with option `start`."""
     return [(start + place) % count for place in range(count)]
+
+
+def is_settled(starts: Sequence[int], choices: Sequence[Choice], count: int) -> bool:
+    """Whether the rotations that were not asked for would hardly change the first place.
+
+    Votes are settled when the first option leads every other by more votes than rotations are left: that is exact.
+    Log-probabilities have no useful exact bound. Each lies between `LOWEST_LOG_PROB` and 0, so one rotation can change
+    the lead of the first option by 100, more than all leads of real answers together. So it is a test. Let d be the
+    lead over one other option in each of r answers, with mean m and standard deviation s. The mean of r of k rotations
+    strays from that of all k by s * sqrt((1 - r / k) / r), the standard error of a sample without replacement from k.
+    The first place is settled when m is at least Student's 99 % quantile times that error, for every other option.
+
+    The test is about the MLLM's own first place, so that cached answers do not depend on retrieval's confidences.
+
+    Args:
+        starts: of the rotations that were answered: all, or `ASKED_FIRST` of them.
+        choices: their answers, by place in the rotation.
+        count: of options.
+    """
+    left = count - len(starts)
+    if not left:
+        return True
+    if any(choice.log_probs is None for choice in choices):
+        chosen = [rotated(count, start)[choice.chosen] for start, choice in zip(starts, choices, strict=True)]
+        second, first = np.sort(np.bincount(chosen, minlength=count))[-2:]
+        return bool(first - second > left)
+    answers = np.stack(
+        [np.roll(np.asarray(c.log_probs, np.float64), start) for start, c in zip(starts, choices, strict=True)]
+    )
+    best = answers.mean(0).argmax()
+    leads = np.delete(answers[:, [best]] - answers, best, axis=1)
+    error = leads.std(0, ddof=1) * math.sqrt((1 - len(starts) / count) / len(starts))
+    return bool((leads.mean(0) > STUDENT_99 * error).all())
 
 
 def combine_rotations(starts: Sequence[int], choices: Sequence[Choice], count: int) -> Floats:

@@ -1,7 +1,7 @@
 """The prompts. Names and descriptions are quoted as data, limited in length, and free of control characters.
 
-The image comes first, then the question, then the options: what the rotations of one image share is a prefix, so a
-server with a prefix cache computes it once.
+The image comes first, then the question, then the options: what the rotations of one image share is a prefix, which
+transformers in this process, vLLM and a server with a prefix cache compute once.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from rerank.base import (
     unchanged_ranking,
 )
 from rerank.cache import AnswerCache, answer_key
-from rerank.choice import fuse
+from rerank.choice import Rotations, fuse, rotation_starts
 from rerank.counts import RerankCounts
 from rerank.mllm import MOST_OPTIONS, Failure, Mllm, Scorer
 from rerank.prompt import PROMPT_VERSION
@@ -49,7 +49,8 @@ class MllmReranker:
     Args:
         mllm: the model to ask; a `Scorer` scores every candidate, and mode and rotations are not used.
         mode: `choice`: one option symbol under constrained decoding; `list`: a sorted list, written freely.
-        rotations: of the options, per image; None: as many as options. A list is asked for once.
+        rotations: of the options, per image; None: as many as options; auto: as many as settle the first place. A list
+            is asked for once.
         weight: lambda of the fusion, softmax(lambda log p_mllm + log p_retrieval).
         descriptions: shown per option, at most.
         image_size: longest side in pixels of the image that the MLLM sees; larger images are scaled down.
@@ -67,7 +68,7 @@ class MllmReranker:
         mllm: Mllm | Scorer,
         *,
         mode: str = "choice",
-        rotations: int | None = None,
+        rotations: Rotations = None,
         weight: float = 1.0,
         descriptions: int = 3,
         image_size: int = 768,
@@ -181,7 +182,7 @@ class MllmReranker:
         for question, key in waiting:
             chunk.append((question, key))
             options = len(question.candidates)
-            requests += min(options, self._rotations or options) if self._mode == "choice" else 1
+            requests += len(rotation_starts(options, self._rotations)) if self._mode == "choice" else 1
             if requests >= 2 * self.mllm.parallel:
                 yield chunk
                 chunk, requests = [], 0

@@ -28,6 +28,8 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
   in training/test_contrastive.py::test_value_is_that_of_the_loops
 - slow_region_description = training.contrastive.region_description_contrastive
   in training/test_contrastive.py::test_value_and_gradient_are_those_of_the_loops
+- whole_prompt = rerank.backends.transformers_local.TransformersLocal.choose
+  in rerank/backends/test_prefix.py::test_shared_beginnings_change_no_log_probability
 
 `slow_region_description` with a bias is the partner of `region_description_sigmoid`, in the same test. The others are
 parts of these, and `numerical_gradient` stands for every gradient that autograd computes.
@@ -254,3 +256,18 @@ def text_classifier_score(text, image, pooled, classifiers):
     own, added = 1 - settings.share, settings.share
     length = math.sqrt(own + added * dot(answers, answers))
     return (own * dot(text, image) + added * dot(classifier, answers)) / length
+
+
+def whole_prompt(network, processor, request):
+    """Logarithms of the symbols' probabilities from one pass over the whole prompt, alone, without padding or cache."""
+    content = [{"type": "image"}, {"type": "text", "text": request.text}]
+    chat = [{"role": "user", "content": content}]
+    text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    inputs = processor(text=[text], images=[[request.image]], return_tensors="pt")
+    logits = network(**inputs, use_cache=False).logits[0, -1].double().tolist()
+    tokenizer = processor.tokenizer
+    weights = []
+    for symbol in request.symbols:
+        spellings = {tuple(tokenizer.encode(text, add_special_tokens=False)) for text in (symbol, f" {symbol}")}
+        weights.append(sum(math.exp(logits[tokens[0]]) for tokens in spellings if len(tokens) == 1))
+    return [math.log(weight / sum(weights)) for weight in weights]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,20 +9,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from rerank.backends.local import SymbolIds, read_choice, symbol_ids, weights_identity
+from rerank.backends.prefix import PrefixedNetwork, Prefixes, shared_length, without_ends
 from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply, Usage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Request = TypeVar("Request", ChoiceRequest, ListRequest)
-Reading = TypeVar("Reading")
+Reading = TypeVar("Reading", Choice, Reply)
 
 
 class TransformersLocal:
     """Any image-text-to-text model of transformers, in batches.
 
-    A choice is one forward pass: the log-probabilities of the option symbols at the last position. Requests are batched
-    by length of text, so that little is padded.
+    A choice is the log-probabilities of the option symbols at the last position of its prompt. What the prompts about
+    one image share is computed once. Requests are batched by length of text, so that little is padded.
 
     Args:
         model: hub name or local directory. Remote code is never run.
@@ -31,7 +31,7 @@ class TransformersLocal:
         revision: commit of a hub model.
         device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:N`.
         dtype: `auto` (as stored), `float32`, `bfloat16`, `float16`.
-        batch_size: requests per forward pass; halved for good when memory runs out.
+        batch_size: rows per forward pass: images, or rests of prompts; halved for good when memory runs out.
 
     Raises:
         MllmUnavailable: the model cannot be loaded, is not a multimodal LLM with a chat template, or has no single
@@ -76,9 +76,9 @@ class TransformersLocal:
         self._tokenizer: Any = tokenizer
         self._device = torch.device(chosen)
         self._ids: SymbolIds = symbol_ids(self._encode, SYMBOLS) if one_token else {}
-        self._last_only = (
-            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(network.forward).parameters else {}
-        )
+        self._prefixed = PrefixedNetwork(network)
+        # Of the last batch, for `auto` asks about the same images again.
+        self._begun: Prefixes | None = None
         self._lock = threading.Lock()
         self.parallel = batch_size
         self.name = model
@@ -87,59 +87,113 @@ class TransformersLocal:
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> list[Choice | Failure]:
         """Answer each request by the log-probabilities of its symbols at the answer's first token."""
-        return self._in_batches(requests, self._choose_batch)
+        groups: dict[int, list[int]] = {}
+        for place, request in enumerate(requests):
+            groups.setdefault(id(request.image), []).append(place)
+        replies = self._in_batches([[requests[i] for i in group] for group in groups.values()], self._choose_batch)
+        by_place = {
+            place: reply
+            for group, answers in zip(groups.values(), replies, strict=True)
+            for place, reply in zip(group, answers, strict=True)
+        }
+        return [by_place[place] for place in range(len(requests))]
 
     def write(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
         """Answer each request in free text, greedily."""
-        return self._in_batches(requests, self._write_batch)
+        return [reply for (reply,) in self._in_batches([[request] for request in requests], self._write_batch)]
 
     def close(self) -> None:
         """Release the weights."""
-        self._network = None
+        self._network = self._begun = None
+        self._prefixed.close()
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
     def _in_batches(
-        self, requests: Sequence[Request], answer: Callable[[Sequence[Request]], list[Reading | Failure]]
-    ) -> list[Reading | Failure]:
-        """Answer in batches of similar length; when memory runs out they are halved, and a batch of one fails."""
+        self,
+        groups: Sequence[Sequence[Request]],
+        answer: Callable[[Sequence[Sequence[Request]]], list[list[Reading | Failure]]],
+    ) -> list[list[Reading | Failure]]:
+        """Answer groups of requests about one image in batches of similar length.
+
+        When memory runs out batches are halved, and a batch of one fails.
+        """
         import torch
 
-        order = sorted(range(len(requests)), key=lambda place: len(requests[place].text))
-        replies: dict[int, Reading | Failure] = {}
+        order = sorted(range(len(groups)), key=lambda place: len(groups[place][0].text))
+        replies: dict[int, list[Reading | Failure]] = {}
         start = 0
         with self._lock, torch.inference_mode():
             while start < len(order):
                 places = order[start : start + self.parallel]
                 try:
-                    answers = answer([requests[place] for place in places])
+                    answers = answer([groups[place] for place in places])
                 except torch.OutOfMemoryError:
+                    self._begun = None
                     if self._device.type == "cuda":
                         torch.cuda.empty_cache()
                     if self.parallel > 1:
                         self.parallel //= 2
                         continue
-                    answers = [Failure("refused: out of memory")]
+                    answers = [[Failure("refused: out of memory")] * len(groups[place]) for place in places]
                 replies |= zip(places, answers, strict=True)
                 start += len(places)
-        return [replies[place] for place in range(len(requests))]
+        return [replies[place] for place in range(len(groups))]
 
-    def _choose_batch(self, requests: Sequence[ChoiceRequest]) -> list[Choice | Failure]:
-        inputs = self._inputs(requests)
-        logits: Tensor = self._network(**inputs, **self._last_only).logits[:, -1]
+    def _choose_batch(self, groups: Sequence[Sequence[ChoiceRequest]]) -> list[list[Choice | Failure]]:
+        """Answer some images: one pass over the beginnings of their prompts, then passes over the rests."""
+        prompts = [self._tokenizer([self._prompt(request.text) for request in group])["input_ids"] for group in groups]
+        rows = self._begun.rows([group[0].image for group in groups], prompts) if self._begun is not None else None
+        if rows is None:
+            self._begun = None  # its memory is needed
+            self._begun = self._begin([group[0] for group in groups], prompts)
+            rows = list(range(len(groups)))
+        begun = self._begun
+        if begun is None:  # a prompt alone has no rest, so this ends
+            return [[self._choose_batch([[request]])[0][0] for request in group] for group in groups]
+        asked = [
+            (row, request, prompt[len(begun.tokens[row]) :])
+            for row, group, each in zip(rows, groups, prompts, strict=True)
+            for request, prompt in zip(group, each, strict=True)
+        ]
+        found = self._prefixed.go_on(begun, [row for row, _, _ in asked], [rest for *_, rest in asked], self.parallel)
+        lengths = begun.mask.sum(1).tolist()
+        answers = iter(
+            self._read(logits, request, lengths[row] + len(rest))
+            for logits, (row, request, rest) in zip(found, asked, strict=True)
+        )
+        return [[next(answers) for _ in group] for group in groups]
+
+    def _begin(self, first: Sequence[ChoiceRequest], prompts: Sequence[Sequence[Sequence[int]]]) -> Prefixes | None:
+        """Compute what the prompts about each image begin with.
+
+        Args:
+            first: request about each image.
+            prompts: tokens of all prompts about each image, in which one token stands for the image.
+
+        Returns:
+            None where the image comes after text that differs, so that nothing useful is shared.
+        """
+        inputs = self._inputs(first)
+        tokens = [each[0][: shared_length(each)] for each in prompts]
+        # The processor puts many tokens in the place of the image, so prompts are compared from their ends.
+        ends = [each[0][len(shared) :] for each, shared in zip(prompts, tokens, strict=True)]
+        whole = inputs["input_ids"].tolist()
+        if any(ids[len(ids) - len(end) :] != end for ids, end in zip(whole, ends, strict=True)):
+            return None
+        shortened = without_ends(inputs, [len(end) for end in ends], self._tokenizer.pad_token_id)
+        return self._prefixed.begin(shortened, [request.image for request in first], tokens)
+
+    def _read(self, logits: Tensor, request: ChoiceRequest, tokens: int) -> Choice | Failure:
         log_probs = logits.float().log_softmax(-1).cpu().numpy()
-        prompt = inputs["attention_mask"].sum(1).tolist()
-        answers: list[Choice | Failure] = []
-        for row, request, tokens in zip(log_probs, requests, prompt, strict=True):
-            if not np.isfinite(row).any():
-                answers.append(Failure("unreadable: the model's log-probabilities are not finite"))
-                continue
-            answers.append(read_choice(row.__getitem__, self._ids, request.symbols, Usage(int(tokens), 1)))
-        return answers
+        if not np.isfinite(log_probs).any():
+            return Failure("unreadable: the model's log-probabilities are not finite")
+        return read_choice(log_probs.__getitem__, self._ids, request.symbols, Usage(tokens, 1))
 
-    def _write_batch(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
+    def _write_batch(self, groups: Sequence[Sequence[ListRequest]]) -> list[list[Reply | Failure]]:
+        requests = [request for (request,) in groups]
         inputs = self._inputs(requests)
         longest = max(request.max_tokens for request in requests)
         written = self._network.generate(**inputs, do_sample=False, max_new_tokens=longest)
@@ -147,22 +201,25 @@ class TransformersLocal:
         pad = self._tokenizer.pad_token_id
         prompt = inputs["attention_mask"].sum(1).tolist()
         return [
-            Reply(
-                self._tokenizer.decode(row[: request.max_tokens], skip_special_tokens=True),
-                Usage(int(tokens), int((row[: request.max_tokens] != pad).sum())),
-            )
+            [
+                Reply(
+                    self._tokenizer.decode(row[: request.max_tokens], skip_special_tokens=True),
+                    Usage(int(tokens), int((row[: request.max_tokens] != pad).sum())),
+                )
+            ]
             for row, request, tokens in zip(new, requests, prompt, strict=True)
         ]
 
+    def _prompt(self, text: str) -> str:
+        prompt: str = self._processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        return prompt
+
     def _inputs(self, requests: Sequence[ChoiceRequest] | Sequence[ListRequest]) -> dict[str, Tensor]:
-        texts = [
-            self._processor.apply_chat_template(
-                [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]}],
-                add_generation_prompt=True,
-                tokenize=False,
-            )
-            for request in requests
-        ]
+        texts = [self._prompt(request.text) for request in requests]
         images = [[request.image] for request in requests]
         inputs = self._processor(text=texts, images=images, return_tensors="pt", padding=True).to(self._device)
         # Pixels arrive as float32; the weights may be half precision.

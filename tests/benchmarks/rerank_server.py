@@ -3,9 +3,10 @@
 usage: python tests/benchmarks/rerank_server.py [--latency 0.05] [--concurrency 16] [--requests 640] [--rounds 5]
 
 The server runs in a process of its own, as a real one does. Ideal is concurrency / latency; the table gives the best
-and the middle of the rounds, for other work on the machine slows single rounds. Then every request meets a fault, at
-each attempt or at the first one only; rows lost are requests without an answer and without a failure, wrong images are
-answers that belong to another request's image.
+and the middle of the rounds, for other work on the machine slows single rounds. Then come images/s with all rotations
+and with `rotations: auto`, which takes two calls, in turns: where three rotations settle every image, and where they
+settle none. Then every request meets a fault, at each attempt or at the first one only; rows lost are requests without
+an answer and without a failure, wrong images are answers that belong to another request's image.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from recognizer.console import table
 from rerank.backends.openai_server import OpenAIServer
 from rerank.backends.server_client import ServerClient
-from rerank.base import Candidate
+from rerank.base import Candidate, Question
+from rerank.choice import Rotations
 from rerank.mllm import SYMBOLS, Choice, ChoiceRequest
 from rerank.prompt import choice_text
+from rerank.reranker import MllmReranker
 from tests.rerank.fake_server import FAULTS, Behaviour, Body, FakeServer, image_of, picture, seen_number
 
 FAULTY = 200
@@ -45,7 +48,9 @@ def main() -> None:
     near, far = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(far, arguments.latency))
     process.start()
-    print(throughput(near.recv(), arguments.latency, arguments.concurrency, arguments.requests, arguments.rounds))
+    url = near.recv()
+    print(throughput(url, arguments.latency, arguments.concurrency, arguments.requests, arguments.rounds))
+    print(all_and_auto(url, arguments.concurrency, arguments.requests // 5, arguments.rounds))
     near.send(None)
     process.join()
     print(faults(arguments.concurrency))
@@ -91,6 +96,35 @@ def throughput(url: str, latency_s: float, concurrency: int, count: int, rounds:
     ]
     title = f"{count} requests, {latency_s * 1e3:.0f} ms each, {concurrency} in flight"
     return f"{title}\n{table(['round', 'requests/s', 'ideal', 'ratio', 'CPU ms/request'], rows)}\n"
+
+
+def all_and_auto(url: str, concurrency: int, images: int, rounds: int) -> str:
+    """Measure images/s by the best round; a picture whose name is not among the options leaves the server unsure."""
+    rows = []
+    for kind, step in (("all settled", 0), ("none settled", 1)):
+        questions = [
+            Question(
+                str(number),
+                lambda number=number: picture(number % 256),  # type: ignore[misc]
+                [Candidate(f"thing {(number + 7 * place + step) % 256}") for place in range(5)],
+            )
+            for number in range(images)
+        ]
+        rates: dict[Rotations, float] = {None: 0.0, "auto": 0.0}
+        asked: dict[Rotations, float] = {}
+        mllm = OpenAIServer(ServerClient(url), concurrency=concurrency)
+        MllmReranker(mllm).rank_many(questions[:1])
+        for _ in range(rounds):
+            for rotations, rate in rates.items():
+                reranker = MllmReranker(mllm, rotations=rotations)
+                start = time.perf_counter()
+                reranker.rank_many(questions)
+                rates[rotations] = max(rate, images / (time.perf_counter() - start))
+                asked[rotations] = reranker.counts.requests / images
+        mllm.close()
+        rows.append([kind, f"{rates[None]:.1f}", f"{rates['auto']:.1f}", f"{asked['auto']:.1f}"])
+    heading = ["images", "all: images/s", "auto: images/s", "auto: requests/image"]
+    return f"{images} images, 5 options\n{table(heading, rows)}\n"
 
 
 def faults(concurrency: int) -> str:

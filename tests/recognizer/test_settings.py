@@ -110,6 +110,19 @@ def test_true_is_no_number(key):
         load_settings(overrides=[f"{key}=true"])
 
 
+@pytest.mark.parametrize(("text", "expected"), [("auto", "auto"), ("3", 3), ("null", None)])
+def test_rotations_are_a_number_or_auto(text, expected):
+    assert load_settings(overrides=[f"rerank.rotations={text}"]).rerank.rotations == expected
+
+
+@pytest.mark.parametrize("text", ["0", "2.5", "fast", "[]"])
+def test_other_rotations_are_refused_in_one_sentence(text):
+    with pytest.raises(
+        SettingsError, match=r"`rerank\.rotations` = .*give a whole number of at least 1, auto or null$"
+    ):
+        load_settings(overrides=[f"rerank.rotations={text}"])
+
+
 def test_the_shipped_config_is_the_defaults():
     assert load_settings(CONFIG) == load_settings()
 

@@ -42,6 +42,43 @@ def test_all_rotations_of_all_questions_are_one_call():
     assert (counts.requests, counts.prompt_tokens, counts.generated_tokens) == (4, 40, 4)
 
 
+def calls_of(mllm):
+    """What each call of `choose` is asked."""
+    calls = []
+    mllm.choose, choose = (lambda requests: calls.append(requests) or choose(requests)), mllm.choose
+    return calls
+
+
+def first_options(requests):
+    return [options(request.text)[0][1] for request in requests]
+
+
+def test_auto_asks_for_the_other_rotations_only_where_the_first_place_is_open():
+    mllm = preferring("b", biased_to=0, bias=1.5)  # it knows b alone
+    calls = calls_of(mllm)
+    (sure, unsure), counts = by_choice(mllm, about(*"axyzb"), about(*"vwxyz"), rotations="auto")
+    assert [first_options(requests) for requests in calls] == [[*"axz", *"vwy"], [*"xz"]]
+    assert (counts.requests, np.argmax(sure.log_probs)) == (8, 4)
+    (expected,), _ = by_choice(preferring("b", biased_to=0, bias=1.5), about(*"vwxyz"))
+    assert unsure.log_probs == pytest.approx(expected.log_probs)
+
+
+def test_auto_is_one_call_where_all_is_settled_or_there_are_no_more_rotations():
+    mllm = preferring("cba")
+    calls = calls_of(mllm)
+    by_choice(mllm, about(*"abc"), about(*"xc"), rotations="auto")
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("failed", "asked_for"), [(1, 5), (3, 3)])
+def test_auto_asks_on_where_some_of_the_first_rotations_failed_and_not_where_all_did(failed, asked_for):
+    replies = iter([Failure("timeout")] * failed + [choice([1, 1, 1, 1, 99])] * 5)
+    mllm = ScriptedMllm(lambda _: next(replies))
+    (answer,), counts = by_choice(mllm, about(*"abcde"), rotations="auto")
+    assert counts.requests == len(mllm.asked) == asked_for
+    assert isinstance(answer, Failure) == (failed == 3)
+
+
 def test_descriptions_are_limited():
     mllm = preferring("ab")
     by_choice(mllm, about("a", "b"), descriptions=1)

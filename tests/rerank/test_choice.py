@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.choice import combine_rotations, fuse, normalised, rotated, rotation_starts
+from rerank.choice import combine_rotations, fuse, is_settled, normalised, rotated, rotation_starts
 from rerank.mllm import Choice
 from tests.rerank.scripted import choice
 
@@ -54,6 +54,50 @@ def test_without_log_probabilities_the_rotations_vote():
     answers = [Choice(None, 1), Choice(None, 0), Choice((-0.1, -3.0, -3.0), 1)]
     found = np.exp(combine_rotations([0, 1, 2], answers, 3))
     assert found == pytest.approx(np.array([1.5, 2.5, 0.5]) / 4.5)
+
+
+def in_places(log_probs_by_option, start):
+    """The answer to the rotation that begins with option `start`."""
+    return Choice(tuple(log_probs_by_option[option] for option in rotated(len(log_probs_by_option), start)), 0)
+
+
+def settled_by(rows):
+    """Whether log-probabilities by option (row: a rotation that `auto` asks for first) settle the first place."""
+    count = len(rows[0])
+    starts = rotation_starts(count, "auto")
+    return is_settled(starts, [in_places(row, start) for row, start in zip(rows, starts, strict=True)], count)
+
+
+def test_auto_asks_first_for_three_rotations_that_are_evenly_spread():
+    assert [rotation_starts(count, "auto") for count in (2, 3, 5, 10)] == [[0, 1], [0, 1, 2], [0, 1, 3], [0, 3, 6]]
+
+
+# Leads over the second option of 4, 6 and 5: mean 5, standard deviation 1, error sqrt(0.4 / 3) = 0.365 with 5 options
+# and sqrt(0.85 / 3) = 0.532 with 20, times 6.965: 2.54 and 3.71. All leads may be smaller by as much as is left.
+@pytest.mark.parametrize(
+    ("count", "less", "expected"), [(5, 2.4, True), (5, 2.5, False), (20, 1.2, True), (20, 1.4, False)]
+)
+def test_a_lead_settles_the_first_place_by_students_test(count, less, expected):
+    rows = [[-lead, 0.0, *[-90.0] * (count - 2)] for lead in (4 - less, 6 - less, 5 - less)]
+    assert settled_by(rows) == expected
+
+
+def test_every_other_option_must_be_behind():
+    assert settled_by([[0.0, -9.0, -20.0], [0.0, -9.1, -20.0], [0.0, -9.0, -20.0]])  # all three are answered
+    assert settled_by([[0.0, -9.0, -20.0, -20.0], [0.0, -9.1, -20.0, -20.0], [0.0, -9.0, -20.0, -20.0]])
+    assert not settled_by([[0.0, -9.0, -20.0, 0.0], [0.0, -9.1, -20.0, -9.0], [0.0, -9.0, -20.0, -20.0]])
+    assert not settled_by([[-1.0] * 5] * 3)
+
+
+@given(st.integers(2, 20), st.data())
+def test_settled_votes_stay_whatever_the_others_say(count, data):
+    starts = rotation_starts(count, "auto")
+    chosen = data.draw(st.lists(st.integers(0, min(count, 3) - 1), min_size=len(starts), max_size=len(starts)))
+    first = [Choice(None, (option - start) % count) for start, option in zip(starts, chosen, strict=True)]
+    favourite = max(set(chosen), key=chosen.count)
+    left = count - len(starts)
+    rivals = max((chosen.count(other) for other in range(count) if other != favourite), default=0)
+    assert is_settled(starts, first, count) == (left == 0 or chosen.count(favourite) > rivals + left)
 
 
 @given(

@@ -54,6 +54,17 @@ def test_an_image_costs_one_request_of_one_token_per_rotation(rotations, request
     assert (reranker.counts.requests, reranker.counts.generated_tokens) == (requests, requests)
 
 
+def test_auto_puts_as_many_questions_into_a_call_as_keep_the_model_busy_and_costs_fewer_requests():
+    mllm = preferring("abcde")
+    mllm.parallel, calls = 6, []
+    mllm.choose, choose = (lambda requests: calls.append(len(requests)) or choose(requests)), mllm.choose
+    reranker = MllmReranker(mllm, rotations="auto")
+    rankings = reranker.rank_many([question(number, FIVE) for number in range(6)])
+    assert calls == [12, 6]
+    assert reranker.counts.requests == 18
+    assert [ranking.order[0] for ranking in rankings] == [0] * 6
+
+
 def test_more_options_than_one_question_holds_are_refused_and_a_list_has_no_limit():
     many = [Candidate(f"n{number}") for number in range(21)]
     mllm = preferring([candidate.name for candidate in reversed(many)])

@@ -151,7 +151,13 @@ def test_where_memory_runs_out_batches_are_halved_and_one_alone_fails(cases, mon
 
     monkeypatch.setattr(Qwen2VLForConditionalGeneration, "forward", small_machine)
     seen = answers(MllmReranker(mllm, rotations=4), cases[:4])
-    assert sizes[:3] == [16, 8, 4]
+    assert sizes[:5] == [
+        4,
+        4,
+        4,
+        2,
+        2,
+    ]  # four images, with 16, 8 and 4 rows allowed; then two, and rests of two prompts
     assert max(sizes[3:]) == 2
     assert right_share(cases[:4], seen) == 1
     assert [answer["status"] for answer in answers(MllmReranker(mllm), [too_long(cases[0]), cases[1]])] == [
