@@ -13,6 +13,10 @@ import typer
 from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.options import (
+    HARDWARE,
+    INPUT,
+    OUTPUT,
+    SEARCH,
     ConfigOption,
     DeviceOption,
     Format,
@@ -22,7 +26,10 @@ from recognizer.cli.options import (
     PrecisionOption,
     Rerank,
     RerankModelOption,
+    RerankOption,
+    ResultsOption,
     SetOption,
+    StrictOption,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
 from recognizer.console import note, progress_bar, show, table
@@ -40,46 +47,72 @@ if TYPE_CHECKING:
 def run(
     images: Annotated[list[str], typer.Argument(help="Folder, glob, image files, or a .txt list of them.")],
     memory: MemoryOption,
-    output: Annotated[str, typer.Option(help="Results file, or - for stdout.")],
-    top_k: Annotated[int | None, typer.Option(help="Candidates per image.")] = None,
+    output: ResultsOption,
     format: FormatOption = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per forward pass.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding processes; 0: one per core.")] = None,
     overwrite: OverwriteOption = False,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Repeat failed images.")] = False,
-    keep_missing: Annotated[
-        bool, typer.Option("--keep-missing", help="Keep the rows of earlier images that are gone.")
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Repeat failed images.", rich_help_panel=OUTPUT)
     ] = False,
-    rerank: Annotated[
-        Rerank | None, typer.Option(help="Ask a multimodal LLM: off, auto (where retrieval is unsure) or always.")
+    keep_missing: Annotated[
+        bool,
+        typer.Option("--keep-missing", help="Keep the rows of earlier images that are gone.", rich_help_panel=OUTPUT),
+    ] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a picture of the evidence in each image.", rich_help_panel=OUTPUT),
     ] = None,
-    rerank_model: RerankModelOption = None,
+    absolute_paths: Annotated[
+        bool, typer.Option("--absolute-paths", help="Write absolute paths of images.", rich_help_panel=OUTPUT)
+    ] = False,
+    strict: StrictOption = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Glob of files or folders to leave out, e.g. '*_small.jpg' or 'raw/**'; repeatable.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Candidates per image.", rich_help_panel=SEARCH)] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only these categories: a name, or a file of names; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--only", help="Only these categories: a name, or a file of names; repeatable.", rich_help_panel=SEARCH
+        ),
     ] = None,
-    without: Annotated[list[str] | None, typer.Option("--without", help="All categories but these: as --only.")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="All categories but these: as --only.", rich_help_panel=SEARCH),
+    ] = None,
     min_confidence: Annotated[
-        float | None, typer.Option(help="Below this confidence an image gets no label, and the status below.")
+        float | None,
+        typer.Option(
+            help="Below this confidence an image gets no label, and the status below.", rich_help_panel=SEARCH
+        ),
     ] = None,
     all_above: Annotated[
         float | None,
-        typer.Option(help="List every category that a region shows with at least this probability, such as 0.5."),
+        typer.Option(
+            help="List every category that a region shows with at least this probability, such as 0.5.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Folder for a picture of the evidence in each image.")] = None,
-    absolute_paths: Annotated[bool, typer.Option("--absolute-paths", help="Write absolute paths of images.")] = False,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(help="Glob of files or folders to leave out, e.g. '*_small.jpg' or 'raw/**'; repeatable."),
+    rerank: RerankOption = None,
+    rerank_model: RerankModelOption = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per forward pass.", rich_help_panel=HARDWARE)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Decoding processes; 0: one per core.", rich_help_panel=HARDWARE)
     ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if any image failed, or its reranking.")
-    ] = False,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
 ) -> None:
-    """Recognise a folder of images; an interrupted run resumes where it stopped."""
+    """Recognise a folder of images; an interrupted run resumes where it stopped.
+
+    Example: recognizer run photos --memory birds.memory --output results.jsonl
+
+    Example: recognizer run photos --memory birds.memory --output table.csv --pictures evidence --top-k 3
+    """
     from memory import Memory
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import carried_settings
@@ -161,20 +194,25 @@ def run(
 @app.command("rerank")
 def rerank_results(
     results: Annotated[Path, typer.Argument(help="Results of `run`, in JSON lines.")],
-    output: Annotated[str, typer.Option(help="Results file to write, or - for stdout.")],
-    rerank: Annotated[
-        Rerank | None,
-        typer.Option(help="auto (where retrieval is unsure) or always. Default: from --config, else always."),
-    ] = None,
-    rerank_model: RerankModelOption = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images, if it was moved after the run.")] = None,
+    output: ResultsOption,
     format: FormatOption = None,
     overwrite: OverwriteOption = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image failed.")] = False,
+    strict: StrictOption = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images, if it was moved after the run.", rich_help_panel=INPUT),
+    ] = None,
+    rerank: RerankOption = None,
+    rerank_model: RerankModelOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Let a multimodal LLM order the candidates of earlier results; no image is encoded again."""
+    """Let a multimodal LLM order the candidates of earlier results; no image is encoded again.
+
+    Without --rerank, and with none in --config, it is asked about every image.
+
+    Example: recognizer rerank results.jsonl --output final.jsonl --rerank-model http://127.0.0.1:8000/v1
+    """
     from recognizer.errors import RecognizerError
     from recognizer.reranking.file import (
         earlier_settings,
@@ -227,13 +265,18 @@ def rerank_results(
 def why(
     image: Annotated[Path, typer.Argument(help="One image file.")],
     memory: MemoryOption,
-    output: Annotated[Path, typer.Option(help="File for the annotated picture.")] = Path("why.png"),
-    config: ConfigOption = None,
-    overrides: SetOption = None,
+    output: Annotated[Path, typer.Option(help="File for the annotated picture.", rich_help_panel=OUTPUT)] = Path(
+        "why.png"
+    ),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
 ) -> None:
-    """Compare the winner with the runner-up, term by term, and draw the evidence for the winner."""
+    """Compare the winner with the runner-up, term by term, and draw the evidence for the winner.
+
+    Example: recognizer why photos/kingfisher.jpg --memory birds.memory
+    """
     from memory import Memory
     from recognizer.images.workers import STOCK
     from recognizer.memory_settings import carried_settings
@@ -254,13 +297,16 @@ def why(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the memory, the results and the pictures.")] = Path(
-        "recognizer-demo"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the memory, the results and the pictures.", rich_help_panel=OUTPUT)
+    ] = Path("recognizer-demo"),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Recognise the photographs that come with the package, and draw the evidence."""
+    """Recognise the photographs that come with the package, and draw the evidence.
+
+    Example: recognizer demo
+    """
     note("loading the starter encoder ...")
     from recognizer.demo import run_demo
 
