@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from memory.wording import counted
 from recognizer.cli.app import main
 from recognizer.cli.options import (
     OUTPUT,
@@ -56,7 +57,7 @@ def train(
     if os.environ.get("RANK", "0") == "0":
         if result.metrics:
             show(result.table())
-        show(f"{result.steps} steps; encoder: {result.encoder}")
+        show(f"{counted(result.steps, 'step')}; encoder: {result.encoder}")
 
 
 def rank_data(

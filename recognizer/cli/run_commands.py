@@ -242,7 +242,7 @@ def rerank_results(
     require_model(settings.rerank, max((len(row.candidates) for row in earlier.results), default=0))
     ranked = sum(map(is_ranked, earlier.rows))
     if ranked:
-        note(f"{ranked} rows are already reranked and stay as they are")
+        note(f"already reranked, and unchanged: {counted(ranked, 'row')}")
     keys = [row.path for row in earlier.rows]
     setup = rerank_setup(earlier, settings, results)
     with _opened_output(
@@ -349,7 +349,7 @@ def _draw_pictures(folder: Path, output: str, listing: Listing, settings: Settin
         ):
             failed += error is not None
             advance(1)
-    unreadable = f"; {failed} images could not be read again and have none" if failed else ""
+    unreadable = f"; {counted(failed, 'image')} could not be read again and left out" if failed else ""
     note(f"pictures in {folder}{unreadable}")
     _note_missing_fonts()
 

@@ -189,7 +189,7 @@ def test_exemplars_go_with_their_weights(world, tmp_path, photos):
     assert held["exemplars"] == 1
     assert held["settings"]["score"]["exemplar"] > 0
     _, _, err = call("build", world / "labels.json", "--memory", memory)
-    assert "1 exemplars are dropped" in err
+    assert "1 exemplar of the memory dropped" in err
     held = json.loads(call("info", "--memory", memory, "--json")[1])
     assert held["exemplars"] == 0
     assert "score" not in held["settings"]
@@ -336,11 +336,11 @@ def test_a_folder_that_grows_and_shrinks_has_the_results_of_a_fresh_run(world, p
     shutil.copy(photos / "coins.jpg", images / "0.jpg")
     (images / "a" / "0.jpg").unlink()
     kept = run(output, "--keep-missing")
-    assert "1 image (a/0.jpg) no longer among the images; earlier rows are kept at the end" in kept
+    assert "no longer among the images: 1 image (a/0.jpg); earlier rows are kept at the end" in kept
     assert "6 of 8 images are already done" in kept
     assert "8 images recognised, 1 failed" in kept
     said = run(output)
-    assert "1 image (a/0.jpg) no longer among the images; earlier rows are dropped (--keep-missing keeps them)" in said
+    assert "no longer among the images: 1 image (a/0.jpg); earlier rows are dropped (--keep-missing keeps them)" in said
     assert "8 of 8 images are already done" in said
     assert "7 images recognised, 1 failed" in said
     run(tmp_path / "fresh" / output.name, "--batch-size", "3")
