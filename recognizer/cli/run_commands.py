@@ -1,4 +1,4 @@
-"""Commands that recognise images: `run`, `rerank`, `why` and `demo`."""
+"""Commands that write results: `run` and `rerank`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from recognizer.cli.options import (
     StrictOption,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
-from recognizer.console import note, progress_bar, show, table
+from recognizer.console import note, note_missing_fonts, progress_bar
 
 if TYPE_CHECKING:
     from recognizer.images import Listing
@@ -261,66 +261,6 @@ def rerank_results(
     require_answers(reranker, strict=strict)
 
 
-@app.command()
-def why(
-    image: Annotated[Path, typer.Argument(help="One image file.")],
-    memory: MemoryOption,
-    output: Annotated[Path, typer.Option(help="File for the annotated picture.", rich_help_panel=OUTPUT)] = Path(
-        "why.png"
-    ),
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Compare the winner with the runner-up, term by term, and draw the evidence for the winner.
-
-    Example: recognizer why photos/kingfisher.jpg --memory birds.memory
-    """
-    from memory import Memory
-    from recognizer.images.workers import STOCK
-    from recognizer.memory_settings import carried_settings
-    from recognizer.recognizer import Recognizer
-    from recognizer.settings import load_settings
-    from recognizer.why import explain_image
-
-    opened = Memory.open(memory)
-    settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
-    STOCK.start()  # gets ready while the weights load
-    explanation = explain_image(Recognizer.open(opened, settings=settings, device=device, precision=precision), image)
-    for heading, rows in explanation.tables():
-        show(table(heading, rows), "")
-    explanation.draw().save(output)
-    show(f"picture: {output}")
-    _note_missing_fonts()
-
-
-@app.command()
-def demo(
-    output: Annotated[
-        Path, typer.Option(help="Folder for the memory, the results and the pictures.", rich_help_panel=OUTPUT)
-    ] = Path("recognizer-demo"),
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-) -> None:
-    """Recognise the photographs that come with the package, and draw the evidence.
-
-    Example: recognizer demo
-    """
-    note("loading the starter encoder ...")
-    from recognizer.demo import run_demo
-
-    result = run_demo(output, device=device, precision=precision)
-    lines = []
-    for row in result.rows:
-        best = row.candidates[0]
-        piece = next((piece for piece in best.evidence if piece.region is not None), best.evidence[0])
-        lines.append([row.path, best.category, f"{best.confidence:.2f}", f"{piece.value:.2f}  {piece.description}"])
-    show(table(["file", "label", "confidence", "best evidence"], lines), "")
-    show(f"results:  {result.results.resolve()}", f"pictures: {result.pictures[0].parent.resolve()}")
-    _note_missing_fonts()
-
-
 def _check_pictures(folder: Path, images: Sequence[str], output: str) -> None:
     """Refuse a folder for pictures that cannot be used, before anything slow is loaded."""
     from recognizer.errors import RecognizerError
@@ -351,14 +291,7 @@ def _draw_pictures(folder: Path, output: str, listing: Listing, settings: Settin
             advance(1)
     unreadable = f"; {counted(failed, 'image')} could not be read again and left out" if failed else ""
     note(f"pictures in {folder}{unreadable}")
-    _note_missing_fonts()
-
-
-def _note_missing_fonts() -> None:
-    from recognizer.images.fonts import FONTS
-
-    if sentence := FONTS.missing_note():
-        note(sentence)
+    note_missing_fonts()
 
 
 def _outcome(counts: RunCounts) -> str:
