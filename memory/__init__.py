@@ -1,17 +1,16 @@
 """Label files, categories, their vectors, and the memory on disk that holds them.
 
 Enter at `read_labels`, `Memory.build` and `Memory.open`. This package must not know of models, images or MLLMs: vectors
-come from a `TextEncoder`, which the caller brings.
-
-`Memory` is loaded at its first use, because it needs LanceDB, so that importing the package is quick.
+come from a `TextEncoder`, which the caller brings. What needs NumPy or LanceDB is imported when it is first used, so
+that importing the package is quick.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from memory.category import Category, Description
-from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import (
     BadVectors,
     EncoderMismatch,
@@ -23,12 +22,20 @@ from memory.errors import (
     SchemaTooNew,
     UnknownCategory,
 )
-from memory.labels import read_labels
-from memory.vectors import ExemplarSet
 
 if TYPE_CHECKING:
+    from memory.encoder_card import EncoderCard, TextEncoder
+    from memory.labels import read_labels
     from memory.memory import Memory
+    from memory.vectors import ExemplarSet
 
+_MODULES = {
+    "EncoderCard": "memory.encoder_card",
+    "ExemplarSet": "memory.vectors",
+    "Memory": "memory.memory",
+    "TextEncoder": "memory.encoder_card",
+    "read_labels": "memory.labels",
+}
 __all__ = [
     "BadVectors",
     "Category",
@@ -50,9 +57,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load `Memory` when it is asked for."""
-    if name != "Memory":
+    """Import a public name from its module at its first use."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from memory.memory import Memory
-
-    return Memory
+    value: object = getattr(import_module(_MODULES[name]), name)
+    return value

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,9 @@ class BuildReport:
 
 
 class MemoryWriter:
-    """Writes to a memory, for the holder of its writer lock.
+    """Context manager that writes to a memory, for the holder of its writer lock.
+
+    When it is left by an error, it deletes what was written for nothing, in all tables: it would fill a full disk.
 
     Args:
         directory: the memory; it exists.
@@ -78,6 +81,21 @@ class MemoryWriter:
         self._tables = dict(tables)
         self._version = version
         self._started = time.monotonic()
+        self._files_before: set[str] = set()
+        self._may_be_published = False
+
+    def __enter__(self) -> MemoryWriter:
+        """Note which files are there."""
+        self._files_before = self._files()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """After an error, delete the new files, unless a manifest may list them."""
+        if error is not None and not self._may_be_published:
+            with contextlib.suppress(OSError):  # the next writer deletes what stays
+                self._store.delete_files(self._files() - self._files_before)
 
     @property
     def next_version(self) -> int:
@@ -148,11 +166,11 @@ class MemoryWriter:
         others may be reading.
         """
         published = replace(manifest, version=self.next_version)
+        self._may_be_published = True  # an interrupt does not say
         try:
             write_manifest(self._directory, published)
         except WriteFailed:
-            with contextlib.suppress(OSError):
-                self._store.sweep(TABLES, self._tables)  # what was written for nothing would fill a full disk
+            self._may_be_published = False
             raise
         with contextlib.suppress(OSError):  # published all the same; the next writer deletes what stayed
             remove_journal(self._directory)
@@ -197,6 +215,9 @@ class MemoryWriter:
             "descriptions": description_batches(texts, card.dim, source.vectors_of),
             "exemplars": () if exemplars is None else exemplar_batches(exemplars, exemplar_counts, card.dim),
         }
+
+    def _files(self) -> set[str]:
+        return {file for name in TABLES for file in self._store.files(name)}
 
     def _timed(self, report: BuildReport) -> BuildReport:
         return replace(report, seconds=time.monotonic() - self._started)

@@ -142,18 +142,18 @@ class Memory:
             before = published_manifest(path)
             tables = usable_tables(path, before)
             make_room(path, before, tables)
-            writer = MemoryWriter(path, tables, 0 if before is None else before.version)
-            new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress)
-            if new_settings is None:
-                same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
-                new_settings = dict(before.settings) if before is not None and same_encoder else {}
-            manifest = Manifest(
-                writer.next_version, encoder.card, final_templates, new_settings, new_tables, IndexRecord(index)
-            )
-            if index == "hnsw":
-                manifest, recall = index_tables(path, manifest, fold or Fold())
-                report = replace(report, ann_recall=recall)
-            manifest = writer.publish(manifest)
+            with MemoryWriter(path, tables, 0 if before is None else before.version) as writer:
+                new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress)
+                if new_settings is None:
+                    same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
+                    new_settings = dict(before.settings) if before is not None and same_encoder else {}
+                manifest = Manifest(
+                    writer.next_version, encoder.card, final_templates, new_settings, new_tables, IndexRecord(index)
+                )
+                if index == "hnsw":
+                    manifest, recall = index_tables(path, manifest, fold or Fold())
+                    report = replace(report, ann_recall=recall)
+                manifest = writer.publish(manifest)
             if index == "exact":
                 shutil.rmtree(path / INDEX_FOLDER, ignore_errors=True)
         memory = cls(path, manifest)
@@ -270,10 +270,10 @@ class Memory:
             examples = check_exemplars(exemplars, added | known.keys(), encoder.card)
             replaced = sorted(added & known.keys())
             united = merge_categories([*(known[i] for i in replaced), *merged])
-            writer = MemoryWriter(self.directory, self._manifest.tables, self.version)
             counts = {i: len(category.exemplars) for i, category in known.items()}
-            tables, report = writer.put(united, replaced, examples, counts, self._manifest, encoder, progress)
-            self._publish(writer, tables)
+            with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
+                tables, report = writer.put(united, replaced, examples, counts, self._manifest, encoder, progress)
+                self._publish(writer, tables)
         self._report = report
 
     def remove(self, names_or_ids: Iterable[str]) -> list[Category]:
@@ -296,8 +296,8 @@ class Memory:
             self._refresh()
             removed = {c.id: c for c in (_matching_category(self.vectors.categories, text) for text in wanted)}
             if removed:
-                writer = MemoryWriter(self.directory, self._manifest.tables, self.version)
-                self._publish(writer, writer.without(sorted(removed)))
+                with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
+                    self._publish(writer, writer.without(sorted(removed)))
         return list(removed.values())
 
     def index(self, fold: Fold | None = None) -> MemoryIndex:

@@ -21,6 +21,7 @@ from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, TableRecord,
 from memory.search import INDEX_FOLDER, index_is_current
 from memory.store import TableStore
 from memory.tables import TABLES, schema
+from memory.wording import counted
 
 QUARANTINE = "_quarantine"
 _DRAFTS = frozenset({draft_name(MANIFEST_NAME), draft_name(MANIFEST_COPY)})
@@ -136,8 +137,10 @@ def repair(directory: Path) -> list[str]:
                 shutil.rmtree(directory / INDEX_FOLDER)
                 done.append("deleted the index, which is damaged or of another version; the next search makes it again")
     listed = tables if manifest is None else manifest.tables
-    done += [f"{name}: {table.rows} rows are intact" for name, table in sorted(tables.items())]
-    done += [f"{name}: {table.rows} rows are lost" for name, table in sorted(listed.items()) if name not in tables]
+    done += [f"{name}: intact: {counted(table.rows, 'row')}" for name, table in sorted(tables.items())]
+    done += [
+        f"{name}: lost: {counted(table.rows, 'row')}" for name, table in sorted(listed.items()) if name not in tables
+    ]
     if manifest is None or set(listed) - set(tables):
         done.append("run `recognizer build` with the same labels; texts of intact rows are not encoded again")
     return done

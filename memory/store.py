@@ -36,6 +36,8 @@ BATCH_ROWS = 2048
 _IDS_PER_DELETE = 2000
 # A file that Lance replaces in place and can do without; it belongs to no version.
 _HINT_NAME = "latest_version_hint.json"
+# Lance reports success also where the last part of a file did not reach the disk; by the ends of its files it shows.
+_ENDS = {".lance": b"LANC", ".manifest": b"LANC", ".arrow": b"ARROW1"}
 # Lance ends its messages with the place in its source that raised them, on the machine it was built on.
 _SOURCE_PLACE = re.compile(r",?\s*\S*\.rs:\d+(:\d+)?\S*")
 # Lance names the manifest of version v after this number minus v, so that the newest comes first.
@@ -213,6 +215,8 @@ class TableStore:
             if not file.endswith(".manifest") or _manifest_version(file) == version
         }
         sync_with_folders(self._directory, new)
+        for file in new:
+            _check_end(self._directory / file)
         shared = {file: record for file, record in inherited.items() if not file.endswith(".manifest")}
         files = {**shared, **record_files(self._directory, new)}
         return TableRecord(version, int(table.count_rows()), dict(sorted(files.items())))
@@ -298,6 +302,20 @@ class _Source:
 def _is_panic(error: BaseException) -> bool:
     """Say whether Rust panicked; its exception derives from BaseException, and its class cannot be imported."""
     return type(error).__name__ in ("RustPanic", "PanicException")
+
+
+def _check_end(path: Path) -> None:
+    """Check that a file of a table was written to its end.
+
+    Raises:
+        RuntimeError: it was not.
+    """
+    end = _ENDS.get(path.suffix, b"")
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - len(end)))
+        is_whole = file.read() == end
+    if end and not is_whole:
+        raise RuntimeError(f"{path.name} ends too early. Look for a full disk, or for a limit on the size of files")
 
 
 def _manifest_version(file: str) -> int:

@@ -15,6 +15,7 @@ from memory.search import index_is_current
 from memory.store import TableStore
 from memory.tables import load_vectors, owner_ids
 from memory.vectors import MemoryVectors, are_unit_rows, equal_vectors
+from memory.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def _files(directory: Path) -> Finding:
     except MemoryDamaged as error:
         return Finding("files", False, str(error))
     number = sum(len(table.files) for table in manifest.tables.values())
-    return Finding("files", True, f"{number} files have the recorded size and sha256")
+    return Finding("files", True, f"size and sha256 of {counted(number, 'file')} as recorded")
 
 
 def _counts(manifest: Manifest, vectors: MemoryVectors) -> Finding:

@@ -167,7 +167,9 @@ def build_memory(
         # The stored weights include the exemplar term, so they are dropped with the exemplars.
         settings = {key: value for key, value in before.settings.items() if key != "score"} | (settings or {})
         if warn is not None:
-            warn(f"the memory's {before.rows('exemplars')} exemplars are dropped; give --exemplars to keep them")
+            warn(
+                f"{counted(before.rows('exemplars'), 'exemplar')} of the memory dropped; give --exemplars to keep them"
+            )
     if before is not None and warn is not None:
         _warn_of_removed(directory, before, categories, warn)
         if before.encoder.fingerprint != encoder.card.fingerprint:

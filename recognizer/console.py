@@ -35,6 +35,14 @@ class Table(str):
     __slots__ = ()
 
 
+def note_missing_fonts() -> None:
+    """Say which characters of pictures no installed font has."""
+    from recognizer.images.fonts import FONTS
+
+    if sentence := FONTS.missing_note():
+        note(sentence)
+
+
 def show(*lines: str) -> None:
     """Write results to stdout, one line each, or a `Table`; line feeds in a line are escaped too."""
     from memory.errors import printable

@@ -130,6 +130,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
             lines.append(f"unknown setting `{key}`; known here: {known}")
         elif problem["type"] == "missing":
             lines.append(f"setting `{key}` is required")
+        elif problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
+            lines.append(f"`{key}`: {printable(str(problem['ctx']['error']), 400)}")  # a sentence of a section's own
         else:
             lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: {printable(problem['msg'], 200)}")
     return _listed(lines)

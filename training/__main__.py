@@ -13,8 +13,19 @@ from typing import Annotated
 
 import typer
 
+from memory.wording import counted
 from recognizer.cli.app import main
-from recognizer.cli.options import DeviceOption, LabelledArgument, MemoryOption, PrecisionOption, SetOption
+from recognizer.cli.options import (
+    OUTPUT,
+    SEARCH,
+    SETTINGS,
+    DeviceOption,
+    LabelledArgument,
+    MemoryOption,
+    PrecisionOption,
+    SeedOption,
+    SetOption,
+)
 from recognizer.console import note, progress_bar, show, table
 
 
@@ -27,13 +38,18 @@ class AnswerMode(StrEnum):
 
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file with the settings; see configs/train.")],
-    overrides: SetOption = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/NAME-OF-THE-CONFIG.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; default: runs/NAME-OF-THE-CONFIG.", rich_help_panel=OUTPUT),
+    ] = None,
     device: DeviceOption = "auto",
+    overrides: SetOption = None,
 ) -> None:
     """Train an encoder; run the same command again to resume.
 
     With several processes: torchrun --nproc-per-node 8 -m recognizer train CONFIG
+
+    Example: recognizer train configs/train/starter.yaml --output runs/starter --set optimizer.lr=1e-3
     """
     from training.run import train_from_file
 
@@ -41,24 +57,35 @@ def train(
     if os.environ.get("RANK", "0") == "0":
         if result.metrics:
             show(result.table())
-        show(f"{result.steps} steps; encoder: {result.encoder}")
+        show(f"{counted(result.steps, 'step')}; encoder: {result.encoder}")
 
 
 def rank_data(
     folder: LabelledArgument,
     memory: MemoryOption,
-    output: Annotated[Path, typer.Option(help="Folder for the files.")],
-    k: Annotated[int, typer.Option(help="Options per question.")] = 5,
-    neighbours: Annotated[int, typer.Option(help="Nearest categories, over which windows of k slide.")] = 20,
-    held_out: Annotated[float, typer.Option(help="Share of the categories in the held-out part.")] = 0.2,
+    output: Annotated[Path, typer.Option(help="Folder for the files.", rich_help_panel=OUTPUT)],
     mode: Annotated[
-        AnswerMode, typer.Option(help="Form of the answer: list: a sorted list of names; choice: one letter.")
+        AnswerMode,
+        typer.Option(
+            help="Form of the answer: list: a sorted list of names; choice: one letter.", rich_help_panel=OUTPUT
+        ),
     ] = AnswerMode.list,
-    seed: Annotated[int, typer.Option(help="Seed of the parts and of the shuffling.")] = 0,
+    k: Annotated[int, typer.Option(help="Options per question.", rich_help_panel=OUTPUT)] = 5,
+    neighbours: Annotated[
+        int,
+        typer.Option(help="Nearest categories, over which windows of k slide.", rich_help_panel=SEARCH),
+    ] = 20,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    held_out: Annotated[
+        float, typer.Option(help="Share of the categories in the held-out part.", rich_help_panel=SETTINGS)
+    ] = 0.2,
+    seed: SeedOption = 0,
 ) -> None:
-    """Write questions with answers that teach an MLLM to rank, for RAR's code, ms-swift, LLaMA-Factory and TRL."""
+    """Write questions with answers that teach an MLLM to rank, for RAR's code, ms-swift, LLaMA-Factory and TRL.
+
+    Example: recognizer rank-data labelled --memory birds.memory --output questions
+    """
     from memory import Memory
     from recognizer.evaluation.labelled import match_labels, read_labelled
     from recognizer.recognizer import Recognizer

@@ -75,7 +75,9 @@ def _hugging_face(file: LabelFile, document: dict[str, Json]) -> Labelling | Non
 
 def _list_under_a_key(file: LabelFile, document: dict[str, Json]) -> Labelling | None:
     """Read ``{"names": [...]}``, where a list of classes stands alone or beside values that are no descriptions."""
-    keys = [key for key in _LIST_KEYS if key in document and (document[key] == [] or _is_list(document[key]))]
+    lower = {key.lower(): key for key in document}  # MMSegmentation and others write CLASSES
+    keys = [lower[key] for key in _LIST_KEYS if key in lower]
+    keys = [key for key in keys if document[key] == [] or _is_list(document[key])]
     others = [value for key, value in document.items() if key not in keys and key != "templates"]
     # {"labels": ["sticky paper"], "cans": ["shiny metal"]} are descriptions of two categories.
     if not keys or any(_is_texts(value) for value in others):

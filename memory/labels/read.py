@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from memory.labels.text import IMAGE_SUFFIXES, is_id_list, read_lines
 from memory.wording import counted
 
 FORMATS = ("auto", "text", "csv", "tsv", "json", "descriptors", "cupl", "jsonl", "folder", "coco")
+# A name may hold braces; texts with a word before or after them, one and all, are templates of CLIP.
+_TEMPLATE = re.compile(r"\w \{c?\}|\{c?\} \w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,12 @@ def read_labels(
     else:
         labelling = _read_file(LabelFile(path, read_text(path), header, name_column, notes), format)
     categories = rows_to_categories(labelling.rows, path, key, aliases, notes)
+    if format == "auto" and len(categories) > 1 and all(_TEMPLATE.search(category.name) for category in categories):
+        raise LabelError(
+            f"the names are templates, such as {printable(categories[0].name, 40)!r}",
+            file=path,
+            remedy="Give a file of names, and this one as --templates; or say with --format what kind of file it is",
+        )
     return Labels(tuple(categories), labelling.format, tuple(notes))
 
 

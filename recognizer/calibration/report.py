@@ -100,11 +100,11 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
         yield "the figures above and the diagrams are of retrieval, before reranking"
         yield from _rerank_lines(calibration.rerank)
     if calibration.copies:
-        yield f"{calibration.copies} images are copies of others; copies stay in one half"
+        yield f"copies of other images: {calibration.copies}; they stay in one half"
     for code, number in calibration.failed.items():
         yield f"{counted(number, 'image')} could not be decoded ({code})"
     for label, number in calibration.unmatched.items():
-        yield f"{number} images count as unknown: {label!r} is no category of the memory"
+        yield f"{counted(number, 'image')} taken for unknown: {label!r} is no category of the memory"
 
 
 def figures(assessment: Assessment) -> dict[str, float | None]:

@@ -22,8 +22,19 @@ from recognizer.cli import model_commands
 from recognizer.cli import run_commands
 
 # isort: split
+from recognizer.cli import evidence_commands
+
+# isort: split
 from recognizer.cli import measure_commands
 
 add_plugins(app, entry_points(group="recognizer.commands"))
 
-__all__ = ["app", "main", "measure_commands", "memory_commands", "model_commands", "run_commands"]
+__all__ = [
+    "app",
+    "evidence_commands",
+    "main",
+    "measure_commands",
+    "memory_commands",
+    "model_commands",
+    "run_commands",
+]

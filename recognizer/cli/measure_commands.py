@@ -10,6 +10,7 @@ import typer
 
 from recognizer.cli.app import app
 from recognizer.cli.options import (
+    OUTPUT,
     ConfigOption,
     DeviceOption,
     LabelledArgument,
@@ -17,6 +18,8 @@ from recognizer.cli.options import (
     PrecisionOption,
     Rerank,
     RerankModelOption,
+    RerankOption,
+    SeedOption,
     SetOption,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
@@ -27,20 +30,25 @@ from recognizer.console import note, progress_bar, show
 def evaluate(
     folder: LabelledArgument,
     memory: MemoryOption,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the table as JSON to this file.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the table as JSON to this file.", rich_help_panel=OUTPUT),
+    ] = None,
     per_class: Annotated[
-        Path | None, typer.Option(help="Write the recall of every category as CSV to this file.")
+        Path | None,
+        typer.Option(help="Write the recall of every category as CSV to this file.", rich_help_panel=OUTPUT),
     ] = None,
-    rerank: Annotated[
-        Rerank | None, typer.Option(help="Also measure reranking by a multimodal LLM: off, auto or always.")
-    ] = None,
+    rerank: RerankOption = None,
     rerank_model: RerankModelOption = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
 ) -> None:
-    """Measure accuracy on labelled images, adding one part of the score after another."""
+    """Measure accuracy on labelled images, adding one part of the score after another; with --rerank also reranking.
+
+    Example: recognizer eval labelled --memory birds.memory --per-class recall.csv
+    """
     from memory import Memory
     from recognizer.evaluation.evaluate import evaluate as run_evaluation
     from recognizer.evaluation.labelled import match_labels, read_labelled
@@ -77,19 +85,24 @@ def calibrate(
     folder: LabelledArgument,
     memory: MemoryOption,
     output: Annotated[
-        Path | None, typer.Option(help="Settings file; default: a file in the memory, which `run` reads.")
+        Path | None,
+        typer.Option(help="Settings file; default: a file in the memory, which `run` reads.", rich_help_panel=OUTPUT),
     ] = None,
-    figures: Annotated[Path, typer.Option(help="Folder for the report and the diagrams.")] = Path("calibration"),
+    figures: Annotated[
+        Path, typer.Option(help="Folder for the report and the diagrams.", rich_help_panel=OUTPUT)
+    ] = Path("calibration"),
     rerank_model: RerankModelOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of the split and of the choice of categories that are hidden.")] = 0,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    seed: SeedOption = 0,
 ) -> None:
     """Fit score weights, temperature and the threshold of `unknown` on half of the labelled images; report on the rest.
 
     With --rerank-model, also fit the weight of its answers and the margin below which `--rerank auto` asks it.
+
+    Example: recognizer calibrate labelled --memory birds.memory
     """
     from dataclasses import replace
 
@@ -133,7 +146,10 @@ def calibrate(
 
 @app.command()
 def doctor() -> None:
-    """Show installed packages, devices and available weights."""
+    """Show installed packages, devices and available weights.
+
+    Example: recognizer doctor
+    """
     from recognizer.doctor import examine
 
     checks = examine()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,24 @@ import typer
 
 from memory.wording import counted
 from recognizer.cli.app import app
-from recognizer.cli.options import DeviceOption, Index, MemoryOption, PrecisionOption
+from recognizer.cli.options import (
+    ENCODER,
+    INPUT,
+    OUTPUT,
+    RERANKING,
+    SEARCH,
+    Aliases,
+    AliasesOption,
+    DeviceOption,
+    HeaderOption,
+    Index,
+    KeyOption,
+    LabelFormatOption,
+    MemoryOption,
+    NameColumnOption,
+    PrecisionOption,
+    YesNo,
+)
 from recognizer.console import note, show, table, text_progress
 
 if TYPE_CHECKING:
@@ -24,39 +40,6 @@ if TYPE_CHECKING:
 
 
 PROMPTS_SHOWN = 3
-
-
-class YesNo(StrEnum):
-    """An answer."""
-
-    yes = "yes"
-    no = "no"
-
-
-class Aliases(StrEnum):
-    """How a name of a label file holds several names."""
-
-    comma = "comma"
-
-
-LabelFormatOption = Annotated[
-    str, typer.Option("--format", help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco or folder.")
-]
-KeyOption = Annotated[
-    str, typer.Option(help="name; or name,group if equal names in different groups are different categories.")
-]
-HeaderOption = Annotated[
-    YesNo | None,
-    typer.Option(help="Whether the first line is a header. Default: as it looks; what may be one is refused."),
-]
-NameColumnOption = Annotated[str | None, typer.Option(help="Column or field that holds the names. Default: name.")]
-AliasesOption = Annotated[
-    Aliases | None,
-    typer.Option(
-        help='comma: "great white shark, white shark" is one category with two names, the first of which is shown. '
-        "A column aliases (separated by semicolons) needs no option."
-    ),
-]
 
 
 @app.command()
@@ -75,21 +58,24 @@ def build(
         typer.Option(
             help="small, base, large (`recognizer models` lists them), starter, an open_clip name, hf-hub:OWNER/NAME, "
             "local-dir:DIR, or a .safetensors file from `train`. Default: the encoder of the memory; for a new one "
-            "base if its files are on this machine already, or starter."
+            "base if its files are on this machine already, or starter.",
+            rich_help_panel=ENCODER,
         ),
     ] = None,
     pretrained: Annotated[
         str | None,
         typer.Option(
             help="For an open_clip name: a tag, a file (of open_clip or Transformers), or TAG=FILE for a file whose "
-            "images are prepared as the tag's. For starter: grounded or conse."
+            "images are prepared as the tag's. For starter: grounded or conse.",
+            rich_help_panel=ENCODER,
         ),
     ] = None,
     templates: Annotated[
         Path | None,
         typer.Option(
             help="File of templates, in which {} or {c} stands for the name: one per line, a JSON list, or lambdas of "
-            "open_clip."
+            "open_clip.",
+            rich_help_panel=ENCODER,
         ),
     ] = None,
     format: LabelFormatOption = "auto",
@@ -99,18 +85,28 @@ def build(
     aliases: AliasesOption = None,
     exemplars: Annotated[
         Path | None,
-        typer.Option(help="Few-shot images: DIR/NAME/IMAGE, or a CSV file with the columns path and label."),
+        typer.Option(
+            help="Few-shot images: DIR/NAME/IMAGE, or a CSV file with the columns path and label.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     index: Annotated[
-        Index | None, typer.Option(help="Search: exact, or hnsw (approximate). Default: as in the memory, or exact.")
+        Index | None,
+        typer.Option(help="exact, or hnsw (approximate). Default: as in the memory, or exact.", rich_help_panel=SEARCH),
     ] = None,
     fine_grained: Annotated[
-        bool, typer.Option("--fine-grained", help="Rerank every image by default; stored in the memory.")
+        bool,
+        typer.Option(
+            "--fine-grained", help="Rerank every image by default; stored in the memory.", rich_help_panel=RERANKING
+        ),
     ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again."""
+    """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again.
+
+    Example: recognizer build labels.csv --memory birds.memory
+    """
     from memory.errors import printable
     from memory.recovery import published_manifest
     from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
@@ -159,7 +155,10 @@ def add(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Add categories to a memory; only their own texts are encoded."""
+    """Add categories to a memory; only their own texts are encoded.
+
+    Example: recognizer add more.csv --memory birds.memory
+    """
     from memory import Memory
 
     categories = _read_labels(labels, format, key, header, name_column, aliases)
@@ -182,7 +181,10 @@ def remove(
     names: Annotated[list[str], typer.Argument(help="Names or ids of categories.")],
     memory: MemoryOption,
 ) -> None:
-    """Remove categories with their descriptions and exemplars."""
+    """Remove categories with their descriptions and exemplars.
+
+    Example: recognizer remove kingfisher "snowy owl" --memory birds.memory
+    """
     from memory import Memory
 
     opened = Memory.open(memory)
@@ -193,9 +195,13 @@ def remove(
 
 @app.command()
 def info(
-    memory: MemoryOption, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    memory: MemoryOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)] = False,
 ) -> None:
-    """Show the contents of a memory."""
+    """Show the contents of a memory.
+
+    Example: recognizer info --memory birds.memory
+    """
     from memory import Memory
     from recognizer.memory_settings import carried_settings
 
@@ -230,7 +236,10 @@ def _file_settings(spec: Mapping[str, Any]) -> list[list[str]]:
 
 @app.command()
 def verify(memory: MemoryOption) -> None:
-    """Check a memory: files, counts, dimensions, unit norms, orphan rows, fingerprint, index."""
+    """Check a memory: files, counts, dimensions, unit norms, orphan rows, fingerprint, index.
+
+    Example: recognizer verify --memory birds.memory
+    """
     from memory import Memory
 
     findings = Memory.open(memory).verify()
@@ -241,7 +250,10 @@ def verify(memory: MemoryOption) -> None:
 
 @app.command()
 def repair(memory: Annotated[Path, typer.Argument(help="The memory's directory.")]) -> None:
-    """Restore what can be restored of a damaged memory, and say what is kept and what is lost."""
+    """Restore what can be restored of a damaged memory, and say what is kept and what is lost.
+
+    Example: recognizer repair birds.memory
+    """
     from memory import Memory
 
     for sentence in Memory.repair(memory):
@@ -251,10 +263,15 @@ def repair(memory: Annotated[Path, typer.Argument(help="The memory's directory."
 @app.command()
 def export(
     memory: MemoryOption,
-    output: Annotated[str, typer.Option(help="A file, or - for stdout.")] = "-",
-    vectors: Annotated[bool, typer.Option("--vectors", help="Include vectors, as base64 of float32.")] = False,
+    output: Annotated[str, typer.Option(help="A file, or - for stdout.", rich_help_panel=OUTPUT)] = "-",
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Include vectors, as base64 of float32.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
-    """Write a memory as sorted JSON lines, which `build` can read."""
+    """Write a memory as sorted JSON lines, which `build` can read.
+
+    Example: recognizer export --memory birds.memory --output birds.jsonl
+    """
     from memory import Memory
 
     opened = Memory.open(memory)

@@ -1,4 +1,4 @@
-"""Options and their choices that several commands share."""
+"""Options that several commands share, and the panels in which `--help` shows all options."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+INPUT = "Input"
+OUTPUT = "Output"
+ENCODER = "Encoder"
+SEARCH = "Search"
+RERANKING = "Reranking"
+HARDWARE = "Hardware"
+SETTINGS = "Settings"
 
 
 class Index(StrEnum):
@@ -32,17 +40,77 @@ class Rerank(StrEnum):
     always = "always"
 
 
-MemoryOption = Annotated[Path, typer.Option("--memory", help="Directory of the memory.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionOption = Annotated[str, typer.Option(help="auto (bf16 where the hardware supports it), fp32 or bf16.")]
+class YesNo(StrEnum):
+    """An answer."""
+
+    yes = "yes"
+    no = "no"
+
+
+class Aliases(StrEnum):
+    """How a name of a label file holds several names."""
+
+    comma = "comma"
+
+
 LabelledArgument = Annotated[
     Path, typer.Argument(help="Labelled images: FOLDER/LABEL/IMAGE, or a CSV file with the columns path and label.")
 ]
-FormatOption = Annotated[Format | None, typer.Option(help="Default: inferred from the suffix of the file, else jsonl.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start over instead of resuming.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; see configs/run.yaml.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, such as run.top_k=10; may be repeated.")
+
+MemoryOption = Annotated[Path, typer.Option("--memory", help="Directory of the memory.", rich_help_panel=INPUT)]
+
+LabelFormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco or folder.",
+        rich_help_panel=INPUT,
+    ),
+]
+KeyOption = Annotated[
+    str,
+    typer.Option(
+        help="name; or name,group if equal names in different groups are different categories.", rich_help_panel=INPUT
+    ),
+]
+HeaderOption = Annotated[
+    YesNo | None,
+    typer.Option(
+        help="Whether the first line is a header. Default: as it looks; what may be one is refused.",
+        rich_help_panel=INPUT,
+    ),
+]
+NameColumnOption = Annotated[
+    str | None,
+    typer.Option(help="Column or field that holds the names. Default: name.", rich_help_panel=INPUT),
+]
+AliasesOption = Annotated[
+    Aliases | None,
+    typer.Option(
+        help='comma: "great white shark, white shark" is one category with two names, the first of which is shown. '
+        "A column aliases (separated by semicolons) needs no option.",
+        rich_help_panel=INPUT,
+    ),
+]
+
+ResultsOption = Annotated[str, typer.Option("--output", help="Results file, or - for stdout.", rich_help_panel=OUTPUT)]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(help="Default: inferred from the suffix of the file, else jsonl.", rich_help_panel=OUTPUT),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Start over instead of resuming.", rich_help_panel=OUTPUT)
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict", help="Exit with 1 if any image failed, or its reranking.", rich_help_panel=OUTPUT),
+]
+
+RerankOption = Annotated[
+    Rerank | None,
+    typer.Option(
+        help="Ask a multimodal LLM: off, auto (where retrieval is unsure) or always.", rich_help_panel=RERANKING
+    ),
 ]
 RerankModelOption = Annotated[
     str | None,
@@ -50,5 +118,23 @@ RerankModelOption = Annotated[
         "--rerank-model",
         help="Multimodal LLM: a hub name, a directory, vllm:NAME, or the URL of an OpenAI-compatible server. "
         "A reranker: reranker:URL.",
+        rich_help_panel=RERANKING,
+    ),
+]
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=HARDWARE)]
+PrecisionOption = Annotated[
+    str, typer.Option(help="auto (bf16 where the hardware supports it), fp32 or bf16.", rich_help_panel=HARDWARE)
+]
+
+SeedOption = Annotated[int, typer.Option(help="Seed of everything that is chosen at random.", rich_help_panel=SETTINGS)]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file with settings; see configs/run.yaml.", rich_help_panel=SETTINGS),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="One setting of the YAML file, as SECTION.NAME=VALUE; may be repeated.", rich_help_panel=SETTINGS
     ),
 ]

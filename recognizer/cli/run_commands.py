@@ -1,4 +1,4 @@
-"""Commands that recognise images: `run`, `rerank`, `why` and `demo`."""
+"""Commands that write results: `run` and `rerank`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ import typer
 from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.options import (
+    HARDWARE,
+    INPUT,
+    OUTPUT,
+    SEARCH,
     ConfigOption,
     DeviceOption,
     Format,
@@ -22,10 +26,13 @@ from recognizer.cli.options import (
     PrecisionOption,
     Rerank,
     RerankModelOption,
+    RerankOption,
+    ResultsOption,
     SetOption,
+    StrictOption,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
-from recognizer.console import note, progress_bar, show, table
+from recognizer.console import note, note_missing_fonts, progress_bar
 
 if TYPE_CHECKING:
     from recognizer.images import Listing
@@ -40,46 +47,72 @@ if TYPE_CHECKING:
 def run(
     images: Annotated[list[str], typer.Argument(help="Folder, glob, image files, or a .txt list of them.")],
     memory: MemoryOption,
-    output: Annotated[str, typer.Option(help="Results file, or - for stdout.")],
-    top_k: Annotated[int | None, typer.Option(help="Candidates per image.")] = None,
+    output: ResultsOption,
     format: FormatOption = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per forward pass.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding processes; 0: one per core.")] = None,
     overwrite: OverwriteOption = False,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Repeat failed images.")] = False,
-    keep_missing: Annotated[
-        bool, typer.Option("--keep-missing", help="Keep the rows of earlier images that are gone.")
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Repeat failed images.", rich_help_panel=OUTPUT)
     ] = False,
-    rerank: Annotated[
-        Rerank | None, typer.Option(help="Ask a multimodal LLM: off, auto (where retrieval is unsure) or always.")
+    keep_missing: Annotated[
+        bool,
+        typer.Option("--keep-missing", help="Keep the rows of earlier images that are gone.", rich_help_panel=OUTPUT),
+    ] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a picture of the evidence in each image.", rich_help_panel=OUTPUT),
     ] = None,
-    rerank_model: RerankModelOption = None,
+    absolute_paths: Annotated[
+        bool, typer.Option("--absolute-paths", help="Write absolute paths of images.", rich_help_panel=OUTPUT)
+    ] = False,
+    strict: StrictOption = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Glob of files or folders to leave out, e.g. '*_small.jpg' or 'raw/**'; repeatable.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Candidates per image.", rich_help_panel=SEARCH)] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only these categories: a name, or a file of names; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--only", help="Only these categories: a name, or a file of names; repeatable.", rich_help_panel=SEARCH
+        ),
     ] = None,
-    without: Annotated[list[str] | None, typer.Option("--without", help="All categories but these: as --only.")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="All categories but these: as --only.", rich_help_panel=SEARCH),
+    ] = None,
     min_confidence: Annotated[
-        float | None, typer.Option(help="Below this confidence an image gets no label, and the status below.")
+        float | None,
+        typer.Option(
+            help="Below this confidence an image gets no label, and the status below.", rich_help_panel=SEARCH
+        ),
     ] = None,
     all_above: Annotated[
         float | None,
-        typer.Option(help="List every category that a region shows with at least this probability, such as 0.5."),
+        typer.Option(
+            help="List every category that a region shows with at least this probability, such as 0.5.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Folder for a picture of the evidence in each image.")] = None,
-    absolute_paths: Annotated[bool, typer.Option("--absolute-paths", help="Write absolute paths of images.")] = False,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(help="Glob of files or folders to leave out, e.g. '*_small.jpg' or 'raw/**'; repeatable."),
+    rerank: RerankOption = None,
+    rerank_model: RerankModelOption = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per forward pass.", rich_help_panel=HARDWARE)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Decoding processes; 0: one per core.", rich_help_panel=HARDWARE)
     ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if any image failed, or its reranking.")
-    ] = False,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
 ) -> None:
-    """Recognise a folder of images; an interrupted run resumes where it stopped."""
+    """Recognise a folder of images; an interrupted run resumes where it stopped.
+
+    Example: recognizer run photos --memory birds.memory --output results.jsonl
+
+    Example: recognizer run photos --memory birds.memory --output table.csv --pictures evidence --top-k 3
+    """
     from memory import Memory
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import carried_settings
@@ -161,20 +194,25 @@ def run(
 @app.command("rerank")
 def rerank_results(
     results: Annotated[Path, typer.Argument(help="Results of `run`, in JSON lines.")],
-    output: Annotated[str, typer.Option(help="Results file to write, or - for stdout.")],
-    rerank: Annotated[
-        Rerank | None,
-        typer.Option(help="auto (where retrieval is unsure) or always. Default: from --config, else always."),
-    ] = None,
-    rerank_model: RerankModelOption = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images, if it was moved after the run.")] = None,
+    output: ResultsOption,
     format: FormatOption = None,
     overwrite: OverwriteOption = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image failed.")] = False,
+    strict: StrictOption = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images, if it was moved after the run.", rich_help_panel=INPUT),
+    ] = None,
+    rerank: RerankOption = None,
+    rerank_model: RerankModelOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Let a multimodal LLM order the candidates of earlier results; no image is encoded again."""
+    """Let a multimodal LLM order the candidates of earlier results; no image is encoded again.
+
+    Without --rerank, and with none in --config, it is asked about every image.
+
+    Example: recognizer rerank results.jsonl --output final.jsonl --rerank-model http://127.0.0.1:8000/v1
+    """
     from recognizer.errors import RecognizerError
     from recognizer.reranking.file import (
         earlier_settings,
@@ -204,7 +242,7 @@ def rerank_results(
     require_model(settings.rerank, max((len(row.candidates) for row in earlier.results), default=0))
     ranked = sum(map(is_ranked, earlier.rows))
     if ranked:
-        note(f"{ranked} rows are already reranked and stay as they are")
+        note(f"already reranked, and unchanged: {counted(ranked, 'row')}")
     keys = [row.path for row in earlier.rows]
     setup = rerank_setup(earlier, settings, results)
     with _opened_output(
@@ -221,58 +259,6 @@ def rerank_results(
         sink.finish()
     note(f"{counted(len(keys), 'row')}; results in {output}")
     require_answers(reranker, strict=strict)
-
-
-@app.command()
-def why(
-    image: Annotated[Path, typer.Argument(help="One image file.")],
-    memory: MemoryOption,
-    output: Annotated[Path, typer.Option(help="File for the annotated picture.")] = Path("why.png"),
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-) -> None:
-    """Compare the winner with the runner-up, term by term, and draw the evidence for the winner."""
-    from memory import Memory
-    from recognizer.images.workers import STOCK
-    from recognizer.memory_settings import carried_settings
-    from recognizer.recognizer import Recognizer
-    from recognizer.settings import load_settings
-    from recognizer.why import explain_image
-
-    opened = Memory.open(memory)
-    settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
-    STOCK.start()  # gets ready while the weights load
-    explanation = explain_image(Recognizer.open(opened, settings=settings, device=device, precision=precision), image)
-    for heading, rows in explanation.tables():
-        show(table(heading, rows), "")
-    explanation.draw().save(output)
-    show(f"picture: {output}")
-    _note_missing_fonts()
-
-
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the memory, the results and the pictures.")] = Path(
-        "recognizer-demo"
-    ),
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-) -> None:
-    """Recognise the photographs that come with the package, and draw the evidence."""
-    note("loading the starter encoder ...")
-    from recognizer.demo import run_demo
-
-    result = run_demo(output, device=device, precision=precision)
-    lines = []
-    for row in result.rows:
-        best = row.candidates[0]
-        piece = next((piece for piece in best.evidence if piece.region is not None), best.evidence[0])
-        lines.append([row.path, best.category, f"{best.confidence:.2f}", f"{piece.value:.2f}  {piece.description}"])
-    show(table(["file", "label", "confidence", "best evidence"], lines), "")
-    show(f"results:  {result.results.resolve()}", f"pictures: {result.pictures[0].parent.resolve()}")
-    _note_missing_fonts()
 
 
 def _check_pictures(folder: Path, images: Sequence[str], output: str) -> None:
@@ -303,16 +289,9 @@ def _draw_pictures(folder: Path, output: str, listing: Listing, settings: Settin
         ):
             failed += error is not None
             advance(1)
-    unreadable = f"; {failed} images could not be read again and have none" if failed else ""
+    unreadable = f"; {counted(failed, 'image')} could not be read again and left out" if failed else ""
     note(f"pictures in {folder}{unreadable}")
-    _note_missing_fonts()
-
-
-def _note_missing_fonts() -> None:
-    from recognizer.images.fonts import FONTS
-
-    if sentence := FONTS.missing_note():
-        note(sentence)
+    note_missing_fonts()
 
 
 def _outcome(counts: RunCounts) -> str:

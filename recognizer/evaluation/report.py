@@ -26,7 +26,7 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
     ]
     yield table(["score", "top-1", "top-5", "mean per-class recall", "median rank"], rows)
     yield ""
-    yield f"{evaluation.images} images; 95 % bootstrap intervals in brackets"
+    yield f"{counted(evaluation.images, 'image')}; 95 % bootstrap intervals in brackets"
     if evaluation.rerank is not None:
         yield from _rerank_lines(evaluation.rerank)
     if evaluation.confusions:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memory import Memory, MemoryStoreError
+from memory.wording import counted
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
@@ -109,7 +110,7 @@ def _require_intact(files: RunFiles) -> None:
     damaged = read_journal(files.journal, read_ledger(files.ledger)).damaged
     if damaged:
         raise ResultsUnreadable(
-            f"{files.output}: {damaged} rows are damaged or missing; repeat its run to have them again"
+            f"{files.output}: damaged or missing: {counted(damaged, 'row')}; repeat its run to have them again"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from memory.wording import counted
 from recognizer.results.journal import JournalContent, JournalRow
 from recognizer.results.ledger import CurrentStamp
 
@@ -66,7 +67,7 @@ def carry_over(
         warn(f"{_images(changed)} changed since the earlier run; done again")
     if unlisted:
         fate = "kept at the end" if keep_missing else "dropped (--keep-missing keeps them)"
-        warn(f"{_images(unlisted)} no longer among the images; earlier rows are {fate}")
+        warn(f"no longer among the images: {_images(unlisted)}; earlier rows are {fate}")
     missing = sorted(unlisted) if keep_missing else []
     appends_at_end = not todo or (todo[0] == len(kept) and not missing)
     kept.extend(unlisted[key] for key in missing)
@@ -96,4 +97,4 @@ def _images(keys: Iterable[str]) -> str:
     """Count images and name the first ones."""
     keys = list(keys)
     shown = ", ".join(islice(keys, _SHOWN)) + (", ..." if len(keys) > _SHOWN else "")
-    return f"{len(keys)} {'image' if len(keys) == 1 else 'images'} ({shown})"
+    return f"{counted(len(keys), 'image')} ({shown})"

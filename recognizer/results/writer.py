@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Self
 
 from memory.errors import WriteFailed
+from memory.wording import counted
 from recognizer.results.carry import carry_over
 from recognizer.results.errors import REMEDY, OutputUnusable, ResumeRefused
 from recognizer.results.journal import open_journal
@@ -59,7 +60,7 @@ class ResultWriter:
             if files.read_info() != before:  # before the journal was locked
                 raise ResumeRefused(f"{files.output}: another run has just written this file; repeat the command")
             if content.damaged:
-                warn(f"{content.damaged} rows of {files.journal} are damaged; their images are done again")
+                warn(f"{files.journal}: damaged: {counted(content.damaged, 'row')}; done again")
             carried = carry_over(
                 keys,
                 content,

@@ -5,7 +5,9 @@ import random
 import pytest
 
 from memory import BadVectors, Category, Description, EncoderMismatch, Memory, MemoryNotFound, MemoryStoreError
+from memory.errors import WriteFailed
 from memory.manifest import read_manifest
+from memory.store import TableStore
 from tests.campaign.kill_build import survive
 from tests.memory.building import build, exemplar_set, exported
 from tests.memory.fake_encoder import FakeEncoder
@@ -141,6 +143,30 @@ def test_a_write_that_was_not_published_is_not_served_and_is_cleared_away(built,
     build(categories, built, encoder)
     build(categories, built, encoder)
     assert not {p for p in left if p.exists()}
+
+
+def test_an_edit_that_fails_leaves_no_file_in_any_table(built, encoder, monkeypatch):
+    memory = Memory.open(built)
+    names = {category.name for category in memory.vectors.categories}
+    before = {path for path in built.rglob("*") if path.is_file()}
+    failing, append = [], TableStore.append
+
+    def fail_at_descriptions(store, name, *rest):
+        failing.append(name)
+        if name == "descriptions":
+            raise WriteFailed("full")
+        return append(store, name, *rest)
+
+    ibis = Category("ibis", descriptions=(Description("whiskers"),))
+    with monkeypatch.context() as patch:
+        patch.setattr(TableStore, "append", fail_at_descriptions)
+        with pytest.raises(WriteFailed, match="full"):
+            memory.add([ibis], encoder=encoder)
+    assert failing == ["categories", "descriptions"]
+    assert {path.name for path in built.rglob("*") if path.is_file() and path not in before} <= {"vectors.journal"}
+    memory.add([ibis], encoder=encoder)
+    assert {category.name for category in Memory.open(built).vectors.categories} == names | {"ibis"}
+    assert all(finding.ok for finding in memory.verify())
 
 
 def test_killed_builds_leave_the_old_memory_or_the_new_one(tmp_path):

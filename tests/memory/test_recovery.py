@@ -112,8 +112,8 @@ def test_repair_restores_a_copy_and_says_what_is_kept(categories, directory, enc
     said = Memory.repair(directory)
     assert said == [
         f"wrote {MANIFEST_NAME} again from its copy",
-        "categories: 4 rows are intact",
-        "descriptions: 4 rows are intact",
+        "categories: intact: 4 rows",
+        "descriptions: intact: 4 rows",
     ]
     assert (directory / MANIFEST_NAME).read_bytes() == (directory / MANIFEST_COPY).read_bytes()
     assert Memory.repair(directory) == said[1:]
@@ -125,12 +125,12 @@ def test_repair_moves_what_is_damaged_away_and_names_the_next_step(categories, d
     data = next((directory / "descriptions.lance" / "data").iterdir())
     data.write_bytes(bytes(data.stat().st_size))
     said = Memory.repair(directory)
-    assert "descriptions: 4 rows are lost" in said
+    assert "descriptions: lost: 4 rows" in said
     assert f"moved to {QUARANTINE}: descriptions.lance" in said
     assert "recognizer build" in said[-1]
     assert (directory / QUARANTINE / "descriptions.lance" / "data" / data.name).exists()
     spoil_manifests(directory)
-    assert "categories: 4 rows are intact" in Memory.repair(directory)
+    assert "categories: intact: 4 rows" in Memory.repair(directory)
     build(categories, directory, encoder)
     assert all(finding.ok for finding in Memory.open(directory).verify())
 

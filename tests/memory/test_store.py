@@ -131,6 +131,27 @@ def test_a_full_disk_names_the_room_that_all_rows_need(store, monkeypatch):
     assert not store.files("t")
 
 
+@pytest.mark.parametrize("suffix", [".lance", ".manifest", ".arrow"])
+def test_a_file_that_lance_wrote_in_part_only_is_an_error(store, monkeypatch, suffix):
+    one = store.replace("t", None, COLUMNS, rows("a", "b"))
+    before = store.files("t")
+
+    def cut(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.suffix == suffix:
+            os.truncate(path, path.stat().st_size - 1)
+
+    def write():
+        return store.delete("t", one, "id", ["a"]) if suffix == ".arrow" else store.append("t", one, COLUMNS, rows("c"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", cut)
+        with pytest.raises(WriteFailed, match=rf"{suffix} ends too early\. Look for a full disk"):
+            write()
+    assert store.files("t") == before
+    assert write().rows in (1, 3)
+
+
 def test_a_file_that_cannot_be_deleted_is_named(store, monkeypatch):
     record = store.replace("t", None, COLUMNS, rows("a"))
 

@@ -68,7 +68,7 @@ def test_exemplars_that_are_not_given_again_leave_with_the_weight_of_their_term(
     again = build()
     assert again.settings == {"rerank": "always"}
     assert len(again.vectors.exemplars) == 0
-    assert warnings == ["the memory's 1 exemplars are dropped; give --exemplars to keep them"]
+    assert warnings == ["1 exemplar of the memory dropped; give --exemplars to keep them"]
     assert build().settings == {"rerank": "always"}  # what is not dropped with them stays
 
 

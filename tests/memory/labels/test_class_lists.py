@@ -15,6 +15,7 @@ READ = [
     ('{"object_type_names": {"0": "cat", "1": "dog"}}', "list under 'object_type_names'", ["cat", "dog"]),
     ('{"classes": ["cat", "dog"], "version": "1.0", "size": [224, 224]}', "list under 'classes'", ["cat", "dog"]),
     ('{"classes": ["cat", "dog"], "templates": ["a {c}"]}', "list under 'classes'", ["cat", "dog"]),
+    ('{"CLASSES": ["cat", "dog"]}', "list under 'CLASSES'", ["cat", "dog"]),
     ('{"categories": ["cat", "dog"]}', "list under 'categories'", ["cat", "dog"]),
     ('{"class_to_idx": {"dog": 1, "cat": 0}, "epoch": 3}', "list under 'class_to_idx'", ["cat", "dog"]),
     ('{"n02119022": "red fox", "n02012849": ["crane", "hoist"]}', "names by WordNet id", ["red fox", "crane"]),

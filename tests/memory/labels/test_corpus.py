@@ -91,3 +91,6 @@ def test_a_taxonomy_needs_the_column_of_names_and_is_the_group():
 def test_templates_are_no_label_file():
     with pytest.raises(LabelError, match="looks like a table without a header"):
         read_labels(CORPUS / "templates_lambda.txt")
+    with pytest.raises(LabelError, match=r"the names are templates, such as 'a photo of a \{c\}\.'\. Give a file"):
+        read_labels(CORPUS / "templates.json")
+    assert len(read_labels(CORPUS / "templates.json", format="json")) == 2

@@ -162,8 +162,8 @@ def test_report_says_what_was_found_and_what_was_left_out(calibration):
     assert f"{calibration.before.reliability.error:.3f}" in text
     assert f"{calibration.score.temperature:g}" in text
     assert "2 images could not be decoded (E_EMPTY)" in text
-    assert "20 images count as unknown: 'dragon'" in text
-    assert "2 images are copies" in text
+    assert "20 images taken for unknown: 'dragon'" in text
+    assert "copies of other images: 2" in text
     assert "40% of the images to fit on for 97% of the gain" in text
     assert "0.500 without, 0.750 asking always, 0.625 asking about 42%" in text
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import open_clip
 import pytest
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 
 from memory.durable import file_sha256
 from recognizer import Recognizer
-from recognizer.cli import app, main
+from recognizer.cli import main
 from recognizer.cli.app import add_plugins
 from recognizer.errors import RecognizerError
 from recognizer.results import encode_row
@@ -44,36 +43,6 @@ def world(tmp_path_factory, photos):
 
 def run_images(world, output, *more):
     return call("run", world / "images", "--memory", world / "memory", "--output", output, "--precision", "fp32", *more)
-
-
-def test_help_loads_nothing_heavy():
-    code = (
-        "import sys; sys.argv = ['recognizer', '--help']\n"
-        "try:\n    from recognizer.cli import main; main()\nfinally:\n"
-        "    heavy = {'torch', 'lancedb', 'faiss', 'transformers', 'numpy'} & set(sys.modules)\n"
-        "    assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "build" in done.stdout
-
-
-@pytest.mark.timing
-def test_help_takes_less_than_half_a_second():
-    def seconds():
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "recognizer", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - started
-
-    assert min(seconds() for _ in range(3)) < 0.5
-
-
-@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
-def test_every_command_has_help_for_itself_and_each_option(command):
-    found = typer.main.get_command(app).commands[command]
-    assert found.help[0].isupper()
-    assert all(getattr(parameter, "help", None) for parameter in found.params)
-    assert call(command, "--help")[0] == 0
 
 
 def test_a_broken_plugin_costs_only_its_own_commands(capsys, monkeypatch):
@@ -220,7 +189,7 @@ def test_exemplars_go_with_their_weights(world, tmp_path, photos):
     assert held["exemplars"] == 1
     assert held["settings"]["score"]["exemplar"] > 0
     _, _, err = call("build", world / "labels.json", "--memory", memory)
-    assert "1 exemplars are dropped" in err
+    assert "1 exemplar of the memory dropped" in err
     held = json.loads(call("info", "--memory", memory, "--json")[1])
     assert held["exemplars"] == 0
     assert "score" not in held["settings"]
@@ -367,11 +336,11 @@ def test_a_folder_that_grows_and_shrinks_has_the_results_of_a_fresh_run(world, p
     shutil.copy(photos / "coins.jpg", images / "0.jpg")
     (images / "a" / "0.jpg").unlink()
     kept = run(output, "--keep-missing")
-    assert "1 image (a/0.jpg) no longer among the images; earlier rows are kept at the end" in kept
+    assert "no longer among the images: 1 image (a/0.jpg); earlier rows are kept at the end" in kept
     assert "6 of 8 images are already done" in kept
     assert "8 images recognised, 1 failed" in kept
     said = run(output)
-    assert "1 image (a/0.jpg) no longer among the images; earlier rows are dropped (--keep-missing keeps them)" in said
+    assert "no longer among the images: 1 image (a/0.jpg); earlier rows are dropped (--keep-missing keeps them)" in said
     assert "8 of 8 images are already done" in said
     assert "7 images recognised, 1 failed" in said
     run(tmp_path / "fresh" / output.name, "--batch-size", "3")

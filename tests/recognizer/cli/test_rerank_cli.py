@@ -163,7 +163,7 @@ def test_results_are_reranked_without_encoding(plain, direct, answered, tmp_path
         assert one["rerank"] == other["rerank"]
         assert one["confidence"] == pytest.approx(other["confidence"], rel=1e-4)
     code, _, err = call("rerank", later, "--output", tmp_path / "again.jsonl", *TINY)
-    assert f"{IMAGES} rows are already reranked" in err
+    assert f"already reranked, and unchanged: {IMAGES} rows" in err
     assert [r["label"] for r in rows_of(tmp_path / "again.jsonl")] == [r["label"] for r in rows_of(later)]
 
 
@@ -187,10 +187,10 @@ def test_damaged_or_shortened_results_are_not_reranked(world, tmp_path):
     whole = plain.read_bytes()
     at = whole.index(b'"score":0.') + len(b'"score":0.')
     plain.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-    with pytest.raises(Exception, match=r"1 rows are damaged or missing; repeat its run"):
+    with pytest.raises(Exception, match=r"damaged or missing: 1 row; repeat its run"):
         call("rerank", plain, "--output", tmp_path / "x.jsonl", *TINY)
     plain.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
-    with pytest.raises(Exception, match=r"1 rows are damaged or missing; repeat its run"):
+    with pytest.raises(Exception, match=r"damaged or missing: 1 row; repeat its run"):
         call("rerank", plain, "--output", tmp_path / "x.jsonl", *TINY)
     (tmp_path / "plain.jsonl.images.jsonl").unlink()  # as an earlier release leaves it
     with pytest.raises(Exception, match=f"has {PER_NAME - 1} rows for the {PER_NAME} images"):
@@ -230,7 +230,7 @@ def test_what_is_done_again_in_a_finished_run_is_reranked_too(world, tmp_path):
     whole = output.read_bytes()
     output.write_bytes(whole.replace(b'"rerank"', b'"rerunk"', 1))
     _, _, err = run(world, output, *asked, images="images/cat")
-    assert f"1 rows of {output} are damaged; their images are done again" in err
+    assert f"{output}: damaged: 1 row; done again" in err
     assert output.read_bytes() == whole
     assert "images asked" not in run(world, output, *asked, images="images/cat")[2]
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from memory.durable import file_sha256
+from memory.wording import counted
 from recognizer.results import (
     BatchTiming,
     ErrorRow,
@@ -93,7 +94,7 @@ def test_a_flipped_bit_costs_its_image_and_is_said(tmp_path, run, stop, monkeypa
         lost = len(done) - (0 if stop is None else 2)
         assert lost in (1, 2)  # a flip can make one line of two
         # Of the ledger's last line nothing remains that says the image was ever done, if its line feed is gone.
-        assert said == [f"{lost} rows of {output} are damaged; their images are done again"] or (trial % 4 == 0)
+        assert said == [f"{output}: damaged: {counted(lost, 'row')}; done again"] or (trial % 4 == 0)
         assert run(output)[:2] == ([], [])
 
 
@@ -110,7 +111,7 @@ def test_a_folder_that_changes_is_recognised_where_it_has_changed(tmp_path, run,
     assert done == ["000a.jpg", KEYS[5], "zz.jpg"]
     assert said == [
         "1 image (005.jpg) changed since the earlier run; done again",
-        "1 image (009.jpg) no longer among the images; earlier rows are dropped (--keep-missing keeps them)",
+        "no longer among the images: 1 image (009.jpg); earlier rows are dropped (--keep-missing keeps them)",
     ]
     assert (counts.ok, counts.failed) == (9, 2)
     run(tmp_path / "fresh" / f"r.{suffix}")
@@ -129,7 +130,7 @@ def test_rows_of_images_that_are_gone_are_kept_on_request(tmp_path, run, suffix)
     (images / "zz.jpg").write_bytes(b"new")
     done, said, counts = run(output, keep_missing=True)
     assert (done, counts.total) == (["zz.jpg"], 11)
-    assert said == ["2 images (002.jpg, 007.jpg) no longer among the images; earlier rows are kept at the end"]
+    assert said == ["no longer among the images: 2 images (002.jpg, 007.jpg); earlier rows are kept at the end"]
     kept = [*KEYS[:2], *KEYS[3:7], *KEYS[8:], "zz.jpg", KEYS[2], KEYS[7]]
     journal = output if suffix == "jsonl" else beside(output, ".journal.jsonl")
     assert [json.loads(line)["path"] for line in journal.read_bytes().splitlines()] == kept
@@ -218,7 +219,7 @@ def test_rows_without_a_ledger_are_taken_up_unless_they_are_broken(tmp_path, run
     output.write_bytes(b"".join([*lines[:3], lines[3].replace(b'"score"', b'"score', 1), *lines[4:]]))
     done, said, _ = run(output)
     assert done == [KEYS[3], *KEYS[8:]]
-    assert said == [f"1 rows of {output} are damaged; their images are done again"]
+    assert said == [f"{output}: damaged: 1 row; done again"]
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert read_run_info(beside(output, ".run.json")).resumed == 1
 

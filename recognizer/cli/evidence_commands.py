@@ -1,0 +1,72 @@
+"""Commands that draw evidence: `why` and `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recognizer.cli.app import app
+from recognizer.cli.options import OUTPUT, ConfigOption, DeviceOption, MemoryOption, PrecisionOption, SetOption
+from recognizer.console import note, note_missing_fonts, show, table
+
+
+@app.command()
+def why(
+    image: Annotated[Path, typer.Argument(help="One image file.")],
+    memory: MemoryOption,
+    output: Annotated[Path, typer.Option(help="File for the annotated picture.", rich_help_panel=OUTPUT)] = Path(
+        "why.png"
+    ),
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Compare the winner with the runner-up, term by term, and draw the evidence for the winner.
+
+    Example: recognizer why photos/kingfisher.jpg --memory birds.memory
+    """
+    from memory import Memory
+    from recognizer.images.workers import STOCK
+    from recognizer.memory_settings import carried_settings
+    from recognizer.recognizer import Recognizer
+    from recognizer.settings import load_settings
+    from recognizer.why import explain_image
+
+    opened = Memory.open(memory)
+    settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
+    STOCK.start()  # gets ready while the weights load
+    explanation = explain_image(Recognizer.open(opened, settings=settings, device=device, precision=precision), image)
+    for heading, rows in explanation.tables():
+        show(table(heading, rows), "")
+    explanation.draw().save(output)
+    show(f"picture: {output}")
+    note_missing_fonts()
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option(help="Folder for the memory, the results and the pictures.", rich_help_panel=OUTPUT)
+    ] = Path("recognizer-demo"),
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Recognise the photographs that come with the package, and draw the evidence.
+
+    Example: recognizer demo
+    """
+    note("loading the starter encoder ...")
+    from recognizer.demo import run_demo
+
+    result = run_demo(output, device=device, precision=precision)
+    lines = []
+    for row in result.rows:
+        best = row.candidates[0]
+        piece = next((piece for piece in best.evidence if piece.region is not None), best.evidence[0])
+        lines.append([row.path, best.category, f"{best.confidence:.2f}", f"{piece.value:.2f}  {piece.description}"])
+    show(table(["file", "label", "confidence", "best evidence"], lines), "")
+    show(f"results:  {result.results.resolve()}", f"pictures: {result.pictures[0].parent.resolve()}")
+    note_missing_fonts()

@@ -1,0 +1,99 @@
+"""What `--help` shows: an example that works for each command, and each option in a panel."""
+
+import inspect
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from recognizer.cli import app, options
+from tests.recognizer.commands import call
+
+COMMANDS = typer.main.get_command(app).commands
+PANELS = {value for name, value in vars(options).items() if name.isupper()}
+LABELS = "name,description\nkingfisher,orange breast\nsnowy owl,yellow eyes\ntabby cat,striped fur\n"
+# In the order in which one needs what another writes. The others need a server, many images or minutes.
+OFFLINE = ["build", "add", "info", "verify", "repair", "run", "why", "eval", "export", "remove", "models"]
+
+
+def examples(command):
+    """The arguments of each example in the help of a command, without `recognizer` and its name."""
+    lines = re.findall(r"^Example: recognizer (.+)$", inspect.cleandoc(COMMANDS[command].help), re.MULTILINE)
+    words = [shlex.split(line) for line in lines]
+    assert all(first == command for first, *_ in words)
+    return [arguments for _, *arguments in words]
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['recognizer', '--help']\n"
+        "try:\n    from recognizer.cli import main; main()\nfinally:\n"
+        "    heavy = {'torch', 'lancedb', 'faiss', 'transformers', 'numpy'} & set(sys.modules)\n"
+        "    assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "build" in done.stdout
+
+
+def test_help_takes_less_than_half_a_second_of_a_processor():
+    def seconds():
+        process = subprocess.Popen([sys.executable, "-m", "recognizer", "--help"], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return used.ru_utime + used.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help_and_an_example_that_its_parser_takes(command):
+    found = COMMANDS[command]
+    assert found.help[0].isupper()
+    assert all(parameter.help for parameter in found.params)
+    assert examples(command)
+    for arguments in examples(command):
+        with found.make_context(command, list(arguments)):
+            pass
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_option_stands_in_a_panel(command):
+    options_of = [parameter for parameter in COMMANDS[command].params if parameter.param_type_name == "option"]
+    assert {option.name: option.rich_help_panel for option in options_of if option.rich_help_panel not in PANELS} == {}
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_shows_every_option_and_panel_in_the_width_of_the_terminal(command, width, monkeypatch):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", width)
+    code, out, _ = call(command, "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= width
+    for parameter in COMMANDS[command].params:
+        if parameter.param_type_name == "option":
+            assert max(parameter.opts, key=len) in out
+            assert f"─ {parameter.rich_help_panel} ─" in out
+
+
+def test_the_examples_run(tmp_path, photos, monkeypatch):
+    (tmp_path / "labels.csv").write_text(LABELS)
+    (tmp_path / "more.csv").write_text("name\nbarn owl\n")
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photos / "cat.jpg", tmp_path / "photos" / "kingfisher.jpg")
+    for label in ("kingfisher", "snowy owl", "tabby cat"):
+        (tmp_path / "labelled" / label).mkdir(parents=True)
+        for name in ("cat", "coffee"):
+            shutil.copy(photos / f"{name}.jpg", tmp_path / "labelled" / label)
+    monkeypatch.chdir(tmp_path)
+    for command in OFFLINE:
+        for arguments in examples(command):
+            assert call(command, *arguments)[0] == 0, (command, arguments)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"birds.memory", "birds.jsonl", "results.jsonl", "table.csv", "evidence", "why.png", "recall.csv"} <= written
