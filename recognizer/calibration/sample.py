@@ -101,7 +101,13 @@ def measure_sample(
     hashes: list[str] = []
     failures = Failures()
     for batch in encode_labelled(
-        recognizer.encoder, labelled.items, true_rows, failures, settings=recognizer.settings, progress=progress
+        recognizer.encoder,
+        labelled.items,
+        true_rows,
+        failures,
+        settings=recognizer.settings,
+        features=recognizer.features,
+        progress=progress,
     ):
         items.extend(batch.items)
         rows.append(batch.rows)

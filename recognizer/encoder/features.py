@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,14 @@ class ImageFeatures:
             regions=self.regions[rows],
             boxes_xyxy=self.boxes_xyxy[rows],
             region_weight=self.region_weight[rows],
+        )
+
+    def rounded(self) -> ImageFeatures:
+        """Round the vectors to what float16 holds, as they are stored; boxes and weights stay as they are."""
+        return replace(
+            self,
+            image=self.image.astype(np.float16).astype(np.float32),
+            regions=self.regions.astype(np.float16).astype(np.float32),
         )
 
     @classmethod

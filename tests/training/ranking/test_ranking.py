@@ -55,7 +55,7 @@ def encoded_once(monkeypatch):
                 ENCODED[key] = list(encode_files(encoder, [batch], **options))
             yield from ENCODED[key]
 
-    monkeypatch.setattr("recognizer.evaluation.encode.encode_files", encode_once)
+    monkeypatch.setattr("recognizer.evaluation.encode.encode_or_read", encode_once)
 
 
 @pytest.fixture(scope="module")
