@@ -88,8 +88,11 @@ class FeatureStore:
         card: of the encoder.
         limits: of the images.
         retry_errors: images that could not be decoded are decoded again.
-        read_only: nothing is stored.
         warn: called with a sentence where features cannot be read or stored.
+
+    Attributes:
+        found: number of images looked up that were stored.
+        encoded: number of the others.
 
     Raises:
         FeaturesError: the folder is a file, or cannot be made.
@@ -102,7 +105,6 @@ class FeatureStore:
         limits: ImageLimits,
         *,
         retry_errors: bool = False,
-        read_only: bool = False,
         warn: Callable[[str], None],
     ) -> None:
         """Open the folder; the first process that does so is the one that writes."""
@@ -111,13 +113,13 @@ class FeatureStore:
         self._limits = limits
         self._warn = warn
         self._lock: int | None = None
+        self.found = self.encoded = 0
         decisive = limits.model_dump(mode="json", exclude={"max_seconds", "max_memory_bytes"})
         own = folder / _key(card, decisive)
         writable = False
         try:
-            if not read_only:
-                make_folder(folder)
-                writable = self._take_lock()
+            make_folder(folder)
+            writable = self._take_lock()
             if writable:
                 make_folder(own)
                 _write_encoder(own, card, decisive)
@@ -129,6 +131,11 @@ class FeatureStore:
         self._count_others(own)
         self.files = FileHashes(folder, writable=writable, warn=warn)
         self.table = FeatureTable(own, card.dim, writable=writable, with_failures=not retry_errors, warn=warn)
+
+    @property
+    def writable(self) -> bool:
+        """Whether features are stored."""
+        return self.table.writable
 
     def look_up(self, items: Sequence[ImageItem]) -> list[Known]:
         """Find what is stored of some images; only files that are new or have changed are read."""
@@ -147,7 +154,10 @@ class FeatureStore:
             stamps.append(now)
         self.files.put(changed)
         stored = self.table.read([stamp.sha256 for stamp in stamps if stamp.sha256 is not None])
-        return [Known(stamp, stored.get(stamp.sha256 or "")) for stamp in stamps]
+        known = [Known(stamp, stored.get(stamp.sha256 or "")) for stamp in stamps]
+        new = sum(one.stored is None for one in known)
+        self.found, self.encoded = self.found + len(known) - new, self.encoded + new
+        return known
 
     def keep(self, batch: EncodedBatch, known: Sequence[Known]) -> None:
         """Store a batch that was encoded.

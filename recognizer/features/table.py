@@ -10,12 +10,10 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-
-import pyarrow as pa
 
 from memory.durable import write_failure
 from memory.errors import printable_path
@@ -60,6 +58,11 @@ class FeatureTable:
             with self._moved_if_damaged():
                 self._open(with_failures)
 
+    @property
+    def writable(self) -> bool:
+        """Whether rows that are added are stored."""
+        return self._writable
+
     def __len__(self) -> int:
         """Number of images that `read` can find."""
         return len(self._offsets)
@@ -80,14 +83,11 @@ class FeatureTable:
             self._say("rows", f"some features in {printable_path(self._folder)} are damaged; their images are encoded again")
         return rows
 
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield all rows in batches.
-
-        Raises:
-            RuntimeError, ValueError, OSError: the table is damaged.
-        """
-        if self._table is not None:
-            yield from self._table.search().select(list(columns)).limit(None).to_batches(FLUSH_ROWS)
+    def rows(self, hashes: Iterable[str]) -> Iterator[Stored]:
+        """Yield the stored rows among these files, each once, in stored order."""
+        wanted = sorted((self._offsets[sha256], sha256) for sha256 in set(hashes) if sha256 in self._offsets)
+        for start in range(0, len(wanted), FLUSH_ROWS):
+            yield from self.read([sha256 for _, sha256 in wanted[start : start + FLUSH_ROWS]]).values()
 
     def add(self, rows: Sequence[Stored]) -> None:
         """Store rows; those that the table has already are dropped."""
