@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from recognizer.encoder import Encoder
     from recognizer.features.search import Nearest, Vector
 
-StoreOption = Annotated[str, typer.Option("--features", help="Folder of stored features. user: a folder in your cache.")]
+StoreOption = Annotated[
+    str, typer.Option("--features", help="Folder of stored features. user: a folder in your cache.")
+]
 StoredModelOption = Annotated[
     str | None, typer.Option("--model", help="Encoder, where the folder has features of several.")
 ]

@@ -49,8 +49,8 @@ class ImageFeatures:
         return len(self.image)
 
     def take(self, positions: int | NDArray[np.int64]) -> ImageFeatures:
-        """Return some of the images, one by its number or several; the batch axis stays."""
-        rows = np.atleast_1d(np.asarray(positions, dtype=np.int64))
+        """Return some of the images, one by its number (a view) or several; the batch axis stays."""
+        rows = slice(positions, positions + 1) if isinstance(positions, int) else positions
         return ImageFeatures(
             image=self.image[rows],
             regions=self.regions[rows],

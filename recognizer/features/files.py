@@ -31,7 +31,8 @@ _TABLE = (
 class FileHashes:
     """The stamps of files, by absolute path.
 
-    After an error of the disk it finds and stores nothing; files are read again.
+    May be used by several threads, one at a time. After an error of the disk it finds and stores nothing, and files are
+    read again.
 
     Args:
         folder: holds the database; it exists.
@@ -90,7 +91,7 @@ class FileHashes:
 
     def _connect(self) -> None:
         address = f"{self._path.absolute().as_uri()}?mode={'rwc' if self._writable else 'ro'}"
-        self._connection = sqlite3.connect(address, uri=True, timeout=_BUSY_S)
+        self._connection = sqlite3.connect(address, uri=True, timeout=_BUSY_S, check_same_thread=False)
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
             raise sqlite3.OperationalError(f"it is of version {version}, which this release does not know")

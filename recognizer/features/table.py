@@ -80,7 +80,9 @@ class FeatureTable:
         for sha256 in damaged:
             self._offsets.pop(sha256, None)
         if damaged:
-            self._say("rows", f"some features in {printable_path(self._folder)} are damaged; their images are encoded again")
+            self._say(
+                "rows", f"some features in {printable_path(self._folder)} are damaged; their images are encoded again"
+            )
         return rows
 
     def rows(self, hashes: Iterable[str]) -> Iterator[Stored]:

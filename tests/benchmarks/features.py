@@ -1,7 +1,7 @@
 """A second run over stored features, beside the run that encodes: python tests/benchmarks/features.py
 
-The pictures are the demo's photographs, cut anew. Only some of them are encoded; the others are copies whose files end in
-other bytes, so that their hashes and the rows that are read differ. Times are without start-up.
+The pictures are the demo's photographs, cut anew. Only some of them are encoded; the others are copies whose files end
+in other bytes, so that their hashes and the rows that are read differ. Times are without start-up.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def measure(folder, encoder, options):
     some, all_images = list_images([folder / "encoded"]), list_images([folder / "encoded", folder / "copies"])
     bare = make_memory(folder / "bare.memory", encoder, options.names, 0)
     first = Recognizer(encoder, bare)
-    run(first, some[: BATCH], folder / "warm")
+    run(first, some[:BATCH], folder / "warm")
     first_rate = len(some) / run(first, some, folder / "first")
     with FeatureStore(folder / "features", encoder.card, first.settings.images, warn=print) as features:
         fill(encoder, features, some, folder / "copies")
@@ -53,7 +53,10 @@ def measure(folder, encoder, options):
     described = make_memory(folder / "described.memory", encoder, options.names, options.descriptions)
     print(f"{'first run, encoding':50} {first_rate:8.1f} images/s")
     print(f"{'disk per image':50} {size / len(all_images) / 1000:8.1f} kB")
-    for label, memory in (("second run, edited memory", edited), (f"{options.descriptions} descriptions each", described)):
+    for label, memory in (
+        ("second run, edited memory", edited),
+        (f"{options.descriptions} descriptions each", described),
+    ):
         fresh = Recognizer(encoder, memory)
         run(fresh, some, folder / "fresh")
         with FeatureStore(folder / "features", encoder.card, fresh.settings.images, warn=print) as features:
@@ -91,7 +94,9 @@ def make_memory(directory, encoder, names, descriptions, suffix=""):
     categories = [
         Category(
             f"{rng.choice(words)} {number}{suffix if number == 0 else ''}",
-            descriptions=tuple(Description(f"{rng.choice(words)} and {rng.choice(words)} {j}") for j in range(descriptions)),
+            descriptions=tuple(
+                Description(f"{rng.choice(words)} and {rng.choice(words)} {j}") for j in range(descriptions)
+            ),
         )
         for number in range(names)
     ]
@@ -111,7 +116,9 @@ def fill(encoder, features, listing, copies):
 def run(recognizer, listing, output):
     """Recognise images into a file; returns seconds."""
     keys = [item.key for item in listing]
-    setup = run_setup(recognizer.memory, recognizer.settings, list_images([DATA / "photos"]), device="cpu", precision="fp32")
+    setup = run_setup(
+        recognizer.memory, recognizer.settings, list_images([DATA / "photos"]), device="cpu", precision="fp32"
+    )
     started = time.perf_counter()
     with open_results(output.with_suffix(".jsonl"), keys=keys, setup=setup, overwrite=True) as sink:
         for _ in recognize_into(recognizer, listing, sink):
