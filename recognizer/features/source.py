@@ -131,8 +131,13 @@ def _features(fresh: ImageFeatures | None, rows: Sequence[StoredImage | int]) ->
         fresh: features of images that were encoded; None if there are none.
         rows: (B,) per image the stored one, or its row in `fresh`.
     """
-    first = next(row for row in rows if isinstance(row, StoredImage))
-    count, regions, dim = len(rows), first.region_count, len(first.image)
+    stored = next((row for row in rows if isinstance(row, StoredImage)), None)
+    if stored is not None:
+        regions, dim = stored.region_count, len(stored.image)
+    else:  # the stored ones among them are failures
+        assert fresh is not None
+        regions, dim = fresh.regions.shape[1:]
+    count = len(rows)
     joined = ImageFeatures(
         image=np.empty((count, dim), np.float32),
         regions=np.zeros((count, regions, dim), np.float32),

@@ -190,7 +190,7 @@ class FeatureStore:
     def close(self) -> None:
         """Write what waits, and let other processes write."""
         try:
-            self.table.close()
+            self.table.flush()
         finally:
             self.files.close()
             if self._lock is not None:

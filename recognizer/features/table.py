@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 from memory.durable import write_failure
@@ -25,9 +24,6 @@ NAME = "images"
 # a minute. With 200 kB an image 50 MB wait.
 FLUSH_ROWS = 256
 FLUSH_SECONDS = 60.0
-# From so many versions on, fragments are joined and earlier versions deleted when the table is closed; opening it
-# would get slow.
-_MANY_VERSIONS = 64
 
 
 class FeatureTable:
@@ -127,13 +123,6 @@ class FeatureTable:
             start = int(self._table.count_rows()) - len(rows)
             self._offsets |= {sha256: start + place for place, sha256 in enumerate(self._waiting)}
         self._waiting.clear()
-
-    def close(self) -> None:
-        """Write the rows that wait, and join small fragments."""
-        self.flush()
-        if self._writable and self._table is not None and self._table.version > _MANY_VERSIONS:
-            with contextlib.suppress(RuntimeError, OSError, ValueError):  # a full disk: the table stays as it is
-                self._table.optimize(cleanup_older_than=timedelta(0))
 
     def _open(self, with_failures: bool) -> None:
         import lancedb
