@@ -180,9 +180,12 @@ class FeatureStore:
                 rows.append(StoredImage.of(batch.features, row, sha256=sha256, size_hw=batch.sizes_hw[row]))
                 stamps[absolute(batch.items[position].path)] = replace(known[position].stamp, sha256=sha256)
         for item, error, one in zip(batch.items, batch.errors, known, strict=True):
-            if error is not None and error.code in _LASTING and (sha256 := self._failed_hash(item.path, one.stamp)):
-                rows.append(StoredFailure(sha256, error.code, error.reason))
-                stamps[absolute(item.path)] = replace(one.stamp, sha256=sha256)
+            if error is None or error.code not in _LASTING:
+                continue
+            content = self._failed_hash(item.path, one.stamp)
+            if content is not None:
+                rows.append(StoredFailure(content, error.code, error.reason))
+                stamps[absolute(item.path)] = replace(one.stamp, sha256=content)
         with self._turn:
             self.table.add(rows)
             self.files.put(stamps)

@@ -64,8 +64,9 @@ class StoredImage:
     def checksum(self) -> int:
         """Compute the CRC-32 of all of it."""
         total = zlib.crc32(json.dumps([self.sha256, *self.size_hw, self.region_count]).encode())
-        for array in (self.image, self.numbers, self.weights, self.boxes_xyxy, self.regions):
-            total = zlib.crc32(np.ascontiguousarray(array), total)
+        arrays: tuple[NDArray[Any], ...] = (self.image, self.numbers, self.weights, self.boxes_xyxy, self.regions)
+        for array in arrays:
+            total = zlib.crc32(np.ascontiguousarray(array).data, total)
         return total
 
 

@@ -7,6 +7,7 @@ in other bytes, so that their hashes and the rows that are read differ. Times ar
 import argparse
 import json
 import random
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -16,15 +17,17 @@ from PIL import Image
 from memory import Category, Description, Memory
 from memory.durable import file_sha256
 from recognizer import Encoder, Recognizer
+from recognizer.allocator import keep_freed_memory
 from recognizer.demo import DATA
 from recognizer.features import FeatureStore, encode_or_read
 from recognizer.features.stored_image import StoredImage
 from recognizer.images import list_images
-from recognizer.pipeline import encode_files, in_batches
+from recognizer.pipeline import in_batches
 from recognizer.results import open_results
 from recognizer.run import recognize_into, run_setup
 
 BATCH = 32
+ROUNDS = 3
 
 
 def main():
@@ -34,6 +37,7 @@ def main():
     parser.add_argument("--names", type=int, default=429)
     parser.add_argument("--descriptions", type=int, default=5)
     options = parser.parse_args()
+    keep_freed_memory()  # as the command does
     encoder = Encoder.load("starter", device="cpu", precision="fp32")
     with tempfile.TemporaryDirectory() as name:
         measure(Path(name), encoder, options)
@@ -45,30 +49,33 @@ def measure(folder, encoder, options):
     bare = make_memory(folder / "bare.memory", encoder, options.names, 0)
     first = Recognizer(encoder, bare)
     run(first, some[:BATCH], folder / "warm")
-    first_rate = len(some) / run(first, some, folder / "first")
     with FeatureStore(folder / "features", encoder.card, first.settings.images, warn=print) as features:
-        fill(encoder, features, some, folder / "copies")
+        encoded = fill(encoder, features, some, folder / "copies")
     size = sum(path.stat().st_size for path in (folder / "features").rglob("*") if path.is_file())
     edited = make_memory(folder / "edited.memory", encoder, options.names, 0, suffix=" edited")
     described = make_memory(folder / "described.memory", encoder, options.names, options.descriptions)
-    print(f"{'first run, encoding':50} {first_rate:8.1f} images/s")
-    print(f"{'disk per image':50} {size / len(all_images) / 1000:8.1f} kB")
-    for label, memory in (
-        ("second run, edited memory", edited),
-        (f"{options.descriptions} descriptions each", described),
-    ):
+    print(f"{size / len(all_images) / 1000:.0f} kB of disk per image")
+    for label, memory in (("edited memory", edited), (f"{options.descriptions} descriptions each", described)):
         fresh = Recognizer(encoder, memory)
-        run(fresh, some, folder / "fresh")
         with FeatureStore(folder / "features", encoder.card, fresh.settings.images, warn=print) as features:
             stored = Recognizer(encoder, memory, features=features)
-            run(stored, some, folder / "again")
-            assert (folder / "fresh.jsonl").read_bytes() == (folder / "again.jsonl").read_bytes()
-            rate = len(all_images) / run(stored, all_images, folder / "second")  # pays for reading files anew
-            rate = len(all_images) / run(stored, all_images, folder / "third")
+            run(stored, all_images, folder / "hashing")
+            rounds = []
+            for _ in range(ROUNDS):  # interleaved, as other programs share the machine
+                first = len(some) / run(fresh, some, folder / "fresh")
+                second = len(all_images) / run(stored, all_images, folder / "stored")
+                rounds.append((first, second, scoring(fresh, encoded)))
+            run(stored, some, folder / "stored")
+            assert (folder / "fresh.jsonl").read_bytes() == (folder / "stored.jsonl").read_bytes()
             assert features.encoded == 0
-        alone = scoring(fresh, some)
-        print(f"{label:50} {rate:8.1f} images/s, {rate / first_rate:5.1f} x the first, same bytes as a fresh run")
-        print(f"{'  scoring alone':50} {alone:8.1f} images/s; the run takes {alone / rate:.2f} x its time")
+        first, second, alone = map(statistics.median, zip(*rounds, strict=True))
+        print(
+            f"{label}: images/s of the first run {first:.1f}, of the second {second:.1f}, of scoring alone {alone:.1f}"
+        )
+        print(
+            f"  the second run is {statistics.median(b / a for a, b, _ in rounds):.1f} times as fast as the first, and "
+            f"takes {statistics.median(c / b for _, b, c in rounds):.2f} times as long as scoring alone"
+        )
 
 
 def make_pictures(folder, encoded, total):
@@ -104,13 +111,16 @@ def make_memory(directory, encoder, names, descriptions, suffix=""):
 
 
 def fill(encoder, features, listing, copies):
+    """Store the features of all pictures; returns those of the ones that are encoded, in batches."""
     by_name = {}
-    for batch in encode_or_read(encoder, in_batches(listing, BATCH), features=features):
+    batches = list(encode_or_read(encoder, in_batches(listing, BATCH), features=features))
+    for batch in batches:
         for row, position in enumerate(batch.positions):
             by_name[batch.items[position].key] = (batch.features.take(row), batch.sizes_hw[row])
     for path in sorted(copies.iterdir()):
         image, size_hw = by_name[f"{int(path.stem) % len(listing):05}.jpg"]
         features.table.add([StoredImage.of(image, 0, sha256=file_sha256(path), size_hw=size_hw)])
+    return [batch.features for batch in batches]
 
 
 def run(recognizer, listing, output):
@@ -127,17 +137,12 @@ def run(recognizer, listing, output):
     return time.perf_counter() - started
 
 
-def scoring(recognizer, listing):
-    """Return images/s of finding the candidates alone, from features in memory."""
-    batches = [batch.features for batch in encode_files(recognizer.encoder, in_batches(listing, BATCH))]
-    k = recognizer.settings.run.top_k
-    best = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        for features in batches:
-            recognizer.retriever.retrieve(features, k)
-        best = min(best, time.perf_counter() - started)
-    return len(listing) / best
+def scoring(recognizer, batches):
+    """Return images/s of finding the candidates, from features in memory."""
+    started = time.perf_counter()
+    for features in batches:
+        recognizer.retriever.retrieve(features, recognizer.settings.run.top_k)
+    return sum(map(len, batches)) / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

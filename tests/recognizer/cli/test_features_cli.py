@@ -54,7 +54,7 @@ def test_run_gives_the_same_file_with_stored_features(world, features, tmp_path)
     for output, options in zip(
         outputs, ([], ["--features", features], ["--set", f"run.features={features}"]), strict=True
     ):
-        code, _, err = call("run", world / "photos", "--memory", world / "memory", "--output", output, *options, *PLACE)
+        code, _, _ = call("run", world / "photos", "--memory", world / "memory", "--output", output, *options, *PLACE)
         assert code == 0
     assert outputs[0].read_bytes() == outputs[1].read_bytes() == outputs[2].read_bytes()
 
