@@ -58,12 +58,11 @@ class _Pieces:
         spans = [range(vectors.offsets[row], vectors.offsets[row + 1]) for row in self.rows]
         self.descriptions = [number for span in spans for number in span]
         self.offsets = np.cumsum([0, *map(len, spans)]).tolist()
-        texts = [vectors.names[self.rows], vectors.bare[self.descriptions], vectors.grounded[self.descriptions]]
-        cosines = np.concatenate([one.image, *scorer.visible_regions(one)]) @ np.concatenate(texts).T
-        # Columns: names, bare descriptions, grounded descriptions. Rows: the image, then its regions.
-        self.by_image = cosines[0].tolist()
-        self.best = cosines[1:].argmax(axis=0).tolist()
-        self.by_region = cosines[1:].max(axis=0).tolist()
+        names, grounded = vectors.names[self.rows], vectors.grounded[self.descriptions]
+        by_region = scorer.visible_regions(one)[0] @ np.concatenate([names, vectors.bare[self.descriptions]]).T
+        self.by_image: list[float] = [*(names @ self.image).tolist(), *(grounded @ self.image).tolist()]
+        self.best = by_region.argmax(axis=0).tolist()
+        self.by_region = by_region.max(axis=0).tolist()
         self.exemplar = scorer.exemplar_term(one.image, exclude)[0, self.rows].tolist()
 
     def of_category(self, place: int) -> Iterator[EvidenceRow]:
@@ -72,19 +71,19 @@ class _Pieces:
         name = self.vectors.categories[row].name
         numbers = range(self.offsets[place], self.offsets[place + 1])
         texts = [self.vectors.descriptions[self.descriptions[number]] for number in numbers]
-        first_bare, first_grounded = len(self.rows), len(self.rows) + len(self.descriptions)
+        first = len(self.rows)  # names precede descriptions
         if weights.image_name:
             yield _piece("image_name", name, self.by_image[place], weights.image_name)
         if weights.image_description:
             weight = weights.image_description / max(len(texts), 1)
             for number, text in zip(numbers, texts, strict=True):
-                yield _piece("image_description", text, self.by_image[first_grounded + number], weight)
+                yield _piece("image_description", text, self.by_image[first + number], weight)
             if not texts:  # the name is the category's only description
                 yield _piece("image_description", name, self.by_image[place], weight)
         if weights.region_description:
             weight = weights.region_description / max(len(texts), 1)
             for number, text in zip(numbers, texts, strict=True):
-                yield self._best_region("region_description", text, first_bare + number, weight)
+                yield self._best_region("region_description", text, first + number, weight)
             if not texts:
                 yield self._best_region("region_description", name, place, weight)
         if weights.region_name:

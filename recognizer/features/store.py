@@ -192,13 +192,14 @@ class FeatureStore:
 
     def close(self) -> None:
         """Write what waits, and let other processes write."""
-        try:
-            self.table.flush()
-        finally:
-            self.files.close()
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+        with self._turn:
+            try:
+                self.table.flush()
+            finally:
+                self.files.close()
+                if self._lock is not None:
+                    os.close(self._lock)
+                    self._lock = None
 
     def __enter__(self) -> Self:
         """Return the store."""

@@ -155,7 +155,12 @@ class FeatureTable:
                 return
             aside = self._folder / f"{NAME}.damaged"
             shutil.rmtree(aside, ignore_errors=True)
-            os.replace(self._folder / f"{NAME}.lance", aside)
+            try:
+                os.replace(self._folder / f"{NAME}.lance", aside)
+            except OSError as refusal:
+                self._writable = False
+                self._say("table", f"the features in {shown} are damaged and cannot be moved away: {refusal}")
+                return
             self._say(
                 "table",
                 f"the features in {shown} are damaged, so images are encoded again and stored anew; the damaged table "

@@ -16,6 +16,7 @@ from recognizer import Recognizer
 from recognizer.building import build_memory
 from recognizer.evaluation.labelled import LabelledSet, match_labels, read_labelled
 from recognizer.images import ImageItem
+from recognizer.features import encode_or_read
 from recognizer.pipeline import encode_files
 from rerank.parse import parse_list
 from rerank.prompt import INSTRUCTION, NAME_CHARACTERS, shown
@@ -52,7 +53,7 @@ def encoded_once(monkeypatch):
         for batch in batches:
             key = id(encoder), batch[0], tuple(batch[1])
             if key not in ENCODED:
-                ENCODED[key] = list(encode_files(encoder, [batch], **options))
+                ENCODED[key] = list(encode_or_read(encoder, [batch], **options))
             yield from ENCODED[key]
 
     monkeypatch.setattr("recognizer.evaluation.encode.encode_or_read", encode_once)
