@@ -15,8 +15,8 @@ from memory import Category, Description, Memory
 from recognizer import Recognizer
 from recognizer.building import build_memory
 from recognizer.evaluation.labelled import LabelledSet, match_labels, read_labelled
-from recognizer.images import ImageItem
 from recognizer.features import encode_or_read
+from recognizer.images import ImageItem
 from recognizer.pipeline import encode_files
 from rerank.parse import parse_list
 from rerank.prompt import INSTRUCTION, NAME_CHARACTERS, shown
