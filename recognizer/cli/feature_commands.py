@@ -11,7 +11,16 @@ import typer
 
 from memory.wording import counted
 from recognizer.cli.app import app
-from recognizer.cli.options import ConfigOption, DeviceOption, PrecisionOption, SetOption
+from recognizer.cli.options import (
+    ENCODER,
+    INPUT,
+    OUTPUT,
+    SEARCH,
+    ConfigOption,
+    DeviceOption,
+    PrecisionOption,
+    SetOption,
+)
 from recognizer.cli.stored_features import features_folder, opened_features
 from recognizer.console import note, progress_bar, show, table
 
@@ -20,10 +29,12 @@ if TYPE_CHECKING:
     from recognizer.features.search import Nearest, Vector
 
 StoreOption = Annotated[
-    str, typer.Option("--features", help="Folder of stored features. user: a folder in your cache.")
+    str,
+    typer.Option("--features", help="Folder of stored features. user: a folder in your cache.", rich_help_panel=INPUT),
 ]
 StoredModelOption = Annotated[
-    str | None, typer.Option("--model", help="Encoder, where the folder has features of several.")
+    str | None,
+    typer.Option("--model", help="Encoder, where the folder has features of several.", rich_help_panel=ENCODER),
 ]
 
 
@@ -31,18 +42,27 @@ StoredModelOption = Annotated[
 def embed(
     images: Annotated[list[str], typer.Argument(help="Folder, glob, image files, or a .txt list of them.")],
     features: StoreOption,
-    memory: Annotated[Path | None, typer.Option("--memory", help="Take the encoder of this memory.")] = None,
-    model: Annotated[str | None, typer.Option(help="Encoder, as for `build`. Default: as for a new memory.")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="Weights, as for `build`.")] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Glob of files or folders to leave out; repeatable.")
+        list[str] | None,
+        typer.Option(help="Glob of files or folders to leave out; repeatable.", rich_help_panel=INPUT),
     ] = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
+    memory: Annotated[
+        Path | None, typer.Option("--memory", help="Take the encoder of this memory.", rich_help_panel=ENCODER)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Encoder, as for `build`. Default: as for a new memory.", rich_help_panel=ENCODER),
+    ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Weights, as for `build`.", rich_help_panel=ENCODER)] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
 ) -> None:
-    """Encode images once and store their features, which `run`, `eval` and `calibrate` use; run it again to resume."""
+    """Encode images once and store their features, which `run`, `eval` and `calibrate` use; run it again to resume.
+
+    Example: recognizer embed photos --features features
+    """
     from recognizer.features import encode_or_read
     from recognizer.images import list_images, require_images
     from recognizer.pipeline import in_batches
@@ -85,13 +105,20 @@ def embed(
 def find(
     features: StoreOption,
     text: Annotated[str | None, typer.Argument(help="What the images show.")] = None,
-    like: Annotated[Path | None, typer.Option(help="An image that they resemble, instead of a text.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Images per list.")] = 10,
+    like: Annotated[
+        Path | None, typer.Option(help="An image that they resemble, instead of a text.", rich_help_panel=INPUT)
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Images per list.", rich_help_panel=OUTPUT)] = 10,
     model: StoredModelOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """List the stored images nearest to a text or an image: whole, and by the region that fits best."""
+    """List the stored images nearest to a text or an image: whole, and by the region that fits best.
+
+    Example: recognizer find "a cup of coffee" --features features
+
+    Example: recognizer find --like photos/kingfisher.jpg --features features
+    """
     from recognizer.encoder import Encoder
     from recognizer.errors import RecognizerError
     from recognizer.features.search import StoredFolder
@@ -116,7 +143,7 @@ def find(
         texts = [template.replace("{}", str(text)) for template in encoder.default_templates]
         vector = unit_mean(encoder.encode_texts(texts), np.array([len(texts)]), [str(text)])[0]
     near = folder.near(vector, top, least_weight=ScoreSettings().region_threshold, without=without)
-    if not near.whole:
+    if not near.whole and not without:
         raise RecognizerError("no image whose features are stored is still where it was")
     show(table(["cosine", "image"], [_line(one) for one in near.whole], widest=200), "")
     show(table(["cosine", "region of image", "box x0,y0,x1,y1"], [_line(one) for one in near.by_region], widest=200))
@@ -125,10 +152,15 @@ def find(
 @app.command("near-duplicates")
 def near_duplicates(
     features: StoreOption,
-    above: Annotated[float, typer.Option(min=0, max=1, help="Cosine above which two images are copies.")] = 0.995,
+    above: Annotated[
+        float, typer.Option(min=0, max=1, help="Cosine above which two images are copies.", rich_help_panel=SEARCH)
+    ] = 0.995,
     model: StoredModelOption = None,
 ) -> None:
-    """Group the stored images that are copies of one another: scaled, encoded again or trimmed."""
+    """Group the stored images that are copies of one another: scaled, encoded again or trimmed.
+
+    Example: recognizer near-duplicates --features features
+    """
     from recognizer.calibration.sample import copy_groups
     from recognizer.features.search import StoredFolder
 
