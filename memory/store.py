@@ -65,7 +65,7 @@ class TableStore:
         try:
             return int(self._open(name, record).count_rows())
         except BaseException as error:
-            if _is_panic(error):
+            if is_panic(error):
                 raise RuntimeError(f"Lance panicked: {error}") from error
             raise
 
@@ -182,7 +182,7 @@ class TableStore:
             except Exception:  # noqa: BLE001  a broken version; Lance raises errors of many kinds
                 continue
             except BaseException as error:
-                if not _is_panic(error):
+                if not is_panic(error):
                     raise
                 continue
             if rows:
@@ -231,7 +231,7 @@ class TableStore:
                 self.delete_files(self.files(name) - before)
             if source.error is not None:
                 raise source.error from None
-            if isinstance(error, (RuntimeError, OSError)) or _is_panic(error):
+            if isinstance(error, (RuntimeError, OSError)) or is_panic(error):
                 reason = error if isinstance(error, OSError) else RuntimeError(_SOURCE_PLACE.sub("", str(error)))
                 raise write_failure(self.folder(name), reason, source.needed_bytes()) from error
             raise
@@ -299,7 +299,7 @@ class _Source:
         return self._bytes or None
 
 
-def _is_panic(error: BaseException) -> bool:
+def is_panic(error: BaseException) -> bool:
     """Say whether Rust panicked; its exception derives from BaseException, and its class cannot be imported."""
     return type(error).__name__ in ("RustPanic", "PanicException")
 

@@ -23,6 +23,7 @@ from recognizer.encoder.starter.starter import STARTER
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.evaluation.labelled import LabelledSet, match_labels, read_labelled
+from recognizer.features import FeatureStore
 from recognizer.images import ImageItem
 from recognizer.settings import TERMS, ScoreSettings
 
@@ -97,7 +98,7 @@ def exemplar_images(categories: Sequence[Category], folder: Path | None) -> Labe
 
 
 def encode_exemplars(
-    encoder: Encoder, categories: Sequence[Category], images: LabelledSet
+    encoder: Encoder, categories: Sequence[Category], images: LabelledSet, *, features: FeatureStore | None = None
 ) -> tuple[ExemplarSet, Failures]:
     """Encode example images.
 
@@ -105,6 +106,7 @@ def encode_exemplars(
         encoder: of the memory.
         categories: what the rows of `images` refer to.
         images: the files and their categories.
+        features: stored ones, which are used and added to.
 
     Returns:
         The exemplars, and the images that could not be decoded.
@@ -114,7 +116,7 @@ def encode_exemplars(
     hashes: list[str] = []
     vectors = [np.zeros((0, encoder.card.dim), np.float32)]
     failures = Failures()
-    for batch in encode_labelled(encoder, images.items, images.rows, failures):
+    for batch in encode_labelled(encoder, images.items, images.rows, failures, features=features):
         ids.extend(categories[row].id for row in batch.rows)
         references.extend(item.key for item in batch.items)
         hashes.extend(batch.hashes)
@@ -135,6 +137,7 @@ def build_memory(
     exemplars: Path | None = None,
     index: Literal["exact", "hnsw"] = "exact",
     fine_grained: bool = False,
+    features: FeatureStore | None = None,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Memory:
@@ -148,13 +151,14 @@ def build_memory(
         exemplars: an ImageFolder or a CSV of path and label; exemplars that the label file names are used where None.
         index: how the memory is searched.
         fine_grained: store `rerank: always` with the memory.
+        features: stored ones, which exemplars use and are added to.
         progress: called with texts encoded so far and texts to encode.
         warn: called with a sentence per image that could not be used.
     """
     images = exemplar_images(categories, exemplars)
     examples = None
     if images is not None:
-        examples, failures = encode_exemplars(encoder, categories, images)
+        examples, failures = encode_exemplars(encoder, categories, images, features=features)
         if warn is not None:
             for item, error in failures.errors:
                 warn(f"exemplar {item.key} left out: {error}")

@@ -3,7 +3,7 @@
 A piece is one text or exemplar compared with the image or its best region. Its term is one of `settings.TERMS`; its
 value is a cosine (a standard score for `exemplar`); its weight is the term's weight, divided by the number of the
 category's descriptions where the term is a mean over them. Values are those of `Scorer.similarities`, which the terms
-of the score average.
+of the score average, up to rounding: here one product per image has all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recognizer.results.row import EvidenceRow
-from recognizer.score import Floats, Scorer, Similarities
+from recognizer.score import Scorer
 
 if TYPE_CHECKING:
     from recognizer.encoder import ImageFeatures
@@ -36,52 +36,60 @@ def explain(
         Per row its evidence, largest contribution first; contributions add up to the score within 1e-5. Terms of weight
         0 are left out.
     """
-    one = features.take(image)
-    similar = scorer.similarities(one, np.asarray(rows, np.int64), exclude=exclude[image : image + 1])
-    pieces = _Pieces(scorer, one, similar)
+    pieces = _Pieces(scorer, features.take(image), rows, exclude[image : image + 1])
     return [
-        sorted(pieces.of_category(place, row), key=lambda piece: -piece.contribution) for place, row in enumerate(rows)
+        sorted(pieces.of_category(place), key=lambda piece: -piece.contribution) for place in range(len(pieces.rows))
     ]
 
 
 class _Pieces:
-    """One image beside the memory's vectors and what it has in common with the explained categories."""
+    """One image beside the vectors of the explained categories."""
 
-    def __init__(self, scorer: Scorer, one: ImageFeatures, similar: Similarities) -> None:
-        self.vectors, self.settings, self.similar = scorer.vectors, scorer.settings, similar
+    def __init__(self, scorer: Scorer, one: ImageFeatures, rows: Sequence[int], exclude: Sequence[str]) -> None:
+        """Compare the image and its visible regions with all texts of the categories.
+
+        The shapes depend on this image and its categories alone, and so does the rounding.
+        """
+        vectors = scorer.vectors
+        self.vectors, self.settings, self.rows = vectors, scorer.settings, list(rows)
         self.image = one.image[0]
-        self.regions: Floats = scorer.visible_regions(one)[0]
         self.numbers = np.flatnonzero(one.region_weight[0] >= scorer.settings.region_threshold)
         self.boxes_xyxy = one.boxes_xyxy[0]
+        spans = [range(vectors.offsets[row], vectors.offsets[row + 1]) for row in self.rows]
+        self.descriptions = [number for span in spans for number in span]
+        self.offsets = np.cumsum([0, *map(len, spans)]).tolist()
+        names, grounded = vectors.names[self.rows], vectors.grounded[self.descriptions]
+        by_region = scorer.visible_regions(one)[0] @ np.concatenate([names, vectors.bare[self.descriptions]]).T
+        self.by_image: list[float] = [*(names @ self.image).tolist(), *(grounded @ self.image).tolist()]
+        self.best = by_region.argmax(axis=0).tolist()
+        self.by_region = by_region.max(axis=0).tolist()
+        self.exemplar = scorer.exemplar_term(one.image, exclude)[0, self.rows].tolist()
 
-    def of_category(self, place: int, row: int) -> Iterator[EvidenceRow]:
-        """Yield the pieces of the category at a place of the similarities and a row of the memory."""
-        similar, weights = self.similar, self.settings
-        name, name_vector = self.vectors.categories[row].name, self.vectors.names[row]
-        in_image, in_region = float(similar.image_name[0, place]), float(similar.region_name[0, place])
-        columns = range(int(similar.offsets[place]), int(similar.offsets[place + 1]))
+    def of_category(self, place: int) -> Iterator[EvidenceRow]:
+        """Yield the pieces of the category at a place of `rows`."""
+        weights, row = self.settings, self.rows[place]
+        name = self.vectors.categories[row].name
+        numbers = range(self.offsets[place], self.offsets[place + 1])
+        texts = [self.vectors.descriptions[self.descriptions[number]] for number in numbers]
+        first = len(self.rows)  # names precede descriptions
         if weights.image_name:
-            yield _piece("image_name", name, in_image, weights.image_name)
+            yield _piece("image_name", name, self.by_image[place], weights.image_name)
         if weights.image_description:
-            for column in columns:
-                text = self.vectors.descriptions[similar.descriptions[column]]
-                value = float(similar.image_description[0, column])
-                yield _piece("image_description", text, value, weights.image_description / len(columns))
-            if not columns:  # the name is the category's only description
-                yield _piece("image_description", name, in_image, weights.image_description)
+            weight = weights.image_description / max(len(texts), 1)
+            for number, text in zip(numbers, texts, strict=True):
+                yield _piece("image_description", text, self.by_image[first + number], weight)
+            if not texts:  # the name is the category's only description
+                yield _piece("image_description", name, self.by_image[place], weight)
         if weights.region_description:
-            for column in columns:
-                number = int(similar.descriptions[column])
-                text, vector = self.vectors.descriptions[number], self.vectors.bare[number]
-                value, weight = float(similar.region_description[0, column]), weights.region_description / len(columns)
-                yield self._best_region("region_description", text, vector, value, weight)
-            if not columns:
-                yield self._best_region("region_description", name, name_vector, in_region, weights.region_description)
+            weight = weights.region_description / max(len(texts), 1)
+            for number, text in zip(numbers, texts, strict=True):
+                yield self._best_region("region_description", text, first + number, weight)
+            if not texts:
+                yield self._best_region("region_description", name, place, weight)
         if weights.region_name:
-            yield self._best_region("region_name", name, name_vector, in_region, weights.region_name)
+            yield self._best_region("region_name", name, place, weights.region_name)
         if weights.exemplar and len(self.vectors.exemplars):
-            value = float(similar.exemplar[0, place])
-            yield _piece("exemplar", self._nearest_exemplar(row), value, weights.exemplar)
+            yield _piece("exemplar", self._nearest_exemplar(row), self.exemplar[place], weights.exemplar)
 
     def _nearest_exemplar(self, row: int) -> str:
         """Return where the category's exemplar nearest to the image lies; empty for a category without any."""
@@ -91,11 +99,12 @@ class _Pieces:
         nearest = int((self.vectors.exemplars[start:stop] @ self.image).argmax())
         return self.vectors.exemplar_references[int(start) + nearest]
 
-    def _best_region(self, term: str, text: str, vector: Floats, value: float, weight: float) -> EvidenceRow:
+    def _best_region(self, term: str, text: str, column: int, weight: float) -> EvidenceRow:
+        value = self.by_region[column]
         if not len(self.numbers):  # no region reached the threshold: the whole image stood in for them
             return _piece(term, text, value, weight)
-        region = int(self.numbers[(self.regions @ vector).argmax()])
-        x0, y0, x1, y1 = (float(edge) for edge in self.boxes_xyxy[region])
+        region = int(self.numbers[self.best[column]])
+        x0, y0, x1, y1 = self.boxes_xyxy[region].tolist()
         return _piece(term, text, value, weight, region=region, box_xyxy=(x0, y0, x1, y1))
 
 

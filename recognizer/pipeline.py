@@ -56,7 +56,7 @@ class EncodedBatch:
         items: its images, in order.
         errors: per image why it could not be decoded, or None.
         positions: which of the items have features, ascending.
-        features: of those; None where there are none.
+        features: of those, the vectors rounded to float16; None where there are none.
         hashes: sha256 of the files of those.
         sizes_hw: height and width in pixels of those, as displayed.
         decode_s: seconds of decoding, summed over the threads.
@@ -159,7 +159,7 @@ def encode_batch(
     outcomes: Sequence[Decoded | ImageError],
     decode_s: float = 0.0,
 ) -> EncodedBatch:
-    """Encode one batch of the grid.
+    """Encode one batch of the grid, and round its vectors to float16.
 
     Args:
         encoder: encodes the images.
@@ -174,7 +174,8 @@ def encode_batch(
     features = None
     if decoded:
         pixels = torch.stack([one.pixels for one in decoded.values()])
-        features = encoder.encode_pixels(pixels, [one.frame for one in decoded.values()])
+        # Rounded also where nothing is stored, so that results do not depend on that.
+        features = encoder.encode_pixels(pixels, [one.frame for one in decoded.values()]).rounded()
     return EncodedBatch(
         number=number,
         items=items,

@@ -12,9 +12,10 @@ from memory import Memory
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.errors import RecognizerError
 from recognizer.evidence import explain
+from recognizer.features import FeatureStore, encode_or_read
 from recognizer.images import ImageItem, ImageSource, check_sources, list_images, require_images, source_items
 from recognizer.memory_settings import carried_settings
-from recognizer.pipeline import EncodedBatch, encode_batch, encode_files, in_batches, load
+from recognizer.pipeline import EncodedBatch, encode_batch, in_batches, load
 from recognizer.presence import PresenceScorer
 from recognizer.results.row import CandidateRow, ErrorRow, FoundLabel, ResultRow, Row
 from recognizer.retrieval import Retrieved, make_retriever
@@ -34,6 +35,7 @@ class Recognizer:
         settings: score weights and the rest; by default what the memory carries over the built-in defaults.
         only: rows of the categories that compete, ascending; None: all. Fewer are searched exactly, and their
             confidences are not calibrated, for a calibration is fitted on all.
+        features: stored features, which folders use and add to; None: every image is encoded.
 
     Raises:
         EncoderMismatch: the memory was built by another encoder; the message names both.
@@ -41,12 +43,19 @@ class Recognizer:
     """
 
     def __init__(
-        self, encoder: Encoder, memory: Memory, *, settings: Settings | None = None, only: Rows | None = None
+        self,
+        encoder: Encoder,
+        memory: Memory,
+        *,
+        settings: Settings | None = None,
+        only: Rows | None = None,
+        features: FeatureStore | None = None,
     ) -> None:
         """Check that encoder and memory belong together, and choose the search."""
         memory.require_encoder(encoder.card)
         self.encoder = encoder
         self.memory = memory
+        self.features = features
         self.settings = settings or load_settings(base=carried_settings(memory))
         vectors = memory.vectors
         if only is not None:
@@ -137,9 +146,10 @@ class Recognizer:
         for line in listing.left_out:
             warn(line)
         settings = self.settings
-        batches = encode_files(
+        batches = encode_or_read(
             self.encoder,
             in_batches(listing, settings.run.batch_size),
+            features=self.features,
             workers=settings.run.workers,
             limits=settings.images,
         )

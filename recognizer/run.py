@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from memory import Memory
 from recognizer.encoder.device import choose_device, choose_precision
+from recognizer.features import encode_or_read
 from recognizer.images import ImageItem, Listing
-from recognizer.pipeline import NumberedItems, encode_files
+from recognizer.pipeline import NumberedItems
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_in_background
@@ -61,7 +62,7 @@ def run_setup(
         settings=settings.model_dump(
             mode="json",
             exclude={
-                "run": {"workers", "batch_size", "max_failed"},
+                "run": {"workers", "batch_size", "max_failed", "features"},
                 "images": {"max_seconds", "max_memory_bytes"},
                 "rerank": True,
             },
@@ -106,7 +107,13 @@ def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink
             seen[number] = [stamp_file(item.path) for item in batch]
             yield number, batch
 
-    for batch in encode_files(recognizer.encoder, pending(), workers=settings.run.workers, limits=settings.images):
+    for batch in encode_or_read(
+        recognizer.encoder,
+        pending(),
+        features=recognizer.features,
+        workers=settings.run.workers,
+        limits=settings.images,
+    ):
         started = time.perf_counter()
         rows = recognizer.batch_rows(batch)
         timing = BatchTiming(decode_s=batch.decode_s, encode_s=batch.encode_s, score_s=time.perf_counter() - started)

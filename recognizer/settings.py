@@ -199,6 +199,9 @@ class RunSettings(_Section):
         default=None, gt=0, le=1, description="list every category whose presence is at least this; null: one label"
     )
     evidence: int = Field(default=0, ge=0, description="pieces of evidence per candidate, largest first; 0: all")
+    features: str | None = Field(
+        default=None, description="folder of stored image features; user: in the user's cache; null: none are stored"
+    )
     index: Literal["auto", "exact", "hnsw"] = Field(default="auto", description="auto: what the memory was built with")
 
 

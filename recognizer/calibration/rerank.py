@@ -227,7 +227,13 @@ def ask(
     places: list[int] = []
     statuses: set[str] = set()
     for batch in encode_labelled(
-        recognizer.encoder, split.items, split.rows, Failures(), settings=settings, progress=progress
+        recognizer.encoder,
+        split.items,
+        split.rows,
+        Failures(),
+        settings=settings,
+        features=recognizer.features,
+        progress=progress,
     ):
         rows = recognizer.rows(batch.features, batch.items, exclude=batch.hashes)
         questions = [

@@ -101,7 +101,13 @@ def measure_sample(
     hashes: list[str] = []
     failures = Failures()
     for batch in encode_labelled(
-        recognizer.encoder, labelled.items, true_rows, failures, settings=recognizer.settings, progress=progress
+        recognizer.encoder,
+        labelled.items,
+        true_rows,
+        failures,
+        settings=recognizer.settings,
+        features=recognizer.features,
+        progress=progress,
     ):
         items.extend(batch.items)
         rows.append(batch.rows)
@@ -122,12 +128,13 @@ def measure_sample(
     )
 
 
-def copy_groups(hashes: Sequence[str], vectors: NDArray[np.float32]) -> Rows:
+def copy_groups(hashes: Sequence[str], vectors: NDArray[np.float32], *, above: float = COPY_COSINE) -> Rows:
     """Number the groups of images that are copies of one another, directly or through other copies.
 
     Args:
         hashes: (N) sha256 of the files; equal ones are copies.
-        vectors: (N, D) unit rows; those of cosine above `COPY_COSINE` are copies. Costs O(N^2 D).
+        vectors: (N, D) unit rows; those whose cosine is above `above` are copies. Costs O(N^2 D).
+        above: a cosine.
 
     Returns:
         (N,) int64 group of each image, from 0.
@@ -136,7 +143,7 @@ def copy_groups(hashes: Sequence[str], vectors: NDArray[np.float32]) -> Rows:
     _, first, file = np.unique(np.asarray(hashes), return_index=True, return_inverse=True)
     left, right = [np.arange(count)], [first[file]]
     for start in range(0, count, _CHUNK):
-        near, other = np.nonzero(inner_products(vectors[start : start + _CHUNK], vectors) > COPY_COSINE)
+        near, other = np.nonzero(inner_products(vectors[start : start + _CHUNK], vectors) > above)
         left.append(near + start)
         right.append(other)
     edges = np.concatenate(left), np.concatenate(right)

@@ -27,11 +27,15 @@ from recognizer.cli import evidence_commands
 # isort: split
 from recognizer.cli import measure_commands
 
+# isort: split
+from recognizer.cli import feature_commands
+
 add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = [
     "app",
     "evidence_commands",
+    "feature_commands",
     "main",
     "measure_commands",
     "memory_commands",

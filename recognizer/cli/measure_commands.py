@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from recognizer.cli.options import (
     OUTPUT,
     ConfigOption,
     DeviceOption,
+    FeaturesOption,
     LabelledArgument,
     MemoryOption,
     PrecisionOption,
@@ -23,6 +24,7 @@ from recognizer.cli.options import (
     SetOption,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
+from recognizer.cli.stored_features import use_features
 from recognizer.console import note, progress_bar, show
 
 
@@ -40,6 +42,7 @@ def evaluate(
     ] = None,
     rerank: RerankOption = None,
     rerank_model: RerankModelOption = None,
+    features: FeaturesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     config: ConfigOption = None,
@@ -66,6 +69,7 @@ def evaluate(
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
         with (
+            use_features(recognizer, features),
             progress_bar(len(labelled.items), "images", "evaluate") as advance,
             progress_bar(len(labelled.items), "images", "rerank") if reranker else nullcontext() as ask_advance,
         ):
@@ -92,6 +96,7 @@ def calibrate(
         Path, typer.Option(help="Folder for the report and the diagrams.", rich_help_panel=OUTPUT)
     ] = Path("calibration"),
     rerank_model: RerankModelOption = None,
+    features: FeaturesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     config: ConfigOption = None,
@@ -123,15 +128,19 @@ def calibrate(
     require_model(settings.rerank, settings.run.top_k)
     if rerank_model and settings.rerank.mode != "choice":
         raise RecognizerError("rerank.mode=list gives no probabilities to fit; calibrate with rerank.mode=choice")
-    with opened_reranker(settings) as reranker:
+    with opened_reranker(settings) as reranker, ExitStack() as stack:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
+        stack.enter_context(use_features(recognizer, features))
         with progress_bar(len(labelled.items), "images", "calibrate") as advance:
             calibration = run_calibration(recognizer, labelled, seed=seed, progress=advance)
         if reranker is not None:
             from recognizer.calibration.rerank import fit_reranking
 
             fitted = Recognizer(
-                recognizer.encoder, opened, settings=settings.model_copy(update={"score": calibration.score})
+                recognizer.encoder,
+                opened,
+                settings=settings.model_copy(update={"score": calibration.score}),
+                features=recognizer.features,
             )
             try:
                 with progress_bar(len(labelled.items), "images", "ask") as advance:

@@ -21,6 +21,7 @@ from recognizer.cli.options import (
     Aliases,
     AliasesOption,
     DeviceOption,
+    FeaturesOption,
     HeaderOption,
     Index,
     KeyOption,
@@ -30,6 +31,7 @@ from recognizer.cli.options import (
     PrecisionOption,
     YesNo,
 )
+from recognizer.cli.stored_features import opened_features
 from recognizer.console import note, show, table, text_progress
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ def build(
             rich_help_panel=INPUT,
         ),
     ] = None,
+    features: FeaturesOption = None,
     index: Annotated[
         Index | None,
         typer.Option(help="exact, or hnsw (approximate). Default: as in the memory, or exact.", rich_help_panel=SEARCH),
@@ -111,6 +114,7 @@ def build(
     from memory.recovery import published_manifest
     from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
     from recognizer.encoder import Encoder
+    from recognizer.images import ImageLimits
 
     categories = _read_labels(labels, format, key, header, name_column, aliases)
     wordings = read_templates(templates) if templates else None
@@ -127,8 +131,12 @@ def build(
         encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
         for sentence in explain_encoder(encoder):
             note(sentence)
+    has_exemplars = exemplars is not None or any(category.exemplars for category in categories)
     default_index = Index(existing.index.kind) if existing is not None else Index.exact
-    with text_progress() as progress:
+    with (
+        opened_features(features if has_exemplars else None, encoder, ImageLimits()) as stored,
+        text_progress() as progress,
+    ):
         built = build_memory(
             categories,
             memory,
@@ -137,6 +145,7 @@ def build(
             exemplars=exemplars,
             index=(index or default_index).value,
             fine_grained=fine_grained,
+            features=stored,
             progress=progress,
             warn=note,
         )

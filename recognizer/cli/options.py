@@ -106,6 +106,16 @@ StrictOption = Annotated[
     typer.Option("--strict", help="Exit with 1 if any image failed, or its reranking.", rich_help_panel=OUTPUT),
 ]
 
+FeaturesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        help="Folder of stored image features: images in it are not encoded again, others are added. "
+        "user: a folder in your cache.",
+        rich_help_panel=ENCODER,
+    ),
+]
+
 RerankOption = Annotated[
     Rerank | None,
     typer.Option(

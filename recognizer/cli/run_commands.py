@@ -19,6 +19,7 @@ from recognizer.cli.options import (
     SEARCH,
     ConfigOption,
     DeviceOption,
+    FeaturesOption,
     Format,
     FormatOption,
     MemoryOption,
@@ -32,6 +33,7 @@ from recognizer.cli.options import (
     StrictOption,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
+from recognizer.cli.stored_features import use_features
 from recognizer.console import note, note_missing_fonts, progress_bar
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ def run(
     workers: Annotated[
         int | None, typer.Option(help="Decoding processes; 0: one per core.", rich_help_panel=HARDWARE)
     ] = None,
+    features: FeaturesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     config: ConfigOption = None,
@@ -172,8 +175,9 @@ def run(
             STOCK.start()  # gets ready while the weights load
             rows = None if selection is None else selection.rows
             recognizer = Recognizer.open(opened, settings=settings, only=rows, device=device, precision=precision)
-            batches = recognize_into(recognizer, listing, sink, reranker=reranker)
-            _show_progress(batches, sink, len(listing), "recognise")
+            with use_features(recognizer, features, retry_errors=retry_errors):
+                batches = recognize_into(recognizer, listing, sink, reranker=reranker)
+                _show_progress(batches, sink, len(listing), "recognise")
         counts = sink.finish()
         if pictures is not None:
             _draw_pictures(pictures, output, listing, settings, format)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +49,21 @@ class ImageFeatures:
         return len(self.image)
 
     def take(self, positions: int | NDArray[np.int64]) -> ImageFeatures:
-        """Return some of the images, one by its number or several; the batch axis stays."""
-        rows = np.atleast_1d(np.asarray(positions, dtype=np.int64))
+        """Return some of the images, one by its number (a view) or several; the batch axis stays."""
+        rows = slice(positions, positions + 1) if isinstance(positions, int) else positions
         return ImageFeatures(
             image=self.image[rows],
             regions=self.regions[rows],
             boxes_xyxy=self.boxes_xyxy[rows],
             region_weight=self.region_weight[rows],
+        )
+
+    def rounded(self) -> ImageFeatures:
+        """Round the vectors to what float16 holds, as they are stored; boxes and weights stay as they are."""
+        return replace(
+            self,
+            image=self.image.astype(np.float16).astype(np.float32),
+            regions=self.regions.astype(np.float16).astype(np.float32),
         )
 
     @classmethod

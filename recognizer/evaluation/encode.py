@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recognizer.encoder import Encoder, ImageFeatures
+from recognizer.features import FeatureStore, encode_or_read
 from recognizer.images import ImageError, ImageItem
-from recognizer.pipeline import encode_files, in_batches
+from recognizer.pipeline import in_batches
 from recognizer.settings import Settings
 
 
@@ -55,6 +56,7 @@ def encode_labelled(
     failures: Failures,
     *,
     settings: Settings | None = None,
+    features: FeatureStore | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[LabelledBatch]:
     """Yield labelled images with their features, in order; images that cannot be decoded are left out.
@@ -65,12 +67,15 @@ def encode_labelled(
         rows: (N,) rows of their categories, or any other number of each.
         failures: where the images that cannot be decoded are noted.
         settings: batch size, decoding threads and limits; the defaults where None.
+        features: stored ones, which are used and added to.
         progress: called after each batch with its number of images, failed ones included.
     """
     settings = settings or Settings()
     batches = in_batches(items, settings.run.batch_size)
     done = 0
-    for batch in encode_files(encoder, batches, workers=settings.run.workers, limits=settings.images):
+    for batch in encode_or_read(
+        encoder, batches, features=features, workers=settings.run.workers, limits=settings.images
+    ):
         failures.errors.extend(
             (item, error) for item, error in zip(batch.items, batch.errors, strict=True) if error is not None
         )

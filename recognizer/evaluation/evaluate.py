@@ -105,7 +105,13 @@ def evaluate(
     retrieved_ranks: list[Ranks] = []
     failures = Failures()
     for batch in encode_labelled(
-        recognizer.encoder, labelled.items, labelled.rows, failures, settings=recognizer.settings, progress=progress
+        recognizer.encoder,
+        labelled.items,
+        labelled.rows,
+        failures,
+        settings=recognizer.settings,
+        features=recognizer.features,
+        progress=progress,
     ):
         truth.extend(batch.rows.tolist())
         terms = recognizer.scorer.terms(batch.features, exclude=batch.hashes)

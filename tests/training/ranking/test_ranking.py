@@ -15,6 +15,7 @@ from memory import Category, Description, Memory
 from recognizer import Recognizer
 from recognizer.building import build_memory
 from recognizer.evaluation.labelled import LabelledSet, match_labels, read_labelled
+from recognizer.features import encode_or_read
 from recognizer.images import ImageItem
 from recognizer.pipeline import encode_files
 from rerank.parse import parse_list
@@ -52,10 +53,10 @@ def encoded_once(monkeypatch):
         for batch in batches:
             key = id(encoder), batch[0], tuple(batch[1])
             if key not in ENCODED:
-                ENCODED[key] = list(encode_files(encoder, [batch], **options))
+                ENCODED[key] = list(encode_or_read(encoder, [batch], **options))
             yield from ENCODED[key]
 
-    monkeypatch.setattr("recognizer.evaluation.encode.encode_files", encode_once)
+    monkeypatch.setattr("recognizer.evaluation.encode.encode_or_read", encode_once)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,222 @@
+"""Commands about stored image features: `embed`, `find` and `near-duplicates`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memory.wording import counted
+from recognizer.cli.app import app
+from recognizer.cli.options import (
+    ENCODER,
+    INPUT,
+    OUTPUT,
+    SEARCH,
+    ConfigOption,
+    DeviceOption,
+    PrecisionOption,
+    SetOption,
+)
+from recognizer.cli.stored_features import features_folder, opened_features
+from recognizer.console import note, progress_bar, show, table
+
+if TYPE_CHECKING:
+    from recognizer.encoder import Encoder
+    from recognizer.features.search import Nearest, Vector
+
+StoreOption = Annotated[
+    str,
+    typer.Option("--features", help="Folder of stored features. user: a folder in your cache.", rich_help_panel=INPUT),
+]
+StoredModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Encoder, where the folder has features of several.", rich_help_panel=ENCODER),
+]
+
+
+@app.command()
+def embed(
+    images: Annotated[list[str], typer.Argument(help="Folder, glob, image files, or a .txt list of them.")],
+    features: StoreOption,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Glob of files or folders to leave out; repeatable.", rich_help_panel=INPUT),
+    ] = None,
+    memory: Annotated[
+        Path | None, typer.Option("--memory", help="Take the encoder of this memory.", rich_help_panel=ENCODER)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Encoder, as for `build`. Default: as for a new memory.", rich_help_panel=ENCODER),
+    ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Weights, as for `build`.", rich_help_panel=ENCODER)] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Encode images once and store their features, which `run`, `eval` and `calibrate` use; run it again to resume.
+
+    Example: recognizer embed photos --features features
+    """
+    from recognizer.features import encode_or_read
+    from recognizer.images import list_images, require_images
+    from recognizer.pipeline import in_batches
+    from recognizer.settings import load_settings
+
+    settings = load_settings(config, overrides or [], warn=note)
+    listing = list_images(images, exclude=exclude or [])
+    for problem in listing.problems:
+        note(f"left out: {problem.path}: {problem.reason}")
+    require_images(listing, images)
+    encoder = _load_encoder(memory, model, pretrained, device=device, precision=precision)
+    failed: Counter[str] = Counter()
+    with opened_features(features, encoder, settings.images) as stored:
+        assert stored is not None
+        if not stored.writable:
+            raise typer.Exit(1)
+        with progress_bar(len(listing), "images", "embed") as advance:
+            for batch in encode_or_read(
+                encoder,
+                in_batches(listing, settings.run.batch_size),
+                features=stored,
+                workers=settings.run.workers,
+                limits=settings.images,
+            ):
+                codes = [error.code for error in batch.errors if error is not None]
+                failed.update(codes)
+                advance(len(batch.items), failed=len(codes))
+    reasons = ", ".join(f"{number} {code}" for code, number in sorted(failed.items()))
+    note(
+        f"{counted(len(listing), 'image')}: {stored.encoded} encoded, {stored.found} stored before, {failed.total()} "
+        f"failed{f' ({reasons})' if failed else ''}; features in {stored.folder}"
+    )
+    for line in listing.left_out:
+        note(line)
+    if not stored.writable:
+        raise typer.Exit(1)
+
+
+@app.command()
+def find(
+    features: StoreOption,
+    text: Annotated[str | None, typer.Argument(help="What the images show.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="An image that they resemble, instead of a text.", rich_help_panel=INPUT)
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Images per list.", rich_help_panel=OUTPUT)] = 10,
+    model: StoredModelOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """List the stored images nearest to a text or an image: whole, and by the region that fits best.
+
+    Example: recognizer find "a cup of coffee" --features features
+
+    Example: recognizer find --like photos/kingfisher.jpg --features features
+    """
+    from recognizer.encoder import Encoder
+    from recognizer.errors import RecognizerError
+    from recognizer.features.search import StoredFolder
+    from recognizer.settings import ScoreSettings
+
+    if (text is None) == (like is None):
+        raise RecognizerError("give a text or --like IMAGE, one of the two")
+    folder = StoredFolder(features_folder(features), model=model, warn=note)
+    encoder = Encoder.from_spec(folder.encoder.card.spec, device=device, precision=precision)
+    if encoder.card.fingerprint != folder.encoder.card.fingerprint:
+        raise RecognizerError(
+            f"the weights of {encoder.card.name} have changed since the features were stored; embed the images again"
+        )
+    without = ""
+    if like is not None:
+        vector, without = _image_vector(encoder, like)
+    else:
+        import numpy as np
+
+        from memory.vectors import unit_mean
+
+        texts = [template.replace("{}", str(text)) for template in encoder.default_templates]
+        vector = unit_mean(encoder.encode_texts(texts), np.array([len(texts)]), [str(text)])[0]
+    near = folder.near(vector, top, least_weight=ScoreSettings().region_threshold, without=without)
+    if not near.whole and not without:
+        raise RecognizerError("no image whose features are stored is still where it was")
+    show(table(["cosine", "image"], [_line(one) for one in near.whole], widest=200), "")
+    show(table(["cosine", "region of image", "box x0,y0,x1,y1"], [_line(one) for one in near.by_region], widest=200))
+
+
+@app.command("near-duplicates")
+def near_duplicates(
+    features: StoreOption,
+    above: Annotated[
+        float, typer.Option(min=0, max=1, help="Cosine above which two images are copies.", rich_help_panel=SEARCH)
+    ] = 0.995,
+    model: StoredModelOption = None,
+) -> None:
+    """Group the stored images that are copies of one another: scaled, encoded again or trimmed.
+
+    Example: recognizer near-duplicates --features features
+    """
+    from recognizer.calibration.sample import copy_groups
+    from recognizer.features.search import StoredFolder
+
+    folder = StoredFolder(features_folder(features), model=model, warn=note)
+    groups = folder.copies(lambda hashes, vectors: copy_groups(hashes, vectors, above=above))
+    lines = [
+        [str(number), f"{one.cosine:.4f}", _shown(one.path)] for number, group in enumerate(groups, 1) for one in group
+    ]
+    if lines:
+        show(table(["group", "cosine", "image"], lines, widest=200))
+    note(f"{counted(len(groups), 'group')} of copies, {counted(len(lines), 'image')}; cosine above {above:g}")
+
+
+def _load_encoder(
+    memory: Path | None, model: str | None, pretrained: str | None, *, device: str, precision: str
+) -> Encoder:
+    from recognizer.building import explain_encoder, load_default_encoder
+    from recognizer.encoder import Encoder
+    from recognizer.errors import RecognizerError
+
+    if memory is not None:
+        if model is not None or pretrained is not None:
+            raise RecognizerError("--memory names the encoder already; leave --model and --pretrained out")
+        from memory import Memory
+
+        return Encoder.from_spec(Memory.open(memory).encoder.spec, device=device, precision=precision)
+    if model is None and pretrained is None:
+        encoder, sentence = load_default_encoder(device=device, precision=precision)
+        note(sentence)
+        return encoder
+    encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
+    for sentence in explain_encoder(encoder):
+        note(sentence)
+    return encoder
+
+
+def _image_vector(encoder: Encoder, path: Path) -> tuple[Vector, str]:
+    """Encode one image file; returns its vector (D,) and the hash of the file."""
+    from recognizer.errors import RecognizerError
+    from recognizer.images import ImageLimits, source_items
+    from recognizer.pipeline import encode_batch, load
+
+    batch = encode_batch(encoder, 0, source_items([path]), [load(encoder, path, ImageLimits())])
+    if batch.features is None:
+        raise RecognizerError(f"{path} cannot be used: {batch.errors[0]}")
+    return batch.features.image[0], batch.hashes[0]
+
+
+def _line(one: Nearest) -> list[str]:
+    box = [] if one.box_xyxy is None else [",".join(f"{edge:.0f}" for edge in one.box_xyxy)]
+    return [f"{one.cosine:+.4f}", _shown(one.path), *box]
+
+
+def _shown(path: bytes) -> str:
+    """Return a path relative to the current folder where it lies below it."""
+    from recognizer.images.key import display_key
+
+    here = os.path.join(os.getcwdb(), b"")
+    return display_key(path[len(here) :] if path.startswith(here) else path)

@@ -1,0 +1,67 @@
+"""Stored features on the command line: which folder, and whether a command can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recognizer.console import note
+
+if TYPE_CHECKING:
+    from recognizer.encoder import Encoder
+    from recognizer.features import FeatureStore
+    from recognizer.images import ImageLimits
+    from recognizer.recognizer import Recognizer
+
+USER_FOLDER = "user"
+"""The name that stands for a folder in the user's cache."""
+
+
+def features_folder(name: str) -> Path:
+    """Return the folder that `--features` or the setting `run.features` names."""
+    if name != USER_FOLDER:
+        return Path(name)
+    from rerank.cache import default_cache_path
+
+    return default_cache_path().with_name("features")
+
+
+@contextmanager
+def opened_features(
+    name: str | None, encoder: Encoder, limits: ImageLimits, *, retry_errors: bool = False
+) -> Iterator[FeatureStore | None]:
+    """Open the stored features of an encoder; yields None where no folder is named."""
+    if name is None:
+        yield None
+        return
+    from recognizer.features import FeatureStore
+
+    folder = features_folder(name)
+    with FeatureStore(folder, encoder.card, limits, retry_errors=retry_errors, warn=note) as features:
+        yield features
+
+
+@contextmanager
+def use_features(recognizer: Recognizer, option: str | None, *, retry_errors: bool = False) -> Iterator[None]:
+    """Let a recogniser use the stored features that `--features`, or else its settings, name.
+
+    Args:
+        recognizer: gets them.
+        option: what `--features` was given; None: the setting `run.features` decides.
+        retry_errors: images that could not be decoded are decoded again.
+    """
+    from recognizer.features import REGION_FLOOR
+
+    settings = recognizer.settings
+    name = option or settings.run.features
+    if name is not None and settings.score.region_threshold < REGION_FLOOR:
+        note(
+            f"stored features are not used: they lack regions of weight below {REGION_FLOOR:g}, and "
+            f"score.region_threshold is {settings.score.region_threshold:g}"
+        )
+        name = None
+    with opened_features(name, recognizer.encoder, settings.images, retry_errors=retry_errors) as features:
+        recognizer.features = features
+        yield

@@ -1,0 +1,281 @@
+"""A folder of stored features: one table per encoder, the hashes of files, and a lock for the one process that writes.
+
+    DIR/files.sqlite            path, size, time of change -> hash of the content
+    DIR/KEY/encoder.json        the encoder, and the limits under which images were decoded
+    DIR/KEY/images.lance        hash of the content -> features, or why there are none
+
+KEY is a hash over all that features depend on beside the file, so other encoders, precisions and limits have other
+tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from memory.durable import make_folder, replacing, try_lock
+from memory.encoder_card import EncoderCard
+from memory.errors import WriteFailed, printable_path
+from memory.wording import counted
+from recognizer.errors import RecognizerError
+from recognizer.features.files import FileHashes, absolute
+from recognizer.features.stored_image import REGION_FLOOR as REGION_FLOOR
+from recognizer.features.stored_image import Stored, StoredFailure, StoredImage
+from recognizer.features.table import FeatureTable, count_images
+from recognizer.images import ImageError, ImageItem, ImageLimits
+from recognizer.images.content import HEAD_BYTES, content_kind
+from recognizer.images.file_bytes import read_file_bytes
+from recognizer.results.ledger import ImageStamp, stamp_file
+
+if TYPE_CHECKING:
+    from recognizer.pipeline import EncodedBatch
+
+SCHEMA = 1
+"""Rises when the same file and encoder may give other features, or the columns change."""
+ENCODER_NAME = "encoder.json"
+LOCK_NAME = "features.lock"
+# These failures follow from the content and the limits; the others may be gone the next time.
+_LASTING = frozenset({"E_NOT_IMAGE", "E_TRUNCATED", "E_DECODE", "E_BOMB", "E_ASPECT"})
+_KEY_DIGITS = 16
+
+
+class FeaturesError(RecognizerError):
+    """A folder of features that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEncoder:
+    """An encoder whose features a folder holds.
+
+    Attributes:
+        folder: of its table.
+        card: its identity, and how to load it.
+        limits: under which its images were decoded, without those of time and memory.
+    """
+
+    folder: Path
+    card: EncoderCard
+    limits: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known of a file before it is decoded.
+
+    Attributes:
+        stamp: size, time of change and, where they were found out, the hash.
+        stored: its features or its failure; None: neither is stored.
+    """
+
+    stamp: ImageStamp
+    stored: Stored | None
+
+
+class FeatureStore:
+    """The stored features of one encoder.
+
+    A context manager: rows that wait are written at its end. What goes wrong with the disk costs stored features, one
+    warning each, and no result.
+
+    Args:
+        folder: is made if it is missing.
+        card: of the encoder.
+        limits: of the images.
+        retry_errors: images that could not be decoded are decoded again.
+        warn: called with a sentence where features cannot be read or stored.
+
+    Attributes:
+        found: number of images looked up that were stored.
+        encoded: number of the others.
+
+    Raises:
+        FeaturesError: the folder is a file, or cannot be made.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        card: EncoderCard,
+        limits: ImageLimits,
+        *,
+        retry_errors: bool = False,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Open the folder; the first process that does so is the one that writes."""
+        self.folder = folder
+        self.card = card
+        self._limits = limits
+        self._warn = warn
+        self._lock: int | None = None
+        self._turn = threading.Lock()  # one thread looks up while another keeps
+        self.found = self.encoded = 0
+        decisive = limits.model_dump(mode="json", exclude={"max_seconds", "max_memory_bytes"})
+        own = folder / _key(card, decisive)
+        writable = False
+        try:
+            make_folder(folder)
+            writable = self._take_lock()
+            if writable:
+                make_folder(own)
+                _write_encoder(own, card, decisive)
+        except (OSError, WriteFailed) as error:
+            if not folder.is_dir():
+                raise FeaturesError(f"{printable_path(folder)} cannot be a folder of features: {error}") from error
+            warn(f"features in {printable_path(folder)} are used, but none are stored: {error}")
+            writable = False
+        self._count_others(own)
+        self.files = FileHashes(folder, writable=writable, warn=warn)
+        self.table = FeatureTable(own, card.dim, writable=writable, with_failures=not retry_errors, warn=warn)
+
+    @property
+    def writable(self) -> bool:
+        """Whether features are stored."""
+        return self.table.writable
+
+    def look_up(self, items: Sequence[ImageItem]) -> list[Known]:
+        """Find what is stored of some images; only files that are new or have changed are read."""
+        with self._turn:
+            return self._look_up(items)
+
+    def _look_up(self, items: Sequence[ImageItem]) -> list[Known]:
+        paths = [absolute(item.path) for item in items]
+        before = self.files.get(paths)
+        stamps: list[ImageStamp] = []
+        changed: dict[bytes, ImageStamp] = {}
+        for path in paths:
+            now, earlier = stamp_file(path), before.get(path)
+            if earlier is not None and (now.size, now.mtime_ns) == (earlier.size, earlier.mtime_ns):
+                now = earlier
+            elif len(self.table):  # the content may be stored under another name
+                now = self._with_hash(path, now)
+                if now.sha256 is not None:
+                    changed[path] = now
+            stamps.append(now)
+        self.files.put(changed)
+        stored = self.table.read([stamp.sha256 for stamp in stamps if stamp.sha256 is not None])
+        known = [Known(stamp, stored.get(stamp.sha256 or "")) for stamp in stamps]
+        new = sum(one.stored is None for one in known)
+        self.found, self.encoded = self.found + len(known) - new, self.encoded + new
+        return known
+
+    def keep(self, batch: EncodedBatch, known: Sequence[Known]) -> None:
+        """Store a batch that was encoded.
+
+        Args:
+            batch: its features are rounded to float16.
+            known: what was known of its images before they were read.
+        """
+        rows: list[Stored] = []
+        stamps: dict[bytes, ImageStamp] = {}
+        for row, position in enumerate(batch.positions):
+            if sha256 := batch.hashes[row]:
+                assert batch.features is not None
+                rows.append(StoredImage.of(batch.features, row, sha256=sha256, size_hw=batch.sizes_hw[row]))
+                stamps[absolute(batch.items[position].path)] = replace(known[position].stamp, sha256=sha256)
+        for item, error, one in zip(batch.items, batch.errors, known, strict=True):
+            if error is None or error.code not in _LASTING:
+                continue
+            content = self._failed_hash(item.path, one.stamp)
+            if content is not None:
+                rows.append(StoredFailure(content, error.code, error.reason))
+                stamps[absolute(item.path)] = replace(one.stamp, sha256=content)
+        with self._turn:
+            self.table.add(rows)
+            self.files.put(stamps)
+
+    def close(self) -> None:
+        """Write what waits, and let other processes write."""
+        with self._turn:
+            try:
+                self.table.flush()
+            finally:
+                self.files.close()
+                if self._lock is not None:
+                    os.close(self._lock)
+                    self._lock = None
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _take_lock(self) -> bool:
+        """Become the process that writes; warn if another one is."""
+        descriptor = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if try_lock(descriptor):
+            self._lock = descriptor
+            return True
+        os.close(descriptor)
+        self._warn(
+            f"another process is storing features in {printable_path(self.folder)}; this one uses them and stores none"
+        )
+        return False
+
+    def _count_others(self, own: Path) -> None:
+        others = [one for one in stored_encoders(self.folder) if one.folder != own]
+        count = sum(count_images(one.folder) for one in others)
+        if count:
+            names = ", ".join(sorted({one.card.name for one in others}))
+            self._warn(
+                f"{printable_path(self.folder)} also holds features of {counted(count, 'image')} that are not used: of "
+                f"other encoders, versions, precisions or image limits ({names})"
+            )
+
+    def _with_hash(self, path: bytes, stamp: ImageStamp) -> ImageStamp:
+        """Read a file to find out its hash; one that cannot be read has none."""
+        try:
+            data = read_file_bytes(path, max_bytes=self._limits.max_file_bytes)
+        except ImageError:  # decoding says what is wrong
+            return stamp
+        return replace(stamp, sha256=hashlib.sha256(data).hexdigest())
+
+    def _failed_hash(self, path: bytes, stamp: ImageStamp) -> str | None:
+        """Return the hash of a file that could not be decoded; None where the failure may not last."""
+        try:
+            data = read_file_bytes(path, max_bytes=self._limits.max_file_bytes)
+        except ImageError:
+            return None
+        now = stamp_file(path)
+        if (now.size, now.mtime_ns) != (stamp.size, stamp.mtime_ns):
+            return None  # it was replaced meanwhile, and another content failed
+        if content_kind(data[:HEAD_BYTES]) == "HEIC":
+            return None  # it can be decoded once pillow-heif is installed
+        return hashlib.sha256(data).hexdigest()
+
+
+def stored_encoders(folder: Path) -> list[StoredEncoder]:
+    """Return the encoders whose features a folder holds, sorted by the names of their folders."""
+    found: list[StoredEncoder] = []
+    for path in sorted(folder.glob(f"*/{ENCODER_NAME}")):
+        try:
+            content = json.loads(path.read_bytes())
+            if content["schema"] == SCHEMA:
+                found.append(StoredEncoder(path.parent, EncoderCard.from_json(content["encoder"]), content["limits"]))
+        except (OSError, ValueError, TypeError, KeyError):  # a damaged one: the next writer of its features mends it
+            continue
+    return found
+
+
+def _key(card: EncoderCard, limits: dict[str, Any]) -> str:
+    content = json.dumps([SCHEMA, card.fingerprint, card.precision, limits], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def _write_encoder(folder: Path, card: EncoderCard, limits: dict[str, Any]) -> None:
+    content = json.dumps({"schema": SCHEMA, "encoder": card.to_json(), "limits": limits}, indent=2) + "\n"
+    path = folder / ENCODER_NAME
+    if not path.exists() or path.read_bytes() != content.encode():
+        with replacing(path) as draft:
+            draft.write_text(content, encoding="utf-8")
