@@ -52,7 +52,7 @@ def test_rows_of_images_that_are_gone_are_dropped_or_kept_at_the_end():
     rows = [("z", "Z", None), ("a", "A", None), ("y", "Y", None)]
     todo, missing, in_order, said = carried({"a": "A"}, rows)
     assert (todo, missing, in_order) == ([], [], False)
-    assert said == ["2 images (z, y) no longer among the images; earlier rows are dropped (--keep-missing keeps them)"]
+    assert said == ["no longer among the images: 2 images (z, y); earlier rows are dropped (--keep-missing keeps them)"]
     assert carried({"a": "A"}, rows, keep_missing=True)[:3] == ([], ["y", "z"], False)
     assert carried({"a": "A", "y": "Y"}, [rows[1], rows[2], rows[0]], keep_missing=True)[:3] == ([], ["z"], True)
 
