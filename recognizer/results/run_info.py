@@ -184,7 +184,7 @@ def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
         changes = [
             "the memory holds other rows (memory.digest)"  # two hashes would tell nobody anything
             if name == _DIGEST
-            else f"{name} was {before.get(name, _ABSENT)!r}, is {after.get(name, _ABSENT)!r}"
+            else f"{name}: was {before.get(name, _ABSENT)!r}, is {after.get(name, _ABSENT)!r}"
             for name in names
         ]
         raise ResumeRefused(

@@ -59,7 +59,7 @@ def test_weak_images_get_no_label(world, tmp_path):
     assert weak["candidates"] == all_rows["bricks.jpg"]["candidates"]
     err, _ = run(world, tmp_path / "r.jsonl", "--min-confidence", bound)
     assert "4 of 4 images are already done" in err
-    with pytest.raises(ResumeRefused, match=r"score\.min_confidence was .*, is None"):
+    with pytest.raises(ResumeRefused, match=r"score\.min_confidence: was .*, is None"):
         run(world, tmp_path / "r.jsonl")
 
 
@@ -76,7 +76,7 @@ def test_chosen_categories_compete_alone_and_are_part_of_the_run(world, tmp_path
     err, _ = run(world, tmp_path / "r.jsonl", "--without", "tabby cat", "--without", "rocket")
     assert "4 of 4 images are already done" in err
     for other in ([], ["--only", "red fox", "--only", "rocket"]):
-        with pytest.raises(ResumeRefused, match="categories was '2 chosen, sha256"):
+        with pytest.raises(ResumeRefused, match="categories: was '2 chosen, sha256"):
             run(world, tmp_path / "r.jsonl", *other)
     with pytest.raises(SelectionError, match="did you mean 'tabby cat'"):
         run(world, tmp_path / "other.jsonl", "--only", "tabby cats")
