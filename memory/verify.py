@@ -86,7 +86,7 @@ def _matrices(manifest: Manifest, vectors: MemoryVectors) -> Iterator[Finding]:
         "exemplars": vectors.exemplars,
     }
     wrong = [f"{what} have {m.shape[1]}" for what, m in matrices.items() if m.shape[1] != manifest.encoder.dim]
-    yield Finding("dimensions", not wrong, "; ".join(wrong) or f"all vectors have {manifest.encoder.dim}")
+    yield Finding("dimensions", not wrong, "; ".join(wrong) or f"all vectors have {manifest.encoder.dim} dimensions")
     other = [f"{number} {what}" for what, m in matrices.items() if (number := int((~are_unit_rows(m)).sum()))]
     yield Finding(
         "unit norms", not other, ("not of unit length: " + ", ".join(other)) if other else "all rows have unit length"

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memory.wording import counted
 from recognizer.results.run_info import package_versions
 
 
@@ -45,7 +46,7 @@ def _devices() -> list[Check]:
         f"cuda:{number} {torch.cuda.get_device_name(number)} ({torch.cuda.mem_get_info(number)[1] / 2**30:.0f} GiB)"
         for number in range(torch.cuda.device_count())
     ]
-    cpu = f"cpu with {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    cpu = f"cpu with {counted(os.cpu_count() or 1, 'core')}, {counted(torch.get_num_threads(), 'thread')}"
     return [
         Check("devices", "; ".join([*gpus, cpu])),
         Check("default", f"{device}, {choose_precision('auto', device)}"),

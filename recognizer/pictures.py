@@ -71,12 +71,12 @@ def evidence_boxes(
         evidence: of one candidate, strongest first.
 
     Returns:
-        Boxes, at most `MOST_BOXES`, and for each its lines: value and text. Where no region was compared, a single
-        line without a box says so.
+        Boxes, at most `MOST_BOXES`, and for each its lines: value and text. Where no region reached the
+        threshold, or none resembles a text, a single line without a box says so.
     """
     pieces = [piece for piece in evidence if piece.box_xyxy is not None]
     if not pieces:
-        return [None], [["no region evidence: only the image as a whole was compared"]]
+        return [None], [["no region evidence: none stands out, the whole image was compared"]]
     least = LEAST_SHARE * sum(piece.value for piece in pieces) / len(pieces)
     boxes: list[Sequence[float] | None] = []
     matched: list[dict[str, float]] = []

@@ -165,7 +165,7 @@ def rows_to_categories(
             f"{counted(changed.count, 'name')} with invisible, control or decomposed characters changed: {changed}"
         )
     if repeated.count:
-        notes.append(f"{counted(repeated.count, 'name')} again, merged into one category each: {repeated}")
+        notes.append(f"{counted(repeated.count, 'repeated name')}, merged into one category each: {repeated}")
     if aliases is None and sum(", " in c.name for c in categories) * 2 > len(categories):
         notes.append(
             f"names have commas, such as {printable(categories[0].name)!r}; "

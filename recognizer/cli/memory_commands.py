@@ -114,6 +114,8 @@ def build(
     from memory.recovery import published_manifest
     from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
     from recognizer.encoder import Encoder
+    from recognizer.encoder.named import NAMED
+    from recognizer.encoder.open_clip.catalogue import is_named_at_hand
     from recognizer.images import ImageLimits
 
     categories = _read_labels(labels, format, key, header, name_column, aliases)
@@ -128,6 +130,8 @@ def build(
         encoder, sentence = load_default_encoder(device=device, precision=precision)
         note(sentence)
     else:
+        if model in NAMED and not is_named_at_hand(NAMED[model]):
+            note(f"fetching the files of {NAMED[model]} ...")
         encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
         for sentence in explain_encoder(encoder):
             note(sentence)
@@ -179,8 +183,8 @@ def add(
     with text_progress() as progress:
         opened.add(categories, encoder=encoder, progress=progress)
     now = opened.info().categories
-    extended = opened.report.categories - (now - before)
-    also = f", extended {counted(extended, 'category')} that it had" if extended else ""
+    merged = opened.report.categories - (now - before)
+    also = f", merged {counted(merged, 'category')} that it had" if merged else ""
     show(f"added {counted(now - before, 'category')}{also}; {opened.directory} now has {counted(now, 'category')}")
     show(_work(opened))
 
@@ -225,7 +229,11 @@ def info(
         f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
     )
     fields["templates"] = " | ".join(opened.templates)
+    settings = fields.pop("settings")
+    if not fields["index_recall"]:  # that of exact search
+        del fields["index_recall"]
     rows = [[key, str(value)] for key, value in fields.items()]
+    rows += [[f"{part}.{name}", str(value)] for part, values in settings.items() for name, value in values.items()]
     rows += _file_settings(opened.encoder.spec)
     if prompted:
         rows.append(["prompted as words", f"{counted(len(prompted), 'name')}; --json has them all"])
@@ -252,7 +260,13 @@ def verify(memory: MemoryOption) -> None:
     from memory import Memory
 
     findings = Memory.open(memory).verify()
-    show(table(["", "finding"], [["ok" if finding.ok else "BAD", finding.message] for finding in findings], widest=120))
+    show(
+        table(
+            ["", "check", "finding"],
+            [["ok" if finding.ok else "BAD", finding.check, finding.message] for finding in findings],
+            widest=120,
+        )
+    )
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

@@ -181,7 +181,7 @@ def run(
         counts = sink.finish()
         if pictures is not None:
             _draw_pictures(pictures, output, listing, settings, format)
-    note(f"{_outcome(counts)}; results in {output}")
+    note(f"{_outcome(counts)}; results {_where(output)}")
     for line in listing.left_out:
         note(line)
     too_many = counts.failed_share > settings.run.max_failed
@@ -261,8 +261,12 @@ def rerank_results(
         if reranker is not None and sink.done_rows < len(keys):
             _show_progress(rerank_into(earlier, settings, sink, reranker), sink, len(keys), "rerank")
         sink.finish()
-    note(f"{counted(len(keys), 'row')}; results in {output}")
+    note(f"{counted(len(keys), 'row')}; results {_where(output)}")
     require_answers(reranker, strict=strict)
+
+
+def _where(output: str) -> str:
+    return "on stdout" if output == "-" else f"in {output}"
 
 
 def _check_pictures(folder: Path, images: Sequence[str], output: str) -> None:

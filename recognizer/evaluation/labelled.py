@@ -14,6 +14,7 @@ from memory.labels.cells import delimiter_by_count, delimiter_by_titles, read_ti
 from memory.labels.rows import LabelFile, read_text
 from memory.labels.text import HEADER_WORDS
 from memory.templates import prompt_name
+from memory.wording import counted
 from recognizer.console import note
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem, list_images
@@ -120,7 +121,8 @@ def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> La
             unmatched[label] = unmatched.get(label, 0) + 1
     if not items:
         raise LabelledSetError(
-            f"none of the {len(unmatched)} labels (such as {next(iter(unmatched), '')!r}) is a category of the memory"
+            f"none of {counted(len(unmatched), 'label')} (such as {next(iter(unmatched), '')!r}) is a category of the "
+            "memory"
         )
     return LabelledSet(items, rows, unmatched)
 

@@ -33,6 +33,7 @@ PACKAGES = (
 RUN_INFO_SCHEMA = 1
 _SECRET = re.compile(r"(?i)(key|token|secret|password|credential)")
 _ABSENT = "(not set)"
+_DIGEST = "memory.digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +173,7 @@ def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
     """Refuse to continue results that were made under other settings.
 
     Raises:
-        ResumeRefused: a setting differs; the message names each one with both values.
+        ResumeRefused: a setting differs; the message names each one, with both values where people can read them.
     """
     # A setting that an earlier release did not know counts as null, its default.
     # Earlier releases did not write the digest of the memory; for their runs the rest must be the same.
@@ -180,9 +181,14 @@ def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
     before, after = earlier.identity(fields), now.identity(fields)
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if names:
-        lines = [f"  {name}: was {before.get(name, _ABSENT)!r}, is {after.get(name, _ABSENT)!r}" for name in names]
+        changes = [
+            "the memory holds other rows (memory.digest)"  # two hashes would tell nobody anything
+            if name == _DIGEST
+            else f"{name}: was {before.get(name, _ABSENT)!r}, is {after.get(name, _ABSENT)!r}"
+            for name in names
+        ]
         raise ResumeRefused(
-            f"{output} was made under other settings:\n" + "\n".join(lines) + f"\nuse the earlier settings, {REMEDY}"
+            f"{output} was made under other settings: {'; '.join(changes)}. Use the earlier settings, {REMEDY}"
         )
 
 

@@ -238,8 +238,8 @@ class ServerClient:
     def _warn_of_others(self, first: str, others: list[object]) -> None:
         named = ", ".join(map(str, others[:MODELS_NAMED])) + (", ..." if len(others) > MODELS_NAMED else "")
         self.warn(
-            f"{self.base_url} serves {len(others) + 1} models; {first} is asked; the others are {named}; "
-            "rerank.served_model=NAME chooses one"
+            f"{self.base_url} serves {len(others) + 1} models; {first} is asked, not {named}; "
+            "--set rerank.served_model=NAME chooses one"
         )
 
     async def _attempt(self, method: str, path: str, content: bytes | None, end: float) -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import pickle
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import nn
 
 from recognizer.encoder.device import Precision, is_convolutional
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
+from recognizer.encoder.named import NAMED
 from recognizer.encoder.open_clip.file_settings import RANDOM, FileSettings
 from recognizer.encoder.open_clip.image import PlainTower, ResNetTower, TimmTower, ViTTower
 from recognizer.encoder.open_clip.text import build_text_tower, describe_tokenizer
@@ -104,11 +107,11 @@ def _resolve(model: str, pretrained: str | None) -> str | None:
             raise EncoderError(f"{model} brings its own weights; leave pretrained out (it is {pretrained!r})")
         return None
     if open_clip.get_model_config(model) is None:
-        similar = _similar(model, open_clip.list_models())
+        similar = _similar(model, [*NAMED, *open_clip.list_models()])
         question = f"; did you mean {similar}?" if similar else "."
         raise EncoderError(
-            f"open_clip has no model {model!r}{question} Use 'starter', a name of open_clip.list_models() such as "
-            f"'ViT-B-32', 'hf-hub:OWNER/NAME' or 'local-dir:FOLDER'"
+            f"open_clip has no model {model!r}{question} Use starter, {', '.join(NAMED)}, a name that "
+            "`recognizer models` lists, such as ViT-B-32, hf-hub:OWNER/NAME or local-dir:FOLDER"
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
     possible = f"one of its tags ({', '.join(tags) or 'none'}), a checkpoint file, TAG=FILE or {RANDOM!r}"
@@ -148,7 +151,7 @@ def _build(model: str, pretrained: str | None, settings: FileSettings | None) ->
     if file is not None:
         check_weights_file(file)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), nullcontext() if file is not None else _quiet_hub():
             torch.manual_seed(0)
             converted = _of_transformers(file) if settings is not None and file is not None else None
             if converted is not None:
@@ -197,9 +200,21 @@ def _build_tokenizer(model: str) -> Tokenizer:
     import open_clip
 
     try:
-        return open_clip.get_tokenizer(model)
+        with _quiet_hub():
+            return open_clip.get_tokenizer(model)
     except (RuntimeError, OSError, ValueError) as error:
         raise EncoderUnavailable(_missing(model, _TOKENIZER, error)) from error
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keep retries and failures of a download out of the logs: dozens of lines before the error that says it once."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _missing(model: str, what: str | None, error: Exception) -> str:

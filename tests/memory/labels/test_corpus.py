@@ -57,7 +57,7 @@ def test_lvis_synonyms_are_aliases_and_its_definition_a_description():
 def test_comments_and_repeated_names_are_said():
     assert read_labels(CORPUS / "comment.txt").notes == ("1 comment line left out, the first on line 1",)
     (note,) = read_labels(CORPUS / "double.txt").notes
-    assert note == "1 name again, merged into one category each: 'missile' (line 1 and line 3)"
+    assert note == "1 repeated name, merged into one category each: 'missile' (line 1 and line 3)"
 
 
 def test_a_header_is_taken_only_where_the_user_says_so():

@@ -84,7 +84,7 @@ def test_building_again_encodes_nothing_and_adding_only_what_is_new(world, tmp_p
     assert out.startswith(f"added 1 category; {tmp_path / 'memory'} now has 5 categories\ntexts: 1 encoded, ")
     (tmp_path / "more.json").write_text('{"galaxy": ["many stars"], "comet": []}')
     _, out, _ = call("add", tmp_path / "more.json", *place)
-    assert out.startswith("added 1 category, extended 1 category that it had; ")
+    assert out.startswith("added 1 category, merged 1 category that it had; ")
     assert "now has 6 categories\n" in out
     assert "removed 1 category; " in call("remove", "comet", *place[:2])[1]
     code, out, _ = call("verify", "--memory", tmp_path / "memory")
@@ -176,7 +176,7 @@ def test_a_header_is_as_the_user_says(tmp_path):
     memory = ("--memory", tmp_path / "memory")
     _, out, err = call("build", tmp_path / "names.txt", *memory, "--header", "yes")
     assert "1 category, 0 descriptions" in out
-    assert "note: 1 name again, merged into one category each: 'fox' (line 2 and line 3)" in err
+    assert "note: 1 repeated name, merged into one category each: 'fox' (line 2 and line 3)" in err
     assert "2 categories" in call("build", tmp_path / "names.txt", *memory, "--header", "no")[1]
 
 
@@ -187,7 +187,11 @@ def test_exemplars_go_with_their_weights(world, tmp_path, photos):
     assert "'nobody' is not a category" in err
     held = json.loads(call("info", "--memory", memory, "--json")[1])
     assert held["exemplars"] == 1
-    assert held["settings"]["score"]["exemplar"] > 0
+    weight = held["settings"]["score"]["exemplar"]
+    assert weight > 0
+    _, out, _ = call("info", "--memory", memory)
+    assert re.search(rf"^score\.exemplar +{weight}$", out, re.MULTILINE)
+    assert "{}" not in out.replace("a photo of a {}.", "")
     _, _, err = call("build", world / "labels.json", "--memory", memory)
     assert "1 exemplar of the memory dropped" in err
     held = json.loads(call("info", "--memory", memory, "--json")[1])
@@ -299,7 +303,7 @@ def test_a_run_is_not_resumed_over_another_memory_of_the_same_version(world, tmp
     place = ("--output", tmp_path / "r.jsonl", "--precision", "fp32")
     call("run", world / "images", "--memory", tmp_path / "one", *place)
     before = (tmp_path / "r.jsonl").read_bytes()
-    with pytest.raises(ResumeRefused, match=r"memory\.digest: was '\w+', is '\w+'"):
+    with pytest.raises(ResumeRefused, match=r"settings: the memory holds other rows .*--overwrite"):  # on one line
         call("run", world / "images", "--memory", tmp_path / "other", *place)
     (tmp_path / "one").rename(tmp_path / "moved")
     assert call("run", world / "images", "--memory", tmp_path / "moved", *place)[0] == 0
@@ -358,8 +362,9 @@ def test_image_that_took_too_long_can_have_more_time(world, tmp_path):
 
 
 def test_rows_on_stdout_are_nothing_but_rows(world):
-    _, out, _ = run_images(world, "-")
+    _, out, err = run_images(world, "-")
     assert len([json.loads(line) for line in out.splitlines()]) == 7
+    assert "; results on stdout" in err
 
 
 def test_csv_and_parquet_hold_the_same_rows_as_jsonl(world, tmp_path):

@@ -484,7 +484,7 @@ def test_a_refusing_server_is_quoted_once_escaped_and_the_exit_code_is_1(world, 
         assert call(*place, "--overwrite", "--strict")[0] == 1
         assert call(*place, "--overwrite")[0] == 0
         # Both models of the server are named once more for each command.
-        assert re.search(r"serves 2 models; fake is asked; the others are other; rerank\.served_model=NAME", err)
+        assert re.search(r"serves 2 models; fake is asked, not other; --set rerank\.served_model=NAME", err)
 
 
 def test_a_reranker_reranks_a_run(world, numbered, tmp_path):

@@ -204,7 +204,7 @@ def test_an_alias_of_two_categories_is_refused():
 
 def test_labels_that_fit_nothing_or_two_categories_are_refused(tmp_path):
     one = LabelledImages([None], ["crane"])
-    with pytest.raises(LabelledSetError, match="none of the 1 labels"):
+    with pytest.raises(LabelledSetError, match="none of 1 label "):
         match_labels(one, [Category("stork")])
     with pytest.raises(LabelledSetError, match="several categories"):
         match_labels(one, [Category("crane", group="bird"), Category("crane", group="machine")])

@@ -49,11 +49,10 @@ def test_differing_settings_are_named_with_both_values(tmp_path, info):
     with pytest.raises(ResumeRefused) as caught:
         require_same_settings(earlier, other, Path("results.jsonl"))
     said = str(caught.value)
-    assert "  top_k: was 5, is 6" in said
-    assert "  score.temperature: was '(not set)', is 0.01" in said
-    assert "  model.fingerprint: was 'f00d', is 'beef'" in said
-    assert "  memory.digest: was 'd00d', is 'beef'" in said
-    assert "  memory.index: was 'exact', is 'hnsw'" in said
+    assert "; top_k: was 5, is 6" in said
+    assert "; score.temperature: was '(not set)', is 0.01" in said
+    assert "settings: model.fingerprint: was 'f00d', is 'beef'; the memory holds other rows (memory.digest); " in said
+    assert "; memory.index: was 'exact', is 'hnsw'" in said
     assert "memory.version" not in said
     assert "--overwrite" in said
     assert "image_name" not in said

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import open_clip
 import pytest
@@ -125,6 +127,7 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone(ch
         ("vit-b-16-siglip", "random", EncoderError, r"did you mean ViT-B-16-SigLIP\?"),
         ("ViT-L/14@336px", None, EncoderError, r"did you mean ViT-L-14-336\?"),
         ("ViT-B-32/quickgelu", None, EncoderError, r"did you mean ViT-B-32-quickgelu\?"),
+        ("smal", None, EncoderError, r"did you mean small\? Use starter, small, base, large, a name"),
         ("ViT-B-32", None, EncoderError, "laion2b_s34b_b79k"),
         ("ViT-B-32", "laion9000", EncoderUnavailable, "laion2b_s34b_b79k"),
         ("hf-hub:some/model", "openai", EncoderError, "brings its own weights"),
@@ -144,6 +147,20 @@ def test_without_a_connection_the_missing_model_is_named(monkeypatch):
         Encoder.load("hf-hub:nobody/nothing")
     with pytest.raises(EncoderUnavailable, match=r"ViT-B-32 \(laion2b_s34b_b79k\).*HF_HOME.*--pretrained TAG=FILE"):
         Encoder.load("ViT-B-32", "laion2b_s34b_b79k")
+
+
+def test_failures_of_a_download_are_in_the_error_alone(monkeypatch, caplog):
+    def retry(model, **options):
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s")
+        logging.error("Failed to download weights")  # on the root logger, as open_clip does
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(open_clip, "create_model", retry)
+    with pytest.raises(EncoderUnavailable, match="could not be fetched: no network"):
+        Encoder.load("ViT-B-32", "openai")
+    assert not caplog.records
+    logging.getLogger("huggingface_hub.utils").warning("later")
+    assert caplog.messages == ["later"]
 
 
 def test_quick_gelu_follows_the_tag(monkeypatch):
