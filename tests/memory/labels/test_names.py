@@ -50,7 +50,7 @@ def test_changed_and_repeated_names_are_said_with_their_lines(tmp_path):
     changed, repeated = labels.notes
     assert changed.startswith("2 names with invisible")
     assert r"'cat\u200b' (line 3), read as 'cat'" in changed
-    assert repeated.startswith("2 names again")
+    assert repeated.startswith("2 repeated names")
     assert "'cat' (line 1 and line 3)" in repeated
     assert "'dog' (line 2 and line 5)" in repeated
 
