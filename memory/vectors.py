@@ -55,8 +55,8 @@ class MemoryVectors:
         Args:
             rows: (n) ascending rows of categories.
         """
-        descriptions, offsets = _stretches(self.offsets, rows)
-        exemplars, exemplar_offsets = _stretches(self.exemplar_offsets, rows)
+        descriptions, offsets = rows_between(self.offsets, rows)
+        exemplars, exemplar_offsets = rows_between(self.exemplar_offsets, rows)
         return MemoryVectors(
             categories=[self.categories[row] for row in rows],
             names=self.names[rows],
@@ -69,6 +69,22 @@ class MemoryVectors:
             exemplar_hashes=[self.exemplar_hashes[row] for row in exemplars],
             exemplar_references=[self.exemplar_references[row] for row in exemplars],
         )
+
+
+def rows_between(
+    offsets: NDArray[np.int64], chosen: Sequence[int] | NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find what some categories own, such as their descriptions.
+
+    Args:
+        offsets: (C + 1) as ``MemoryVectors.offsets``.
+        chosen: (n) rows of categories.
+
+    Returns:
+        (m) int64 rows that they own, and the (n + 1) int64 offsets of each category in them.
+    """
+    owned = [np.arange(offsets[row], offsets[row + 1]) for row in chosen]
+    return np.concatenate([np.zeros(0, np.int64), *owned]), np.cumsum([0, *map(len, owned)], dtype=np.int64)
 
 
 def equal_vectors(one: MemoryVectors, other: MemoryVectors) -> bool:
@@ -98,12 +114,6 @@ class ExemplarSet:
         lengths = {len(self.category_ids), len(self.references), len(self.hashes), len(self.vectors)}
         if len(lengths) > 1:
             raise ValueError(f"an exemplar set has columns of different lengths: {sorted(lengths)}")
-
-
-def _stretches(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows between the offsets of some categories, and the new offsets of these categories."""
-    kept = [np.arange(offsets[row], offsets[row + 1]) for row in rows]
-    return np.concatenate([np.zeros(0, np.int64), *kept]), np.cumsum([0, *map(len, kept)], dtype=np.int64)
 
 
 def are_unit_rows(matrix: Matrix) -> NDArray[np.bool_]:
@@ -190,8 +200,10 @@ def mean_by_category(values: Matrix, offsets: NDArray[np.int64], empty: Matrix) 
     described = np.flatnonzero(counts)
     means[described] = 0
     # Position by position, the first one last: `np.add.reduceat` adds in the same order, and is several times slower.
-    for position in (*range(1, counts.max(initial=0)), 0):
-        longer = np.flatnonzero(counts > position)
+    longer = described
+    for position in range(1, counts.max(initial=0)):
+        longer = longer[counts[longer] > position]
         means[longer] += values[offsets[longer] + position]
+    means[described] += values[offsets[described]]
     means[described] /= counts[described, None]
     return means

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memory.vectors import rows_between
 from recognizer.results.row import EvidenceRow
 from recognizer.score import Scorer
 
@@ -55,9 +56,8 @@ class _Pieces:
         self.image = one.image[0]
         self.numbers = np.flatnonzero(one.region_weight[0] >= scorer.settings.region_threshold)
         self.boxes_xyxy = one.boxes_xyxy[0]
-        spans = [range(vectors.offsets[row], vectors.offsets[row + 1]) for row in self.rows]
-        self.descriptions = [number for span in spans for number in span]
-        self.offsets = np.cumsum([0, *map(len, spans)]).tolist()
+        descriptions, offsets = rows_between(vectors.offsets, self.rows)
+        self.descriptions, self.offsets = descriptions.tolist(), offsets.tolist()
         names, grounded = vectors.names[self.rows], vectors.grounded[self.descriptions]
         by_region = scorer.visible_regions(one)[0] @ np.concatenate([names, vectors.bare[self.descriptions]]).T
         self.by_image: list[float] = [*(names @ self.image).tolist(), *(grounded @ self.image).tolist()]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from memory.index import inner_products
 from memory.search import Fold
-from memory.vectors import MemoryVectors, mean_by_category
+from memory.vectors import MemoryVectors, mean_by_category, rows_between
 from recognizer.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -132,9 +132,7 @@ class Scorer:
         offsets, descriptions = vectors.offsets, np.arange(len(bare))
         exemplar = self.exemplar_term(features.image, exclude)
         if rows is not None:
-            spans = [descriptions[start:stop] for start, stop in zip(offsets[rows], offsets[rows + 1], strict=True)]
-            offsets = np.cumsum([0, *map(len, spans)])
-            descriptions = np.concatenate([descriptions[:0], *spans])
+            descriptions, offsets = rows_between(offsets, rows)
             names, grounded, bare = names[rows], grounded[descriptions], bare[descriptions]
             exemplar = exemplar[:, rows]
         return Similarities(
