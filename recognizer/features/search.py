@@ -16,7 +16,7 @@ from recognizer.features.files import FileHashes
 from recognizer.features.store import FeaturesError, StoredEncoder, stored_encoders
 from recognizer.features.stored_image import StoredImage
 from recognizer.features.table import FeatureTable
-from recognizer.results.ledger import ImageStamp, stamp_file
+from recognizer.results.ledger import stamp_file
 
 Vector = NDArray[np.float32]
 Box = tuple[float, float, float, float]
@@ -69,7 +69,7 @@ class StoredFolder:
         files = FileHashes(folder, writable=False, warn=warn)
         self._paths: dict[str, list[bytes]] = {}
         for path, stamp in files.all().items():
-            if _is_unchanged(path, stamp):
+            if stamp.is_untouched(stamp_file(path)):
                 self._paths.setdefault(str(stamp.sha256), []).append(path)
         files.close()
 
@@ -146,8 +146,3 @@ def _choose(folder: Path, model: str | None) -> StoredEncoder:
         what = f"of {model!r} are not there" if not chosen else "of several encoders are there"
         raise FeaturesError(f"{printable_path(folder)}: features {what}; name one with --model: {names}")
     return chosen[0]
-
-
-def _is_unchanged(path: bytes, stamp: ImageStamp) -> bool:
-    now = stamp_file(path)
-    return (now.size, now.mtime_ns) == (stamp.size, stamp.mtime_ns)

@@ -151,7 +151,7 @@ class FeatureStore:
         changed: dict[bytes, ImageStamp] = {}
         for path in paths:
             now, earlier = stamp_file(path), before.get(path)
-            if earlier is not None and (now.size, now.mtime_ns) == (earlier.size, earlier.mtime_ns):
+            if earlier is not None and earlier.is_untouched(now):
                 now = earlier
             elif len(self.table):  # the content may be stored under another name
                 now = self._with_hash(path, now)
@@ -235,24 +235,24 @@ class FeatureStore:
 
     def _with_hash(self, path: bytes, stamp: ImageStamp) -> ImageStamp:
         """Read a file to find out its hash; one that cannot be read has none."""
-        try:
-            data = read_file_bytes(path, max_bytes=self._limits.max_file_bytes)
-        except ImageError:  # decoding says what is wrong
-            return stamp
-        return replace(stamp, sha256=hashlib.sha256(data).hexdigest())
+        data = self._content(path)
+        return stamp if data is None else replace(stamp, sha256=hashlib.sha256(data).hexdigest())
 
     def _failed_hash(self, path: bytes, stamp: ImageStamp) -> str | None:
         """Return the hash of a file that could not be decoded; None where the failure may not last."""
-        try:
-            data = read_file_bytes(path, max_bytes=self._limits.max_file_bytes)
-        except ImageError:
-            return None
-        now = stamp_file(path)
-        if (now.size, now.mtime_ns) != (stamp.size, stamp.mtime_ns):
+        data = self._content(path)
+        if data is None or not stamp.is_untouched(stamp_file(path)):
             return None  # it was replaced meanwhile, and another content failed
         if content_kind(data[:HEAD_BYTES]) == "HEIC":
             return None  # it can be decoded once pillow-heif is installed
         return hashlib.sha256(data).hexdigest()
+
+    def _content(self, path: bytes) -> bytes | None:
+        """Read a file; None where that fails, and decoding says why."""
+        try:
+            return read_file_bytes(path, max_bytes=self._limits.max_file_bytes)
+        except ImageError:
+            return None
 
 
 def stored_encoders(folder: Path) -> list[StoredEncoder]:

@@ -51,6 +51,10 @@ class ImageStamp:
         """Whether there was a file."""
         return self.size != _NO_FILE
 
+    def is_untouched(self, now: ImageStamp) -> bool:
+        """Tell whether a file whose stamp is `now` has the size and the mtime of this one, so need not be read."""
+        return (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
+
     def is_same(self, now: ImageStamp) -> bool:
         """Tell whether an image whose stamp is `now` has the content of this one."""
         return self == now if self.sha256 is None else self.sha256 == now.sha256
@@ -75,7 +79,7 @@ def restamp_file(path: str | bytes, before: ImageStamp) -> ImageStamp:
     The file is read only if its size is the same and its mtime is not.
     """
     now = stamp_file(path)
-    if (now.size, now.mtime_ns) == (before.size, before.mtime_ns):
+    if before.is_untouched(now):
         return before
     if now.size != before.size or before.sha256 is None:
         return now
