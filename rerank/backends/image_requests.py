@@ -44,10 +44,10 @@ class ImageRequests:
         self,
         client: ServerClient,
         *,
-        model: str | None,
-        revision: str | None,
-        concurrency: int,
-        jpeg_quality: int | None,
+        model: str | None = None,
+        revision: str | None = None,
+        concurrency: int = 16,
+        jpeg_quality: int | None = 95,
     ) -> None:
         """Start the thread that sends. The server is asked only if no model is named.
 

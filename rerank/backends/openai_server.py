@@ -30,7 +30,6 @@ from rerank.backends.dialects import (
 )
 from rerank.backends.failures import BUSY_CODES, FailedRequest, UnreadableError
 from rerank.backends.image_requests import ImageRequests
-from rerank.backends.server_client import ServerClient
 from rerank.mllm import Choice, ChoiceRequest, Failure, ListRequest, Reply
 
 # After so many failed probes in a row, the requests that wait for one fail with the last one's failure.
@@ -47,22 +46,12 @@ class OpenAIServer:
         ignored: answers outside the symbols after the server had shown that it obeys.
     """
 
-    def __init__(
-        self,
-        client: ServerClient,
-        *,
-        model: str | None = None,
-        revision: str | None = None,
-        concurrency: int = 16,
-        jpeg_quality: int | None = 95,
-    ) -> None:
-        """Choose the model; arguments and errors are those of `ImageRequests`."""
-        self._requests = ImageRequests(
-            client, model=model, revision=revision, concurrency=concurrency, jpeg_quality=jpeg_quality
-        )
-        self.name, self.identity = self._requests.name, self._requests.identity
-        self.parallel = concurrency
-        self._client = client
+    def __init__(self, requests: ImageRequests) -> None:
+        """Take what sends to one model; it is closed with this object."""
+        self._requests = requests
+        self.name, self.identity = requests.name, requests.identity
+        self.parallel = requests.parallel
+        self._client = requests.client
         self._probing = asyncio.Lock()
         self.dialect: Dialect | None = None
         self.ignored = 0

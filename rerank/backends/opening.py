@@ -119,6 +119,7 @@ def open_mllm(
     """
     chosen, name = check_name(model, backend)
     if chosen in ("openai", "reranker"):
+        from rerank.backends.image_requests import ImageRequests
         from rerank.backends.openai_server import OpenAIServer
         from rerank.backends.rerank_server import RerankServer
         from rerank.backends.server_client import ServerClient
@@ -126,14 +127,14 @@ def open_mllm(
         client = ServerClient(
             name, api_key_env=options.api_key_env, timeout_s=options.timeout_s, retries=options.retries, warn=warn
         )
-        kind = OpenAIServer if chosen == "openai" else RerankServer
-        return kind(
+        requests = ImageRequests(
             client,
             model=options.served_model,
             revision=options.revision,
             concurrency=options.concurrency,
             jpeg_quality=options.jpeg_quality,
         )
+        return OpenAIServer(requests) if chosen == "openai" else RerankServer(requests)
     if chosen == "vllm":
         from rerank.backends.vllm_local import VllmLocal
 

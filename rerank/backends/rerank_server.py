@@ -13,7 +13,6 @@ from typing import Any
 from rerank.backends.chat import image_part, read_json, read_usage, sendable
 from rerank.backends.failures import FailedRequest, UnreadableError, excerpt
 from rerank.backends.image_requests import ImageRequests
-from rerank.backends.server_client import ServerClient
 from rerank.mllm import Failure, ScoreRequest, Scores
 
 # Goes into the chat template of rerankers that have a place for it; others ignore it.
@@ -34,23 +33,13 @@ class RerankServer:
         identity: address, model and how images are encoded.
     """
 
-    def __init__(
-        self,
-        client: ServerClient,
-        *,
-        model: str | None = None,
-        revision: str | None = None,
-        concurrency: int = 16,
-        jpeg_quality: int | None = 95,
-    ) -> None:
-        """Choose the model; arguments and errors are those of `ImageRequests`."""
-        self._requests = ImageRequests(
-            client, model=model, revision=revision, concurrency=concurrency, jpeg_quality=jpeg_quality
-        )
-        self.name = self._requests.name
-        self.identity = f"reranker {self._requests.identity}"
-        self.parallel = concurrency
-        self._client = client
+    def __init__(self, requests: ImageRequests) -> None:
+        """Take what sends to one model; it is closed with this object."""
+        self._requests = requests
+        self.name = requests.name
+        self.identity = f"reranker {requests.identity}"
+        self.parallel = requests.parallel
+        self._client = requests.client
         self._has_rerank = True
         self._scores_seen = 0
         self._all_flat = True

@@ -25,6 +25,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from recognizer.console import table
+from rerank.backends.image_requests import ImageRequests
 from rerank.backends.openai_server import OpenAIServer
 from rerank.backends.server_client import ServerClient
 from rerank.base import Candidate, Question
@@ -77,7 +78,7 @@ def rotations(number: int) -> list[ChoiceRequest]:
 
 
 def throughput(url: str, latency_s: float, concurrency: int, count: int, rounds: int) -> str:
-    mllm = OpenAIServer(ServerClient(url), concurrency=concurrency)
+    mllm = OpenAIServer(ImageRequests(ServerClient(url), concurrency=concurrency))
     mllm.choose([question(number) for number in range(concurrency + 1)])  # finds the dialect, opens connections
     requests = [request for number in range(-(-count // 5)) for request in rotations(number % 256)][:count]
     rates, work = [], []
@@ -112,7 +113,7 @@ def all_and_auto(url: str, concurrency: int, images: int, rounds: int) -> str:
         ]
         rates: dict[Rotations, float] = {None: 0.0, "auto": 0.0}
         asked: dict[Rotations, float] = {}
-        mllm = OpenAIServer(ServerClient(url), concurrency=concurrency)
+        mllm = OpenAIServer(ImageRequests(ServerClient(url), concurrency=concurrency))
         MllmReranker(mllm).rank_many(questions[:1])
         for _ in range(rounds):
             for rotations, rate in rates.items():
@@ -138,7 +139,9 @@ def faults(concurrency: int) -> str:
         return kinds[number % len(kinds)] if number < FAULTY and (lasting or asked[number] == 1) else None
 
     with FakeServer(Behaviour(fault=fault)) as server:
-        mllm = OpenAIServer(ServerClient(server.url, timeout_s=TIMEOUT_S, backoff_s=0.05), concurrency=concurrency)
+        mllm = OpenAIServer(
+            ImageRequests(ServerClient(server.url, timeout_s=TIMEOUT_S, backoff_s=0.05), concurrency=concurrency)
+        )
         mllm.choose([question(255)])
         start = time.perf_counter()
         answers = mllm.choose([question(number) for number in range(FAULTY)])

@@ -10,6 +10,7 @@ import pytest
 
 from rerank.backends import image_data
 from rerank.backends.dialects import JSON_SCHEMA, LLAMA_CPP, PLAIN, VLLM
+from rerank.backends.image_requests import ImageRequests
 from rerank.backends.openai_server import OpenAIServer
 from rerank.backends.server_client import ServerClient
 from rerank.base import Candidate
@@ -34,7 +35,8 @@ SHORT_S = 1.0
 def open_server(server, *, model="fake", concurrency=16, jpeg_quality=95, **options):
     """Open a client; `warn=LIST.append` collects its warnings."""
     client = ServerClient(server.url, **({"timeout_s": 5.0, "backoff_s": 0.01} | options))
-    return OpenAIServer(client, model=model, concurrency=concurrency, jpeg_quality=jpeg_quality)
+    requests = ImageRequests(client, model=model, concurrency=concurrency, jpeg_quality=jpeg_quality)
+    return OpenAIServer(requests)
 
 
 @pytest.fixture
@@ -640,8 +642,8 @@ def test_no_server_at_all():
         (ServerClient, {"timeout_s": 0}),
         (ServerClient, {"retries": -1}),
         (ServerClient, {"most_reply_bytes": 0}),
-        (OpenAIServer, {"concurrency": 0}),
-        (OpenAIServer, {"jpeg_quality": 101}),
+        (ImageRequests, {"concurrency": 0}),
+        (ImageRequests, {"jpeg_quality": 101}),
     ],
 )
 def test_numbers_out_of_range_are_refused(kind, option):
