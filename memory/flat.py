@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from memory.errors import WriteFailed
 from memory.manifest import Manifest, TableRecord
 from memory.sealed import seal, unseal
 from memory.store import TableStore
-from memory.tables import READ_COLUMNS, schema
+from memory.tables import READ_COLUMNS, TABLES, schema
 
 FLAT_FOLDER = "flat"
 _CARD_NAME = "FLAT.json"
@@ -58,11 +58,11 @@ def write_flat(directory: Path, manifest: Manifest) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_flat(directory: Path, manifest: Manifest) -> FlatTables | None:
-    """Map the flat copy of a manifest's tables; None when it is missing, damaged or of other tables.
+def read_flat(directory: Path, manifest: Manifest, names: Collection[str] = TABLES) -> FlatTables | None:
+    """Map the flat copy of some of a manifest's tables; None when it is missing, damaged or of other tables.
 
-    The content is hashed through the mapping, so that what was checked is what is read, also when another process
-    replaces the files.
+    Only the files of these tables are read. They are hashed through the mapping, so that what was checked is what is
+    read, also when another process replaces the files.
     """
     folder = directory / FLAT_FOLDER
     try:
@@ -73,6 +73,7 @@ def read_flat(directory: Path, manifest: Manifest) -> FlatTables | None:
             {
                 name: _map(folder / f"{name}.arrow", FileRecord(**card["files"][name]), record.rows)
                 for name, record in manifest.tables.items()
+                if name in names
             }
         )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):

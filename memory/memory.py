@@ -6,7 +6,7 @@ import copy
 import difflib
 import shutil
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
@@ -24,7 +24,7 @@ from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
 from memory.store import TableStore
-from memory.tables import TableReader, load_bare_categories, load_vectors
+from memory.tables import TABLES, TableReader, load_bare_categories, load_vectors
 from memory.templates import check_templates
 from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
@@ -237,7 +237,7 @@ class Memory:
         """Return the categories without descriptions and exemplars, sorted by id; no vectors are read for it."""
         if self._vectors is not None:
             return [replace(category, descriptions=(), exemplars=()) for category in self._vectors.categories]
-        return load_bare_categories(self._reader(), self._manifest.tables)
+        return load_bare_categories(self._reader(("categories",)), self._manifest.tables)
 
     def add(
         self,
@@ -346,8 +346,8 @@ class Memory:
     def _load(self, reader: TableReader) -> MemoryVectors:
         return load_vectors(reader, self._manifest.tables, self.encoder.dim)
 
-    def _reader(self) -> TableReader:
-        return read_flat(self.directory, self._manifest) or TableStore(self.directory)
+    def _reader(self, names: Collection[str] = TABLES) -> TableReader:
+        return read_flat(self.directory, self._manifest, names) or TableStore(self.directory)
 
     def _use(self, manifest: Manifest) -> None:
         """Use other tables from now on."""

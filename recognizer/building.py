@@ -13,6 +13,7 @@ from memory.manifest import Manifest
 from memory.recovery import published_manifest
 from memory.search import Fold
 from memory.store import TableStore
+from memory.tables import load_bare_categories
 from memory.template_file import parse_templates
 from memory.wording import counted
 from recognizer.encoder import Encoder
@@ -199,13 +200,11 @@ def _warn_of_removed(
 ) -> None:
     """Warn of categories that the build removes; reads ids and names only, as the vectors may be gigabytes."""
     wanted = {category.id for category in categories}
-    table = before.tables.get("categories")
-    removed = []
     try:
-        for batch in TableStore(directory).scan("categories", table, ["id", "name"]) if table else ():
-            removed += [row["name"] for row in batch.to_pylist() if row["id"] not in wanted]
+        earlier = load_bare_categories(TableStore(directory), before.tables)
     except (MemoryStoreError, RuntimeError, ValueError, OSError):
         return  # a damaged table: the build writes it anew
+    removed = [category.name for category in earlier if category.id not in wanted]
     if removed:
         number = counted(len(removed), "category")
         warn(f"removed, because the label file does not hold them: {number}, such as {removed[0]!r}")

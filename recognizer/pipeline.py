@@ -29,7 +29,7 @@ LOOKAHEAD = 2
 FEW = 8
 
 NumberedItems = tuple[int, Sequence[ImageItem]]
-"""The number of a batch in the grid, and its images."""
+"""The number of a batch, and its images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class EncodedBatch:
-    """One batch of the grid.
+    """One batch.
 
     Attributes:
-        number: its place in the grid, from 0.
+        number: its place in the stream, from 0.
         items: its images, in order.
         errors: per image why it could not be decoded, or None.
         positions: which of the items have features, ascending.
@@ -75,7 +75,7 @@ class EncodedBatch:
 
 
 def in_batches(items: Sequence[ImageItem], batch_size: int) -> Iterator[NumberedItems]:
-    """Slice items into the fixed grid of batches, numbered from 0; a lazy sequence stays lazy."""
+    """Slice items into batches, numbered from 0; a lazy sequence stays lazy."""
     return enumerate(items[start : start + batch_size] for start in range(0, len(items), batch_size))
 
 
@@ -159,7 +159,7 @@ def encode_batch(
     outcomes: Sequence[Decoded | ImageError],
     decode_s: float = 0.0,
 ) -> EncodedBatch:
-    """Encode one batch of the grid, and round its vectors to float16.
+    """Encode one batch, and round its vectors to float16.
 
     Args:
         encoder: encodes the images.

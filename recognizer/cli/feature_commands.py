@@ -18,6 +18,8 @@ from recognizer.cli.options import (
     SEARCH,
     ConfigOption,
     DeviceOption,
+    ExcludeOption,
+    ImagesArgument,
     PrecisionOption,
     SetOption,
 )
@@ -40,12 +42,9 @@ StoredModelOption = Annotated[
 
 @app.command()
 def embed(
-    images: Annotated[list[str], typer.Argument(help="Folder, glob, image files, or a .txt list of them.")],
+    images: ImagesArgument,
     features: StoreOption,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(help="Glob of files or folders to leave out; repeatable.", rich_help_panel=INPUT),
-    ] = None,
+    exclude: ExcludeOption = None,
     memory: Annotated[
         Path | None, typer.Option("--memory", help="Take the encoder of this memory.", rich_help_panel=ENCODER)
     ] = None,
@@ -66,6 +65,7 @@ def embed(
     from recognizer.features import encode_or_read
     from recognizer.images import list_images, require_images
     from recognizer.pipeline import in_batches
+    from recognizer.results import RunCounts
     from recognizer.settings import load_settings
 
     settings = load_settings(config, overrides or [], warn=note)
@@ -90,10 +90,10 @@ def embed(
                 codes = [error.code for error in batch.errors if error is not None]
                 failed.update(codes)
                 advance(len(batch.items), failed=len(codes))
-    reasons = ", ".join(f"{number} {code}" for code, number in sorted(failed.items()))
+    counts = RunCounts(len(listing) - failed.total(), failed)
     note(
-        f"{counted(len(listing), 'image')}: {stored.encoded} encoded, {stored.found} stored before, {failed.total()} "
-        f"failed{f' ({reasons})' if failed else ''}; features in {stored.folder}"
+        f"{counted(len(listing), 'image')}: {stored.encoded} encoded, {stored.found} stored before, {counts.failed} "
+        f"failed{f' ({counts.reasons})' if failed else ''}; features in {stored.folder}"
     )
     for line in listing.left_out:
         note(line)

@@ -53,6 +53,16 @@ class Aliases(StrEnum):
     comma = "comma"
 
 
+ImagesArgument = Annotated[list[str], typer.Argument(help="Folder, glob, image files, or a .txt list of them.")]
+
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Glob of files or folders to leave out, e.g. '*_small.jpg' or 'raw/**'; repeatable.",
+        rich_help_panel=INPUT,
+    ),
+]
+
 LabelledArgument = Annotated[
     Path, typer.Argument(help="Labelled images: FOLDER/LABEL/IMAGE, or a CSV file with the columns path and label.")
 ]

@@ -19,9 +19,11 @@ from recognizer.cli.options import (
     SEARCH,
     ConfigOption,
     DeviceOption,
+    ExcludeOption,
     FeaturesOption,
     Format,
     FormatOption,
+    ImagesArgument,
     MemoryOption,
     OverwriteOption,
     PrecisionOption,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def run(
-    images: Annotated[list[str], typer.Argument(help="Folder, glob, image files, or a .txt list of them.")],
+    images: ImagesArgument,
     memory: MemoryOption,
     output: ResultsOption,
     format: FormatOption = None,
@@ -67,13 +69,7 @@ def run(
         bool, typer.Option("--absolute-paths", help="Write absolute paths of images.", rich_help_panel=OUTPUT)
     ] = False,
     strict: StrictOption = False,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Glob of files or folders to leave out, e.g. '*_small.jpg' or 'raw/**'; repeatable.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    exclude: ExcludeOption = None,
     top_k: Annotated[int | None, typer.Option(help="Candidates per image.", rich_help_panel=SEARCH)] = None,
     only: Annotated[
         list[str] | None,
@@ -304,8 +300,7 @@ def _draw_pictures(folder: Path, output: str, listing: Listing, settings: Settin
 
 def _outcome(counts: RunCounts) -> str:
     """Say how many images were recognised, and how many failed, with their share and the reasons."""
-    reasons = ", ".join(f"{number} {code}" for code, number in sorted(counts.errors.items()))
-    failures = f" ({counts.failed_share:.1%}: {reasons})" if counts.failed else ""
+    failures = f" ({counts.failed_share:.1%}: {counts.reasons})" if counts.failed else ""
     return f"{counted(counts.ok, 'image')} recognised, {counts.failed} failed{failures}"
 
 

@@ -56,6 +56,11 @@ class RunCounts:
         """Share of the images that could not be recognised, in [0, 1]; 0 without images."""
         return self.failed / self.total if self.total else 0.0
 
+    @property
+    def reasons(self) -> str:
+        """How many images failed with each code, for people; empty where none did."""
+        return ", ".join(f"{number} {code}" for code, number in sorted(self.errors.items()))
+
 
 def require_complete(images: int, counts: RunCounts, *, lines: int | None = None) -> None:
     """Check that each image of a batch or of a run has one row.

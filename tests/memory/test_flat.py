@@ -75,6 +75,15 @@ def test_a_copy_that_is_damaged_missing_or_of_other_tables_is_not_used(built, na
     assert read_flat(built, replace(manifest, tables={**manifest.tables, "categories": table})) is None
 
 
+def test_names_are_read_without_the_files_of_other_tables(built):
+    (built / FLAT_FOLDER / "descriptions.arrow").write_bytes(b"")
+    manifest = read_manifest(built)
+    assert read_flat(built, manifest) is None
+    assert read_flat(built, manifest, ("categories",)) is not None
+    expected = [category.name for category in Memory.open(built).vectors.categories]
+    assert [category.name for category in Memory.open(built).bare_categories()] == expected
+
+
 def test_a_copy_with_other_rows_is_found(categories, directory, encoder, tmp_path):
     build(categories, directory, encoder)
     manifest = read_manifest(directory)
