@@ -13,6 +13,7 @@ _SPACE = re.compile(r"\s+")
 _BULLET = re.compile(r"^(?:[-*•–·]+|\(?\d{1,2}[.)])\s+")
 _ENDS = " \t\"'“”‘’`.,;:!?*_"
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_ARTICLES = ("a", "an", "the")
 # Words that a phrase cannot end with, and before which a phrase may end.
 _DANGLING = frozenset("a an the of and or with in on at by from to for its their his her that which is are as".split())
 _OPENERS = frozenset(
@@ -40,7 +41,7 @@ def clean_all(texts: Iterable[str], counts: Counter[str]) -> list[str]:
             counts["description without words"] += 1
         elif len(words) > LONGEST_WORDS:
             counts[f"description of more than {LONGEST_WORDS} words"] += 1
-        elif (wording := " ".join(words)) in kept:
+        elif (wording := " ".join(words[words[0] in _ARTICLES :])) in kept:
             counts["repeated description"] += 1
         else:
             kept[wording] = cleaned

@@ -62,14 +62,15 @@ def values(found):
 
 
 def test_a_batch_with_ragged_descriptions_gives_what_each_image_gives_alone(detector, images):
+    # What Grounding DINO looks at in an image depends on its padding, so its images have one size.
+    images = images if detector.name.endswith("owlv2") else images[:1] * 3
     inputs = prepared(detector, images)
     together = detector.detect(inputs, TEXTS, 0.0)
     assert [[len(found.scores) > 0 for found in of_image] for of_image in together] == [[True], [True] * 3, [True] * 2]
     for each, texts, found in zip(inputs, TEXTS, together, strict=True):
         (alone,) = detector.detect([each], [texts], 0.0)
         for one, other in zip(alone, found, strict=True):
-            # The grid of a padded image has other rounding errors.
-            assert np.allclose(values(one), values(other), atol=0.05)
+            assert np.allclose(values(one), values(other), atol=1e-3)
 
 
 def test_a_description_has_its_own_scores_whatever_stands_beside_it(owlv2, images):
@@ -212,7 +213,7 @@ def test_a_batch_that_finds_no_memory_is_halved():
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("gone/model", None, r"cannot load 'gone/model' as a detector: .*; give a directory"),
+        ("./gone/model", None, r"cannot load './gone/model' as a detector: .*; give a directory"),
         ("folder", None, "cannot load .* as a detector"),
         ("folder", {"model_type": "bert"}, "is a model of type 'bert'; detectors are OWLv2"),
         ("folder", {"model_type": "owlv2"}, "cannot load .* as a detector"),
