@@ -12,8 +12,11 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from recognizer.console import Advance
 from tests.campaign.conclusion import conclude
 from tests.campaign.disk import in_child
 from tests.training.annotation.scripted import NEVER, Death, Log, LoggedDetector, LoggedMllm, settings, write_pictures
@@ -22,6 +25,12 @@ from training.annotation.inputs import read_images
 
 IMAGES = 24
 KILLS_EACH = 5  # of one trial
+
+
+@contextmanager
+def silent(total: int, unit: str, description: str) -> Iterator[Advance]:
+    """Show no progress."""
+    yield lambda done, /, failed=0: None
 
 
 def run(folder: Path, pictures: Path, death: Death = NEVER) -> str:
@@ -33,6 +42,7 @@ def run(folder: Path, pictures: Path, death: Death = NEVER) -> str:
             read_images([str(pictures)]),
             folder / "out.jsonl",
             settings(mllm_batch=4),
+            bar=silent,
             mllm=LoggedMllm(log, death),
             detector=LoggedDetector(log, death),
         )
@@ -52,9 +62,9 @@ def survive(folder: Path, kills: int, seed: int) -> dict[str, int]:
         trial = folder / f"trial-{start}"
         trial.mkdir()
         killed = 0
-        for _ in range(min(KILLS_EACH, kills - start)):
-            # So early that calls are left for the kills after this one.
-            death = Death(rng.randrange(len(batches) // (KILLS_EACH + 1)), after=rng.random() < 0.5)
+        for left in range(min(KILLS_EACH, kills - start), 0, -1):
+            calls = len(batches) - len(Log(trial / "log").batches())  # so many are left at least
+            death = Death(rng.randrange(max(1, calls // left)), after=rng.random() < 0.5)
             killed += run(trial, pictures, death) == "killed"
         ended = run(trial, pictures)
         counts["killed at work"] += killed

@@ -166,9 +166,7 @@ def annotate(
             settings.detector, revision=settings.detector_revision, device=settings.device
         )
         run([DetectStage(opened, settings.threshold, rules.to_detect, settings.detector_batch)])
-        recipe = Recipe(
-            stages, rules, opened, settings.most_boxes, {"gates": _gates(settings), **settings.sources}
-        )
+        recipe = Recipe(stages, rules, opened, settings.most_boxes, {"gates": _gates(settings), **settings.sources})
         report = write_output(output, recipe, work)
         report.counts.update(images.left_out)
         write_report(report_path(output), report, recipe, work.unanswered)

@@ -14,7 +14,7 @@ from recognizer.images import DecodedImage, ImageItem
 from recognizer.settings import RerankSettings
 from rerank.base import GAVE_UP
 from rerank.mllm import Failure, Mllm, MllmUnavailable, Scorer
-from rerank.written import Writer, WriteQuestion
+from rerank.written import WriteQuestion, Writer
 from training.annotation.inputs import BareImage, subject_key
 from training.annotation.replies import CAPTION, FEATURES, SUBJECT, Prompt, read_subject
 from training.annotation.stage import Failed, Json, Stage
@@ -77,7 +77,7 @@ class AskingStage:
                 self.prompt.max_tokens,
                 self.prompt.schema,
                 image_sha256=str(place),  # the writer has no cache, and equal images are asked about once already
-                load=lambda image=image: image,
+                load=image.copy,
             )
             for place, (question, image) in enumerate(zip(questions, prepared, strict=True))
         ]

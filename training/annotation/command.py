@@ -52,7 +52,8 @@ def annotate(
     descriptions: Annotated[
         Path | None,
         typer.Option(
-            help="Descriptions by subject: a JSON object of names with lists of texts, or a label file with descriptions.",
+            help="Descriptions by subject: a JSON object of names with lists of texts, or any label file that has "
+            "descriptions.",
             rich_help_panel=INPUT,
         ),
     ] = None,

@@ -28,7 +28,7 @@ from training.data.record import BadSample
 from training.errors import DataError
 
 Subjects = Literal["given", "folder", "file"]
-_CAPTION_TITLES = frozenset("caption captions text sentence alt".split())
+_CAPTION_TITLES = frozenset(["caption", "captions", "text", "sentence", "alt"])
 _SUBJECT_TITLES = HEADER_WORDS | {"subject"}
 _VARIANT = re.compile(r"[\s_-]*\(?\d+\)?$")  # of file names: lion_2, lion (3)
 _MOST_CAPTION_BYTES = 100_000  # of a text file beside an image; a caption has some hundred
@@ -82,9 +82,7 @@ class BareImages(Sequence[BareImage]):
         return replace(image, subject=image.subject or _name_of(image.item, self.subjects))
 
 
-def read_images(
-    inputs: Sequence[str], *, subjects: Subjects = "given", exclude: Sequence[str] = ()
-) -> BareImages:
+def read_images(inputs: Sequence[str], *, subjects: Subjects = "given", exclude: Sequence[str] = ()) -> BareImages:
     """Read what is to be annotated.
 
     Args:

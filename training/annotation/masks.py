@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from scipy import ndimage
+from scipy import ndimage  # type: ignore[import-untyped]
 
 from recognizer.images import DecodedImage, ImageItem
 from training.annotation.detector import Found

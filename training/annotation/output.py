@@ -64,9 +64,7 @@ class Recipe:
     most_boxes: int
     sources: Mapping[str, Json]
 
-    def fields(
-        self, image: BareImage, facts: Facts, results: Mapping[str, Json], report: Report
-    ) -> dict[str, Any]:
+    def fields(self, image: BareImage, facts: Facts, results: Mapping[str, Json], report: Report) -> dict[str, Any]:
         """Return the record of an image as JSON values that `training.data.record.make_record` reads.
 
         Raises:

@@ -104,10 +104,8 @@ def read_subject(reply: str, counts: Counter[str]) -> str | None:
 def read_features(reply: str, counts: Counter[str]) -> list[str]:
     """Read descriptions: of the JSON, else the bullets of a list; not cleaned."""
     value = _value(reply, "descriptions")
-    if isinstance(value, list):
-        found = [each for each in value if isinstance(each, str)]
-    else:
-        found = _BULLET.findall(reply)
+    texts = value if isinstance(value, list) else _BULLET.findall(reply)
+    found = [each for each in texts if isinstance(each, str)]
     if not found:
         counts["descriptions: refused" if _REFUSAL.match(reply) else "descriptions: unreadable reply"] += 1
     return found

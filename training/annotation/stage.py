@@ -42,19 +42,27 @@ class Failed:
 
 
 class Stage(Protocol):
-    """One step of the annotation.
+    """One step of the annotation."""
 
-    Attributes:
-        name: shown, and under which later stages find the results.
-        settings: JSON values that all results depend on, such as model, prompt and thresholds.
-        batch_size: images per call of `answer`.
-        target_size_hw: smallest size at which images may be decoded, in pixels; None: full size.
-    """
+    @property
+    def name(self) -> str:
+        """Shown, and under which later stages find the results."""
+        ...
 
-    name: str
-    settings: Mapping[str, Json]
-    batch_size: int
-    target_size_hw: tuple[int, int] | None
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """JSON values that all results depend on, such as model, prompt and thresholds."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images per call of `answer`."""
+        ...
+
+    @property
+    def target_size_hw(self) -> tuple[int, int] | None:
+        """Smallest size at which images may be decoded, in pixels; None: full size."""
+        ...
 
     def question(self, image: BareImage, earlier: Mapping[str, Json]) -> Json:
         """Return what is asked about an image, a JSON value; None if there is nothing to ask.

@@ -15,10 +15,16 @@ _ENDS = " \t\"'“”‘’`.,;:!?*_"
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _ARTICLES = ("a", "an", "the")
 # Words that a phrase cannot end with, and before which a phrase may end.
-_DANGLING = frozenset("a an the of and or with in on at by from to for its their his her that which is are as".split())
-_OPENERS = frozenset(
-    "with and or in on at by from for that which while near under above behind along around over".split()
-)
+# fmt: off
+_DANGLING = frozenset([
+    "a", "an", "the", "of", "and", "or", "with", "in", "on", "at", "by", "from", "to", "for", "its", "their",
+    "his", "her", "that", "which", "is", "are", "as",
+])
+_OPENERS = frozenset([
+    "with", "and", "or", "in", "on", "at", "by", "from", "for", "that", "which", "while", "near", "under", "above",
+    "behind", "along", "around", "over",
+])
+# fmt: on
 
 
 def clean(text: str) -> str:

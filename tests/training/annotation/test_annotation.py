@@ -82,7 +82,9 @@ def test_bare_images_become_what_training_reads(chain):
         "red tail": (0, 8, 15.25, 18),
         "white wing": (0, 10, 15.25, 20),
     }
-    assert [region.score for region in first.regions] == sorted((region.score for region in first.regions), reverse=True)
+    assert [region.score for region in first.regions] == sorted(
+        (region.score for region in first.regions), reverse=True
+    )
     assert (outcome.report.records, outcome.report.boxes) == (7, 28)
     assert outcome.report.counts == {"repeated description": 7}
 
@@ -220,14 +222,21 @@ def test_a_dead_mllm_is_left_alone(chain):
 def test_a_reranker_writes_nothing(chain):
     with pytest.raises(MllmUnavailable, match="is a reranker"):
         annotate(
-            read_images([str(chain.pictures)]), chain.output, settings(), mllm=ScriptedScorer({}), detector=LoggedDetector(chain.detected)
+            read_images([str(chain.pictures)]),
+            chain.output,
+            settings(),
+            mllm=ScriptedScorer({}),
+            detector=LoggedDetector(chain.detected),
         )
 
 
 def test_an_unknown_detector_is_refused_before_the_mllm_writes(chain):
     with pytest.raises(DataError, match="cannot load"):
         annotate(
-            read_images([str(chain.pictures)]), chain.output, settings(detector="./gone/model"), mllm=LoggedMllm(chain.asked)
+            read_images([str(chain.pictures)]),
+            chain.output,
+            settings(detector="./gone/model"),
+            mllm=LoggedMllm(chain.asked),
         )
     assert chain.asked.batches() == []
 
@@ -275,7 +284,9 @@ def test_descriptions_that_an_encoder_scores_below_the_mean_are_left_out(chain, 
 
 
 def test_descriptions_are_shortened_for_the_detector_kept_whole_in_the_record_and_counted(chain):
-    outcome = chain.run(subjects="file", mllm=None, known={"000": ("a beak that is red", "a beak that is blue", *"abcdefghij")})
+    outcome = chain.run(
+        subjects="file", mllm=None, known={"000": ("a beak that is red", "a beak that is blue", *"abcdefghij")}
+    )
     assert outcome.report.counts["description shortened for the detector"] == 2
     assert outcome.report.counts["description beyond the first 10"] == 2
     texts = {text for region in records(chain.output)[0].regions for text in region.descriptions}
@@ -399,7 +410,7 @@ def test_the_command_annotates_cut_outs_by_names_and_descriptions(tmp_path, monk
     assert "descriptions_file" in json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])["annotation"]
     with pytest.raises(DataError, match="is the input"):
         call("annotate", "a.jsonl", "--output", "a.jsonl", "--detector", "mask")
-    code, _, err = call("annotate", "cut-outs", "--output", "b.jsonl", "--detector", "mask")
+    code, _, _ = call("annotate", "cut-outs", "--output", "b.jsonl", "--detector", "mask")
     assert code == 1
 
 

@@ -158,7 +158,8 @@ def test_texts_beyond_any_limit_are_detected_all_the_same(detector, images):
 
 def test_boxes_are_clipped_thinned_and_ordered():
     boxes = np.array(
-        [[-5, -5, 10, 10], [0, 0, 10, 10.4], [5, 5, 5, 9], [30, 5, 20, 9], [25, 2, 40, 9], [np.nan, 0, 9, 9]], np.float32
+        [[-5, -5, 10, 10], [0, 0, 10, 10.4], [5, 5, 5, 9], [30, 5, 20, 9], [25, 2, 40, 9], [np.nan, 0, 9, 9]],
+        np.float32,
     )
     scores = np.array([0.5, 0.6, 0.9, 0.9, 0.7, 0.9], np.float32)
     assert best_boxes(Found(boxes, scores), (20, 30)) == [[25, 2, 30, 9, 0.7], [0, 0, 10, 10.4, 0.6]]
