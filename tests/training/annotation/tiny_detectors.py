@@ -8,23 +8,7 @@ from pathlib import Path
 import torch
 
 OWLV2_SIDE = 64
-WORDS = [
-    "red",
-    "blue",
-    "long",
-    "curved",
-    "beak",
-    "bird",
-    "dog",
-    "cat",
-    "tail",
-    "wing",
-    "with",
-    "a",
-    "of",
-    "yellow",
-    "white",
-]
+WORDS = ["red", "blue", "long", "curved", "beak", "bird", "dog", "cat", "tail", "wing", "with", "a", "of", "yellow"]
 
 
 def save_owlv2(folder: Path, *, side: int = OWLV2_SIDE, width: int = 32, heads: int = 2, layers: int = 2) -> Path:
