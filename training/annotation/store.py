@@ -80,7 +80,7 @@ class Store:
 
     def put(self, values: Mapping[bytes, Any]) -> None:
         """Store the values of a batch, all or none."""
-        rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in values.items()]
+        rows = [(key, json.dumps(value)) for key, value in values.items()]
         with self._sentences():
             self._connection.execute("BEGIN IMMEDIATE")
             try:

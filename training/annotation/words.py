@@ -27,8 +27,14 @@ _OPENERS = frozenset([
 # fmt: on
 
 
+def as_unicode(text: str) -> str:
+    """Return a text without lone surrogates, which JSON can hold, and no tokenizer or file takes."""
+    return text.encode("utf-8", "ignore").decode("utf-8")
+
+
 def clean(text: str) -> str:
     """Return a description in one line, without the bullet, quotes and full stop that models put around it."""
+    text = as_unicode(text)
     return _BULLET.sub("", _SPACE.sub(" ", text).strip()).strip(_ENDS)
 
 

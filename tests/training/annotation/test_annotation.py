@@ -26,6 +26,7 @@ from training.annotation.annotate import annotate, report_path, store_path
 from training.annotation.detector import Found
 from training.annotation.inputs import BareImages, read_descriptions, read_images
 from training.annotation.output import check_output
+from training.annotation.stage import CHANGED
 from training.data.record import Rejects, make_record
 from training.data.sources import open_sources
 from training.errors import DataError
@@ -329,7 +330,7 @@ def test_a_file_that_changes_meanwhile_is_left_out_and_annotated_next_time(chain
         return answer(request)
 
     outcome = chain.run(write_one=changing)
-    assert outcome.report.left_out == {"006.png": "E_CHANGED"}
+    assert outcome.report.left_out == {"006.png": CHANGED}
     assert chain.run(write_one=lambda request: '{"caption": "red"}').report.records == 7
 
 

@@ -156,6 +156,16 @@ def test_texts_beyond_any_limit_are_detected_all_the_same(detector, images):
     assert len(detector.detect(inputs, [texts], 0.0)[0]) == len(texts)
 
 
+@pytest.mark.parametrize("size_wh", [(1, 1), (3, 3), (1, 100), (300, 3)])
+def test_images_of_any_size_are_detected(detector, tmp_path, size_wh):
+    Image.new("RGB", size_wh, "red").save(tmp_path / "a.png")
+    decoded = decode_image(tmp_path / "a.png")
+    ((found,),) = detector.detect(prepared(detector, [decoded]), [["red bird"]], 0.0)
+    for box in best_boxes(found, decoded.displayed_size_hw):
+        assert 0 <= box[0] < box[2] <= size_wh[0]
+        assert 0 <= box[1] < box[3] <= size_wh[1]
+
+
 def test_boxes_are_clipped_thinned_and_ordered():
     boxes = np.array(
         [[-5, -5, 10, 10], [0, 0, 10, 10.4], [5, 5, 5, 9], [30, 5, 20, 9], [25, 2, 40, 9], [np.nan, 0, 9, 9]],

@@ -59,7 +59,13 @@ def test_a_table_has_paths_captions_and_subjects(tmp_path):
 
 def test_a_manifest_has_all_that_is_known(tmp_path):
     lines = [
-        {"image": "a.png", "captions": ["x", "", 3], "caption": "y", "subject": " owl ", "descriptions": ["white"]},
+        {
+            "image": "a.png",
+            "captions": ["x", "", 3],
+            "caption": "y",
+            "subject": " owl\ud800 ",
+            "descriptions": ["white", "\ud800"],
+        },
         {"image": "a.png"},
         {"captions": ["nothing"]},
         {"image": "b.png", "regions": [{"box_xyxy": [0, 0, 2, 2], "description": "owl"}], "subject": 3},

@@ -13,6 +13,7 @@ from training.annotation.replies import read_caption, read_features, read_subjec
         ('{"caption": "A bird\\non a branch."}', "A bird on a branch.", None),
         ('```json\n{"caption": "A bird."}\n```', "A bird.", None),
         ("A bird on a branch.", "A bird on a branch.", None),
+        ('{"caption": "A \\ud800bird."}', "A bird.", None),
         ('{"caption": "A bird', None, "caption: unreadable reply"),
         ('{"caption": ["A bird."]}', None, "caption: unreadable reply"),
         ("I'm sorry, I cannot help with that.", None, "caption: refused"),

@@ -17,6 +17,7 @@ from training.annotation.words import LONGEST_WORDS, clean, clean_all, shorten, 
         ("3 white stripes", "3 white stripes"),
         ("t-shirt", "t-shirt"),
         (" .,-; ", "-"),
+        ("red \ud800tail", "red tail"),
     ],
 )
 def test_a_description_loses_what_models_put_around_it(written, text):
