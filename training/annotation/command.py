@@ -123,7 +123,7 @@ def annotate(
     settings = load_settings(config, overrides=overrides or [])
     bare = read_images(images, subjects=subjects.value, exclude=exclude or [])
     for line in bare.notes:
-        note(f"left out: {line}")
+        note(line)
     check_output(output, store_path(output), bare, images)
     outcome = run(
         bare,
