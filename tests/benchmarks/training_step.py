@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def measure(place: int, ranks: int, folder: Path, name: str, batch_size: int, re
     parts = load_parts(make_spec(config.encoder.model, config.encoder.pretrained), device=device, precision="fp32")
     model = GroundedModel(parts, config, device).train()
     batch = random_batch(batch_size, parts.image_tower.preprocessing.size_hw)
+    if model.tokenize:  # as the processes that load data do
+        texts = [*batch.captions, *batch.descriptions]
+        batch = replace(batch, tokens=dict(zip(texts, model.tokenize(texts), strict=True)))
     engine = Engine(model, config, device, steps_per_epoch=1000)
 
     def bare() -> None:
