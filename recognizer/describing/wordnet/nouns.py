@@ -1,0 +1,196 @@
+"""The concrete nouns of WordNet 3.0 (Princeton University): meanings, glosses, hypernyms and parts of a name.
+
+The table ships with the package (`nouns.tsv.xz`, licence beside it; `make_table` makes it).
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+KINDS = {
+    "05": "animal",
+    "06": "artifact",
+    "08": "body part",
+    "13": "food",
+    "17": "natural object",
+    "18": "person",
+    "19": "phenomenon",
+    "20": "plant",
+    "27": "substance",
+}
+"""Files of WordNet, by number, with things that one can photograph."""
+
+# The head of a name ends before these: "bowl of soup" is a bowl, "woman with a hat" a woman. Sentences end there, too.
+_HEAD_ENDS = re.compile(
+    r"\s(?:of|with|in|on|from|for|at|by|to|without|inside|covered|making|called|used|that|which|who"
+    r"|is|are|was|were|has|have|means|stands|lets|gets|resembles|until|ahead)\s",
+    re.IGNORECASE,
+)
+# Of "bunch of grapes" the grapes are shown.
+_MEASURES = re.compile(
+    r"(?:.*\s)?(?:pair|bunch|head|string|quarter|half|slice|piece|part|kind|group|set|row|pile|bulb|plant|baby) of\s",
+    re.IGNORECASE,
+)
+_ADDITION = re.compile(r"\([^()]*\)")
+_CLAUSE_ENDS = re.compile(r"[,.;:!?—–\n]")
+_QUOTES = re.compile(r"[\"“”„«»‘]|(?<!\w)'|'(?!\w)")
+# The regular plurals, as WordNet's own morphology undoes them.
+_PLURALS = (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"))
+_PLURALS += (("ies", "y"),)
+
+
+# Fur, wood and meat go by the name of the animal or tree; who means the material says so.
+_MADE_OF_IT = re.compile(r"(?:[\w-]+,? )*(?:fur|wood|timber|flesh|meat|hide|skin|pelt|leather) of ")
+LONGEST_NOUN = 4  # words; the few longer ones of WordNet are rare
+# Words of sentences and colours that are rare nouns as well.
+_NO_NOUNS = frozenset(
+    "a an as at be can do go have he i in is it me no on or our stop then two us was yes you your "
+    "black blue brown green orange pink purple red silver white yellow".split()
+)
+# "hibiscus flower" is a hibiscus; "plastic flower" is a flower.
+_GENERIC = frozenset({"flower", "flowers", "fruit", "plant", "tree", "bulb"})
+_GROWN = frozenset({"plant", "food"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sense:
+    """One meaning of a noun.
+
+    Attributes:
+        row: its line in the table, counted from 0.
+        kind: such as `animal`, of `KINDS`.
+        words: its synonyms, as words.
+        gloss: its definition, without additions in brackets.
+        hypernyms: rows of what it is a kind of.
+        parts: rows of what it has.
+    """
+
+    row: int
+    kind: str
+    words: tuple[str, ...]
+    gloss: str
+    hypernyms: tuple[int, ...]
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a name was found as.
+
+    Attributes:
+        words: of the name that were found: all of it, or its head ("lion" of "adult male lion").
+        senses: the meanings, the most frequent first.
+        ranks: of the meanings among all of the word, counted from 1, those that cannot be photographed included.
+    """
+
+    words: str
+    senses: tuple[Sense, ...]
+    ranks: tuple[int, ...]
+
+
+class Nouns:
+    """The table, looked up by name.
+
+    Args:
+        lines: as `make_table` writes them.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """Index the lines by word."""
+        end = lines.index("")
+        self._lines = lines[:end]
+        self._singulars = dict(line.split() for line in lines[end + 1 :])
+        self._rows: dict[str, list[tuple[int, int]]] = {}
+        for row, line in enumerate(self._lines):
+            for word in line.split("\t", 2)[1].split():
+                lemma, _, rank = word.rpartition(":")
+                self._rows.setdefault(lemma.lower(), []).append((int(rank), row))
+        self._joined = {_letters(lemma): lemma for lemma in self._rows}
+
+    def find(self, name: str) -> list[Entry]:
+        """Look a name up.
+
+        Returns:
+            One entry: the whole name, or the longest end of its head ("male lion", or else "lion", of "adult male lion
+            in the grass"). Where neither is a noun of the table, all nouns in the first clause that has any; empty
+            for none.
+        """
+        plain = _QUOTES.sub(" ", _ADDITION.sub(" ", name)).replace("_", " ").replace("’", "'")
+        clauses = [clause.split() for clause in _CLAUSE_ENDS.split(plain) if clause.strip()]
+        if clauses and (whole := self._exact(clauses[0])):
+            return [whole]
+        for clause in clauses[:1]:
+            shown = _MEASURES.sub("", " ".join(clause), count=1)
+            head = _HEAD_ENDS.split(shown, maxsplit=1)[0].split()
+            for start in range(len(head)):
+                if found := self._exact(head[start:]):
+                    return [self._less_generic(head[:start], found)]
+        for clause in clauses:
+            if every := list(self._all(clause)):
+                return every
+        return []
+
+    def _less_generic(self, before: Sequence[str], found: Entry) -> Entry:
+        if found.words.lower() in _GENERIC:
+            for start in range(len(before)):
+                other = self._exact(before[start:])
+                if other and any(sense.kind in _GROWN for sense in other.senses):
+                    return other
+        return found
+
+    def _all(self, words: Sequence[str]) -> Iterator[Entry]:
+        """Yield the nouns among some words, the longest at each place."""
+        start = 0
+        while start < len(words):
+            ends = range(min(len(words), start + LONGEST_NOUN), start, -1)
+            found = next((entry for end in ends if (entry := self._exact(words[start:end]))), None)
+            if found is not None and found.words.lower() not in _NO_NOUNS:
+                yield found
+            start += len(found.words.split()) if found else 1
+
+    def sense(self, row: int) -> Sense:
+        """Return the meaning of a line of the table."""
+        kind, words, gloss, hypernyms, parts = self._lines[row].split("\t")
+        return Sense(
+            row,
+            KINDS[kind],
+            tuple(word.rpartition(":")[0].replace("_", " ") for word in words.split()),
+            " ".join(_ADDITION.sub(" ", gloss).split()),
+            tuple(map(int, hypernyms.split())),
+            tuple(map(int, parts.split())),
+        )
+
+    def _exact(self, words: Sequence[str]) -> Entry | None:
+        for lemma in self._lemmas(words):
+            if rows := sorted(self._rows.get(lemma, ())):
+                senses = [(self.sense(row), rank) for rank, row in rows]
+                senses = [pair for pair in senses if not _MADE_OF_IT.match(pair[0].gloss)] or senses
+                return Entry(" ".join(words), *(tuple(column) for column in zip(*senses, strict=True)))
+        return None
+
+    def _lemmas(self, words: Sequence[str]) -> Iterator[str]:
+        """Yield the spellings under which words may stand in the table: as they are, joined, in the singular."""
+        written = "_".join(words).lower()
+        spellings = [written, self._singulars.get(written, written)]
+        spellings += [
+            written.removesuffix(plural) + single for plural, single in _PLURALS if written.endswith(plural)
+        ]
+        for spelling in spellings:
+            yield from (spelling, self._joined.get(_letters(spelling), spelling))
+
+
+def _letters(lemma: str) -> str:
+    """Return a word without what separates its parts: "mountain goat", "mountain-goat" and "mountaingoat" are one."""
+    return re.sub("[-_.']", "", lemma)
+
+
+@cache
+def nouns() -> Nouns:
+    """Load the table that ships with the package."""
+    data = (files("recognizer.describing.wordnet") / "nouns.tsv.xz").read_bytes()
+    return Nouns(lzma.decompress(data).decode("ascii").split("\n")[:-1])
