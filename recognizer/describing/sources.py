@@ -68,9 +68,7 @@ def wordnet_drafts(categories: Sequence[Category], encoder: Encoder) -> list[Dra
     names = [prompt_name(category.name) for category in categories]
     groups = [category.group for category in categories]
     senses = choose_senses(names, groups, found, table, encoder.encode_texts)
-    return [
-        Draft(problem=NOT_FOUND) if sense is None else Draft(tuple(phrases(sense, table))) for sense in senses
-    ]
+    return [Draft(problem=NOT_FOUND) if sense is None else Draft(tuple(phrases(sense, table))) for sense in senses]
 
 
 def written_drafts(
@@ -106,9 +104,7 @@ def written_drafts(
     return drafts
 
 
-def _question(
-    category: Category, others: Sequence[Category], examples: Examples, image_size: int
-) -> WriteQuestion:
+def _question(category: Category, others: Sequence[Category], examples: Examples, image_size: int) -> WriteQuestion:
     images = list(examples.get(category.id, ()))[:EXAMPLES_SHOWN]
     text = question_text(category, others, shown=bool(images))
     if not images:

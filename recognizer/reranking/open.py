@@ -122,9 +122,7 @@ def open_writer(settings: RerankSettings, *, warn: Callable[[str], None] | None 
     cache, mllm = _open(settings, one_token=False, warn=warn)
     if isinstance(mllm, Scorer):
         raise RecognizerError(f"{settings.model} scores candidates and writes nothing")
-    return Writer(
-        mllm, image_size=settings.image_size, cache=cache, give_up_after=settings.give_up_after, warn=warn
-    )
+    return Writer(mllm, image_size=settings.image_size, cache=cache, give_up_after=settings.give_up_after, warn=warn)
 
 
 def _open(

@@ -40,8 +40,16 @@ _ADDITION = re.compile(r"\([^()]*\)")
 _CLAUSE_ENDS = re.compile(r"[,.;:!?—–\n]")
 _QUOTES = re.compile(r"[\"“”„«»‘]|(?<!\w)'|'(?!\w)")
 # The regular plurals, as WordNet's own morphology undoes them.
-_PLURALS = (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"))
-_PLURALS += (("ies", "y"),)
+_PLURALS = (
+    ("s", ""),
+    ("ses", "s"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+)
 
 
 # Fur, wood and meat go by the name of the animal or tree; who means the material says so.
@@ -49,8 +57,9 @@ _MADE_OF_IT = re.compile(r"(?:[\w-]+,? )*(?:fur|wood|timber|flesh|meat|hide|skin
 LONGEST_NOUN = 4  # words; the few longer ones of WordNet are rare
 # Words of sentences and colours that are rare nouns as well.
 _NO_NOUNS = frozenset(
-    "a an as at be can do go have he i in is it me no on or our stop then two us was yes you your "
-    "black blue brown green orange pink purple red silver white yellow".split()
+    {"a", "an", "as", "at", "be", "can", "do", "go", "have", "he", "i", "in", "is", "it", "me", "no", "on", "or", "our"}
+    | {"stop", "then", "two", "us", "was", "yes", "you", "your"}
+    | {"black", "blue", "brown", "green", "orange", "pink", "purple", "red", "silver", "white", "yellow"}
 )
 # "hibiscus flower" is a hibiscus; "plastic flower" is a flower.
 _GENERIC = frozenset({"flower", "flowers", "fruit", "plant", "tree", "bulb"})
@@ -177,9 +186,7 @@ class Nouns:
         """Yield the spellings under which words may stand in the table: as they are, joined, in the singular."""
         written = "_".join(words).lower()
         spellings = [written, self._singulars.get(written, written)]
-        spellings += [
-            written.removesuffix(plural) + single for plural, single in _PLURALS if written.endswith(plural)
-        ]
+        spellings += [written.removesuffix(plural) + single for plural, single in _PLURALS if written.endswith(plural)]
         for spelling in spellings:
             yield from (spelling, self._joined.get(_letters(spelling), spelling))
 
