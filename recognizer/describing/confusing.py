@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memory import Category
 from memory.templates import name_texts
 from memory.vectors import Matrix, unit_mean
-from recognizer.encoder import Encoder
+
+if TYPE_CHECKING:
+    from recognizer.encoder import Encoder
 
 # Names compared at a time: at 100,000 names a block of cosines takes 200 MB.
 ROWS = 512

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -21,11 +22,13 @@ from recognizer.describing.questions import MAX_TOKENS, SCHEMA, question_text, r
 from recognizer.describing.wordnet.nouns import nouns
 from recognizer.describing.wordnet.phrases import phrases
 from recognizer.describing.wordnet.senses import choose_senses
-from recognizer.encoder import Encoder
 from recognizer.images import ImageError, ImageItem, ImageLimits
 from recognizer.images.workers import WorkerPool
 from rerank.mllm import Failure
 from rerank.written import WriteQuestion, Writer
+
+if TYPE_CHECKING:
+    from recognizer.encoder import Encoder
 
 NOT_FOUND = "no entry in WordNet"
 NO_LIST = "no list in the answer"
@@ -61,10 +64,10 @@ def wordnet_drafts(categories: Sequence[Category], encoder: Encoder) -> list[Dra
         encoder: whose text encoder chooses the meanings.
     """
     table = nouns()
-    found = []
-    for category in categories:
-        entries = (table.find(prompt_name(name)) for name in (category.name, *category.aliases))
-        found.append(next(filter(None, entries), []))
+    found = [
+        next(filter(None, (table.find(prompt_name(name)) for name in (category.name, *category.aliases))), None)
+        for category in categories
+    ]
     names = [prompt_name(category.name) for category in categories]
     groups = [category.group for category in categories]
     senses = choose_senses(names, groups, found, table, encoder.encode_texts)

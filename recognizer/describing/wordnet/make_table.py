@@ -3,7 +3,7 @@
 usage: python -m recognizer.describing.wordnet.make_table /usr/share/wordnet recognizer/describing/wordnet/nouns.tsv.xz
 
 Debian's package `wordnet-base` has the files. One line per meaning: its kind, its words with the rank of the meaning
-among all meanings of the word, its gloss, and the lines of its hypernyms and parts. Lines that follow an empty line
+among all meanings of the word (equal for those that WordNet's texts do not have), its gloss, and the lines of its hypernyms and parts. Lines that follow an empty line
 are irregular plurals with their singulars.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 
 from recognizer.describing.wordnet.nouns import KINDS
 
-_PROPER = " @i "  # marks an instance ("Stephen Crane") instead of a kind
+_PROPER = " @i "  # marks an instance ("Eiffel Tower") instead of a kind
+_PERSON = "18"  # thousands of instances, "Stephen Crane" among the birds
 
 
 def table_lines(folder: Path) -> Iterator[str]:
@@ -29,19 +30,22 @@ def table_lines(folder: Path) -> Iterator[str]:
     ranks: dict[tuple[str, str], int] = {}
     for lemma, *fields in (line.split() for line in index if not line.startswith(" ")):
         offsets = [field for field in fields if len(field) == 8]
-        ranks |= {(lemma, offset): rank for rank, offset in enumerate(offsets, 1)}
+        tagged = int(fields[-len(offsets) - 1])
+        ranks |= {(lemma, offset): min(rank, tagged + 1) for rank, offset in enumerate(offsets, 1)}
     kept: dict[str, tuple[str, list[str], str, list[str], list[str]]] = {}
     for line in (folder / "data.noun").read_text(encoding="ascii").splitlines():
         head, _, gloss = line.partition(" | ")
-        if line.startswith(" ") or _PROPER in head:
+        if line.startswith(" "):
             continue
         offset, kind, _, count, *fields = head.split()
-        if kind not in KINDS:
+        if kind not in KINDS or (kind == _PERSON and _PROPER in head):
             continue
         size = 2 * int(count, 16)
         words = [f"{word}:{ranks[word.lower(), offset]}" for word in fields[:size:2]]
         pointers = list(zip(*(iter(fields[size + 1 :]),) * 4, strict=False))
-        hypernyms, parts = ([target for symbol, target, *_ in pointers if symbol == wanted] for wanted in ("@", "%p"))
+        hypernyms, parts = (
+            [target for symbol, target, *_ in pointers if symbol in wanted] for wanted in (("@", "@i"), ("%p",))
+        )
         kept[offset] = (kind, words, gloss.split('; "')[0].strip(), hypernyms, parts)
     rows = {offset: str(row) for row, offset in enumerate(kept)}
     single = {word.rpartition(":")[0].lower() for _, words, *_ in kept.values() for word in words}

@@ -59,6 +59,7 @@ LONGEST_NOUN = 4  # words; the few longer ones of WordNet are rare
 _NO_NOUNS = frozenset(
     {"a", "an", "as", "at", "be", "can", "do", "go", "have", "he", "i", "in", "is", "it", "me", "no", "on", "or", "our"}
     | {"stop", "then", "two", "us", "was", "yes", "you", "your"}
+    | {"first", "second", "third", "part"}
     | {"black", "blue", "brown", "green", "orange", "pink", "purple", "red", "silver", "white", "yellow"}
 )
 # "hibiscus flower" is a hibiscus; "plastic flower" is a flower.
@@ -94,7 +95,8 @@ class Entry:
     Attributes:
         words: of the name that were found: all of it, or its head ("lion" of "adult male lion").
         senses: the meanings, the most frequent first.
-        ranks: of the meanings among all of the word, counted from 1, those that cannot be photographed included.
+        ranks: of the meanings among all of the word, counted from 1, those that cannot be photographed included;
+            equal for those whose frequency WordNet does not know.
     """
 
     words: str
@@ -119,30 +121,28 @@ class Nouns:
             for word in line.split("\t", 2)[1].split():
                 lemma, _, rank = word.rpartition(":")
                 self._rows.setdefault(lemma.lower(), []).append((int(rank), row))
-        self._joined = {_letters(lemma): lemma for lemma in self._rows}
+        self._joined: dict[str, list[str]] = {}
+        for lemma in self._rows:
+            self._joined.setdefault(_letters(lemma), []).append(lemma)
 
-    def find(self, name: str) -> list[Entry]:
+    def find(self, name: str) -> Entry | None:
         """Look a name up.
 
         Returns:
-            One entry: the whole name, or the longest end of its head ("male lion", or else "lion", of "adult male lion
-            in the grass"). Where neither is a noun of the table, all nouns in the first clause that has any; empty
-            for none.
+            The whole name, or the longest end of its head ("male lion", or else "lion", of "adult male lion in the
+            grass"); where neither is a noun of the table, the first noun in it; None for none.
         """
         plain = _QUOTES.sub(" ", _ADDITION.sub(" ", name)).replace("_", " ").replace("’", "'")
         clauses = [clause.split() for clause in _CLAUSE_ENDS.split(plain) if clause.strip()]
-        if clauses and (whole := self._exact(clauses[0])):
-            return [whole]
-        for clause in clauses[:1]:
-            shown = _MEASURES.sub("", " ".join(clause), count=1)
-            head = _HEAD_ENDS.split(shown, maxsplit=1)[0].split()
-            for start in range(len(head)):
-                if found := self._exact(head[start:]):
-                    return [self._less_generic(head[:start], found)]
-        for clause in clauses:
-            if every := list(self._all(clause)):
-                return every
-        return []
+        if not clauses:
+            return None
+        if whole := self._exact(clauses[0]):
+            return whole
+        head = _HEAD_ENDS.split(_MEASURES.sub("", " ".join(clauses[0]), count=1), maxsplit=1)[0].split()
+        for start in range(len(head)):
+            if found := self._exact(head[start:]):
+                return self._less_generic(head[:start], found)
+        return next((entry for clause in clauses if (entry := self._first(clause))), None)
 
     def _less_generic(self, before: Sequence[str], found: Entry) -> Entry:
         if found.words.lower() in _GENERIC:
@@ -152,15 +152,14 @@ class Nouns:
                     return other
         return found
 
-    def _all(self, words: Sequence[str]) -> Iterator[Entry]:
-        """Yield the nouns among some words, the longest at each place."""
-        start = 0
-        while start < len(words):
-            ends = range(min(len(words), start + LONGEST_NOUN), start, -1)
-            found = next((entry for end in ends if (entry := self._exact(words[start:end]))), None)
-            if found is not None and found.words.lower() not in _NO_NOUNS:
-                yield found
-            start += len(found.words.split()) if found else 1
+    def _first(self, words: Sequence[str]) -> Entry | None:
+        """Return the first noun among some words, the longest at its place."""
+        for start in range(len(words)):
+            for end in range(min(len(words), start + LONGEST_NOUN), start, -1):
+                entry = self._exact(words[start:end])
+                if entry is not None and entry.words.lower() not in _NO_NOUNS:
+                    return entry
+        return None
 
     def sense(self, row: int) -> Sense:
         """Return the meaning of a line of the table."""
@@ -176,19 +175,26 @@ class Nouns:
 
     def _exact(self, words: Sequence[str]) -> Entry | None:
         for lemma in self._lemmas(words):
-            if rows := sorted(self._rows.get(lemma, ())):
-                senses = [(self.sense(row), rank) for rank, row in rows]
+            # "butterflyfish" and "butterfly fish" are written for each other, and each has a meaning of its own.
+            rows = {row: rank for spelling in self._spellings(lemma) for rank, row in self._rows[spelling]}
+            if rows:
+                senses = [(self.sense(row), rank) for row, rank in sorted(rows.items(), key=lambda pair: pair[1])]
                 senses = [pair for pair in senses if not _MADE_OF_IT.match(pair[0].gloss)] or senses
-                return Entry(" ".join(words), *(tuple(column) for column in zip(*senses, strict=True)))
+                return Entry(" ".join(words), tuple(s for s, _ in senses), tuple(rank for _, rank in senses))
         return None
 
+    def _spellings(self, lemma: str) -> Sequence[str]:
+        return self._joined.get(_letters(lemma), ())
+
     def _lemmas(self, words: Sequence[str]) -> Iterator[str]:
-        """Yield the spellings under which words may stand in the table: as they are, joined, in the singular."""
+        """Yield the forms under which words may stand in the table: as they are, then in the singular."""
         written = "_".join(words).lower()
-        spellings = [written, self._singulars.get(written, written)]
-        spellings += [written.removesuffix(plural) + single for plural, single in _PLURALS if written.endswith(plural)]
-        for spelling in spellings:
-            yield from (spelling, self._joined.get(_letters(spelling), spelling))
+        yield written
+        if written in self._singulars:
+            yield self._singulars[written]
+        for plural, single in _PLURALS:
+            if written.endswith(plural):
+                yield written.removesuffix(plural) + single
 
 
 def _letters(lemma: str) -> str:

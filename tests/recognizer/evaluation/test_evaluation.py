@@ -92,7 +92,9 @@ def test_other_descriptions_are_encoded_alone_and_with_the_name(demo_recognizer,
     assert vectors.offsets.tolist() == [0, 0, 0] + [1] * (len(described) - 2)
     np.testing.assert_allclose(vectors.bare, starter.encode_texts(["long ears"]), atol=1e-5)
     texts = [f"{t.replace('{}', memory.vectors.categories[2].name)}, long ears" for t in memory.templates]
-    np.testing.assert_allclose(vectors.grounded, unit_mean(starter.encode_texts(texts), [len(texts)], ["x"]), atol=1e-5)
+    np.testing.assert_allclose(
+        vectors.grounded, unit_mean(starter.encode_texts(texts), np.array([len(texts)]), ["x"]), atol=1e-5
+    )
 
 
 def described_by(*texts):
@@ -286,7 +288,7 @@ def test_nothing_decodable_is_an_error(demo_recognizer, tmp_path):
 
 def test_recall_table_holds_no_formula(tmp_path):
     recall = [ClassRecall("=cmd()", 1, 1.0, 1.0)]
-    write_per_class(Evaluation({}, 1, {}, {}, recall, []), tmp_path / "e.csv")
+    write_per_class(Evaluation({}, 1, {}, {}, recall, [], {}), tmp_path / "e.csv")
     assert (tmp_path / "e.csv").read_text().splitlines()[1] == "'=cmd(),1,1.0,1.0"
 
 
