@@ -3,8 +3,8 @@
 usage: python -m recognizer.describing.wordnet.make_table /usr/share/wordnet recognizer/describing/wordnet/nouns.tsv.xz
 
 Debian's package `wordnet-base` has the files. One line per meaning: its kind, its words with the rank of the meaning
-among all meanings of the word (equal for those that WordNet's texts do not have), its gloss, and the lines of its hypernyms and parts. Lines that follow an empty line
-are irregular plurals with their singulars.
+among all meanings of the word (equal for those that WordNet's texts do not have), its gloss, and the lines of its
+hypernyms and parts. Lines that follow an empty line are irregular plurals with their singulars.
 """
 
 from __future__ import annotations
