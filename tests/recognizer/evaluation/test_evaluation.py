@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from memory import Category, Description, Memory
+from memory.templates import grounded_texts
 from memory.vectors import unit_mean
 from recognizer import Recognizer
 from recognizer.building import build_memory
@@ -91,9 +92,9 @@ def test_other_descriptions_are_encoded_alone_and_with_the_name(demo_recognizer,
     vectors = describe_anew(memory, starter, described)
     assert vectors.offsets.tolist() == [0, 0, 0] + [1] * (len(described) - 2)
     np.testing.assert_allclose(vectors.bare, starter.encode_texts(["long ears"]), atol=1e-5)
-    texts = [f"{t.replace('{}', memory.vectors.categories[2].name)}, long ears" for t in memory.templates]
+    texts = grounded_texts(memory.vectors.categories[2], Description("long ears"), memory.templates)
     np.testing.assert_allclose(
-        vectors.grounded, unit_mean(starter.encode_texts(texts), np.array([len(texts)]), ["x"]), atol=1e-5
+        vectors.grounded, unit_mean(starter.encode_texts(list(texts)), np.array([len(texts)]), ["x"]), atol=1e-5
     )
 
 
@@ -130,9 +131,9 @@ def test_categories_are_helped_or_hurt_by_their_recall():
 def test_each_source_has_rows_as_if_it_alone_described_the_memory(demo_recognizer, starter, labelled_folder, tmp_path):
     own = demo_recognizer.memory.vectors.categories
     labelled = match_labels(read_labelled(labelled_folder), own)
-    described = [Category("tabby_cat", descriptions=(Description("striped fur"),)), Category("no such thing")]
+    described = [Category("tabby cat", descriptions=(Description("striped fur"),)), Category("no such thing")]
     bare = [Category(c.name, c.group) for c in own]
-    names = [Category("tabby_cat", descriptions=(Description("striped fur"),)), *bare]
+    names = [Category("tabby cat", descriptions=(Description("striped fur"),)), *bare]
     evaluation = evaluate(demo_recognizer, labelled, sources={"a.json": described, "empty": bare})
     rows = [name for name in evaluation.rows if name.startswith("a.json: ")]
     assert rows == [f"a.json: {name}" for name in ("+ descriptions", CONTROL, RANDOM, "+ regions")]
