@@ -99,12 +99,10 @@ def describe(
 ) -> None:
     """Write 3 to 10 short visible descriptions per category, for `build --descriptions`.
 
-    Answers of a language model are cached: run the command again to go on after an interruption, or to ask again about
-    what failed.
+    For a language model add --source llm --mllm http://127.0.0.1:8000/v1. Its answers are cached: run the command again
+    to go on after an interruption, or to ask again about what failed.
 
     Example: recognizer describe labels.csv --output descriptions.json
-
-    Example: recognizer describe labels.csv --output d.jsonl --source llm --mllm http://127.0.0.1:8000/v1
     """
     from recognizer.building import load_default_encoder
     from recognizer.describing.describe import check_output, described, write_described
