@@ -13,7 +13,7 @@ from recognizer.describing.wordnet.nouns import Entry, Nouns, Sense
 EncodeTexts = Callable[[list[str]], Matrix]
 """Takes N texts, returns (N, D) float32 unit rows."""
 
-# Chosen on the names of the stamps, by 73 whose meaning is clear; with these settings 9 are wrong, with others up to 19.
+# Chosen on names of the stamps, 73 whose meaning is clear: 9 are wrong with these settings, with others up to 19.
 NEAREST = 5
 NAME_WEIGHT = 0.5
 REST_WEIGHT = 0.3
