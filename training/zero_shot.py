@@ -10,7 +10,7 @@ from memory import read_labels
 from recognizer.building import build_memory
 from recognizer.console import table
 from recognizer.encoder import Encoder
-from recognizer.evaluation.evaluate import CONTROL, evaluate
+from recognizer.evaluation.evaluate import CONTROLS, evaluate
 from recognizer.evaluation.labelled import match_labels, read_labelled
 from recognizer.recognizer import Recognizer
 from training.config import EvaluationSet
@@ -34,7 +34,7 @@ def zero_shot(encoder: Encoder, labelled_set: EvaluationSet) -> SetAccuracy:
     return {
         name: {"top1": row.top1.value, "top5": row.top5.value, "images": float(evaluation.images)}
         for name, row in evaluation.rows.items()
-        if name != CONTROL
+        if name not in CONTROLS
     }
 
 

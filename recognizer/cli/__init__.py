@@ -16,6 +16,9 @@ from recognizer.cli.app import add_plugins, app, main
 from recognizer.cli import memory_commands
 
 # isort: split
+from recognizer.cli import describe_commands
+
+# isort: split
 from recognizer.cli import model_commands
 
 # isort: split
@@ -34,6 +37,7 @@ add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = [
     "app",
+    "describe_commands",
     "evidence_commands",
     "feature_commands",
     "main",

@@ -12,6 +12,7 @@ from recognizer.cli.app import app
 from recognizer.cli.options import (
     OUTPUT,
     ConfigOption,
+    DescriptionsOption,
     DeviceOption,
     FeaturesOption,
     LabelledArgument,
@@ -36,6 +37,7 @@ def evaluate(
         Path | None,
         typer.Option("--json", help="Write the table as JSON to this file.", rich_help_panel=OUTPUT),
     ] = None,
+    descriptions: DescriptionsOption = None,
     per_class: Annotated[
         Path | None,
         typer.Option(help="Write the recall of every category as CSV to this file.", rich_help_panel=OUTPUT),
@@ -50,9 +52,12 @@ def evaluate(
 ) -> None:
     """Measure accuracy on labelled images, adding one part of the score after another; with --rerank also reranking.
 
+    Each file of --descriptions has rows of its own, as if it alone described the categories.
+
     Example: recognizer eval labelled --memory birds.memory --per-class recall.csv
     """
     from memory import Memory
+    from recognizer.describing.joining import read_descriptions
     from recognizer.evaluation.evaluate import evaluate as run_evaluation
     from recognizer.evaluation.labelled import match_labels, read_labelled
     from recognizer.evaluation.report import print_lines, write_json, write_per_class
@@ -66,6 +71,7 @@ def evaluate(
     given = [*(overrides or []), *rerank_overrides(rerank, rerank_model)]
     settings = load_settings(config, given, base=carried_settings(opened, warn=note), warn=note)
     require_model(settings.rerank, settings.run.top_k)
+    sources = {file.name: read_descriptions(file) for file in descriptions or []}
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
         with (
@@ -74,7 +80,12 @@ def evaluate(
             progress_bar(len(labelled.items), "images", "rerank") if reranker else nullcontext() as ask_advance,
         ):
             evaluation = run_evaluation(
-                recognizer, labelled, reranker=reranker, progress=advance, rerank_progress=ask_advance
+                recognizer,
+                labelled,
+                sources=sources,
+                reranker=reranker,
+                progress=advance,
+                rerank_progress=ask_advance,
             )
     show(*print_lines(evaluation))
     if json_file:

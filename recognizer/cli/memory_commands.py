@@ -20,6 +20,7 @@ from recognizer.cli.options import (
     SEARCH,
     Aliases,
     AliasesOption,
+    DescriptionsOption,
     DeviceOption,
     FeaturesOption,
     HeaderOption,
@@ -85,6 +86,7 @@ def build(
     header: HeaderOption = None,
     name_column: NameColumnOption = None,
     aliases: AliasesOption = None,
+    descriptions: DescriptionsOption = None,
     exemplars: Annotated[
         Path | None,
         typer.Option(
@@ -113,12 +115,16 @@ def build(
     from memory.errors import printable
     from memory.recovery import published_manifest
     from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
+    from recognizer.describing.joining import join_descriptions, read_descriptions
     from recognizer.encoder import Encoder
     from recognizer.encoder.named import NAMED
     from recognizer.encoder.open_clip.catalogue import is_named_at_hand
     from recognizer.images import ImageLimits
 
-    categories = _read_labels(labels, format, key, header, name_column, aliases)
+    categories: Sequence[Category] = read_label_file(labels, format, key, header, name_column, aliases)
+    for file in descriptions or []:
+        categories, sentence = join_descriptions(categories, read_descriptions(file))
+        note(f"{file.name}: {sentence}")
     wordings = read_templates(templates) if templates else None
     if wordings:
         note(f"templates: {len(wordings)}, such as {', '.join(repr(printable(text)) for text in wordings[:2])}")
@@ -174,7 +180,7 @@ def add(
     """
     from memory import Memory
 
-    categories = _read_labels(labels, format, key, header, name_column, aliases)
+    categories = read_label_file(labels, format, key, header, name_column, aliases)
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
 
@@ -305,7 +311,7 @@ def export(
         opened.export(stream, vectors=vectors)
 
 
-def _read_labels(
+def read_label_file(
     path: Path, format: str, key: str, header: YesNo | None, name_column: str | None, aliases: Aliases | None
 ) -> Labels:
     """Read the categories, and say which format they had, what was changed, and how names are prompted."""

@@ -104,6 +104,15 @@ AliasesOption = Annotated[
     ),
 ]
 
+DescriptionsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--descriptions",
+        help="File of descriptions, such as `describe` writes: JSON or JSONL, joined by name (and group); repeatable.",
+        rich_help_panel=INPUT,
+    ),
+]
+
 ResultsOption = Annotated[str, typer.Option("--output", help="Results file, or - for stdout.", rich_help_panel=OUTPUT)]
 FormatOption = Annotated[
     Format | None,

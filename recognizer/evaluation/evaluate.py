@@ -1,7 +1,9 @@
 """Accuracy on a labelled set, with each part of the score switched on in turn.
 
-All rows of the table come from one pass over the images. The control row gives every category the descriptions of
-another one: a gain that survives this shuffling does not come from the descriptions.
+All rows of the table come from one pass over the images. One control row gives every category the descriptions of
+another one, the other random words in place of its own: a gain that survives either does not come from what the
+descriptions say (much of it is that several texts are averaged, Roth et al., arXiv 2306.07282). Further files of
+descriptions get rows of their own, as if the memory had been built with each of them alone.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Description, Memory
+from memory import Category, Description, Memory
 from memory.templates import bare_text, grounded_texts
 from memory.vectors import MemoryVectors, unit_mean
+from recognizer.describing.joining import join_descriptions
 from recognizer.encoder import Encoder
 from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.evaluation.labelled import LabelledSet
@@ -35,6 +38,34 @@ Ranks = NDArray[np.int64]
 
 NAMES = "names"
 CONTROL = "+ shuffled descriptions (control)"
+RANDOM = "+ random words (control)"
+CONTROLS = (CONTROL, RANDOM)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of scoring.
+
+    Attributes:
+        weights: of the score.
+        vectors: with other descriptions than the memory's; None for the memory's own.
+    """
+
+    weights: ScoreSettings
+    vectors: MemoryVectors | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a way of scoring changes the top-1 recall of the categories that have images, against names alone.
+
+    Attributes:
+        helped: share of categories whose recall is higher.
+        hurt: share of categories whose recall is lower.
+    """
+
+    helped: float
+    hurt: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +90,7 @@ class Evaluation:
         per_class: recall of each category, in the memory's order: after reranking if an MLLM was asked, else under the
             last row.
         confusions: the most frequent (truth, prediction, count), likewise.
+        changes: per row but the first, how many categories it helps and hurts.
         rerank: how an MLLM changed the order of `run`; None where none was asked.
     """
 
@@ -68,6 +100,7 @@ class Evaluation:
     unmatched: Mapping[str, int]
     per_class: Sequence[ClassRecall]
     confusions: Sequence[tuple[str, str, int]]
+    changes: Mapping[str, Change]
     rerank: RerankEvaluation | None = None
 
 
@@ -75,6 +108,7 @@ def evaluate(
     recognizer: Recognizer,
     labelled: LabelledSet,
     *,
+    sources: Mapping[str, Sequence[Category]] | None = None,
     reranker: MllmReranker | None = None,
     progress: Callable[[int], None] | None = None,
     rerank_progress: Callable[[int], None] | None = None,
@@ -85,6 +119,7 @@ def evaluate(
     Args:
         recognizer: encoder, memory and settings.
         labelled: images with the rows of their categories.
+        sources: further descriptions by the name of their source, joined to the memory's categories by name and group.
         reranker: an MLLM that orders the candidates that `run` would find.
         progress: called with the number of images done since the last call.
         rerank_progress: the same for reranking, which comes after.
@@ -93,11 +128,11 @@ def evaluate(
     Raises:
         ValueError: not one image could be decoded.
     """
-    ways = ways_of_scoring(recognizer)
+    ways = ways_of_scoring(recognizer, seed=seed)
     last = list(ways)[-1]
-    control = None
-    if CONTROL in ways:
-        control = Scorer(shuffle_descriptions(recognizer.memory, recognizer.encoder, seed=seed), ways[CONTROL])
+    for source, described in (sources or {}).items():
+        ways |= _ways_of_source(recognizer, source, described, seed=seed)
+    others = {name: Scorer(way.vectors, way.weights) for name, way in ways.items() if way.vectors is not None}
     ranks: dict[str, list[Ranks]] = {name: [] for name in ways}
     truth: list[int] = []
     predicted: list[int] = []
@@ -115,12 +150,14 @@ def evaluate(
     ):
         truth.extend(batch.rows.tolist())
         terms = recognizer.scorer.terms(batch.features, exclude=batch.hashes)
-        scores = {name: weigh(terms, weights) for name, weights in ways.items()}
-        if control is not None:
-            scores[CONTROL] = control.score(batch.features, exclude=batch.hashes)
-        for name in ways:
-            ranks[name].append(truth_ranks(scores[name], batch.rows))
-        predicted.extend(scores[last].argmax(1).tolist())
+        for name, way in ways.items():
+            if name in others:
+                scores = others[name].score(batch.features, exclude=batch.hashes)
+            else:
+                scores = weigh(terms, way.weights)
+            ranks[name].append(truth_ranks(scores, batch.rows))
+            if name == last:
+                predicted.extend(scores.argmax(1).tolist())
         if reranker is not None:
             rows = recognizer.rows(batch.features, batch.items, exclude=batch.hashes)
             images = [RankedImage(item, digest) for item, digest in zip(batch.items, batch.hashes, strict=True)]
@@ -157,26 +194,74 @@ def evaluate(
         unmatched=labelled.unmatched,
         per_class=_per_class(names, true_rows, final_ranks),
         confusions=confusions([names[row] for row in truth], answers),
+        changes={name: change(all_ranks[NAMES], all_ranks[name], true_rows) for name in ways if name != NAMES},
         rerank=reranked,
     )
 
 
-def ways_of_scoring(recognizer: Recognizer) -> dict[str, ScoreSettings]:
-    """Return the weights of each row of the table, by the row's name.
+def ways_of_scoring(recognizer: Recognizer, *, seed: int = 0) -> dict[str, Way]:
+    """Return the ways of scoring of the table, by the row's name.
 
     Terms keep the proportions of the settings. Rows with descriptions are present if any category has some, the row
     with exemplars likewise.
     """
     score, vectors = recognizer.settings.score, recognizer.memory.vectors
-    ways = {NAMES: score.only("image_name")}
+    ways = {NAMES: Way(score.only("image_name"))}
     if len(vectors.bare):
-        ways["+ descriptions"] = ways[CONTROL] = score.only("image_name", "image_description")
-        ways["+ regions"] = score.only("image_name", "image_description", "region_description", "region_name")
+        described = score.only("image_name", "image_description")
+        ways["+ descriptions"] = Way(described)
+        own = [category.descriptions for category in vectors.categories]
+        ways |= {name: Way(described, other) for name, other in _controls(recognizer, own, seed).items()}
+        ways["+ regions"] = Way(score.only("image_name", "image_description", "region_description", "region_name"))
     else:
-        ways["+ regions"] = score.only("image_name", "region_name")
+        ways["+ regions"] = Way(score.only("image_name", "region_name"))
     if len(vectors.exemplars):
-        ways["+ exemplars"] = score
+        ways["+ exemplars"] = Way(score)
     return ways
+
+
+def _ways_of_source(recognizer: Recognizer, source: str, described: Sequence[Category], *, seed: int) -> dict[str, Way]:
+    """Return the rows of other descriptions: by the whole image, both controls, and with regions."""
+    score, memory = recognizer.settings.score, recognizer.memory
+    categories, _ = join_descriptions(memory.vectors.categories, described, own=False)
+    own = [category.descriptions for category in categories]
+    if not any(own):
+        return {}
+    vectors = describe_anew(memory, recognizer.encoder, own)
+    whole = score.only("image_name", "image_description")
+    regions = score.only("image_name", "image_description", "region_description", "region_name")
+    ways = {"+ descriptions": Way(whole, vectors)}
+    ways |= {name: Way(whole, other) for name, other in _controls(recognizer, own, seed).items()}
+    ways["+ regions"] = Way(regions, vectors)
+    return {f"{source}: {name}": way for name, way in ways.items()}
+
+
+def _controls(
+    recognizer: Recognizer, described: Sequence[Sequence[Description]], seed: int
+) -> dict[str, MemoryVectors]:
+    """Return vectors of the memory with the descriptions of each control, which are made of `described`."""
+    categories = recognizer.memory.vectors.categories
+    bare = [
+        [Description(bare_text(category, each)) for each in own]
+        for category, own in zip(categories, described, strict=True)
+    ]
+    return {
+        CONTROL: describe_anew(recognizer.memory, recognizer.encoder, shuffled(bare, seed=seed)),
+        RANDOM: describe_anew(recognizer.memory, recognizer.encoder, random_words(bare, seed=seed)),
+    }
+
+
+def change(before: Ranks, after: Ranks, truth: Ranks) -> Change:
+    """Compare the top-1 recall of each category under two ways of scoring.
+
+    Args:
+        before: (N,) 1-based ranks of the truth.
+        after: (N,) the same, under the other way.
+        truth: (N,) true category of each image.
+    """
+    categories = np.unique(truth, return_inverse=True)[1]
+    gains = np.bincount(categories, (after <= 1).astype(float) - (before <= 1))
+    return Change(float((gains > 0).mean()), float((gains < 0).mean()))
 
 
 def _per_class(names: Sequence[str], truth: Ranks, ranks: Ranks) -> list[ClassRecall]:
@@ -191,33 +276,50 @@ def _per_class(names: Sequence[str], truth: Ranks, ranks: Ranks) -> list[ClassRe
     ]
 
 
-def shuffle_descriptions(memory: Memory, encoder: Encoder, *, seed: int) -> MemoryVectors:
-    """Give every described category the descriptions of another one, grounded in its own name.
+def shuffled(described: Sequence[Sequence[Description]], *, seed: int) -> list[Sequence[Description]]:
+    """Give every described category the descriptions of another one."""
+    rows = [row for row, own in enumerate(described) if own]
+    order = np.random.default_rng(seed).permutation(rows)
+    donors = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    return [described[donors[row]] if own else () for row, own in enumerate(described)]
+
+
+def random_words(described: Sequence[Sequence[Description]], *, seed: int) -> list[Sequence[Description]]:
+    """Replace every word by one drawn from all descriptions; how many descriptions and words there are stays.
+
+    Words of the same file, so that they are as rare, and as visual, as those of the descriptions.
+    """
+    words = [word for own in described for each in own for word in each.text.split()]
+    rng = np.random.default_rng(seed)
+    return [
+        [Description(" ".join(words[k] for k in rng.integers(len(words), size=len(each.text.split())))) for each in own]
+        for own in described
+    ]
+
+
+def describe_anew(memory: Memory, encoder: Encoder, described: Sequence[Sequence[Description]]) -> MemoryVectors:
+    """Return the memory's vectors with other descriptions.
 
     Args:
-        memory: the source of the descriptions; is not changed.
-        encoder: of the memory; encodes the new grounded texts.
-        seed: of the pairing.
+        memory: is not changed; its vectors of equal bare texts are used.
+        encoder: of the memory; encodes the texts, alone and grounded in the names.
+        described: (C) the descriptions of each category.
     """
     vectors = memory.vectors
-    described = np.flatnonzero(np.diff(vectors.offsets))
-    order = np.random.default_rng(seed).permutation(described)
-    donor = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    texts: list[str] = []
-    counts = np.zeros(len(vectors.names), np.int64)
-    bare_rows: list[int] = []
-    for row in described.tolist():
-        category, other = vectors.categories[row], vectors.categories[donor[row]]
-        for description in other.descriptions:
-            borrowed = Description(bare_text(other, description), "attribute", description.source)
-            texts.extend(grounded_texts(category, borrowed, memory.templates))
-        counts[row] = len(other.descriptions)
-        bare_rows.extend(range(vectors.offsets[donor[row]], vectors.offsets[donor[row] + 1]))
-    per_row = np.full(len(bare_rows), len(memory.templates))
+    pairs = [(category, each) for category, own in zip(vectors.categories, described, strict=True) for each in own]
+    bare = [bare_text(category, each) for category, each in pairs]
+    known = [bare_text(category, each) for category in vectors.categories for each in category.descriptions]
+    rows = {text: row for row, text in enumerate(known)}
+    new = [text for text in dict.fromkeys(bare) if text not in rows]
+    rows |= {text: len(known) + row for row, text in enumerate(new)}
+    every = np.concatenate([vectors.bare, encoder.encode_texts(new)]) if new else vectors.bare
+    grounded = [text for category, each in pairs for text in grounded_texts(category, each, memory.templates)]
+    per_row = np.array([1 if each.kind == "sentence" else len(memory.templates) for _, each in pairs])
+    firsts = np.cumsum(per_row) - per_row
     return replace(
         vectors,
-        offsets=np.r_[0, np.cumsum(counts)],
-        grounded=unit_mean(encoder.encode_texts(texts), per_row, texts[:: len(memory.templates)]),
-        bare=vectors.bare[bare_rows],
-        descriptions=[vectors.descriptions[row] for row in bare_rows],
+        offsets=np.cumsum([0, *map(len, described)]),
+        grounded=unit_mean(encoder.encode_texts(grounded), per_row, [grounded[first] for first in firsts]),
+        bare=every[[rows[text] for text in bare]],
+        descriptions=[each.text for _, each in pairs],
     )

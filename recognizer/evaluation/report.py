@@ -22,9 +22,11 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
     """Yield the table, the most frequent confusions and what was left out, as text."""
     rows = [
         [name, _show(a.top1), _show(a.top5), _show(a.mean_per_class_recall), f"{a.median_rank:g}"]
+        + ([f"{change.helped:.0%}, {change.hurt:.0%}"] if (change := evaluation.changes.get(name)) else [""])
         for name, a in evaluation.rows.items()
     ]
-    yield table(["score", "top-1", "top-5", "mean per-class recall", "median rank"], rows)
+    headers = ["score", "top-1", "top-5", "mean per-class recall", "median rank", "categories helped, hurt"]
+    yield table(headers, rows)
     yield ""
     yield f"{counted(evaluation.images, 'image')}; 95 % bootstrap intervals in brackets"
     if evaluation.rerank is not None:
@@ -58,6 +60,8 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
             interval: Interval = getattr(accuracy, figure)
             row[figure] = interval.value
             row[f"{figure}_interval"] = [interval.low, interval.high]
+        if name in evaluation.changes:
+            row |= asdict(evaluation.changes[name])
         rows[name] = row
     content = {
         "rows": rows,

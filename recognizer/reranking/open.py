@@ -12,7 +12,9 @@ from recognizer.settings import RerankSettings
 from rerank.mllm import MOST_OPTIONS, Mllm, Scorer
 
 if TYPE_CHECKING:
+    from rerank.cache import AnswerCache
     from rerank.reranker import MllmReranker
+    from rerank.written import Writer
 
 
 class RerankNotConfigured(RecognizerError):
@@ -67,21 +69,9 @@ def open_reranker(
         CacheFileRefused: the file of the cache holds something else.
         MllmUnavailable: the MLLM cannot be opened; the message says what to do.
     """
-    from rerank.backends import BackendOptions, open_mllm
-    from rerank.cache import AnswerCache, default_cache_path
     from rerank.reranker import MllmReranker
 
-    cache = None
-    if settings.cache != "off":  # opened first, for an MLLM takes minutes to load
-        cache = AnswerCache(Path(settings.cache) if settings.cache else default_cache_path(), warn=warn)
-    names = {option.name for option in fields(BackendOptions)} - {"one_token"}
-    options = BackendOptions(one_token=settings.mode == "choice", **settings.model_dump(include=names))
-    try:
-        opened = mllm or open_mllm(settings.model or "", options, backend=settings.backend, warn=warn)
-    except BaseException:
-        if cache is not None:
-            cache.close()
-        raise
+    cache, opened = _open(settings, one_token=settings.mode == "choice", warn=warn, mllm=mllm)
     return MllmReranker(
         opened,
         mode=settings.mode,
@@ -93,3 +83,66 @@ def open_reranker(
         give_up_after=settings.give_up_after,
         warn=warn,
     )
+
+
+def require_writer(settings: RerankSettings) -> None:
+    """Refuse, before any work starts, settings that name no language model that writes.
+
+    Raises:
+        RerankNotConfigured: no model is named.
+        RecognizerError: the model is a reranker, which writes nothing.
+        MllmUnavailable: the name or address of the model cannot be right.
+    """
+    from rerank.backends.opening import check_name
+
+    if settings.model is None:
+        raise RerankNotConfigured(
+            "no language model is named; give --mllm, such as --mllm http://127.0.0.1:8000/v1 for a server started by "
+            "`vllm serve Qwen/Qwen2.5-VL-7B-Instruct`, or a directory with such a model"
+        )
+    if check_name(settings.model, settings.backend)[0] == "reranker":
+        raise RecognizerError(f"{settings.model} is a reranker, which scores candidates and writes nothing")
+
+
+def open_writer(settings: RerankSettings, *, warn: Callable[[str], None] | None = None) -> Writer:
+    """Open the cache of answers and the language model that the settings name, for questions that text answers.
+
+    Args:
+        settings: with a model; how answers of candidates are asked for is not used.
+        warn: as in `open_reranker`.
+
+    Raises:
+        RerankNotConfigured, RecognizerError: as `require_writer`.
+        CacheFileRefused: the file of the cache holds something else.
+        MllmUnavailable: the model cannot be opened; the message says what to do.
+    """
+    from rerank.written import Writer
+
+    require_writer(settings)
+    cache, mllm = _open(settings, one_token=False, warn=warn)
+    if isinstance(mllm, Scorer):
+        raise RecognizerError(f"{settings.model} scores candidates and writes nothing")
+    return Writer(mllm, image_size=settings.image_size, cache=cache, give_up_after=settings.give_up_after, warn=warn)
+
+
+def _open(
+    settings: RerankSettings,
+    *,
+    one_token: bool,
+    warn: Callable[[str], None] | None,
+    mllm: Mllm | Scorer | None = None,
+) -> tuple[AnswerCache | None, Mllm | Scorer]:
+    from rerank.backends import BackendOptions, open_mllm
+    from rerank.cache import AnswerCache, default_cache_path
+
+    cache = None
+    if settings.cache != "off":  # opened first, for an MLLM takes minutes to load
+        cache = AnswerCache(Path(settings.cache) if settings.cache else default_cache_path(), warn=warn)
+    names = {option.name for option in fields(BackendOptions)} - {"one_token"}
+    options = BackendOptions(one_token=one_token, **settings.model_dump(include=names))
+    try:
+        return cache, mllm or open_mllm(settings.model or "", options, backend=settings.backend, warn=warn)
+    except BaseException:
+        if cache is not None:
+            cache.close()
+        raise

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign import kill_edits, mutations
+from tests.campaign import kill_describe, kill_edits, mutations
 from tests.campaign.conclusion import bound, read_conclusion
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +18,12 @@ def test_a_killed_edit_is_made_or_not_made(tmp_path):
     counts = kill_edits.survive(tmp_path, 2, 5)
     assert (counts["kills"], counts["wrong memories"], counts["failed checks"]) == (2, 0, 0)
     assert counts["edits acknowledged"] > 0
+
+
+def test_a_killed_describe_goes_on_without_asking_twice(tmp_path):
+    counts = kill_describe.survive(tmp_path, 2, 0)
+    assert (counts["kills"], counts["other files"]) == (2, 0)
+    assert counts["questions"] <= counts["most questions"]
 
 
 # In processes of their own, which fork and use Lance for the first time in a fork.

@@ -6,10 +6,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memory import Category, Memory
+from memory import Category, Description, Memory
+from memory.templates import grounded_texts
+from memory.vectors import unit_mean
 from recognizer import Recognizer
 from recognizer.building import build_memory
-from recognizer.evaluation.evaluate import CONTROL, ClassRecall, Evaluation, evaluate, shuffle_descriptions
+from recognizer.evaluation.evaluate import (
+    CONTROL,
+    RANDOM,
+    Change,
+    ClassRecall,
+    Evaluation,
+    change,
+    describe_anew,
+    evaluate,
+    random_words,
+    shuffled,
+)
 from recognizer.evaluation.labelled import LabelledImages, LabelledSetError, match_labels, read_labelled
 from recognizer.evaluation.report import print_lines, write_json, write_per_class
 
@@ -30,7 +43,7 @@ def test_rows_switch_the_terms_on_one_after_the_other(demo_recognizer, labelled_
     shutil.copy(labelled_folder / "tabby_cat" / "1.jpg", labelled_folder / "no such thing" / "1.jpg")
     labelled = match_labels(read_labelled(labelled_folder), demo_recognizer.memory.vectors.categories)
     evaluation = evaluate(demo_recognizer, labelled)
-    assert list(evaluation.rows) == ["names", "+ descriptions", CONTROL, "+ regions"]
+    assert list(evaluation.rows) == ["names", "+ descriptions", CONTROL, RANDOM, "+ regions"]
     assert evaluation.rows["+ regions"].top5.value == 1
     assert evaluation.images == 4
     assert evaluation.failed == {"E_NOT_IMAGE": 1}
@@ -64,17 +77,73 @@ def test_exemplar_that_is_the_query_does_not_answer_for_it(starter, labelled_fol
     assert scorer.exemplar_term(image.image, [own])[0, row] == 0
 
 
-def test_shuffled_descriptions_come_from_another_category(demo_recognizer, starter):
+def test_the_memory_s_own_descriptions_anew_are_the_memory_s_vectors(demo_recognizer, starter):
     vectors = demo_recognizer.memory.vectors
-    shuffled = shuffle_descriptions(demo_recognizer.memory, starter, seed=0)
-    assert sorted(shuffled.descriptions) == sorted(vectors.descriptions)
-    for row, category in enumerate(vectors.categories):
-        own = {d.text for d in category.descriptions}
-        given = shuffled.descriptions[shuffled.offsets[row] : shuffled.offsets[row + 1]]
-        assert not own & set(given)
-    np.testing.assert_allclose(np.linalg.norm(shuffled.grounded, axis=1), 1, atol=1e-5)
-    back = {text: shuffled.bare[j] for j, text in enumerate(shuffled.descriptions)}
-    np.testing.assert_array_equal(back[vectors.descriptions[0]], vectors.bare[0])
+    again = describe_anew(demo_recognizer.memory, starter, [c.descriptions for c in vectors.categories])
+    np.testing.assert_allclose(again.grounded, vectors.grounded, atol=1e-5)
+    np.testing.assert_array_equal(again.bare, vectors.bare)
+    np.testing.assert_array_equal(again.offsets, vectors.offsets)
+    assert list(again.descriptions) == list(vectors.descriptions)
+
+
+def test_other_descriptions_are_encoded_alone_and_with_the_name(demo_recognizer, starter):
+    memory = demo_recognizer.memory
+    described = [[Description("long ears")] if row == 2 else [] for row in range(len(memory.vectors.categories))]
+    vectors = describe_anew(memory, starter, described)
+    assert vectors.offsets.tolist() == [0, 0, 0] + [1] * (len(described) - 2)
+    np.testing.assert_allclose(vectors.bare, starter.encode_texts(["long ears"]), atol=1e-5)
+    texts = grounded_texts(memory.vectors.categories[2], Description("long ears"), memory.templates)
+    np.testing.assert_allclose(
+        vectors.grounded, unit_mean(starter.encode_texts(list(texts)), np.array([len(texts)]), ["x"]), atol=1e-5
+    )
+
+
+def described_by(*texts):
+    return [[Description(text) for text in own] for own in texts]
+
+
+def test_shuffled_descriptions_come_from_another_category():
+    own = described_by(["a", "b"], [], ["c"], ["d", "e", "f"])
+    for seed in range(5):
+        other = shuffled(own, seed=seed)
+        assert not other[1]
+        assert sorted(each.text for texts in other for each in texts) == list("abcdef")
+        assert all(not set(mine) & set(yours) for mine, yours in zip(own, other, strict=True))
+
+
+def test_random_words_are_those_of_the_file_in_descriptions_as_long():
+    own = described_by(["red wings", "a long grey tail"], [], ["ears"])
+    drawn = [random_words(own, seed=seed) for seed in range(20)]
+    for other in drawn:
+        assert [[len(each.text.split()) for each in texts] for texts in other] == [[2, 4], [], [1]]
+    words = {word for other in drawn for texts in other for each in texts for word in each.text.split()}
+    assert words == {"red", "wings", "a", "long", "grey", "tail", "ears"}
+    assert drawn[0] == random_words(own, seed=0) != drawn[1]
+
+
+def test_categories_are_helped_or_hurt_by_their_recall():
+    truth = np.array([4, 4, 7, 8, 9, 9])
+    before, after = np.array([1, 2, 3, 1, 1, 2]), np.array([1, 1, 2, 5, 2, 1])
+    assert change(before, after, truth) == Change(helped=0.25, hurt=0.25)
+    assert change(before, before, truth) == Change(0, 0)
+
+
+def test_each_source_has_rows_as_if_it_alone_described_the_memory(demo_recognizer, starter, labelled_folder, tmp_path):
+    own = demo_recognizer.memory.vectors.categories
+    labelled = match_labels(read_labelled(labelled_folder), own)
+    described = [Category("tabby cat", descriptions=(Description("striped fur"),)), Category("no such thing")]
+    bare = [Category(c.name, c.group) for c in own]
+    names = [Category("tabby cat", descriptions=(Description("striped fur"),)), *bare]
+    evaluation = evaluate(demo_recognizer, labelled, sources={"a.json": described, "empty": bare})
+    rows = [name for name in evaluation.rows if name.startswith("a.json: ")]
+    assert rows == [f"a.json: {name}" for name in ("+ descriptions", CONTROL, RANDOM, "+ regions")]
+    assert not any(name.startswith("empty") for name in evaluation.rows)
+    memory = Memory.build(names, tmp_path / "alone", encoder=starter, templates=demo_recognizer.memory.templates)
+    alone = evaluate(Recognizer(starter, memory), labelled)
+    assert evaluation.rows["a.json: + descriptions"] == alone.rows["+ descriptions"]
+    assert evaluation.rows["a.json: + regions"] == alone.rows["+ regions"]
+    assert evaluation.changes.keys() == evaluation.rows.keys() - {"names"}
+    assert "categories helped, hurt" in "\n".join(print_lines(evaluation))
 
 
 def test_table_of_paths_and_labels(tmp_path, photos):
@@ -220,7 +289,7 @@ def test_nothing_decodable_is_an_error(demo_recognizer, tmp_path):
 
 def test_recall_table_holds_no_formula(tmp_path):
     recall = [ClassRecall("=cmd()", 1, 1.0, 1.0)]
-    write_per_class(Evaluation({}, 1, {}, {}, recall, []), tmp_path / "e.csv")
+    write_per_class(Evaluation({}, 1, {}, {}, recall, [], {}), tmp_path / "e.csv")
     assert (tmp_path / "e.csv").read_text().splitlines()[1] == "'=cmd(),1,1.0,1.0"
 
 
