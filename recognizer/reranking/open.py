@@ -104,12 +104,15 @@ def require_writer(settings: RerankSettings) -> None:
         raise RecognizerError(f"{settings.model} is a reranker, which scores candidates and writes nothing")
 
 
-def open_writer(settings: RerankSettings, *, warn: Callable[[str], None] | None = None) -> Writer:
+def open_writer(
+    settings: RerankSettings, *, warn: Callable[[str], None] | None = None, mllm: Mllm | Scorer | None = None
+) -> Writer:
     """Open the cache of answers and the language model that the settings name, for questions that text answers.
 
     Args:
         settings: with a model; how answers of candidates are asked for is not used.
         warn: as in `open_reranker`.
+        mllm: an open one, likewise.
 
     Raises:
         RerankNotConfigured, RecognizerError: as `require_writer`.
@@ -119,10 +122,11 @@ def open_writer(settings: RerankSettings, *, warn: Callable[[str], None] | None 
     from rerank.written import Writer
 
     require_writer(settings)
-    cache, mllm = _open(settings, one_token=False, warn=warn)
-    if isinstance(mllm, Scorer):
+    cache, opened = _open(settings, one_token=False, warn=warn, mllm=mllm)
+    if isinstance(opened, Scorer):
+        opened.close()
         raise RecognizerError(f"{settings.model} scores candidates and writes nothing")
-    return Writer(mllm, image_size=settings.image_size, cache=cache, give_up_after=settings.give_up_after, warn=warn)
+    return Writer(opened, image_size=settings.image_size, cache=cache, give_up_after=settings.give_up_after, warn=warn)
 
 
 def _open(

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from recognizer.console import Advance, progress_bar
 from recognizer.images import ImageLimits
+from recognizer.reranking.open import open_writer, require_writer
 from recognizer.settings import RerankSettings
-from rerank.backends.opening import check_name
 from rerank.mllm import Mllm
-from training.annotation.asking import asking_stages, open_writer
+from training.annotation.asking import asking_stages
 from training.annotation.detector import Detector, DetectStage, check_detector, open_detector
 from training.annotation.gates import Gates, ScoreStage
 from training.annotation.inputs import BareImages
@@ -137,7 +137,7 @@ def annotate(
         WriteFailed: the disk refuses.
     """
     if settings.mllm is not None and mllm is None:
-        check_name(settings.mllm.model or "", settings.mllm.backend)
+        require_writer(settings.mllm)
     if detector is None:  # before the MLLM writes for hours
         check_detector(settings.detector, settings.detector_revision)
     rules = TextRules(settings.known, settings.gates)
@@ -154,7 +154,9 @@ def annotate(
         with bar(len(images), "img", "look") as advance:
             look(work, advance)
         if settings.mllm is not None:
-            writer = open_writer(settings.mllm, warn=warn, mllm=mllm)
+            # Without a cache: the stages store the replies.
+            uncached = settings.mllm.model_copy(update={"cache": "off"})
+            writer = open_writer(uncached, warn=warn, mllm=mllm)
             try:
                 size, batch = settings.mllm.image_size, settings.mllm_batch
                 run(asking_stages(writer, image_size=size, batch_size=batch, known=settings.known))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from PIL.Image import Image
 
 from recognizer.images import DecodedImage, ImageItem
-from recognizer.settings import RerankSettings
 from rerank.base import GAVE_UP
-from rerank.mllm import Failure, Mllm, MllmUnavailable, Scorer
+from rerank.mllm import Failure
 from rerank.written import WriteQuestion, Writer
 from training.annotation.inputs import BareImage, subject_key
 from training.annotation.replies import CAPTION, FEATURES, SUBJECT, Prompt, read_subject
@@ -85,31 +84,6 @@ class AskingStage:
             Failed(answer.status, is_last=answer.status == GAVE_UP) if isinstance(answer, Failure) else answer
             for answer in self.writer.write(asked)
         ]
-
-
-def open_writer(
-    settings: RerankSettings, *, warn: Callable[[str], None] | None = None, mllm: Mllm | Scorer | None = None
-) -> Writer:
-    """Open the MLLM that the settings name.
-
-    Args:
-        settings: with a model.
-        warn: called with a sentence about failures; it may hold foreign text, not escaped.
-        mllm: an open one, in place of the one that the settings name.
-
-    Raises:
-        MllmUnavailable: it cannot be opened, or is a reranker, which writes nothing.
-    """
-    from rerank.backends import BackendOptions, open_mllm
-
-    names = {option.name for option in fields(BackendOptions)} - {"one_token"}
-    options = BackendOptions(one_token=False, **settings.model_dump(include=names))
-    opened = mllm or open_mllm(settings.model or "", options, backend=settings.backend, warn=warn)
-    if isinstance(opened, Scorer):
-        opened.close()
-        raise MllmUnavailable(f"{settings.model} is a reranker, which writes no text; name a multimodal LLM")
-    # Without a cache: the stages store the replies.
-    return Writer(opened, image_size=settings.image_size, give_up_after=settings.give_up_after, warn=warn)
 
 
 def asking_stages(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recognizer.errors import RecognizerError
 from recognizer.images import ImageLimits
 from rerank.mllm import Failure, MllmUnavailable
 from tests.campaign import kill_annotate
@@ -221,7 +222,7 @@ def test_a_dead_mllm_is_left_alone(chain):
 
 
 def test_a_reranker_writes_nothing(chain):
-    with pytest.raises(MllmUnavailable, match="is a reranker"):
+    with pytest.raises(RecognizerError, match="writes nothing"):
         annotate(
             read_images([str(chain.pictures)]),
             chain.output,
