@@ -147,11 +147,13 @@ class SameConv(nn.Conv2d):
         if packed is None:
             weight = weight.detach().to(x.dtype)
             weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *place, x.shape)
+            assert self.bias is not None  # a batch norm was folded in
             packed = weight, self.bias.detach().to(x.dtype)
             if not self.weight.requires_grad:
                 self._packed[x.dtype, x.shape] = packed
         activation = ("hardtanh", [0, 6], "") if relu6 else ("none", [], "")
-        return torch.ops.mkldnn._convolution_pointwise(x, *packed, *place, *activation)
+        convolved: Tensor = torch.ops.mkldnn._convolution_pointwise(x, *packed, *place, *activation)
+        return convolved
 
     def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401  as torch declares it
         self._packed.clear()
@@ -175,9 +177,9 @@ def _convolve(conv: SameConv, norm: nn.Module, x: Tensor, *, relu6: bool = False
 
 def _fuses(device: torch.device) -> bool:
     """Tell whether oneDNN computes on this device, in every number format that is asked for."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu" or not torch._C._has_mkldnn:
         return False
-    return not torch.is_autocast_enabled("cpu") or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return not torch.is_autocast_enabled("cpu") or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
