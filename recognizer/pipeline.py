@@ -1,6 +1,6 @@
-"""From image files to features, batch by batch: the next batches are decoded while one is encoded.
+"""From image files to features, batch by batch: while the caller uses one, the next is encoded and others are decoded.
 
-At most `LOOKAHEAD + 1` batches of pixels are in memory at a time.
+At most `LOOKAHEAD + 1` batches are in memory at a time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from recognizer.encoder import Encoder, Frame, ImageFeatures
+from recognizer.encoder.passes import single_threads
 from recognizer.images import ImageError, ImageItem, ImageLimits, ImageSource, load_source
 from recognizer.images.workers import WorkerPool
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Batches that are being decoded while one is in the forward pass: two keep the threads busy across a slow image.
+# Batches that are decoded or encoded while the caller uses one: two keep the threads busy across a slow image.
 LOOKAHEAD = 2
 # So few images are decoded before a second process, about 0.3 s old, could help.
 FEW = 8
@@ -98,7 +99,7 @@ def encode_files(
         The encoded batches, in the order of `batches`.
     """
     limits = limits or ImageLimits()
-    waiting: deque[tuple[int, Sequence[ImageItem], list[Future[tuple[Decoded | ImageError, float]]]]] = deque()
+    waiting: deque[Future[EncodedBatch]] = deque()
     remaining = iter(batches)
     first = list(itertools.islice(remaining, LOOKAHEAD))
     few = len(first) < LOOKAHEAD and sum(len(items) for _, items in first) < FEW
@@ -107,24 +108,30 @@ def encode_files(
     decoder = WorkerPool(workers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
+    encoding = single_threads(1, "batch")
+
     def submit_next() -> None:
         for number, items in itertools.islice(remaining, 1):
-            waiting.append(
-                (number, items, [pool.submit(_timed_decode, decoder, encoder, item, limits) for item in items])
-            )
+            decoding = [pool.submit(_timed_decode, decoder, encoder, item, limits) for item in items]
+            waiting.append(encoding.submit(encode_decoded, number, items, decoding))
+
+    def encode_decoded(
+        number: int, items: Sequence[ImageItem], decoding: Sequence[Future[tuple[Decoded | ImageError, float]]]
+    ) -> EncodedBatch:
+        outcomes = [one.result() for one in decoding]
+        decode_s = sum(seconds for _, seconds in outcomes)
+        return encode_batch(encoder, number, items, [outcome for outcome, _ in outcomes], decode_s)
 
     try:
         for _ in range(LOOKAHEAD):
             submit_next()
         while waiting:
             submit_next()
-            number, items, futures = waiting.popleft()
-            outcomes = [future.result() for future in futures]
-            decode_s = sum(seconds for _, seconds in outcomes)
-            yield encode_batch(encoder, number, items, [outcome for outcome, _ in outcomes], decode_s)
+            yield waiting.popleft().result()
     finally:
         decoder.close()
         pool.shutdown(wait=True, cancel_futures=True)
+        encoding.shutdown(wait=True, cancel_futures=True)
 
 
 def decode(decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: ImageLimits) -> Decoded | ImageError:

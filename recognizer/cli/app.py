@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recognizer.allocator import keep_freed_memory
+from recognizer.allocator import keep_freed_memory, let_idle_threads_sleep
 from recognizer.console import note, show, user_errors
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -65,6 +65,7 @@ def add_plugins(app: typer.Typer, plugins: Iterable[EntryPoint]) -> None:
 def main(app: typer.Typer = app) -> None:
     """Run the command line; an error meant for the user becomes one sentence on stderr and exit code 2."""
     keep_freed_memory()
+    let_idle_threads_sleep()
     try:
         app()
     except SystemExit as exit_request:

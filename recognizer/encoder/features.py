@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 
@@ -60,11 +61,7 @@ class ImageFeatures:
 
     def rounded(self) -> ImageFeatures:
         """Round the vectors to what float16 holds, as they are stored; boxes and weights stay as they are."""
-        return replace(
-            self,
-            image=self.image.astype(np.float16).astype(np.float32),
-            regions=self.regions.astype(np.float16).astype(np.float32),
-        )
+        return replace(self, image=_rounded(self.image), regions=_rounded(self.regions))
 
     @classmethod
     def concatenate(cls, parts: list[ImageFeatures]) -> ImageFeatures:
@@ -75,6 +72,12 @@ class ImageFeatures:
             boxes_xyxy=np.concatenate([part.boxes_xyxy for part in parts]),
             region_weight=np.concatenate([part.region_weight for part in parts]),
         )
+
+
+def _rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    # torch converts many times as fast as NumPy.
+    rounded: NDArray[np.float32] = torch.from_numpy(vectors).half().float().numpy()
+    return rounded
 
 
 @dataclass(frozen=True, slots=True)

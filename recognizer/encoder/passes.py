@@ -50,7 +50,7 @@ class Passes:
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 return forward_pass(forward, pixels, frames)
         if self._cores is None:
-            self._cores = _single_threads(torch.get_num_threads())
+            self._cores = single_threads(torch.get_num_threads(), "encode")
         blanks = -len(frames) % PASS_SIZE
         padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, blanks)) if blanks else pixels
         padded_frames = [*frames, *[frames[-1]] * blanks]
@@ -66,8 +66,9 @@ def forward_pass(forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> I
         return ImageFeatures.concatenate(forward(pixels, frames))
 
 
-def _single_threads(count: int) -> ThreadPoolExecutor:
-    """Return a pool of threads in each of which torch computes alone."""
+def single_threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Return a pool of named threads in each of which torch computes alone."""
+    others = torch.get_num_threads()
     all_started = threading.Barrier(count)
 
     def start() -> None:
@@ -75,8 +76,8 @@ def _single_threads(count: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)  # of this thread, and of threads that torch has not seen yet
         all_started.wait()
 
-    pool = ThreadPoolExecutor(count, thread_name_prefix="encode")
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     for started in [pool.submit(start) for _ in range(count)]:
         started.result()
-    torch.set_num_threads(count)  # of threads that torch has not seen yet
+    torch.set_num_threads(others)  # of threads that torch has not seen yet
     return pool

@@ -18,19 +18,22 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
-import torch
-from PIL import Image
+from recognizer.allocator import keep_freed_memory, let_idle_threads_sleep
 
-from memory import Memory, read_labels
-from recognizer import Encoder, Recognizer
-from recognizer.allocator import keep_freed_memory
-from recognizer.console import table
-from recognizer.demo import DATA
-from recognizer.images import ImageLimits, decode_image, list_images
-from recognizer.pipeline import in_batches
-from recognizer.results import open_results
-from recognizer.run import recognize_into, run_setup
+let_idle_threads_sleep()  # as the command does, before NumPy is imported
+
+import psutil  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from memory import Memory, read_labels  # noqa: E402
+from recognizer import Encoder, Recognizer  # noqa: E402
+from recognizer.console import table  # noqa: E402
+from recognizer.demo import DATA  # noqa: E402
+from recognizer.images import ImageLimits, decode_image, list_images  # noqa: E402
+from recognizer.pipeline import in_batches  # noqa: E402
+from recognizer.results import open_results  # noqa: E402
+from recognizer.run import recognize_into, run_setup  # noqa: E402
 
 
 def main() -> None:

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from recognizer.allocator import keep_freed_memory
+from recognizer.allocator import keep_freed_memory, let_idle_threads_sleep
 
 # Fills and frees three blocks of 16 MiB, ten times over, and counts the pages that the kernel hands out.
 FAULTS = """
 import resource
-from recognizer.allocator import keep_freed_memory
+from recognizer.allocator import keep_freed_memory, let_idle_threads_sleep
 {setting}
 def fill():
     blocks = [bytearray(2**24) for _ in range(3)]
@@ -42,3 +42,18 @@ def test_the_users_own_setting_stays(monkeypatch):
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr("os.confstr_names", {})
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(("own", "then"), [(None, "4"), ("20", "20")])
+def test_idle_threads_sleep_unless_the_user_wants_otherwise(monkeypatch, own, then):
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", own or "")
+    if own is None:
+        monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT")
+    let_idle_threads_sleep()
+    assert os.environ.pop("OPENBLAS_THREAD_TIMEOUT") == then
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", then)
+
+
+def test_the_command_line_has_not_loaded_numpy_when_it_sets_the_threads_of_openblas():
+    code = "import sys, recognizer.cli; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

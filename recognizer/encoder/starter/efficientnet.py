@@ -8,7 +8,9 @@ that order, fall into place, and the fingerprint of the encoder is the one it al
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -59,13 +61,12 @@ class EfficientNetLite0(nn.Module):
 
     def start(self, pixels: Tensor) -> Tensor:
         """Run the stem and the first stage."""
-        stem = F.relu6(self.bn1(self.conv_stem(pixels)), inplace=True)
-        started: Tensor = self.blocks[0](stem)
+        started: Tensor = self.blocks[0](_convolve(self.conv_stem, self.bn1, pixels, relu6=True))
         return started
 
     def finish(self, started: Tensor) -> Tensor:
         """Run the other stages and the head: from what `start` returns to the feature map."""
-        return F.relu6(self.bn2(self.conv_head(self.blocks[1:](started))), inplace=True)
+        return _convolve(self.conv_head, self.bn2, self.blocks[1:](started), relu6=True)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) pixels to (B, 1000) logits."""
@@ -86,9 +87,7 @@ class SeparableBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, out, H, W)."""
-        x = F.relu6(self.bn1(self.conv_dw(x)), inplace=True)
-        projected: Tensor = self.bn2(self.conv_pw(x))
-        return projected
+        return _convolve(self.conv_pw, self.bn2, _convolve(self.conv_dw, self.bn1, x, relu6=True))
 
 
 class InvertedResidual(nn.Module):
@@ -108,27 +107,79 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, out, H / stride, W / stride)."""
-        wide = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
-        wide = F.relu6(self.bn2(self.conv_dw(wide)), inplace=True)
-        narrow: Tensor = self.bn3(self.conv_pwl(wide))
+        wide = _convolve(self.conv_pw, self.bn1, x, relu6=True)
+        wide = _convolve(self.conv_dw, self.bn2, wide, relu6=True)
+        narrow = _convolve(self.conv_pwl, self.bn3, wide)
         return narrow + x if self._adds else narrow
 
 
 class SameConv(nn.Conv2d):
-    """A convolution without bias, padded as TensorFlow does: the odd pixel goes to the right and the bottom."""
+    """A convolution, padded as TensorFlow does: the odd pixel goes to the right and the bottom."""
 
     def __init__(self, channels: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
-        """Make it with random weights; with stride 1 the padding is the same on all sides."""
+        """Make it with random weights and without bias; with stride 1 the padding is the same on all sides."""
         symmetric = (kernel - 1) // 2 if stride == 1 else 0
         super().__init__(channels, out, kernel, stride, symmetric, groups=groups, bias=False)
+        self._packed: dict[tuple[torch.dtype, torch.Size], tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
+        return super().forward(self._pad(x))
+
+    def run_fused(self, x: Tensor, *, relu6: bool) -> Tensor:
+        """Do what `forward` and ReLU6 do, to the last bit, in one call; without gradients, on a CPU, with a bias.
+
+        The feature map is written once instead of twice, and the weights of a frozen network are converted and put
+        into the order of the kernel once.
+        """
+        if torch.is_autocast_enabled("cpu"):  # which does not know this call
+            x = x.to(torch.get_autocast_dtype("cpu"))
+        padding, weight = self.padding[0], self.weight
+        if self.stride[0] > 1:
+            if self.groups > 1 and not any(size % 2 for size in x.shape[2:]):
+                # A row and a column of zeros before the kernel shift it as the padding of even sizes does. They cost
+                # less than a padded copy of a wide feature map.
+                padding, weight = self.kernel_size[0] // 2, F.pad(weight, (1, 0, 1, 0))
+            else:
+                x = self._pad(x)
+        place = [padding] * 2, self.stride, self.dilation, self.groups
+        packed = self._packed.get((x.dtype, x.shape))
+        if packed is None:
+            weight = weight.detach().to(x.dtype)
+            weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *place, x.shape)
+            assert self.bias is not None  # a batch norm was folded in
+            packed = weight, self.bias.detach().to(x.dtype)
+            if not self.weight.requires_grad:
+                self._packed[x.dtype, x.shape] = packed
+        activation = ("hardtanh", [0, 6], "") if relu6 else ("none", [], "")
+        convolved: Tensor = torch.ops.mkldnn._convolution_pointwise(x, *packed, *place, *activation)
+        return convolved
+
+    def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401  as torch declares it
+        self._packed.clear()
+        super()._load_from_state_dict(*args)
+
+    def _pad(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        if stride > 1:
-            down, right = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:])
-            x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return super().forward(x)
+        if stride == 1:
+            return x
+        down, right = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:])
+        return F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
+
+
+def _convolve(conv: SameConv, norm: nn.Module, x: Tensor, *, relu6: bool = False) -> Tensor:
+    """Run a convolution, its batch norm unless that was folded, and ReLU6 where asked for."""
+    if isinstance(norm, nn.Identity) and not torch.is_grad_enabled() and _fuses(x.device):
+        return conv.run_fused(x, relu6=relu6)
+    x = norm(conv(x))
+    return F.relu6(x, inplace=True) if relu6 else x
+
+
+def _fuses(device: torch.device) -> bool:
+    """Tell whether oneDNN computes on this device, in every number format that is asked for."""
+    if device.type != "cpu" or not torch._C._has_mkldnn:
+        return False
+    return not torch.is_autocast_enabled("cpu") or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

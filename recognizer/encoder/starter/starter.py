@@ -153,4 +153,4 @@ def load_classifier() -> EfficientNetLite0:
     model = EfficientNetLite0()
     checkpoint = torch.load(starter_image_weights(), map_location="cpu", weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), checkpoint.values(), strict=True)))
-    return model.eval()
+    return model.eval().requires_grad_(requires_grad=False)
