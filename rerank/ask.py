@@ -20,10 +20,10 @@ from rerank.mllm import (
     Choice,
     ChoiceRequest,
     Failure,
-    ListRequest,
     Mllm,
     Scorer,
     ScoreRequest,
+    WriteRequest,
 )
 from rerank.parse import Unreadable, parse_list
 from rerank.prompt import NAME_CHARACTERS, choice_text, list_text, scored_text, shown
@@ -125,7 +125,7 @@ def ask_by_list(mllm: Mllm, questions: Sequence[Question], *, counts: RerankCoun
         counts: to which requests and tokens are added.
     """
     requests = [
-        ListRequest(question.load(), list_text(question.candidates), TOKENS_PER_NAME * len(question.candidates))
+        WriteRequest(question.load(), list_text(question.candidates), TOKENS_PER_NAME * len(question.candidates))
         for question in questions
     ]
     answers: list[Answer | Failure] = []

@@ -1,6 +1,7 @@
 """Answers of an MLLM on disk, keyed by content, so that no question is asked twice.
 
-The MLLM's own answer is stored, before retrieval's confidences are fused in, so another weight of the fusion needs no
+One table holds both what it thinks of candidates and what it writes; their keys never meet. Of candidates the MLLM's
+own answer is stored, before retrieval's confidences are fused in, so another weight of the fusion needs no
 new answers. One SQLite file serves several processes and threads; an answer whose `put` has returned survives the death
 of the process. The cache is a convenience: if its file fails, that costs one warning and never a run. It writes to a
 file that it has made itself, and never renames, replaces or deletes one.
@@ -74,6 +75,31 @@ def answer_key(
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
+def text_key(*, image_sha256: str, text: str, schema: object, max_tokens: int, image_size: int, identity: str) -> str:
+    """Hash all that a written answer depends on.
+
+    Args:
+        image_sha256: of the image file, or of its pixels; empty for a question without an image.
+        text: of the question, which holds its names and descriptions.
+        schema: JSON schema of the answer, or None.
+        max_tokens: after which the answer is cut off.
+        image_size: longest side in pixels to which the image is scaled.
+        identity: of the MLLM, see `rerank.mllm.Mllm`.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    question = {
+        "written": text,
+        "image": image_sha256,
+        "schema": schema,
+        "max_tokens": max_tokens,
+        "image_size": image_size if image_sha256 else None,
+        "identity": identity,
+    }
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+
+
 def default_cache_path() -> Path:
     """Return `$XDG_CACHE_HOME/recognizer/rerank.sqlite`, under `~/.cache` if the variable is unset or relative."""
     configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -118,29 +144,42 @@ class AnswerCache:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Answer]:
         """Return the stored answers, by key."""
+        values = self._values(keys)
+        return {key: answer for key, value in values.items() if (answer := _read(value)) is not None}
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Store an answer; it replaces an earlier one of the same key."""
+        self._store(key, {"log_probs": answer.log_probs, "reasons": answer.reasons})
+
+    def get_texts(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the stored texts, by key."""
+        return {key: text for key, value in self._values(keys).items() if (text := _read_text(value)) is not None}
+
+    def put_text(self, key: str, text: str) -> None:
+        """Store a text; it replaces an earlier one of the same key."""
+        self._store(key, {"text": text})
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._disconnect()
+
+    def _values(self, keys: Iterable[str]) -> dict[str, str]:
         wanted = list(dict.fromkeys(keys))
-        answers: dict[str, Answer] = {}
+        values: dict[str, str] = {}
         with self._lock, self._off_on_error():
             for start in range(0, len(wanted), KEYS_PER_STATEMENT):
                 if self._connection is None:
                     break
                 some = wanted[start : start + KEYS_PER_STATEMENT]
                 places = ",".join("?" * len(some))
-                rows = self._connection.execute(f"SELECT key, value FROM answers WHERE key IN ({places})", some)
-                answers.update((key, answer) for key, value in rows if (answer := _read(value)) is not None)
-        return answers
+                values.update(self._connection.execute(f"SELECT key, value FROM answers WHERE key IN ({places})", some))
+        return values
 
-    def put(self, key: str, answer: Answer) -> None:
-        """Store an answer; it replaces an earlier one of the same key."""
-        value = json.dumps({"log_probs": answer.log_probs, "reasons": answer.reasons})
+    def _store(self, key: str, content: dict[str, object]) -> None:
         with self._lock, self._off_on_error():
             if self._connection is not None:
-                self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, value))
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._disconnect()
+                self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(content)))
 
     @contextlib.contextmanager
     def _off_on_error(self) -> Iterator[None]:
@@ -201,3 +240,12 @@ def _read(value: str) -> Answer | None:
     except (ValueError, TypeError, KeyError):
         return None
     return answer if answer.log_probs and all(map(math.isfinite, answer.log_probs)) else None
+
+
+def _read_text(value: str) -> str | None:
+    """Read a stored value; None if it does not hold a text."""
+    try:
+        text = json.loads(value)["text"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return text if isinstance(text, str) else None

@@ -12,7 +12,12 @@ from rerank.mllm import Usage
 
 
 class RerankCounts:
-    """Counts of one reranker; several threads may add.
+    """Counts of one reranker or writer; several threads may add.
+
+    What is counted is images for a reranker, and questions for a writer.
+
+    Args:
+        items: name of what is counted, in the plural.
 
     Attributes:
         asked: images that the MLLM was asked about, including those that failed.
@@ -26,8 +31,9 @@ class RerankCounts:
         seconds: wall time during which at least one thread waited for the MLLM.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, items: str = "images") -> None:
         """Start all counts at zero."""
+        self._items = items
         self.asked = self.cached = self.skipped = 0
         self.requests = self.prompt_tokens = self.generated_tokens = self.mended = 0
         self.failed: Counter[str] = Counter()
@@ -92,7 +98,7 @@ class RerankCounts:
         reasons = ", ".join(f"{number} {status}" for status, number in sorted(self.failed.items()))
         mended = f", {self.mended} lists mended" if self.mended else ""
         return (
-            f"{self.asked} images asked, {self.cached} cached, {self.skipped} skipped, {failed} failed"
+            f"{self.asked} {self._items} asked, {self.cached} cached, {self.skipped} skipped, {failed} failed"
             f"{f' ({reasons})' if failed else ''}{mended}; {self.requests} requests, {self.seconds:.1f} s, "
             f"{self.prompt_tokens} prompt and {self.generated_tokens} generated tokens"
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rerank.base import RerankError
 
@@ -42,12 +42,21 @@ class ChoiceRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ListRequest:
-    """A request that a written list answers, decoded greedily up to `max_tokens` tokens."""
+class WriteRequest:
+    """A request that written text answers, decoded greedily.
 
-    image: Image
+    Attributes:
+        image: RGB, already scaled; None: the text is all that is asked.
+        text: follows the image in the one user message.
+        max_tokens: after which the answer is cut off.
+        schema: JSON schema of the answer, for backends that can enforce one; others answer as they like, so the text
+            must say what is wanted, and who reads the answer must expect anything.
+    """
+
+    image: Image | None
     text: str
     max_tokens: int
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The reply to a `ListRequest`, as written."""
+    """The reply to a `WriteRequest`, as written."""
 
     text: str
     usage: Usage = Usage()
@@ -141,7 +150,7 @@ class Mllm(Model, Protocol):
         """Answer each request with one of its symbols; a bad request becomes a `Failure` and raises nothing."""
         ...
 
-    def write(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
+    def write(self, requests: Sequence[WriteRequest]) -> list[Reply | Failure]:
         """Answer each request in free text, greedily."""
         ...
 

@@ -7,7 +7,6 @@ MLLM is not asked any more.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,11 +24,11 @@ from rerank.base import (
     Candidate,
     Question,
     Ranking,
-    RerankError,
     check_distinct,
     unchanged_ranking,
 )
 from rerank.cache import AnswerCache, answer_key
+from rerank.careful import Patience, ask_apart, scaled_image
 from rerank.choice import Rotations, fuse, rotation_starts
 from rerank.counts import RerankCounts
 from rerank.mllm import MOST_OPTIONS, Failure, Mllm, Scorer
@@ -84,12 +83,14 @@ class MllmReranker:
         self._mode = SCORE if isinstance(mllm, Scorer) else mode
         self._rotations, self._weight, self._descriptions = rotations, weight, descriptions
         self._image_size, self._cache = image_size, cache
-        self._give_up_after, self._warn = give_up_after, warn
-        self._failed_in_a_row = 0
-        self._gave_up = False
+        self._patience = Patience(
+            mllm.name,
+            item="image",
+            then="retrieval's order is kept for the others",
+            give_up_after=give_up_after,
+            warn=warn,
+        )
         self._closed = False
-        self._kinds_said: set[tuple[str, int | None]] = set()
-        self._lock = threading.Lock()
 
     def rank(self, image: Image, candidates: Sequence[Candidate]) -> Ranking:
         """Order the candidates of one image.
@@ -191,76 +192,38 @@ class MllmReranker:
 
     def _ask(self, chunk: Sequence[tuple[Question, str]]) -> list[Answer | Failure]:
         """Ask about a chunk, cache the complete answers, and count failures in a row."""
-        with self._lock:
-            if self._gave_up:
-                self.counts.add_skipped(len(chunk))
-                return [Failure(GAVE_UP)] * len(chunk)
+        if self._patience.is_over:
+            self.counts.add_skipped(len(chunk))
+            return [Failure(GAVE_UP)] * len(chunk)
         loaded = [self._loaded(question) for question, _ in chunk]
         with self.counts.busy():
-            replies = iter(self._answers([question for question in loaded if isinstance(question, Question)]))
+            questions = [question for question in loaded if isinstance(question, Question)]
+            replies = iter(ask_apart(self._answers, questions, closed=lambda: self._closed))
         answers: list[Answer | Failure] = []
         for question, (_, key) in zip(loaded, chunk, strict=True):
             answer = question if isinstance(question, Failure) else next(replies)
             failure = answer if isinstance(answer, Failure) else None
             self.counts.add_asked(failure.status if failure else None)
             if isinstance(question, Question):  # an image that cannot be read says nothing about the MLLM
-                self._watch(failure)
+                self._patience.watch(failure)
             if isinstance(answer, Answer) and self._cache is not None and not answer.failed:
                 self._cache.put(key, answer)
             answers.append(answer)
         return answers
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer | Failure]:
-        """Ask the MLLM; an exception of its backend fails only the image that caused it."""
-        try:
-            if isinstance(self.mllm, Scorer):
-                return ask_by_score(self.mllm, questions, descriptions=self._descriptions, counts=self.counts)
-            if self._mode == "list":
-                return ask_by_list(self.mllm, questions, counts=self.counts)
-            return ask_by_choice(
-                self.mllm, questions, rotations=self._rotations, descriptions=self._descriptions, counts=self.counts
-            )
-        except RerankError:
-            raise
-        except Exception as error:
-            if self._closed:
-                raise  # the run was interrupted; that is not the fault of an image
-            if len(questions) > 1:
-                return [answer for question in questions for answer in self._answers([question])]
-            return [Failure(f"unreadable: {type(error).__name__}", hint=" ".join(str(error).split())[:200])]
+        if isinstance(self.mllm, Scorer):
+            return ask_by_score(self.mllm, questions, descriptions=self._descriptions, counts=self.counts)
+        if self._mode == "list":
+            return ask_by_list(self.mllm, questions, counts=self.counts)
+        return ask_by_choice(
+            self.mllm, questions, rotations=self._rotations, descriptions=self._descriptions, counts=self.counts
+        )
 
     def _loaded(self, question: Question) -> Question | Failure:
         """Return the question with its image in memory, scaled to the limit."""
-        try:
-            image = question.load().convert("RGB")
-        except (OSError, ValueError) as error:
-            return Failure(f"unreadable: image: {str(error)[:80]}")
-        if max(image.size) > self._image_size:
-            image.thumbnail((self._image_size, self._image_size))  # keeps the aspect ratio
-        return replace(question, load=lambda: image)
-
-    def _watch(self, failure: Failure | None) -> None:
-        """Count failures in a row, and show the first one of each kind; give up after enough, or a hopeless one."""
-        with self._lock:
-            self._failed_in_a_row = 0 if failure is None else self._failed_in_a_row + 1
-            if failure is None:
-                return
-            kind = failure.status, failure.code
-            is_new = kind not in self._kinds_said
-            self._kinds_said.add(kind)
-            gives_up = not self._gave_up and (failure.hopeless or self._failed_in_a_row >= self._give_up_after)
-            self._gave_up = self._gave_up or gives_up
-            in_a_row = self._failed_in_a_row
-        if self._warn is None:
-            return
-        if is_new:
-            self._warn(f"{self.mllm.name}: {failure.status}{f'; {failure.hint}' if failure.hint else ''}")
-        if gives_up:
-            images = "1 failed image" if in_a_row == 1 else f"{in_a_row} failed images in a row"
-            self._warn(
-                f"{self.mllm.name} is left alone for the rest of the run after {images} (the last: {failure.status}); "
-                "retrieval's order is kept for the others"
-            )
+        image = scaled_image(question.load, self._image_size)
+        return image if isinstance(image, Failure) else replace(question, load=lambda: image)
 
 
 def descending(values: NDArray[np.float64]) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from recognizer.images import ImageItem, list_images
 _MOST_NAMED = 5  # bad lines in one message
 EXPECTED = "FOLDER/LABEL/IMAGE, or a CSV file with the columns path and label"
 # Titles, in lower case, that tools and people give to the column of paths.
-_PATH_TITLES = frozenset(["path", "file", "image", "img", *(
+PATH_TITLES = frozenset(["path", "file", "image", "img", *(
     f"{what}{blank}{part}"
     for what in ("file", "image", "img")
     for blank in ("", " ", "_")
@@ -137,13 +137,13 @@ def _read_table(path: Path) -> LabelledImages:
         file = LabelFile(path, read_text(path))
     except LabelError as error:
         raise LabelledSetError(f"{error} Labelled images are {EXPECTED}.") from error
-    delimiter = delimiter_by_titles(file, _PATH_TITLES) or delimiter_by_count(file)
+    delimiter = delimiter_by_titles(file, PATH_TITLES) or delimiter_by_count(file)
     lines = split_rows(file, delimiter)
     header = next(lines, (1, list[str]()))[1]
     if isinstance(header, csv.Error):
         raise LabelledSetError(f"{shown}: the first line cannot be read: {header}")
     titles = read_titles(header)
-    columns = _column(shown, titles, "path", _PATH_TITLES), _column(shown, titles, "label", HEADER_WORDS)
+    columns = _column(shown, titles, "path", PATH_TITLES), _column(shown, titles, "label", HEADER_WORDS)
     used: list[tuple[str, str]] = []
     bad: list[str] = []
     for line, row in lines:

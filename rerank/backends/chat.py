@@ -100,11 +100,12 @@ def chat_body(model: str, url: str, text: str, fields: Mapping[str, Any]) -> dic
 
     Args:
         model: its name at the server.
-        url: of the image, `data:`.
+        url: of the image, `data:`; empty for none.
         text: question and options.
         fields: further fields of the request.
     """
-    content = [image_part(url), {"type": "text", "text": sendable(text)}]
+    # Text alone is sent as a string: some servers of text models take no list of parts.
+    content = [image_part(url), {"type": "text", "text": sendable(text)}] if url else sendable(text)
     return {"model": model, "messages": [{"role": "user", "content": content}], **fields}
 
 

@@ -49,12 +49,7 @@ class Dialect:
                 "required": ["answer"],
                 "additionalProperties": False,
             }
-            return {
-                "response_format": {
-                    "type": "json_schema",
-                    "json_schema": {"name": "answer", "strict": True, "schema": schema},
-                }
-            }
+            return schema_fields(schema)
         return {}
 
     def read(self, text: str, symbols: Sequence[str]) -> int:
@@ -79,6 +74,16 @@ JSON_SCHEMA = Dialect("JSON schema", max_tokens=24)
 PLAIN = Dialect("plain prompt", max_tokens=16)
 CONSTRAINED = (VLLM, LLAMA_CPP, JSON_SCHEMA)
 """In the order in which they are tried: those that answer with one token come first."""
+
+
+def schema_fields(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request fields that ask for an answer under a JSON schema."""
+    return {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": True, "schema": schema},
+        }
+    }
 
 
 def unmentioned_symbol(text: str, symbols: Sequence[str]) -> str:

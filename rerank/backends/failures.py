@@ -74,6 +74,11 @@ class FailedRequest(Exception):
         )
 
     @property
+    def may_be_about_a_field(self) -> bool:
+        """Whether the request may succeed without a field that the server does not know; not if it is away or busy."""
+        return self.status == "refused" or (self.code is not None and self.code not in BUSY_CODES)
+
+    @property
     def about_the_key(self) -> bool:
         """Whether the key is missing or wrong; proxies say so with a 400."""
         return self.code == 401 or (self.code in (400, 403) and _ABOUT_THE_KEY.search(self.message) is not None)

@@ -1,4 +1,4 @@
-"""Requests about images to one model of a server: how many at a time, how images are sent, and how requests fail."""
+"""Requests to one model of a server: how many at a time, how their images are sent, and how requests fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 class _HasImage(Protocol):
     @property
-    def image(self) -> Image: ...
+    def image(self) -> Image | None: ...
 
 
 Request = TypeVar("Request", bound=_HasImage)
@@ -87,12 +87,15 @@ class ImageRequests:
         """Send requests and wait for all answers.
 
         Args:
-            requests: each with an `image`; one object in several requests is encoded once.
-            send: sends one request with the `data:` URL of its image; may raise FailedRequest and UnreadableError.
+            requests: each with an `image` or None; one object in several requests is encoded once.
+            send: sends one request with the `data:` URL of its image, empty for none; may raise FailedRequest and
+                UnreadableError.
         """
 
         async def wait_for_all() -> list[Answer | Failure]:
-            images = SharedImages((request.image for request in requests), self._jpeg_quality)
+            images = SharedImages(
+                (request.image for request in requests if request.image is not None), self._jpeg_quality
+            )
             return await asyncio.gather(*(self._send(request, images, send) for request in requests))
 
         return self._loop.run(wait_for_all())
@@ -110,21 +113,24 @@ class ImageRequests:
     async def _send(
         self, request: Request, images: SharedImages, send: Callable[[Request, str], Awaitable[Answer]]
     ) -> Answer | Failure:
+        image = request.image
         try:
             while True:
-                size = images.size(request.image)
-                url = await _encoded(request.image, images)  # before it takes a slot, so that no slot waits for it
+                size = 0 if image is None else images.size(image)
+                # Before it takes a slot, so that no slot waits for it.
+                url = "" if image is None else await _encoded(image, images)
                 try:
                     async with self._slots:
                         return await send(request, url)
                 except FailedRequest as failed:
-                    if not failed.too_long or not images.shrink(request.image, size):
+                    if not failed.too_long or image is None or not images.shrink(image, size):
                         raise
                     self._say_too_long(failed)
         except (FailedRequest, UnreadableError) as error:
             return self.failure(error)
         finally:
-            images.done(request.image)
+            if image is not None:
+                images.done(image)
 
     def _say_too_long(self, failed: FailedRequest) -> None:
         if not self._said_too_long:

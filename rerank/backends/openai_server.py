@@ -25,12 +25,13 @@ from rerank.backends.dialects import (
     PLAIN,
     TOP_LOGPROBS,
     Dialect,
+    schema_fields,
     symbol_log_probs,
     unmentioned_symbol,
 )
-from rerank.backends.failures import BUSY_CODES, FailedRequest, UnreadableError
+from rerank.backends.failures import FailedRequest, UnreadableError
 from rerank.backends.image_requests import ImageRequests
-from rerank.mllm import Choice, ChoiceRequest, Failure, ListRequest, Reply
+from rerank.mllm import Choice, ChoiceRequest, Failure, Reply, WriteRequest
 
 # After so many failed probes in a row, the requests that wait for one fail with the last one's failure.
 MOST_PROBES = 3
@@ -57,6 +58,7 @@ class OpenAIServer:
         self.ignored = 0
         self._manner = Manner()
         self._logprobs = True
+        self._takes_schemas = True
         self._said_votes = False
         self._failed_probes = 0
         self._gave_up_at = -1.0
@@ -79,11 +81,11 @@ class OpenAIServer:
 
         return self._requests.send_all(requests, send)
 
-    def write(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
-        """Answer each request in free text, greedily."""
+    def write(self, requests: Sequence[WriteRequest]) -> list[Reply | Failure]:
+        """Answer each request in text, greedily, under its schema where the server takes one."""
 
-        async def send(request: ListRequest, url: str) -> Reply:
-            completion = await self._ask(url, request.text, request.max_tokens, {})
+        async def send(request: WriteRequest, url: str) -> Reply:
+            completion = await self._written(url, request)
             return Reply(completion.text, completion.usage)
 
         return self._requests.send_all(requests, send)
@@ -91,6 +93,22 @@ class OpenAIServer:
     def close(self) -> None:
         """Cancel the requests in flight (their callers get a RuntimeError), close connections, end the thread."""
         self._requests.close()
+
+    async def _written(self, url: str, request: WriteRequest) -> Completion:
+        """Ask under the schema; where that is refused and the plain request is not, no schema is sent from then on."""
+        if request.schema is not None and self._takes_schemas:
+            fields = schema_fields(request.schema)
+            try:
+                return await self._ask(url, request.text, request.max_tokens, fields, probing=True)
+            except FailedRequest as failed:
+                if failed.too_long or not failed.may_be_about_a_field:
+                    raise
+            completion = await self._ask(url, request.text, request.max_tokens, {})
+            if self._takes_schemas:
+                self._takes_schemas = False
+                self._client.warn(f"{self.name} refuses JSON schemas; answers are read from plain text")
+            return completion
+        return await self._ask(url, request.text, request.max_tokens, {})
 
     async def _constrained(self, dialect: Dialect, url: str, request: ChoiceRequest) -> Choice:
         fields = dialect.fields(request.symbols) | self._logprob_fields()
@@ -150,7 +168,7 @@ class OpenAIServer:
             except UnreadableError:
                 continue
             except FailedRequest as failed:
-                if failed.status != "refused" and (failed.code is None or failed.code in BUSY_CODES):
+                if not failed.may_be_about_a_field:
                     raise  # the server is away or busy, which says nothing about its dialect
                 continue
             return dialect

@@ -10,12 +10,12 @@ import numpy as np
 
 from rerank.backends.local import SymbolIds, read_choice, symbol_ids, weights_identity
 from rerank.backends.prefix import PrefixedNetwork, Prefixes, shared_length, without_ends
-from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply, Usage
+from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, MllmUnavailable, Reply, Usage, WriteRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Request = TypeVar("Request", ChoiceRequest, ListRequest)
+Request = TypeVar("Request", ChoiceRequest, WriteRequest)
 Reading = TypeVar("Reading", Choice, Reply)
 
 
@@ -98,9 +98,15 @@ class TransformersLocal:
         }
         return [by_place[place] for place in range(len(requests))]
 
-    def write(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
-        """Answer each request in free text, greedily."""
-        return [reply for (reply,) in self._in_batches([[request] for request in requests], self._write_batch)]
+    def write(self, requests: Sequence[WriteRequest]) -> list[Reply | Failure]:
+        """Answer each request in text, greedily; schemas are not enforced."""
+        replies: dict[int, Reply | Failure] = {}
+        # Processors take no batch in which some prompts have an image and others have none.
+        for with_image in (True, False):
+            places = [place for place, request in enumerate(requests) if (request.image is not None) == with_image]
+            answers = self._in_batches([[requests[place]] for place in places], self._write_batch)
+            replies |= {place: reply for place, (reply,) in zip(places, answers, strict=True)}
+        return [replies[place] for place in range(len(requests))]
 
     def close(self) -> None:
         """Release the weights."""
@@ -192,7 +198,7 @@ class TransformersLocal:
             return Failure("unreadable: the model's log-probabilities are not finite")
         return read_choice(log_probs.__getitem__, self._ids, request.symbols, Usage(tokens, 1))
 
-    def _write_batch(self, groups: Sequence[Sequence[ListRequest]]) -> list[list[Reply | Failure]]:
+    def _write_batch(self, groups: Sequence[Sequence[WriteRequest]]) -> list[list[Reply | Failure]]:
         requests = [request for (request,) in groups]
         inputs = self._inputs(requests)
         longest = max(request.max_tokens for request in requests)
@@ -210,17 +216,18 @@ class TransformersLocal:
             for row, request, tokens in zip(new, requests, prompt, strict=True)
         ]
 
-    def _prompt(self, text: str) -> str:
+    def _prompt(self, text: str, *, image: bool = True) -> str:
+        parts = [{"type": "image"}] if image else []
         prompt: str = self._processor.apply_chat_template(
-            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}],
+            [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}],
             add_generation_prompt=True,
             tokenize=False,
         )
         return prompt
 
-    def _inputs(self, requests: Sequence[ChoiceRequest] | Sequence[ListRequest]) -> dict[str, Tensor]:
-        texts = [self._prompt(request.text) for request in requests]
-        images = [[request.image] for request in requests]
+    def _inputs(self, requests: Sequence[ChoiceRequest] | Sequence[WriteRequest]) -> dict[str, Tensor]:
+        texts = [self._prompt(request.text, image=request.image is not None) for request in requests]
+        images = [[request.image] for request in requests if request.image is not None] or None
         inputs = self._processor(text=texts, images=images, return_tensors="pt", padding=True).to(self._device)
         # Pixels arrive as float32; the weights may be half precision.
         cast: dict[str, Tensor] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rerank.backends.local import read_choice, symbol_ids, weights_identity
-from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply, Usage
+from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, MllmUnavailable, Reply, Usage, WriteRequest
 
 
 class VllmLocal:
@@ -96,11 +96,19 @@ class VllmLocal:
             for request, output in zip(requests, self._chat(requests, parameters), strict=True)
         ]
 
-    def write(self, requests: Sequence[ListRequest]) -> list[Reply | Failure]:
-        """Answer each request in free text, greedily."""
+    def write(self, requests: Sequence[WriteRequest]) -> list[Reply | Failure]:
+        """Answer each request in text, greedily, under its schema."""
         from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
 
-        parameters = [SamplingParams(temperature=0, max_tokens=request.max_tokens) for request in requests]
+        parameters = [
+            SamplingParams(
+                temperature=0,
+                max_tokens=request.max_tokens,
+                structured_outputs=request.schema and StructuredOutputsParams(json=dict(request.schema)),
+            )
+            for request in requests
+        ]
         return [_read_reply(output) for output in self._chat(requests, parameters)]
 
     def close(self) -> None:
@@ -108,14 +116,14 @@ class VllmLocal:
         self._engine.llm_engine.engine_core.shutdown()
 
     def _chat(
-        self, requests: Sequence[ChoiceRequest] | Sequence[ListRequest], parameters: Sequence[Any]
+        self, requests: Sequence[ChoiceRequest] | Sequence[WriteRequest], parameters: Sequence[Any]
     ) -> list[Any | Failure]:
         messages = [
             [
                 {
                     "role": "user",
                     "content": [
-                        {"type": "image_pil", "image_pil": request.image},
+                        *([{"type": "image_pil", "image_pil": request.image}] if request.image is not None else []),
                         {"type": "text", "text": request.text},
                     ],
                 }

@@ -77,7 +77,8 @@ def image_of(body: Body) -> Image.Image:
 
 def text_of(body: Body) -> str:
     """Return the question of a request."""
-    return str(next(part["text"] for part in body["messages"][0]["content"] if part["type"] == "text"))
+    content = body["messages"][0]["content"]
+    return content if isinstance(content, str) else next(part["text"] for part in content if part["type"] == "text")
 
 
 def options_of(body: Body) -> dict[str, str]:

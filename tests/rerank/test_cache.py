@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank.base import Answer, Candidate
-from rerank.cache import AnswerCache, CacheFileRefused, answer_key, default_cache_path
+from rerank.cache import AnswerCache, CacheFileRefused, answer_key, default_cache_path, text_key
 
 ANSWER = Answer((-0.1, -2.5, -3.0), ("left out 1",))
 ROOT = Path(__file__).parents[2]
@@ -365,3 +365,36 @@ def test_an_answer_is_stored_in_well_under_a_millisecond(tmp_path):
         for number in range(1000):
             cache.put(str(number), ANSWER)
         assert time.perf_counter() - started < 1
+
+
+def test_texts_come_back_exactly_and_are_no_answers(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    texts = {"a": "", "b": 'with "quotes"\nand lines', "c": "lone \ud800 surrogate", "d": "é" * 10_000}
+    with opened(path) as cache:
+        for key, text in texts.items():
+            cache.put_text(key, text)
+        cache.put("answer", ANSWER)
+    with opened(path) as cache:
+        assert cache.get_texts([*texts, "answer", "missing"]) == texts
+        assert cache.get_many([*texts, "answer"]) == {"answer": ANSWER}
+
+
+WRITTEN = {
+    "image_sha256": "ab", "text": "what?", "schema": {"type": "object"}, "max_tokens": 9, "image_size": 448,
+    "identity": "model@1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image_sha256": ""}, {"text": "who?"}, {"schema": None}, {"max_tokens": 8}, {"image_size": 224},
+     {"identity": "model@2"}],
+)  # fmt: skip
+def test_a_written_answer_depends_on_all_that_was_asked(change):
+    assert text_key(**WRITTEN) == text_key(**dict(reversed(WRITTEN.items())))
+    assert text_key(**WRITTEN | change) != text_key(**WRITTEN)
+
+
+def test_without_an_image_its_size_is_no_matter():
+    alone = WRITTEN | {"image_sha256": ""}
+    assert text_key(**alone) == text_key(**alone | {"image_size": 1})

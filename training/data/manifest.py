@@ -120,10 +120,14 @@ def write_manifest(path: Path, entries: Iterable[tuple[str, Record]]) -> int:
     Raises:
         memory.errors.WriteFailed: the file cannot be written.
     """
+    return write_lines(path, ({"image": image, **to_fields(record)} for image, record in entries))
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> int:
+    """Write a manifest of JSON objects atomically, which may have further fields; otherwise as `write_manifest`."""
     count = 0
     with replacing(path) as draft, open(draft, "w", encoding="utf-8") as stream:
-        for image, record in entries:
-            line: dict[str, Any] = {"image": image, **to_fields(record)}
+        for line in lines:
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
     return count

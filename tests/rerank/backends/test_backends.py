@@ -17,7 +17,7 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 from rerank.backends import BackendOptions, open_mllm
 from rerank.backends.transformers_local import TransformersLocal
 from rerank.base import Candidate, Question
-from rerank.mllm import ScoreRequest
+from rerank.mllm import ScoreRequest, WriteRequest
 from rerank.reranker import MllmReranker
 from tests.rerank.fake_server import Behaviour, FakeServer, picture
 from tests.rerank.seeing import CASES, all_answers, answers, make_cases, right_share, too_long, turned
@@ -245,3 +245,17 @@ def test_another_dtype_or_folder_is_another_identity(tiny, tmp_path):
     again = TransformersLocal(str(MODEL), device="cpu", dtype="float32")
     assert again.identity == tiny.identity
     assert TransformersLocal(str(MODEL), device="cpu", dtype="bfloat16").identity != tiny.identity
+
+
+def test_text_is_written_with_and_without_an_image_in_one_call(tiny, cases):
+    """Each answer is the one that its request gets by itself."""
+    image = cases[0].image
+    requests = [
+        WriteRequest(None, '["cat", "dog"]', 4, {"type": "object"}),
+        WriteRequest(image, "what is shown?", 6),
+        WriteRequest(None, "which?", 6),
+    ]
+    replies = tiny.write(requests)
+    assert replies == [tiny.write([request])[0] for request in requests]
+    assert replies[1].usage.prompt_tokens > replies[2].usage.prompt_tokens + 4
+    assert all(0 < reply.usage.generated_tokens <= 6 for reply in replies)

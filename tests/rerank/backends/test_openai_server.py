@@ -14,7 +14,7 @@ from rerank.backends.image_requests import ImageRequests
 from rerank.backends.openai_server import OpenAIServer
 from rerank.backends.server_client import ServerClient
 from rerank.base import Candidate
-from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, ListRequest, MllmUnavailable, Reply
+from rerank.mllm import SYMBOLS, Choice, ChoiceRequest, Failure, MllmUnavailable, Reply, WriteRequest
 from rerank.prompt import choice_text, list_text
 from tests.rerank.fake_server import (
     FAULTS,
@@ -198,7 +198,7 @@ def test_png_keeps_every_pixel(opened):
     noise = picture(1).resize((8, 8))
     noise.putdata([(random.Random(place).randrange(256), place, 255 - place) for place in range(64)])
     with FakeServer() as server:
-        opened(server, jpeg_quality=None).write([ListRequest(noise, "what?", 5)])
+        opened(server, jpeg_quality=None).write([WriteRequest(noise, "what?", 5)])
         assert image_url(server.chats[0]).startswith("data:image/png;base64,")
         assert image_of(server.chats[0]).tobytes() == noise.tobytes()
 
@@ -238,7 +238,7 @@ def test_an_image_that_cannot_be_encoded_fails_alone(opened):
 def test_lists_are_written(opened):
     with FakeServer() as server:
         candidates = [Candidate("thing 4"), Candidate("thing 8")]
-        (reply,) = opened(server).write([ListRequest(picture(8), list_text(candidates), 50)])
+        (reply,) = opened(server).write([WriteRequest(picture(8), list_text(candidates), 50)])
         assert reply == Reply("['thing 8', 'thing 4']", reply.usage)
         assert (reply.usage.prompt_tokens, reply.usage.generated_tokens) == (100, 1)
         assert server.chats[0]["max_tokens"] == 50
@@ -308,7 +308,7 @@ def test_a_fault_at_the_first_request_leaves_the_dialect_open(opened, fault):
 
 def test_lists_fail_as_choices_do(opened):
     with FakeServer(Behaviour(fault=lambda number, body: "500")) as server:
-        (answer,) = opened(server).write([ListRequest(picture(1), "what?", 5)])
+        (answer,) = opened(server).write([WriteRequest(picture(1), "what?", 5)])
         assert answer == Failure("unreachable")
         assert len(server.chats) == 3
 
@@ -391,7 +391,7 @@ def test_a_hopeless_refusal_is_one_request(opened, code):
         found = mllm.choose([question(number) for number in range(50)])
         assert found == [Failure("refused", hopeless=True)] * 50
         assert f"HTTP {code}" in found[0].hint
-        assert mllm.write([ListRequest(picture(1), "what?", 5)]) == [Failure("refused", hopeless=True)]
+        assert mllm.write([WriteRequest(picture(1), "what?", 5)]) == [Failure("refused", hopeless=True)]
         assert len(server.chats) == 1
 
 
@@ -444,7 +444,7 @@ def test_a_model_that_takes_neither_max_tokens_nor_a_temperature_is_asked_withou
         answers = mllm.choose([question(number, place=number % 5) for number in range(10)])
         assert [answer.chosen for answer in answers] == [number % 5 for number in range(10)]
         assert answers[0].log_probs is not None
-        (reply,) = mllm.write([ListRequest(picture(8), list_text([Candidate("thing 4"), Candidate("thing 8")]), 50)])
+        (reply,) = mllm.write([WriteRequest(picture(8), list_text([Candidate("thing 4"), Candidate("thing 8")]), 50)])
         assert reply.text == "['thing 8', 'thing 4']"
         assert server.chats[-1]["max_completion_tokens"] == 50
         refused = [body for body in server.chats if body.keys() & NEWER.keys()]
@@ -537,7 +537,7 @@ def test_nobody_listens(opened):
         pass
     mllm = opened(server)
     assert mllm.choose([question(1)] * 3) == [Failure("unreachable")] * 3
-    assert mllm.write([ListRequest(picture(1), "what?", 5)]) == [Failure("unreachable")]
+    assert mllm.write([WriteRequest(picture(1), "what?", 5)]) == [Failure("unreachable")]
 
 
 # Secrets
@@ -550,7 +550,7 @@ def test_the_key_is_sent_and_shown_nowhere(opened, monkeypatch, caplog, fault):
     with FakeServer(Behaviour(key=KEY)) as server:
         mllm = settled(opened(server, api_key_env="CANARY", timeout_s=SHORT_S, most_reply_bytes=100_000))
         server.behaviour.fault = lambda number, body: fault
-        answers = [*mllm.choose([question(1)]), *mllm.write([ListRequest(picture(1), "what?", 5)])]
+        answers = [*mllm.choose([question(1)]), *mllm.write([WriteRequest(picture(1), "what?", 5)])]
         assert KEY not in repr([mllm, mllm.name, mllm.identity, answers])
     assert KEY not in caplog.text
 
@@ -559,7 +559,7 @@ def test_a_reply_that_quotes_the_key_is_redacted(opened, monkeypatch):
     monkeypatch.setenv("CANARY", KEY)
     with FakeServer(Behaviour(lists=lambda body: f"your key is {KEY}")) as server:
         mllm = opened(server, api_key_env="CANARY")
-        (reply,) = mllm.write([ListRequest(picture(1), "what?", 5)])
+        (reply,) = mllm.write([WriteRequest(picture(1), "what?", 5)])
         assert reply.text == "your key is ***"
 
 
@@ -610,7 +610,7 @@ def test_a_redirect_is_not_followed_and_said(opened):
     with FakeServer() as elsewhere, FakeServer(Behaviour(redirects_to=elsewhere.url)) as server:
         mllm = opened(server, retries=1)
         answers = mllm.choose([question(number) for number in range(3)])
-        lists = mllm.write([ListRequest(picture(1), "order", 5)])
+        lists = mllm.write([WriteRequest(picture(1), "order", 5)])
         with pytest.raises(MllmUnavailable, match=r"HTTP 307; it redirects to another address"):
             open_server(server, model=None)
     assert elsewhere.paths == []
@@ -710,3 +710,64 @@ def test_throughput_is_near_what_latency_allows(opened):
         assert [answer.chosen for answer in answers] == [0] * 160
         assert server.most_in_flight == 16
         assert rate >= 0.8 * 16 / 0.4
+
+
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "array", "items": {"type": "string"}}}}
+
+
+def write_requests(count):
+    return [WriteRequest(None, f"what about {number}?", 5, SCHEMA) for number in range(count)]
+
+
+def test_text_alone_is_a_string_and_a_schema_reaches_the_server(opened):
+    with FakeServer(Behaviour(lists=text_of)) as server:
+        replies = opened(server).write(write_requests(3))
+    assert [reply.text for reply in replies] == [f"what about {number}?" for number in range(3)]
+    assert {type(body["messages"][0]["content"]) for body in server.chats} == {str}
+    assert [body["response_format"]["json_schema"]["schema"] for body in server.chats] == [SCHEMA] * 3
+
+
+def test_texts_with_and_without_an_image_go_in_one_call(opened):
+    with FakeServer(Behaviour(lists=lambda body: str(len(body["messages"][0]["content"])))) as server:
+        mllm = opened(server)
+        replies = mllm.write([WriteRequest(picture(1), "what?", 5), WriteRequest(None, "what?", 5)])
+    assert [reply.text for reply in replies] == ["2", "5"]  # parts of a message; characters of a string
+
+
+def test_a_refused_schema_is_left_out_from_then_on(opened):
+    warnings = []
+    with FakeServer(Behaviour(lists=text_of, rejects={"response_format"})) as server:
+        mllm = opened(server, concurrency=1, warn=warnings.append)
+        assert all(isinstance(reply, Reply) for reply in mllm.write(write_requests(3)))
+        assert mllm.write(write_requests(1))[0].text == "what about 0?"
+    assert ["response_format" in body for body in server.chats] == [True, False, False, False, False]
+    assert len(warnings) == 1
+    assert "refuses JSON schemas" in warnings[0]
+
+
+@pytest.mark.parametrize("fault", ["timeout", "429", "reset"])
+def test_a_server_that_is_away_says_nothing_about_schemas(opened, fault):
+    with FakeServer(Behaviour(lists=text_of, fault=lambda number, body: fault if number == 0 else None)) as server:
+        mllm = opened(server, concurrency=1, retries=0, timeout_s=SHORT_S)
+        first, second = mllm.write(write_requests(2))
+    assert first.status in ("timeout", "unreachable")
+    assert second.text == "what about 1?"
+    assert ["response_format" in body for body in server.chats] == [True, True]
+
+
+def test_a_refusal_of_the_whole_request_says_nothing_about_schemas(opened):
+    def refuses(body):
+        return "no such words" if "about 0" in text_of(body) else None
+
+    with FakeServer(Behaviour(lists=text_of, refuses=refuses)) as server:
+        first, second = opened(server, concurrency=1).write(write_requests(2))
+    assert first == Failure("refused", hint='HTTP 400: "no such words"', code=400)
+    assert second.text == "what about 1?"
+    assert ["response_format" in body for body in server.chats] == [True, False, True]
+
+
+def test_a_text_that_is_too_long_fails_alone(opened):
+    with FakeServer(Behaviour(lists=text_of, refuses=lambda body: "the prompt is too long")) as server:
+        (reply,) = opened(server).write(write_requests(1))
+    assert reply.status == "refused"
+    assert len(server.chats) == 1
