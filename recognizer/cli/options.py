@@ -13,6 +13,7 @@ OUTPUT = "Output"
 ENCODER = "Encoder"
 SEARCH = "Search"
 RERANKING = "Reranking"
+MODELS = "Models"
 HARDWARE = "Hardware"
 SETTINGS = "Settings"
 

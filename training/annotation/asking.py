@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from PIL.Image import Image
 
 from recognizer.images import DecodedImage, ImageItem
+from recognizer.settings import RerankSettings
 from rerank.base import GAVE_UP
-from rerank.mllm import Failure
+from rerank.mllm import Failure, Mllm, MllmUnavailable, Scorer
 from rerank.written import Writer, WriteQuestion
-from training.annotation.inputs import BareImage
+from training.annotation.inputs import BareImage, subject_key
 from training.annotation.replies import CAPTION, FEATURES, SUBJECT, Prompt, read_subject
 from training.annotation.stage import Failed, Json, Stage
 
@@ -85,11 +87,39 @@ class AskingStage:
         ]
 
 
-def asking_stages(writer: Writer, *, image_size: int, batch_size: int | None = None) -> list[Stage]:
+def open_writer(
+    settings: RerankSettings, *, warn: Callable[[str], None] | None = None, mllm: Mllm | Scorer | None = None
+) -> Writer:
+    """Open the MLLM that the settings name.
+
+    Args:
+        settings: with a model.
+        warn: called with a sentence about failures; it may hold foreign text, not escaped.
+        mllm: an open one, in place of the one that the settings name.
+
+    Raises:
+        MllmUnavailable: it cannot be opened, or is a reranker, which writes nothing.
+    """
+    from rerank.backends import BackendOptions, open_mllm
+
+    names = {option.name for option in fields(BackendOptions)} - {"one_token"}
+    options = BackendOptions(one_token=False, **settings.model_dump(include=names))
+    opened = mllm or open_mllm(settings.model or "", options, backend=settings.backend, warn=warn)
+    if isinstance(opened, Scorer):
+        opened.close()
+        raise MllmUnavailable(f"{settings.model} is a reranker, which writes no text; name a multimodal LLM")
+    # Without a cache: the stages store the replies.
+    return Writer(opened, image_size=settings.image_size, give_up_after=settings.give_up_after, warn=warn)
+
+
+def asking_stages(
+    writer: Writer, known: Mapping[str, Sequence[str]], *, image_size: int, batch_size: int | None = None
+) -> list[Stage]:
     """Make the three stages.
 
     Args:
-        writer: asks the MLLM, without a cache, for results are stored by the stages.
+        writer: asks the MLLM.
+        known: descriptions by subject, see `inputs.read_descriptions`; such subjects are not asked about.
         image_size: longest side in pixels of what the MLLM sees.
         batch_size: images per batch; None: what keeps the MLLM busy.
     """
@@ -99,7 +129,7 @@ def asking_stages(writer: Writer, *, image_size: int, batch_size: int | None = N
         AskingStage(
             SUBJECT_STAGE, SUBJECT, lambda image, earlier: None if image.subject else "", writer, image_size, size
         ),
-        AskingStage(FEATURES_STAGE, FEATURES, _to_describe, writer, image_size, size),
+        AskingStage(FEATURES_STAGE, FEATURES, partial(_to_describe, known), writer, image_size, size),
     ]
 
 
@@ -110,6 +140,7 @@ def subject_of(image: BareImage, earlier: Mapping[str, Json], counts: Counter[st
     return read_subject(earlier[SUBJECT_STAGE], counts) if SUBJECT_STAGE in earlier else None
 
 
-def _to_describe(image: BareImage, earlier: Mapping[str, Json]) -> str | None:
-    """Return the subject that is to be described; descriptions that came with the image are not asked for again."""
-    return None if image.descriptions else subject_of(image, earlier, Counter())
+def _to_describe(known: Mapping[str, Sequence[str]], image: BareImage, earlier: Mapping[str, Json]) -> str | None:
+    """Return the subject that is to be described, where there is one without descriptions."""
+    subject = subject_of(image, earlier, Counter())
+    return None if image.descriptions or subject is None or subject_key(subject) in known else subject

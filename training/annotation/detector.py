@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import nms
 
+from recognizer.encoder.device import choose_device
 from recognizer.images import DecodedImage, ImageItem
 from training.annotation.inputs import BareImage
 from training.annotation.stage import Failed, Json
@@ -172,11 +174,35 @@ class DetectStage:
         ]
 
 
+def check_detector(name: str, revision: str | None = None) -> str:
+    """Find out which kind of detector a name stands for, without loading weights.
+
+    Args:
+        name: `mask`, or a directory or hub name of an OWLv2 or Grounding DINO model.
+        revision: commit of a hub model.
+
+    Returns:
+        `mask`, `owlv2` or `grounding-dino`.
+
+    Raises:
+        DataError: there is no such model here, or it is of another kind.
+    """
+    if name == MASK:
+        return MASK
+    from transformers import AutoConfig
+
+    with _named(name):
+        kind = str(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False).model_type)
+    if kind not in ("owlv2", "grounding-dino"):
+        raise DataError(f"{name!r} is a model of type {kind!r}; detectors are OWLv2 (owlv2) and Grounding DINO")
+    return kind
+
+
 def open_detector(name: str, *, revision: str | None = None, device: str = "auto") -> Detector:
     """Open a detector.
 
     Args:
-        name: `mask`, or a directory or hub name of an OWLv2 or Grounding DINO model.
+        name: see `check_detector`.
         revision: commit of a hub model.
         device: see `recognizer.encoder.device.choose_device`.
 
@@ -184,26 +210,27 @@ def open_detector(name: str, *, revision: str | None = None, device: str = "auto
         DataError: the model cannot be loaded, or is of another kind.
         EncoderError: the device does not exist.
     """
-    if name == MASK:
+    kind = check_detector(name, revision)
+    if kind == MASK:
         from training.annotation.masks import MaskDetector
 
         return MaskDetector()
-    from transformers import AutoConfig
-
-    from recognizer.encoder.device import choose_device
-
     chosen = choose_device(device)
-    try:
-        kind = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False).model_type
+    with _named(name):
         if kind == "owlv2":
             from training.annotation.owlv2 import Owlv2Detector
 
             return Owlv2Detector(name, revision=revision, device=chosen)
-        if kind == "grounding-dino":
-            from training.annotation.grounding_dino import GroundingDinoDetector
+        from training.annotation.grounding_dino import GroundingDinoDetector
 
-            return GroundingDinoDetector(name, revision=revision, device=chosen)
+        return GroundingDinoDetector(name, revision=revision, device=chosen)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn what a library raises over a model that it cannot load into a sentence."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         there = "" if Path(name).is_dir() else "; give a directory, a hub name that is in the local cache, or mask"
         raise DataError(f"cannot load {name!r} as a detector: {str(error).splitlines()[0]}{there}") from error
-    raise DataError(f"{name!r} is a model of type {kind!r}; detectors are OWLv2 (owlv2) and Grounding DINO")

@@ -144,7 +144,7 @@ def _name_of(item: ImageItem, subjects: Subjects) -> str | None:
         name = folder.rpartition("/")[2]
     else:
         stem = file.rpartition(".")[0] or file
-        name = _VARIANT.sub("", stem) or stem
+        name = (_VARIANT.sub("", stem) or stem).replace("-", " ")
     return prompt_name(name).strip() or None
 
 

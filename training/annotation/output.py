@@ -79,7 +79,6 @@ class Recipe:
         record = make_record({"captions": captions, "regions": regions}, facts.displayed_size_hw, rejects)
         counts.update(rejects.parts)
         counts["image without a box"] += not record.regions
-        report.boxes += len(record.regions)
         made_by = {
             stage.name: {name: value for name, value in stage.settings.items() if name in _ALL_RECORDED}
             for stage in self.stages
@@ -197,7 +196,7 @@ def _manifest_lines(output: Path, recipe: Recipe, work: Work, report: Report) ->
         except UnicodeDecodeError:
             _leave_out(report, image, "path that is not UTF-8, which a manifest cannot name; write shards")
             continue
-        report.records += 1
+        _count(report, fields)
         yield {"image": name, **fields}
 
 
@@ -209,8 +208,13 @@ def _shard_samples(recipe: Recipe, work: Work, report: Report) -> Iterator[Shard
             _leave_out(report, image, error.code)
             continue
         key = f"{report.records:09d}"
-        report.records += 1
+        _count(report, fields)
         yield ShardSample(key, data, {**fields, "path": image.item.key})
+
+
+def _count(report: Report, fields: Mapping[str, Any]) -> None:
+    report.records += 1
+    report.boxes += len(fields["regions"])
 
 
 def _leave_out(report: Report, image: BareImage, reason: str) -> None:

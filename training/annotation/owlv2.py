@@ -45,7 +45,7 @@ class Owlv2Detector:
 
     def shortened(self, descriptions: Sequence[str]) -> list[str]:
         """Shorten each text to the context, 16 tokens with those of beginning and end."""
-        return [shorten(text, lambda text: len(self._ids(text)) <= self._context) for text in descriptions]
+        return [shorten(text, self._fits) for text in descriptions]
 
     def prepare(self, item: ImageItem, decoded: DecodedImage) -> tuple[Tensor, Tensor]:
         """Return (3, H, W) pixels, and (4,) factors from relative coordinates to displayed pixels."""
@@ -87,6 +87,6 @@ class Owlv2Detector:
             for i, ((_, scale), each) in enumerate(zip(prepared, descriptions, strict=True))
         ]
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text)["input_ids"]
-        return ids
+    def _fits(self, text: str) -> bool:
+        # One token more than fits tells, and the tokenizer does not warn.
+        return len(self._tokenizer(text, truncation=True, max_length=self._context + 1)["input_ids"]) <= self._context

@@ -62,11 +62,13 @@ def shorten(text: str, fits: Callable[[str], bool]) -> str:
 
     Returns:
         The text itself if it fits; else its longest beginning that ends a phrase, or else ends with a word of content.
-        A first word that does not fit stays whole.
+        A first word that does not fit is returned whole.
     """
     if fits(text):
         return text
     words = text.split()
+    if len(words) == 1:
+        return text
     longest = next((end for end in range(len(words) - 1, 0, -1) if fits(_joined(words[:end]))), 1)
     for end in range(longest, longest // 2, -1):
         if (words[end - 1][-1] in ",;:" or words[end].casefold() in _OPENERS) and not _dangles(words[end - 1]):
