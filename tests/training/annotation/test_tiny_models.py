@@ -29,7 +29,7 @@ def asked():
     for name in NAMES:
         with Image.open(PHOTOS / FILES[name]) as photo:
             changed[name] = augmented(photo.convert("RGB"), rng)
-    stages = asking_stages(Writer(TransformersLocal(str(MODEL), device="cpu", dtype="float32")), image_size=256)
+    stages = asking_stages(Writer(TransformersLocal(str(MODEL), device="cpu", dtype="float32")), known={}, image_size=256)
     replies = {}
     for stage in stages:
         questions = [name if stage.name == "descriptions" else "" for name in NAMES]
