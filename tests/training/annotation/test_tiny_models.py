@@ -18,7 +18,6 @@ from training.annotation.detector import DetectStage, open_detector
 from training.annotation.replies import read_caption, read_features, read_subject
 
 ITEM = ImageItem(b"", b"")
-SHAPES = {"square": (640, 640), "4:1": (1200, 300), "1:4": (300, 1200)}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,9 @@ def asked():
     for name in NAMES:
         with Image.open(PHOTOS / FILES[name]) as photo:
             changed[name] = augmented(photo.convert("RGB"), rng)
-    stages = asking_stages(Writer(TransformersLocal(str(MODEL), device="cpu", dtype="float32")), known={}, image_size=256)
+    stages = asking_stages(
+        Writer(TransformersLocal(str(MODEL), device="cpu", dtype="float32")), known={}, image_size=256
+    )
     replies = {}
     for stage in stages:
         questions = [name if stage.name == "descriptions" else "" for name in NAMES]
@@ -92,30 +93,30 @@ def check(found, scene):
             assert overlap(boxes[0][:4], true) >= 0.8, (name, boxes[0], true)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", scenes.SHAPES)
 def test_boxes_fit_what_is_shown_on_any_canvas(detect, shape):
-    rng = random.Random(3)
-    made = [scenes.make_scene(rng, SHAPES[shape], tuple(rng.sample(scenes.NAMES, count))) for count in (1, 1, 2, 2)]
+    made = scenes.known_scenes(shape)
     found, sizes_hw = boxes_of(detect, [encoded(scene.image, format="PNG") for scene in made])
-    assert sizes_hw == [SHAPES[shape][::-1]] * 4
+    assert sizes_hw == [scenes.SHAPES[shape][::-1]] * len(made)
     for boxes, scene in zip(found, made, strict=True):
         check(boxes, scene)
 
 
-def test_boxes_are_in_displayed_pixels_of_photographs_that_are_turned_and_reduced(detect):
-    scene = scenes.make_scene(random.Random(4), (2400, 600), scenes.NAMES[:2])
+def test_boxes_are_in_displayed_pixels_of_a_photograph_that_is_turned_and_reduced(detect):
+    scene = scenes.known_scenes("4:1")[-1]
+    large = scene.image.resize((2400, 600))
     turned = Image.Exif()
     turned[0x0112] = 8  # displayed after a quarter turn to the left
-    file = encoded(scene.image.transpose(Image.Transpose.ROTATE_270), format="JPEG", quality=95, exif=turned)
+    file = encoded(large.transpose(Image.Transpose.ROTATE_270), format="JPEG", quality=95, exif=turned)
     assert decode_bytes(file, target_size_hw=detect.target_size_hw).image.width < 2400
     (found,), sizes_hw = boxes_of(detect, [file])
     assert sizes_hw == [(600, 2400)]
-    check(found, scene)
+    boxes = {name: tuple(2 * edge for edge in box) for name, box in scene.boxes_xyxy.items()}
+    check(found, scenes.Scene(large, boxes))
 
 
 def test_images_with_different_numbers_of_descriptions_share_a_pass(detect):
-    rng = random.Random(6)
-    made = [scenes.make_scene(rng, size, scenes.NAMES[:2]) for size in SHAPES.values()]
+    made = [scenes.known_scenes(shape)[-1] for shape in scenes.SHAPES]
     decoded = [decode_bytes(encoded(scene.image, format="PNG")) for scene in made]
     prepared = [detect.prepare(ITEM, each, scenes.NAMES) for each in decoded]
     asked = [list(scenes.NAMES), [scenes.NAMES[1]], [scenes.NAMES[2], scenes.NAMES[0]]]

@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw
 MODEL = Path(__file__).parent / "model"
 SIDE = 256
 """Side in pixels of the square that a cut-out is drawn in."""
+SHAPES = {"square": (640, 640), "4:1": (1200, 300), "1:4": (300, 1200)}
+"""Width and height in pixels of the scenes that the detector knows best."""
 
 
 def _ball(draw: ImageDraw.ImageDraw) -> None:
@@ -65,6 +67,12 @@ def cut_out(name: str) -> Image.Image:
     image = Image.new("RGBA", (SIDE, SIDE))
     _DRAWN[name](ImageDraw.Draw(image))
     return image.crop(image.getbbox())
+
+
+def known_scenes(shape: str) -> list[Scene]:
+    """Make the six scenes of a shape that the detector was overfitted to: of one cut-out, and of two."""
+    rng = random.Random(shape)
+    return [make_scene(rng, SHAPES[shape], tuple(rng.sample(NAMES, count))) for count in (1, 1, 1, 2, 2, 2)]
 
 
 def make_scene(rng: random.Random, size_wh: tuple[int, int], names: tuple[str, ...]) -> Scene:
