@@ -54,7 +54,10 @@ def _devices() -> list[Check]:
 
 
 def _faiss() -> Check:
-    import faiss
+    try:
+        import faiss
+    except (ImportError, RuntimeError) as error:  # its GPU build raises the latter where CUDA's libraries are missing
+        return Check("faiss", f"cannot be loaded: {error}", ok=False)
 
     from memory.index import gpu_count
 

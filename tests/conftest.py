@@ -13,6 +13,7 @@ os.environ["HF_HUB_CACHE"] = os.path.join(os.path.dirname(__file__), "no_hub_cac
 
 import hypothesis
 import pytest
+import torch
 
 from memory import Memory, read_labels
 from recognizer import Encoder, Recognizer
@@ -21,6 +22,14 @@ from recognizer.demo import DATA
 # An example that takes long says that the machine is busy, not that the code is wrong.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture
+def cuda() -> str:
+    """The device of tests that are marked `gpu`."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return "cuda"
 
 
 @pytest.fixture(scope="session")

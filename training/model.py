@@ -15,7 +15,7 @@ from recognizer.console import note
 from recognizer.encoder import Encoder
 from recognizer.encoder.decoder import DecoderOutput, GroundingDecoder
 from recognizer.encoder.parts import EncoderParts, LogitScale, fingerprint, make_decoder
-from recognizer.encoder.towers import TowerOutput
+from recognizer.encoder.towers import Tokenize, TowerOutput
 from recognizer.encoder.trained_file import TrainedFile
 from training.config import LossConfig, TrainConfig
 from training.contrastive import LOG_SCALE_LIMIT
@@ -118,6 +118,11 @@ class GroundedModel(nn.Module):
         return self._trained
 
     @property
+    def tokenize(self) -> Tokenize | None:
+        """Tokenises the texts of a batch ahead; None where the text tower is frozen, whose vectors are cached."""
+        return self._parts.text_tower.tokenize if self._learns_text else None
+
+    @property
     def base_fingerprint(self) -> str:
         """Fingerprint of the encoder that training started from."""
         return self._parts.fingerprint
@@ -138,7 +143,7 @@ class GroundedModel(nn.Module):
     def forward(self, batch: Batch) -> ModelOutput:
         """Encode images and texts of a batch; its tensors are on the model's device."""
         descriptions = batch.descriptions if self._describes else []
-        texts = self._reader.read([*batch.captions, *descriptions])
+        texts = self._reader.read([*batch.captions, *descriptions], batch.tokens)
         seen = batch.cached
         seen = self.read_images(batch.pixels) if seen is None else replace(seen, tokens=seen.tokens.float())
         decoded = DecoderOutput.of_images(seen.image_vectors()) if self.decoder is None else self.decoder(seen)

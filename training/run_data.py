@@ -49,6 +49,7 @@ def make_loader(
         ranks=world_size(),
         workers=data.workers,
         pin_memory=device.type == "cuda",
+        tokenize=model.tokenize,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,14 +15,22 @@ from torch.nn import functional
 from recognizer.encoder.text_batches import bucket_length, encode_in_buckets
 from recognizer.encoder.towers import TextTower
 
+Tokens = Mapping[str, list[int]]
+"""Token ids by text."""
+_NONE: Tokens = {}
 _MOST_CACHED = 100_000  # vectors of a frozen tower: 200 MB at 512 dimensions
 
 
 class TextReader(Protocol):
     """Encodes texts."""
 
-    def read(self, texts: Sequence[str]) -> Tensor:
-        """Return (N, D) float32 unit rows, in the order of the texts."""
+    def read(self, texts: Sequence[str], tokens: Tokens = _NONE) -> Tensor:
+        """Return (N, D) float32 unit rows, in the order of the texts.
+
+        Args:
+            texts: N of them.
+            tokens: ids of some of the texts, so that they need not be tokenised here.
+        """
         ...
 
 
@@ -40,8 +48,11 @@ class FrozenReader:
         self._tower, self._device, self._most = tower, device, most
         self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
-    def read(self, texts: Sequence[str]) -> Tensor:
-        """Return (N, D) float32 unit rows without gradient; a row depends on its own text alone."""
+    def read(self, texts: Sequence[str], tokens: Tokens = _NONE) -> Tensor:
+        """Return (N, D) float32 unit rows without gradient; a row depends on its own text alone.
+
+        The cache knows most texts, so `tokens` would save nothing.
+        """
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if new:
             with torch.autocast(self._device.type, enabled=False):
@@ -62,21 +73,21 @@ class LearningReader:
         """Take the tower and its device."""
         self._tower, self._device = tower, device
 
-    def read(self, texts: Sequence[str]) -> Tensor:
+    def read(self, texts: Sequence[str], tokens: Tokens = _NONE) -> Tensor:
         """Return (N, D) float32 unit rows with gradient."""
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         if not row_of:
             return torch.zeros(0, self._tower.dim, device=self._device)
-        sequences = self._tower.tokenize(list(row_of))
+        new = [text for text in row_of if text not in tokens]
+        made = dict(zip(new, self._tower.tokenize(new), strict=True))
+        sequences = [made[text] if text in made else tokens[text] for text in row_of]
         rows_of_length: dict[int, list[int]] = defaultdict(list)
         for row, sequence in enumerate(sequences):
             rows_of_length[bucket_length(len(sequence), self._tower.context_length)].append(row)
         encoded = []
         for length, rows in sorted(rows_of_length.items()):
-            tokens = torch.full((len(rows), length), self._tower.pad_id, dtype=torch.int64)
-            for position, row in enumerate(rows):
-                tokens[position, : len(sequences[row])] = torch.tensor(sequences[row])
-            encoded.append(self._tower.forward(tokens.to(self._device, non_blocking=True)))
+            padded = [sequences[row] + [self._tower.pad_id] * (length - len(sequences[row])) for row in rows]
+            encoded.append(self._tower.forward(torch.tensor(padded).to(self._device, non_blocking=True)))
         order = torch.tensor([row for _, rows in sorted(rows_of_length.items()) for row in rows])
         # argsort of the order in which rows were encoded is where each row lies in the concatenation
         wanted = torch.argsort(order)[torch.tensor([row_of[text] for text in texts])]

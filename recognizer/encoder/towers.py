@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -101,6 +101,10 @@ class ImageTower(Protocol):
         """Project (N, C) averaged tokens to (N, D) float32 vectors of any length in the joint space."""
 
 
+Tokenize: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
+"""Token ids of each text."""
+
+
 class TextTower(Protocol):
     """Token sequences in, one vector per text out."""
 
@@ -120,10 +124,12 @@ class TextTower(Protocol):
     def pad_id(self) -> int:
         """Token that fills a sequence up; it must not change the vector of the text."""
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, special tokens included, cut to the context, without padding where that is exact.
+    @property
+    def tokenize(self) -> Tokenize:
+        """Returns token ids of each text, special tokens included, cut to the context, unpadded where that is exact.
 
-        A tower whose vector depends on the padding returns every sequence at full context length.
+        A tower whose vector depends on the padding returns every sequence at full context length. Where the tower can
+        be trained, the function holds no weights: it can be sent to the processes that load data.
         """
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

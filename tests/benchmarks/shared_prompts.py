@@ -1,6 +1,7 @@
 """Images/s of the choice in this process: whole prompts, shared beginnings, and shared beginnings with `auto`.
 
 usage: python tests/benchmarks/shared_prompts.py [--images 60] [--large-images 1] [--layers 2] [--rounds 3]
+       python tests/benchmarks/shared_prompts.py --device cuda --layers 28 --large-images 16
 
 Two models are asked about five options, once per rotation, the ways in turns in every round: the tiny model that knows
 ten pictures, and a Qwen2-VL with the width, the heads and the vocabulary of the 2B model, random weights in bf16, and
@@ -49,12 +50,12 @@ WIDE, HIGH = 896, 448  # 32 x 16 tokens of 28 x 28 pixels
 class WholePrompts:
     """What `TransformersLocal` did before prompts shared anything: each rotation with its image, in padded batches."""
 
-    def __init__(self, model: str, dtype: str, batch_size: int) -> None:
+    def __init__(self, model: str, dtype: str, batch_size: int, device: str) -> None:
         self.name = self.identity = "whole prompts"
         self.parallel = batch_size
         self._processor: Any = AutoProcessor.from_pretrained(model)
         self._processor.tokenizer.padding_side = "left"
-        self._network: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype).eval()
+        self._network: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype).eval().to(device)
         encode = self._processor.tokenizer.encode
         self._ids = symbol_ids(lambda text: encode(text, add_special_tokens=False), SYMBOLS)
 
@@ -77,9 +78,11 @@ class WholePrompts:
             for request in requests
         ]
         images = [[request.image] for request in requests]
-        inputs = dict(self._processor(text=texts, images=images, return_tensors="pt", padding=True))
+        inputs = dict(
+            self._processor(text=texts, images=images, return_tensors="pt", padding=True).to(self._network.device)
+        )
         inputs["pixel_values"] = inputs["pixel_values"].to(self._network.dtype)
-        rows = self._network(**inputs, logits_to_keep=1).logits[:, -1].float().log_softmax(-1).numpy()
+        rows = self._network(**inputs, logits_to_keep=1).logits[:, -1].float().log_softmax(-1).cpu().numpy()
         return [
             read_choice(row.__getitem__, self._ids, request.symbols, Choice((), 0).usage)
             for row, request in zip(rows, requests, strict=True)
@@ -95,11 +98,12 @@ def main() -> None:
     parser.add_argument("--large-images", type=int, default=1)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.images:
         cases = make_cases(arguments.images, swapped=False)
-        found = compared(str(MODEL), "float32", 16, cases, arguments.rounds)
+        found = compared(str(MODEL), "float32", 16, cases, arguments.rounds, arguments.device)
         print(f"tiny model, {len(cases)} images\n{found}\n", flush=True)
     if not arguments.large_images:
         return
@@ -108,7 +112,7 @@ def main() -> None:
         note("making the large model ...")
         make_large(Path(folder), arguments.layers)
         title = f"width of Qwen2-VL-2B, {arguments.layers} layers, {len(large)} images of 512 tokens"
-        print(f"{title}\n{compared(folder, 'bfloat16', 8, large, arguments.rounds)}")
+        print(f"{title}\n{compared(folder, 'bfloat16', 8, large, arguments.rounds, arguments.device)}")
 
 
 def large_case(case: Case) -> Case:
@@ -148,9 +152,9 @@ def make_large(folder: Path, layers: int) -> None:
     processor.save_pretrained(folder)
 
 
-def compared(model: str, dtype: str, batch_size: int, cases: list[Case], rounds: int) -> str:
-    shared = TransformersLocal(model, device="cpu", dtype=dtype, batch_size=batch_size)
-    whole = WholePrompts(model, dtype, batch_size)
+def compared(model: str, dtype: str, batch_size: int, cases: list[Case], rounds: int, device: str) -> str:
+    shared = TransformersLocal(model, device=device, dtype=dtype, batch_size=batch_size)
+    whole = WholePrompts(model, dtype, batch_size, device)
     ways: dict[str, tuple[Any, Any]] = {
         "whole prompts": (whole, None),
         "shared beginnings": (shared, None),

@@ -4,9 +4,9 @@ usage: python tests/benchmarks/throughput.py [--images 1000] [--model ViT-B-32 -
 
 Makes photographs (the demo's, enlarged, JPEG), then measures in one process, side by side:
 decode (bare, one thread), encode (bare, all threads), the run of the pipeline with scoring and writing, and, for
-open_clip models, the loop a user would write: batches of 32, a DataLoader with two workers, the model's own transform,
-in the same precision. `bound` is 1 / (decode / cores + encode): what the machine could do if decoding and encoding
-shared its cores perfectly. Memory is the resident set before and after the run.
+open_clip models, the loop a user would write: batches of 32, a DataLoader with a worker per core, the model's own
+transform, in the same precision. `bound` is 1 / (decode / cores + encode): what the machine could do if decoding and
+encoding shared its cores perfectly. Memory is the resident set before and after the run.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
         decode, encode = (decode + after[0]) / 2, (encode + after[1]) / 2
         loop = None
         if arguments.model != "starter" and arguments.loop_images:
-            loop = open_clip_loop(arguments.model, encoder.precision, listing[: arguments.loop_images])
+            loop = open_clip_loop(arguments.model, encoder.precision, encoder.device, listing[: arguments.loop_images])
 
     cores = os.cpu_count() or 1
     bound = 1 / (decode / cores + encode)
@@ -123,11 +123,11 @@ def bare_seconds(encoder: Encoder, items) -> tuple[float, float]:
     return decode, (time.perf_counter() - started) / len(items)
 
 
-def open_clip_loop(name: str, precision: str, items) -> float:
+def open_clip_loop(name: str, precision: str, device: torch.device, items) -> float:
     """Seconds per image of the loop a user would write; the pool of workers is started before the clock."""
     import open_clip
 
-    model, _, transform = open_clip.create_model_and_transforms(name, precision=precision)
+    model, _, transform = open_clip.create_model_and_transforms(name, precision=precision, device=device)
     dtype = open_clip.get_input_dtype(precision)
     model.eval()
 
@@ -138,12 +138,12 @@ def open_clip_loop(name: str, precision: str, items) -> float:
         def __getitem__(self, number: int) -> torch.Tensor:
             return transform(Image.open(os.fsdecode(items[number].path)).convert("RGB"))
 
-    loader = torch.utils.data.DataLoader(Photos(), batch_size=32, num_workers=2)
+    loader = torch.utils.data.DataLoader(Photos(), batch_size=32, num_workers=os.cpu_count() or 1)
     seen, started = 0, 0.0
     for batch in loader:
         started = started or time.perf_counter()
         with torch.no_grad():
-            features = model.encode_image(batch.to(dtype))
+            features = model.encode_image(batch.to(device, dtype))
             features / features.norm(dim=-1, keepdim=True)
         seen += len(batch)
     return (time.perf_counter() - started) / seen

@@ -1,11 +1,13 @@
 """A training step against the bare forward and backward pass of the same model, in one process and on two gloo ranks.
 
 usage: python tests/benchmarks/training_step.py [--batch 8] [--repeats 5] [--models starter ViT-S-32] [--ranks 1 2]
+       python tests/benchmarks/training_step.py --device cuda --batch 128 --models GRAIN --ranks 1
 
 Every rank has one thread and `--batch` samples. "Bare" adds up the model's outputs and propagates back, without losses
 and without other ranks; "gradients" has the losses and the average over the ranks; "step" has the optimiser, too. The
 three take turns; times are medians, wall clock beside processor time of rank 0. The starter trains its decoder on a
-frozen tower; the ViT trains decoder and both towers.
+frozen tower; the ViT trains decoder and both towers; GRAIN is `configs/train/grain_vitb16_cc3m.yaml`. On a GPU every
+rank has one of its own, and the peak is of its memory.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import distributed, multiprocessing
 
 from recognizer.console import table
@@ -31,8 +35,9 @@ from training.distributed import rank
 from training.engine import Engine
 from training.model import GroundedModel
 
-CPU = torch.device("cpu")
+CONFIGS = Path(__file__).parents[2] / "configs/train"
 BOXES = 2
+AMP_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 ANCHORS = {"layers": 2, "width": 192, "heads": 6, "feedforward": 384, "dropout": 0.0, "positions": True}
 SETTINGS: dict[str, dict[str, Any]] = {
     "starter": {
@@ -46,6 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "image_tower": {"lr_share": 1.0},
         "text_tower": {"lr_share": 1.0},
     },
+    "GRAIN": yaml.safe_load((CONFIGS / "grain_vitb16_cc3m.yaml").read_text()),
 }
 
 
@@ -53,33 +59,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--models", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--models", nargs="+", choices=list(SETTINGS), default=["starter", "ViT-S-32"])
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
     rows = []
     for name in arguments.models:
         for ranks in arguments.ranks:
             with tempfile.TemporaryDirectory() as folder:
-                work = (ranks, Path(folder), name, arguments.batch, arguments.repeats)
+                work = (ranks, Path(folder), name, arguments.batch, arguments.repeats, arguments.device)
                 multiprocessing.spawn(measure, work, nprocs=ranks)
                 rows += torch.load(Path(folder) / "rows")
     print(table(["model", "ranks", "what", "wall ms", "CPU ms", "wall / bare", "CPU / bare", "peak MiB"], rows))
 
 
-def measure(place: int, ranks: int, folder: Path, name: str, batch_size: int, repeats: int) -> None:
+def measure(place: int, ranks: int, folder: Path, name: str, batch_size: int, repeats: int, kind: str) -> None:
     torch.set_num_threads(1)
+    device = torch.device(kind, place) if kind == "cuda" else torch.device(kind)
+    wait = torch.cuda.synchronize if kind == "cuda" else lambda: None
     if ranks > 1:
-        distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=place, world_size=ranks)
+        distributed.init_process_group(
+            "nccl" if kind == "cuda" else "gloo", init_method=f"file://{folder}/store", rank=place, world_size=ranks
+        )
     config = TrainConfig.model_validate(SETTINGS[name] | {"data": {"train": ["none"]}, "batch_size": batch_size})
     torch.manual_seed(0)
-    parts = load_parts(make_spec(config.encoder.model, config.encoder.pretrained), device=CPU, precision="fp32")
-    model = GroundedModel(parts, config, CPU).train()
+    parts = load_parts(make_spec(config.encoder.model, config.encoder.pretrained), device=device, precision="fp32")
+    model = GroundedModel(parts, config, device).train()
     batch = random_batch(batch_size, parts.image_tower.preprocessing.size_hw)
-    engine = Engine(model, config, CPU, steps_per_epoch=1000)
+    if model.tokenize:  # as the processes that load data do
+        texts = [*batch.captions, *batch.descriptions]
+        batch = replace(batch, tokens=dict(zip(texts, model.tokenize(texts), strict=True)))
+    engine = Engine(model, config, device, steps_per_epoch=1000)
 
     def bare() -> None:
         model.zero_grad()
-        torch.stack([part.sum() for part in model(batch).tensors()]).sum().backward()
+        with torch.autocast(device.type, dtype=AMP_TYPES.get(config.amp), enabled=config.amp != "off"):
+            outputs = model(batch.to(device)).tensors()
+        torch.stack([part.sum() for part in outputs]).float().sum().backward()
 
     passes: dict[str, Callable[[], object]] = {
         "bare": bare,
@@ -91,9 +107,11 @@ def measure(place: int, ranks: int, folder: Path, name: str, batch_size: int, re
         for what, run in passes.items():
             wall, processor = time.perf_counter(), time.process_time()
             run()
+            wait()
             taken[what].append((time.perf_counter() - wall, time.process_time() - processor))
     if rank() == 0:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        on_gpu = torch.cuda.max_memory_allocated() / 2**20 if kind == "cuda" else None
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if on_gpu is None else on_gpu
         # the first round warms up
         medians = {
             what: [statistics.median(column) for column in zip(*times[1:], strict=True)]

@@ -66,6 +66,7 @@ PARTS = [  # the longest first
     Part("F4", "power_loss", (), "--cases", 500),
     Part("F1", "kill_edits", (), "--kills", 150),
     Part("F1", "kill_build", (), "--kills", 60),
+    Part("F12", "kill_annotate", (), "--kills", 20),
     Part("F14", "writers", (), "--rounds", 200, seeded=False),
     Part("F5, F6, F8, F9", "mutations", (), "--count", 10_000),
     Part("B7", "memory_growth", (), "--images", 5000, seeded=False),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.index import CHUNK_ROWS, ExactIndex, HnswIndex, best_columns, inner_products, recall_at_k
+from memory.index import CHUNK_ROWS, ExactIndex, HnswIndex, best_columns, gpu_count, inner_products, recall_at_k
 from tests.reference import nearest_rows
 
 
@@ -65,6 +65,19 @@ def test_a_row_of_products_does_not_depend_on_the_other_queries(number, columns,
     np.testing.assert_allclose(expected, queries @ vectors.T, rtol=1e-3, atol=1e-3)
     chosen = generator.permutation(200)[:number]
     assert np.array_equal(inner_products(queries[chosen], vectors), expected[chosen])
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_rows_of_the_cpu(cuda, monkeypatch):
+    vectors, queries = rows_of(20_000, 384), rows_of(40, 384, seed=1)
+    vectors[7:11] = vectors[3]  # ties
+    queries[0] = vectors[3]
+    assert gpu_count()
+    found = ExactIndex(vectors).search(queries, 10)
+    monkeypatch.setattr("memory.index.gpu_count", lambda: 0)
+    scores, rows = ExactIndex(vectors).search(queries, 10)
+    np.testing.assert_array_equal(found[1], rows)
+    np.testing.assert_allclose(found[0], scores, atol=1e-5)
 
 
 def test_products_with_nothing_are_empty():

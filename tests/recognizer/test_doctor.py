@@ -1,4 +1,5 @@
 import re
+import sys
 
 from recognizer.doctor import examine
 from recognizer.encoder import EncoderUnavailable
@@ -28,3 +29,10 @@ def test_the_hub_is_reported_as_the_environment_allows_it(monkeypatch):
     assert examine()[-1].finding == "on"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert examine()[-1].finding == "off, because HF_HUB_OFFLINE is set"
+
+
+def test_a_faiss_that_cannot_be_loaded_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    found = next(check for check in examine() if check.subject == "faiss")
+    assert not found.ok
+    assert found.finding.startswith("cannot be loaded: ")

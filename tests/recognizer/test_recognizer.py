@@ -37,6 +37,27 @@ def test_evidence_of_each_candidate_adds_up_and_lies_in_the_image(demo_recognize
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "near"), [("fp32", 1e-3), ("bf16", 2e-2)])
+def test_a_gpu_ranks_as_the_cpu(demo_recognizer, demo_memory, photos, cuda, precision, near):
+    images = sorted(photos.glob("*.jpg"))
+    expected = demo_recognizer.recognize(images)
+    encoder = Encoder.load(device=cuda, precision=precision)
+    by_two, at_once = (
+        Recognizer(
+            encoder, Memory.open(demo_memory), settings=load_settings(None, [f"run.batch_size={size}"])
+        ).recognize(images)
+        for size in (2, 32)
+    )
+    for found in (by_two, at_once):
+        for row, other in zip(found, expected, strict=True):
+            scores = {candidate.category: candidate.score for candidate in other.candidates}
+            for candidate in row.candidates:
+                assert candidate.score == pytest.approx(scores.get(candidate.category, candidate.score), abs=near)
+            if precision == "fp32":
+                assert [c.category for c in row.candidates] == [c.category for c in other.candidates]
+
+
 def test_confidence_is_marked_uncalibrated_and_unknown_left_open(demo_recognizer, photos):
     row = demo_recognizer.recognize([Image.open(photos / "cat.jpg")])[0]
     assert row.calibrated is False

@@ -101,10 +101,10 @@ def make_config(model, data, /, **changes):
     return TrainConfig.model_validate(make_settings(model, data, **changes))
 
 
-def make_model(config):
+def make_model(config, device=CPU):
     torch.manual_seed(0)
-    parts = load_parts(make_spec(config.encoder.model, config.encoder.pretrained), device=CPU, precision="fp32")
-    return GroundedModel(parts, config, CPU)
+    parts = load_parts(make_spec(config.encoder.model, config.encoder.pretrained), device=device, precision="fp32")
+    return GroundedModel(parts, config, device)
 
 
 def make_loader(config, samples=None, **more):
@@ -119,14 +119,14 @@ def first_batch(config, **more):
     return next(iter(make_loader(config, **more)))
 
 
-def gradients(config, batch, *, train=True):
+def gradients(config, batch, *, train=True, device=CPU):
     """Terms and gradients of one batch, for weights that depend on the config's architecture alone."""
-    model = make_model(config).train(train)
-    engine = Engine(model, config, CPU, steps_per_epoch=10)
+    model = make_model(config, device).train(train)
+    engine = Engine(model, config, device, steps_per_epoch=10)
     torch.manual_seed(1)
     terms = {name: float(term) for name, term in engine.backward(batch).items()}
     return terms, {
-        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        name: (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()).cpu()
         for name, parameter in model.trained.items()
     }
 

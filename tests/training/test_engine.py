@@ -226,6 +226,30 @@ def test_half_precision_stays_near_full_and_keeps_boxes_in_float32(tiny_model, p
     assert all(parameter.dtype == torch.float32 for parameter in model.trained.values())
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("amp", "near"), [("off", 1e-3), ("bf16", 5e-2)])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_gpu_has_the_gradients_of_the_cpu(tiny_model, pictures, cuda, amp, near, accumulate):
+    whole = make_config(tiny_model, pictures, batch_size=8)
+    batch = first_batch(whole)
+    terms, expected = gradients(whole, batch)
+    config = make_config(tiny_model, pictures, batch_size=8 // accumulate, accumulate=accumulate, amp=amp)
+    again, found = gradients(config, batch, device=torch.device(cuda))
+    assert again == pytest.approx(terms, rel=near)
+    assert largest_difference(found, expected) < near
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+def test_a_gpu_learns(tiny_model, pictures, cuda, amp):
+    config = make_config(tiny_model, pictures, batch_size=8, amp=amp, ema=0.9)
+    device = torch.device(cuda)
+    engine = Engine(make_model(config, device).train(), config, device, steps_per_epoch=60)
+    batch = first_batch(config)
+    losses = [engine.step(batch).terms["loss"] for _ in range(60)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
 def test_checkpointed_activations_change_no_gradient(tiny_model, pictures):
     plain, saving = (make_config(tiny_model, pictures, activation_checkpointing=on) for on in (False, True))
     batch = first_batch(plain)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,23 @@ def test_the_command_trains_measures_and_resumes(tiny_model, pictures, tmp_path)
     assert "12 steps" in longer.stdout
     assert "resuming from" in longer.stderr
     assert "epoch 3" in longer.stdout
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_resumes(tiny_model, pictures, tmp_path, cuda):
+    settings = random_settings(tiny_model, pictures) | {"amp": "fp16"}
+    train(TrainConfig.model_validate(settings), tmp_path / "whole", device=cuda)
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(max((tmp_path / "cut" / "checkpoints").glob("step-*")))
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "-m", "recognizer", "train"]
+    command += [str(path), "--output", str(tmp_path / "cut"), "--device", cuda]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "resuming from" in done.stderr
+    whole, cut = (newest(tmp_path / name).tensors("weights") for name in ("whole", "cut"))
+    assert max(float((value - cut[key]).abs().max()) for key, value in whole.items()) < 1e-3
 
 
 def test_an_encoder_trained_from_a_trained_file_works_without_that_file(tiny_model, pictures, tmp_path):

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -27,12 +29,23 @@ def test_pictures_come_without_a_cache_and_tower_outputs_with_one(tiny_model, pi
     plain = make_config(tiny_model, pictures, batch_size=2, accumulate=3, **FROZEN)
     model = make_model(plain).eval()
     batch = next(iter(make_loader(plain, model, PREPROCESSING, CPU)))
-    assert (len(batch), batch.cached, batch.pixels.shape[1:]) == (6, None, (3, 32, 32))
+    assert (len(batch), batch.cached, batch.pixels.shape[1:], batch.tokens) == (6, None, (3, 32, 32), {})
     cached = make_config(tiny_model, pictures, data={"cache": str(tmp_path)}, batch_size=2, accumulate=3, **FROZEN)
     again = next(iter(make_loader(cached, model, PREPROCESSING, CPU)))
     assert again.keys == batch.keys
     expected = model.read_images(batch.pixels).tokens
     torch.testing.assert_close(again.cached.tokens.float(), expected, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_texts_of_a_tower_that_learns_come_with_their_tokens(tiny_model, pictures, workers):
+    config = make_config(tiny_model, pictures, batch_size=2, data={"workers": workers}, text_tower={"lr_share": 0.1})
+    model = make_model(config)
+    batch = next(iter(make_loader(config, model, PREPROCESSING, CPU)))
+    texts = {*batch.captions, *batch.descriptions}
+    assert batch.tokens == {text: model.tokenize([text])[0] for text in texts}
+    assert b"Parameter" not in pickle.dumps(model.tokenize)  # weights are not for the processes that load data
+    assert batch.part(0, 1).tokens == batch.tokens
 
 
 def test_a_cache_without_a_decoder_is_refused(tiny_model, pictures, tmp_path):

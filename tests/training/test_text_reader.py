@@ -36,6 +36,16 @@ def test_texts_come_back_in_their_order_each_encoded_once(reader):
     assert reader(tower, CPU).read([]).shape == (0, 3)
 
 
+def test_texts_that_come_with_tokens_are_not_tokenised_again():
+    tower = CountingTower()
+    reader, texts = LearningReader(tower, CPU), ["bb", "a long one", "a"]
+    expected = reader.read(texts)
+    tokens = {text: tower.tokenize([text])[0] for text in texts[:2]}
+    tower.encoded.clear()
+    torch.testing.assert_close(reader.read(texts, tokens), expected)
+    assert tower.encoded == ["a"]
+
+
 def test_a_frozen_tower_is_asked_again_only_for_what_was_dropped():
     tower = CountingTower()
     reader = FrozenReader(tower, CPU, most=2)

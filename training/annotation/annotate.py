@@ -13,6 +13,7 @@ from pathlib import Path
 from recognizer.console import Advance, progress_bar
 from recognizer.images import ImageLimits
 from recognizer.settings import RerankSettings
+from rerank.backends.opening import check_name
 from rerank.mllm import Mllm
 from training.annotation.asking import asking_stages, open_writer
 from training.annotation.detector import Detector, DetectStage, check_detector, open_detector
@@ -135,6 +136,8 @@ def annotate(
         MllmUnavailable: the MLLM cannot be opened.
         WriteFailed: the disk refuses.
     """
+    if settings.mllm is not None and mllm is None:
+        check_name(settings.mllm.model or "", settings.mllm.backend)
     if detector is None:  # before the MLLM writes for hours
         check_detector(settings.detector, settings.detector_revision)
     rules = TextRules(settings.known, settings.gates)
@@ -153,8 +156,8 @@ def annotate(
         if settings.mllm is not None:
             writer = open_writer(settings.mllm, warn=warn, mllm=mllm)
             try:
-                size = settings.mllm.image_size
-                run(asking_stages(writer, settings.known, image_size=size, batch_size=settings.mllm_batch))
+                size, batch = settings.mllm.image_size, settings.mllm_batch
+                run(asking_stages(writer, image_size=size, batch_size=batch, known=settings.known))
             finally:
                 writer.close()
         if settings.gate_encoder is not None:
@@ -166,9 +169,7 @@ def annotate(
             settings.detector, revision=settings.detector_revision, device=settings.device
         )
         run([DetectStage(opened, settings.threshold, rules.to_detect, settings.detector_batch)])
-        recipe = Recipe(
-            stages, rules, opened, settings.most_boxes, {"gates": _gates(settings), **settings.sources}
-        )
+        recipe = Recipe(stages, rules, opened, settings.most_boxes, {"gates": _gates(settings), **settings.sources})
         report = write_output(output, recipe, work)
         report.counts.update(images.left_out)
         write_report(report_path(output), report, recipe, work.unanswered)

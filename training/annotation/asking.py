@@ -14,7 +14,7 @@ from recognizer.images import DecodedImage, ImageItem
 from recognizer.settings import RerankSettings
 from rerank.base import GAVE_UP
 from rerank.mllm import Failure, Mllm, MllmUnavailable, Scorer
-from rerank.written import Writer, WriteQuestion
+from rerank.written import WriteQuestion, Writer
 from training.annotation.inputs import BareImage, subject_key
 from training.annotation.replies import CAPTION, FEATURES, SUBJECT, Prompt, read_subject
 from training.annotation.stage import Failed, Json, Stage
@@ -77,7 +77,7 @@ class AskingStage:
                 self.prompt.max_tokens,
                 self.prompt.schema,
                 image_sha256=str(place),  # the writer has no cache, and equal images are asked about once already
-                load=lambda image=image: image,
+                load=image.copy,
             )
             for place, (question, image) in enumerate(zip(questions, prepared, strict=True))
         ]
@@ -113,15 +113,19 @@ def open_writer(
 
 
 def asking_stages(
-    writer: Writer, known: Mapping[str, Sequence[str]], *, image_size: int, batch_size: int | None = None
+    writer: Writer,
+    *,
+    image_size: int,
+    batch_size: int | None = None,
+    known: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Stage]:
     """Make the three stages.
 
     Args:
         writer: asks the MLLM.
-        known: descriptions by subject, see `inputs.read_descriptions`; such subjects are not asked about.
         image_size: longest side in pixels of what the MLLM sees.
         batch_size: images per batch; None: what keeps the MLLM busy.
+        known: descriptions by subject, see `inputs.read_descriptions`; such subjects are not asked about.
     """
     size = batch_size or 2 * writer.mllm.parallel
     return [
@@ -129,7 +133,7 @@ def asking_stages(
         AskingStage(
             SUBJECT_STAGE, SUBJECT, lambda image, earlier: None if image.subject else "", writer, image_size, size
         ),
-        AskingStage(FEATURES_STAGE, FEATURES, partial(_to_describe, known), writer, image_size, size),
+        AskingStage(FEATURES_STAGE, FEATURES, partial(_to_describe, known or {}), writer, image_size, size),
     ]
 
 

@@ -52,7 +52,8 @@ def annotate(
     descriptions: Annotated[
         Path | None,
         typer.Option(
-            help="Descriptions by subject: a JSON object of names with lists of texts, or a label file with descriptions.",
+            help="Descriptions by subject: a JSON object of names with lists of texts, or any label file that has "
+            "descriptions.",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -122,7 +123,7 @@ def annotate(
     settings = load_settings(config, overrides=overrides or [])
     bare = read_images(images, subjects=subjects.value, exclude=exclude or [])
     for line in bare.notes:
-        note(f"left out: {line}")
+        note(line)
     check_output(output, store_path(output), bare, images)
     outcome = run(
         bare,

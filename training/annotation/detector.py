@@ -46,17 +46,22 @@ class Found:
 
 
 class Detector(Protocol):
-    """Finds the boxes of described things.
+    """Finds the boxes of described things."""
 
-    Attributes:
-        name: for people.
-        identity: all that its boxes depend on, thresholds excepted: model, revision or hash of its weights, precision.
-        input_size_hw: smallest size at which images may be decoded; None: full size.
-    """
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
 
-    name: str
-    identity: str
-    input_size_hw: tuple[int, int] | None
+    @property
+    def identity(self) -> str:
+        """All that its boxes depend on, thresholds excepted: model, revision or hash of its weights, precision."""
+        ...
+
+    @property
+    def input_size_hw(self) -> tuple[int, int] | None:
+        """Smallest size at which images may be decoded; None: full size."""
+        ...
 
     def shortened(self, descriptions: Sequence[str]) -> list[str]:
         """Return the texts of one image as short as the detector's text limit wants them; their number stays."""
@@ -110,7 +115,7 @@ def best_boxes(found: Found, displayed_size_hw: tuple[int, int]) -> list[list[fl
     scores = np.asarray(found.scores, np.float64)
     finite = np.isfinite(boxes).all(1) & np.isfinite(scores)
     boxes, scores = boxes[finite], scores[finite]
-    boxes = np.round(np.clip(boxes, 0, [width, height, width, height]), BOX_DIGITS)
+    boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float64)).round(BOX_DIGITS)
     has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores = boxes[has_area], scores[has_area]
     order = np.argsort(-scores, kind="stable")[:_MOST_INTO_NMS]

@@ -61,7 +61,10 @@ class GroundingDinoDetector:
         return pixels, decoded.displayed_size_hw
 
     def detect(
-        self, prepared: Sequence[tuple[Tensor, tuple[int, int]]], descriptions: Sequence[Sequence[str]], threshold: float
+        self,
+        prepared: Sequence[tuple[Tensor, tuple[int, int]]],
+        descriptions: Sequence[Sequence[str]],
+        threshold: float,
     ) -> list[list[Found]]:
         """See `Detector`."""
         pixels, pixel_mask = _padded([each for each, _ in prepared])
@@ -85,10 +88,7 @@ class GroundingDinoDetector:
         for i, ((_, (height, width)), of_image) in enumerate(zip(prepared, spans, strict=True)):
             pixel_boxes = boxes[i] * torch.tensor([width, height, width, height])
             found.append(
-                [
-                    found_above(pixel_boxes, probabilities[i, :, start:end].amax(1), threshold)
-                    for start, end in of_image
-                ]
+                [found_above(pixel_boxes, probabilities[i, :, start:end].amax(1), threshold) for start, end in of_image]
             )
         return found
 

@@ -23,12 +23,13 @@ from memory.labels.text import HEADER_WORDS
 from memory.templates import prompt_name
 from recognizer.evaluation.labelled import PATH_TITLES
 from recognizer.images import ImageItem, Listing, list_images, require_images
+from training.annotation.words import as_unicode
 from training.data.manifest import parse_line
 from training.data.record import BadSample
 from training.errors import DataError
 
 Subjects = Literal["given", "folder", "file"]
-_CAPTION_TITLES = frozenset("caption captions text sentence alt".split())
+_CAPTION_TITLES = frozenset(["caption", "captions", "text", "sentence", "alt"])
 _SUBJECT_TITLES = HEADER_WORDS | {"subject"}
 _VARIANT = re.compile(r"[\s_-]*\(?\d+\)?$")  # of file names: lion_2, lion (3)
 _MOST_CAPTION_BYTES = 100_000  # of a text file beside an image; a caption has some hundred
@@ -82,9 +83,7 @@ class BareImages(Sequence[BareImage]):
         return replace(image, subject=image.subject or _name_of(image.item, self.subjects))
 
 
-def read_images(
-    inputs: Sequence[str], *, subjects: Subjects = "given", exclude: Sequence[str] = ()
-) -> BareImages:
+def read_images(inputs: Sequence[str], *, subjects: Subjects = "given", exclude: Sequence[str] = ()) -> BareImages:
     """Read what is to be annotated.
 
     Args:
@@ -232,7 +231,7 @@ def _from_fields(folder: Path, fields: Mapping[str, Any]) -> BareImage:
     return BareImage(
         _item(folder, name),
         (*_texts(fields.get("captions")), *_texts(fields.get("caption"))),
-        subject.strip() or None if isinstance(subject, str) else None,
+        as_unicode(subject).strip() or None if isinstance(subject, str) else None,
         _texts(fields.get("descriptions")),
         tuple(regions) if isinstance(regions, list) else (),
     )
@@ -240,7 +239,8 @@ def _from_fields(folder: Path, fields: Mapping[str, Any]) -> BareImage:
 
 def _texts(value: object) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
-    return tuple(each.strip() for each in values if isinstance(each, str) and each.strip())
+    texts = [as_unicode(each).strip() for each in values if isinstance(each, str)]
+    return tuple(text for text in texts if text)
 
 
 def _item(folder: Path, name: str) -> ImageItem:

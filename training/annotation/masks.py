@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from scipy import ndimage
+from scipy import ndimage  # type: ignore[import-untyped]
 
 from recognizer.images import DecodedImage, ImageItem
 from training.annotation.detector import Found
@@ -22,7 +22,7 @@ OPAQUE = 128
 _SIZE = 512  # pixels of the longer side at which the background is looked for; a box is then right to 1/512
 _DIFFERENCE = 24  # of 255, in one channel: JPEG's noise on a plain background stays below, a pale object above
 _PLAIN_SHARE = 0.9  # of the border's pixels that have its colour; the subject may touch the border somewhere
-_SPECK_SHARE = 0.01  # a patch smaller than this share of the largest one is dust, not a part of the subject
+_SPECK_SHARE = 0.01  # a patch of no more than this share of the largest one is dust, not a part of the subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def subject_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
         return None
     sizes = np.bincount(patches.ravel())[1:]
     boxes = ndimage.find_objects(patches)
-    kept = [box for box, size in zip(boxes, sizes, strict=True) if size >= _SPECK_SHARE * sizes.max()]
+    kept = [box for box, size in zip(boxes, sizes, strict=True) if size > _SPECK_SHARE * sizes.max()]
     return (
         min(x.start for _, x in kept),
         min(y.start for y, _ in kept),

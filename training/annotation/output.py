@@ -16,7 +16,7 @@ from recognizer.images.file_bytes import read_file_bytes
 from training.annotation.detector import DETECT_STAGE, Detector
 from training.annotation.gates import is_too_large
 from training.annotation.inputs import BareImage, BareImages
-from training.annotation.stage import Facts, Json, Stage, Work
+from training.annotation.stage import CHANGED, Facts, Json, Stage, Work
 from training.annotation.texts import TextRules
 from training.data.manifest import write_lines
 from training.data.record import BadSample, Rejects, make_record, to_fields
@@ -64,9 +64,7 @@ class Recipe:
     most_boxes: int
     sources: Mapping[str, Json]
 
-    def fields(
-        self, image: BareImage, facts: Facts, results: Mapping[str, Json], report: Report
-    ) -> dict[str, Any]:
+    def fields(self, image: BareImage, facts: Facts, results: Mapping[str, Json], report: Report) -> dict[str, Any]:
         """Return the record of an image as JSON values that `training.data.record.make_record` reads.
 
         Raises:
@@ -175,7 +173,7 @@ def _records(recipe: Recipe, work: Work, report: Report) -> Iterator[tuple[BareI
         item = image.item
         facts = work.facts(item)
         if facts is None:
-            _leave_out(report, image, work.failures.get(item.key_bytes, "E_CHANGED"))
+            _leave_out(report, image, work.failures.get(item.key_bytes, CHANGED))
             continue
         try:
             fields = recipe.fields(image, facts, work.results(recipe.stages, image, facts), report)

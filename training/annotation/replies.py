@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from training.annotation.words import clean
+from training.annotation.words import as_unicode, clean
 
 CAPTION_PROMPT: Final = (
     "Write one sentence that says what this image shows: the things in it, what they look like, and where they are. "
@@ -72,7 +72,7 @@ _BULLET = re.compile(r"^\s*(?:[-*•–]|\d{1,2}[.)])\s+(.+)$", re.MULTILINE)
 def read_caption(reply: str, counts: Counter[str]) -> str | None:
     """Read a caption: one passage in one line."""
     text = _value(reply, "caption")
-    caption = " ".join(text.split()) if isinstance(text, str) else ""
+    caption = " ".join(as_unicode(text).split()) if isinstance(text, str) else ""
     if _REFUSAL.match(caption):
         counts["caption: refused"] += 1
     elif not caption or caption.startswith("{"):
@@ -104,10 +104,8 @@ def read_subject(reply: str, counts: Counter[str]) -> str | None:
 def read_features(reply: str, counts: Counter[str]) -> list[str]:
     """Read descriptions: of the JSON, else the bullets of a list; not cleaned."""
     value = _value(reply, "descriptions")
-    if isinstance(value, list):
-        found = [each for each in value if isinstance(each, str)]
-    else:
-        found = _BULLET.findall(reply)
+    texts = value if isinstance(value, list) else _BULLET.findall(reply)
+    found = [each for each in texts if isinstance(each, str)]
     if not found:
         counts["descriptions: refused" if _REFUSAL.match(reply) else "descriptions: unreadable reply"] += 1
     return found

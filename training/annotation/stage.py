@@ -24,6 +24,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 # Batches whose images are being decoded while one is in the model: two keep the threads busy across a slow image.
 LOOKAHEAD = 2
+CHANGED = "file that changed meanwhile"
+"""Why an image is left out; the next run annotates it."""
 _LOOK_BATCH = 256  # images whose facts are stored in one transaction
 _LOOK_SIZE_HW = (32, 32)  # a JPEG is decoded at an eighth of its size, which shows all the same whether it is whole
 
@@ -42,19 +44,27 @@ class Failed:
 
 
 class Stage(Protocol):
-    """One step of the annotation.
+    """One step of the annotation."""
 
-    Attributes:
-        name: shown, and under which later stages find the results.
-        settings: JSON values that all results depend on, such as model, prompt and thresholds.
-        batch_size: images per call of `answer`.
-        target_size_hw: smallest size at which images may be decoded, in pixels; None: full size.
-    """
+    @property
+    def name(self) -> str:
+        """Shown, and under which later stages find the results."""
+        ...
 
-    name: str
-    settings: Mapping[str, Json]
-    batch_size: int
-    target_size_hw: tuple[int, int] | None
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """JSON values that all results depend on, such as model, prompt and thresholds."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images per call of `answer`."""
+        ...
+
+    @property
+    def target_size_hw(self) -> tuple[int, int] | None:
+        """Smallest size at which images may be decoded, in pixels; None: full size."""
+        ...
 
     def question(self, image: BareImage, earlier: Mapping[str, Json]) -> Json:
         """Return what is asked about an image, a JSON value; None if there is nothing to ask.
@@ -125,10 +135,6 @@ class Work:
                 found[stage.name] = result
         return found
 
-    def _decoder(self) -> tuple[WorkerPool, ThreadPoolExecutor]:
-        workers = self.workers or os.cpu_count() or 1
-        return WorkerPool(workers), ThreadPoolExecutor(workers, thread_name_prefix="decode")
-
     def decoded(
         self,
         jobs: Iterable[T],
@@ -136,7 +142,8 @@ class Work:
         batch_size: int,
     ) -> Iterator[list[tuple[T, R]]]:
         """Load images in threads, batch by batch and in order; `LOOKAHEAD` batches ahead of the caller."""
-        decoder, threads = self._decoder()
+        workers = self.workers or os.cpu_count() or 1
+        decoder, threads = WorkerPool(workers), ThreadPoolExecutor(workers, thread_name_prefix="decode")
         remaining = iter(jobs)
         waiting: deque[list[tuple[T, Future[R]]]] = deque()
         try:
@@ -223,16 +230,16 @@ def run_stage(stage: Stage, before: Sequence[Stage], work: Work, advance: Callab
         try:
             decoded = decoder.decode(job.item.path, limits=work.limits, target_size_hw=stage.target_size_hw)
         except ImageError as error:
-            return error
+            return Failed(error.code)
         if decoded.sha256 != job.facts.sha256:
-            return ImageError("E_CHANGED", "the file changed while it was annotated")
+            return Failed(CHANGED)
         return stage.prepare(job.item, decoded, job.question)
 
     for batch in work.decoded(new(), load, stage.batch_size):
         for job, prepared in batch:
-            if isinstance(prepared, ImageError):
-                work.failures[job.item.key_bytes] = prepared.code
-        usable = [(job, prepared) for job, prepared in batch if not isinstance(prepared, ImageError)]
+            if isinstance(prepared, Failed):
+                work.failures[job.item.key_bytes] = prepared.reason
+        usable = [(job, prepared) for job, prepared in batch if not isinstance(prepared, Failed)]
         answers: list[Json | Failed] = []
         if usable:
             answers = stage.answer([job.question for job, _ in usable], [prepared for _, prepared in usable])

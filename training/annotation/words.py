@@ -13,15 +13,28 @@ _SPACE = re.compile(r"\s+")
 _BULLET = re.compile(r"^(?:[-*•–·]+|\(?\d{1,2}[.)])\s+")
 _ENDS = " \t\"'“”‘’`.,;:!?*_"
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_ARTICLES = ("a", "an", "the")
 # Words that a phrase cannot end with, and before which a phrase may end.
-_DANGLING = frozenset("a an the of and or with in on at by from to for its their his her that which is are as".split())
-_OPENERS = frozenset(
-    "with and or in on at by from for that which while near under above behind along around over".split()
-)
+# fmt: off
+_DANGLING = frozenset([
+    "a", "an", "the", "of", "and", "or", "with", "in", "on", "at", "by", "from", "to", "for", "its", "their",
+    "his", "her", "that", "which", "is", "are", "as",
+])
+_OPENERS = frozenset([
+    "with", "and", "or", "in", "on", "at", "by", "from", "for", "that", "which", "while", "near", "under", "above",
+    "behind", "along", "around", "over",
+])
+# fmt: on
+
+
+def as_unicode(text: str) -> str:
+    """Return a text without lone surrogates, which JSON can hold, and no tokenizer or file takes."""
+    return text.encode("utf-8", "ignore").decode("utf-8")
 
 
 def clean(text: str) -> str:
     """Return a description in one line, without the bullet, quotes and full stop that models put around it."""
+    text = as_unicode(text)
     return _BULLET.sub("", _SPACE.sub(" ", text).strip()).strip(_ENDS)
 
 
@@ -40,7 +53,7 @@ def clean_all(texts: Iterable[str], counts: Counter[str]) -> list[str]:
             counts["description without words"] += 1
         elif len(words) > LONGEST_WORDS:
             counts[f"description of more than {LONGEST_WORDS} words"] += 1
-        elif (wording := " ".join(words)) in kept:
+        elif (wording := " ".join(words[words[0] in _ARTICLES :])) in kept:
             counts["repeated description"] += 1
         else:
             kept[wording] = cleaned

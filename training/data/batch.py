@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from recognizer.encoder.towers import TowerOutput
+from recognizer.encoder.towers import Tokenize, TowerOutput
 from training.data.augment import Augmented
 from training.data.record import Rejects
 
@@ -46,6 +46,7 @@ class Batch:
         rejects: counts of what was left out while the batch was made.
         cached: the outputs of a frozen tower, tokens in float16, if they come from a cache; pixels are then
             (B, 3, 0, 0).
+        tokens: ids of captions and descriptions by text, if they were tokenised while the batch was made.
     """
 
     keys: list[str]
@@ -57,6 +58,7 @@ class Batch:
     description_box: Tensor
     rejects: Rejects
     cached: TowerOutput | None = None
+    tokens: Mapping[str, list[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -84,6 +86,7 @@ class Batch:
             description_box=self.description_box[first:last] - torch.tensor([start, 0], device=samples.device),
             rejects=Rejects(),
             cached=map_input(self.cached, lambda tensor: tensor[start:stop]),
+            tokens=self.tokens,
         )
 
     def without_images(self) -> Batch:
@@ -109,8 +112,8 @@ def map_input(inputs: TowerOutput | None, change: Callable[[Tensor], Tensor]) ->
     return TowerOutput(change(inputs.tokens), inputs.grid_hw, image, pooled)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Make a batch of at least one sample."""
+def collate(samples: Sequence[Sample], tokenize: Tokenize | None = None) -> Batch:
+    """Make a batch of at least one sample, with the tokens of its texts where there is a function that makes them."""
     most = max(1, *(len(sample.shown.descriptions) for sample in samples))
     boxes_cxcywh = torch.zeros(len(samples), most, 4)
     box_mask = torch.zeros(len(samples), most, dtype=torch.bool)
@@ -125,16 +128,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
             descriptions.extend(texts)
             owners.extend([(row, box)] * len(texts))
         rejects.add(sample.rejects)
+    captions = [sample.shown.caption for sample in samples]
+    distinct = list(dict.fromkeys([*captions, *descriptions]))
     return Batch(
         keys=[sample.key for sample in samples],
         pixels=torch.stack([torch.from_numpy(sample.shown.pixels) for sample in samples]),
-        captions=[sample.shown.caption for sample in samples],
+        captions=captions,
         boxes_cxcywh=boxes_cxcywh,
         box_mask=box_mask,
         descriptions=descriptions,
         description_box=torch.tensor(owners, dtype=torch.int64).reshape(-1, 2),
         rejects=rejects,
         cached=_stack([sample.cached for sample in samples if sample.cached is not None]),
+        tokens=dict(zip(distinct, tokenize(distinct), strict=True)) if tokenize else {},
     )
 
 

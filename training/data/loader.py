@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch.utils.data import DataLoader, Dataset
 
 from recognizer.encoder.preprocessing import Preprocessing
+from recognizer.encoder.towers import Tokenize
 from recognizer.images import DecodedImage, ImageLimits
 from training.data.augment import AugmentSettings, augment
 from training.data.batch import Batch, Sample, collate
@@ -162,6 +164,7 @@ class Loader:
         ranks: int = 1,
         workers: int = 0,
         pin_memory: bool = False,
+        tokenize: Tokenize | None = None,
     ) -> None:
         """Start at the first sample of epoch 0.
 
@@ -175,13 +178,14 @@ class Loader:
             ranks: number of processes.
             workers: processes that prepare batches; their number changes no batch.
             pin_memory: whether tensors are put into pinned memory.
+            tokenize: tokenises the texts of each batch, in the process that prepares it; None: they stay texts.
         """
         self.epoch = 0
         self.samples = 0
         self.rejects = Rejects()
         self._source, self._samples, self._settings, self._seed = source, samples, settings, seed
         self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
-        self._workers, self._pin_memory = workers, pin_memory
+        self._workers, self._pin_memory, self._tokenize = workers, pin_memory, tokenize
 
     @property
     def length(self) -> int:
@@ -210,7 +214,7 @@ class Loader:
             TrainingData(self._samples, seed=self._seed),
             batch_sampler=self._places(),
             num_workers=self._workers,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, tokenize=self._tokenize),
             pin_memory=self._pin_memory,
             generator=torch.Generator(),  # the default would draw from the random numbers of the training loop
         )
@@ -309,11 +313,11 @@ def epoch_order(
     return order
 
 
-def _collate(items: Sequence[Sample | Rejects]) -> Batch | Rejects:
+def _collate(items: Sequence[Sample | Rejects], *, tokenize: Tokenize | None) -> Batch | Rejects:
     """Make a batch; if a slot could not be filled, return the faults of all samples instead."""
     samples = [item for item in items if isinstance(item, Sample)]
     if len(samples) == len(items):
-        return collate(samples)
+        return collate(samples, tokenize)
     rejects = Rejects()
     for item in items:
         rejects.add(item.rejects if isinstance(item, Sample) else item)

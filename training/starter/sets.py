@@ -2,8 +2,9 @@
 
 usage: python -m training.starter.sets PICTURES FOLDER
 
-Writes FOLDER/stamps.txt, the names of all folds, and FOLDER/stamps-development.csv and FOLDER/stamps-held-out.csv, the
-photographs of one fold each, as `evaluation` in a training config names them.
+Writes FOLDER/stamps.txt, the names of all folds, and the tables FOLDER/stamps-development.csv and
+FOLDER/stamps-held-out.csv, the photographs of one fold each, as `evaluation` in a training config names them. The
+photographs of the training folds are in FOLDER/stamps-training.csv, as `recognizer annotate` reads them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import argparse
 import csv
 from pathlib import Path
 
-from training.starter.pictures import DEVELOPMENT, HELD_OUT, Picture, fold, stamps
+from training.starter.pictures import DEVELOPMENT, HELD_OUT, TRAINING, Picture, fold, stamps
 
 
 def write_sets(pictures: list[Picture], folder: Path, name: str) -> None:
-    """Write the label file and the two tables of one set.
+    """Write the label file and the three tables of one set.
 
     Args:
         pictures: of all folds.
@@ -26,11 +27,11 @@ def write_sets(pictures: list[Picture], folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = dict.fromkeys(picture.name for picture in pictures)
     (folder / f"{name}.txt").write_text("".join(f"{each}\n" for each in names), encoding="utf-8")
-    for purpose, wanted in (("development", DEVELOPMENT), ("held-out", HELD_OUT)):
+    for purpose, folds in (("training", TRAINING), ("development", (DEVELOPMENT,)), ("held-out", (HELD_OUT,))):
         with (folder / f"{name}-{purpose}.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(["path", "label"])
-            writer.writerows([p.path.resolve(), p.name] for p in pictures if fold(p.name) == wanted)
+            writer.writerows([p.path.resolve(), p.name] for p in pictures if fold(p.name) in folds)
 
 
 def main() -> None:

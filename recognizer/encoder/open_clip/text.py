@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,18 +30,12 @@ class CausalTextTower:
         """Take the text half of `model`, an open_clip `CLIP` or the `TextTransformer` of a `CustomTextCLIP`."""
         self._model = model
         self._tokenizer = tokenizer
-        self._pool_type = model.text_pool_type if hasattr(model, "text_pool_type") else model.pool_type
-        self._eos_id = model.text_eos_id if hasattr(model, "text_eos_id") else model.eos_id
         self.context_length = int(self._model.positional_embedding.shape[0])
+        pool_type = model.text_pool_type if hasattr(model, "text_pool_type") else model.pool_type
+        eos_id = model.text_eos_id if hasattr(model, "text_eos_id") else model.eos_id
+        self.tokenize = TokensToTheEnd(tokenizer, self.context_length, eos_id if pool_type == "eos" else None)
         self.network: nn.Module = text_half(model)
         self.dim = _text_dim(self._model)
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text up to its end token."""
-        if not texts:
-            return []
-        tokens = self._tokenizer(list(texts), context_length=self.context_length)
-        return [row[: end + 1] for row, end in zip(tokens.tolist(), self._end(tokens).tolist(), strict=True)]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before it is cut to the context."""
@@ -52,7 +47,7 @@ class CausalTextTower:
         dtype = model.transformer.get_cast_dtype()
         x = model.token_embedding(tokens).to(dtype) + model.positional_embedding[:length].to(dtype)
         x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-        x = model.ln_final(x[torch.arange(len(x), device=x.device), self._end(tokens)])
+        x = model.ln_final(x[torch.arange(len(x), device=x.device), self.tokenize.ends(tokens)])
         projection = model.text_projection
         if isinstance(projection, nn.Linear):
             x = projection(x)
@@ -61,10 +56,42 @@ class CausalTextTower:
         encoded: Tensor = x.float()
         return encoded
 
-    def _end(self, tokens: Tensor) -> Tensor:
+
+@dataclass(frozen=True, slots=True)
+class TokensToTheEnd:
+    """Tokenises texts for a `CausalTextTower`.
+
+    Attributes:
+        tokenizer: of open_clip.
+        context_length: the most tokens of one text.
+        eos_id: the end token; None: that of the largest id.
+    """
+
+    tokenizer: Tokenizer
+    context_length: int
+    eos_id: int | None
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text up to its end token."""
+        if not texts:
+            return []
+        tokens = self.tokenizer(list(texts), context_length=self.context_length)
+        return [row[: end + 1] for row, end in zip(tokens.tolist(), self.ends(tokens).tolist(), strict=True)]
+
+    def ends(self, tokens: Tensor) -> Tensor:
         """Position of each row's end token, as open_clip's pooling finds it."""
-        marked = (tokens == self._eos_id).int() if self._pool_type == "eos" else tokens
-        return marked.argmax(dim=-1)
+        return (tokens if self.eos_id is None else (tokens == self.eos_id).int()).argmax(dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class FullContextTokens:
+    """Tokenises texts for a `FullContextTextTower`: the model's own tokenizer pads them to the full context."""
+
+    tokenizer: Tokenizer
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, all of one length."""
+        return [list(row) for row in self.tokenizer(list(texts)).tolist()] if texts else []
 
 
 class FullContextTextTower:
@@ -77,16 +104,11 @@ class FullContextTextTower:
         """Take an open_clip model with `encode_text`, its tokenizer and the dimensions of its joint space."""
         self._model = model
         self._tokenizer = tokenizer
+        self.tokenize = FullContextTokens(tokenizer)
         self.context_length = int(tokenizer.context_length)
         self.network: nn.Module = text_half(model)
         self.pad_id = 0
         self.dim = dim
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, padded to the full context by the model's own tokenizer."""
-        if not texts:
-            return []
-        return [list(row) for row in self._tokenizer(list(texts)).tolist()]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before it is cut to the context."""

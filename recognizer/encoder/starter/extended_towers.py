@@ -65,10 +65,7 @@ class MappedTextTower:
         self.context_length = tower.context_length
         self.pad_id = tower.pad_id
         self.network = tower.network
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids from the inner tower."""
-        return self.inner.tokenize(texts)
+        self.tokenize = tower.tokenize
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Token counts from the inner tower."""

@@ -19,7 +19,7 @@ PANELS = {value for name, value in vars(options).items() if name.isupper()}
 LABELS = "name,description\nkingfisher,orange breast\nsnowy owl,yellow eyes\ntabby cat,striped fur\n"
 # In the order in which one needs what another writes. The others need a server, many images or minutes.
 OFFLINE = ["build", "add", "info", "verify", "repair", "run", "why", "eval", "embed", "find", "near-duplicates"]
-OFFLINE += ["export", "remove", "models"]
+OFFLINE += ["export", "remove", "models", "annotate"]
 
 
 def examples(command):

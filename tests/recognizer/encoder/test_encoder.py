@@ -26,10 +26,29 @@ ROUTES = {
 }
 
 
-def trained_encoder(checkpoints, tmp_path, settings, precision) -> Encoder:
+def trained_encoder(checkpoints, tmp_path, settings, **chosen) -> Encoder:
     path = tmp_path / "encoder.safetensors"
     path.write_bytes(trained_file(checkpoints, "tiny-vit", settings).to_bytes())
-    return Encoder.load(str(path), device="cpu", precision=precision)
+    return Encoder.load(str(path), **chosen)
+
+
+KINDS = [
+    *["tiny-vit", "tiny-coca-pool", "tiny-resnet", "tiny-pooled", "tiny-convnext", "tiny-one-block"],
+    *["queries", "anchors", "starter", "untrained starter"],
+]
+
+
+def load_kind(kind, checkpoints, tmp_path, **chosen) -> Encoder:
+    match kind:
+        case "queries" | "anchors":
+            settings = GRAIN if kind == "queries" else ANCHORS.model_copy(update={"vote_overlap": 0.3})
+            return trained_encoder(checkpoints, tmp_path, settings, **chosen)
+        case "starter":
+            return Encoder.load(**chosen)
+        case "untrained starter":
+            return Encoder.load(pretrained="conse", **chosen)
+        case name:
+            return Encoder.load(name, checkpoints[name], **chosen)
 
 
 @pytest.fixture(params=["fp32", "bf16"])
@@ -37,23 +56,9 @@ def precision(request) -> str:
     return request.param
 
 
-@pytest.fixture(
-    params=[
-        *["tiny-vit", "tiny-coca-pool", "tiny-resnet", "tiny-pooled", "tiny-convnext", "tiny-one-block"],
-        *["queries", "anchors", "starter", "untrained starter"],
-    ]
-)
+@pytest.fixture(params=KINDS)
 def any_encoder(request, checkpoints, tmp_path, precision) -> Encoder:
-    match request.param:
-        case "queries" | "anchors" as kind:
-            settings = GRAIN if kind == "queries" else ANCHORS.model_copy(update={"vote_overlap": 0.3})
-            return trained_encoder(checkpoints, tmp_path, settings, precision)
-        case "starter":
-            return Encoder.load(device="cpu", precision=precision)
-        case "untrained starter":
-            return Encoder.load(pretrained="conse", device="cpu", precision=precision)
-        case name:
-            return Encoder.load(name, checkpoints[name], device="cpu", precision=precision)
+    return load_kind(request.param, checkpoints, tmp_path, device="cpu", precision=precision)
 
 
 def test_features_are_the_same_bytes_whatever_the_batch(any_encoder, pictures):
@@ -67,6 +72,33 @@ def test_features_are_the_same_bytes_whatever_the_batch(any_encoder, pictures):
                 arrays = (one.image, one.regions, one.boxes_xyxy, one.region_weight)
                 seen[position].add(b"".join(array.tobytes() for array in arrays))
     assert [len(values) for values in seen.values()] == [1] * len(five)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_finds_what_the_cpu_finds(kind, checkpoints, tmp_path, pictures, cuda):
+    on_cpu, on_gpu = (
+        load_kind(kind, checkpoints, tmp_path, device=device, precision="fp32") for device in ("cpu", cuda)
+    )
+    expected = on_cpu.encode_images(pictures)
+    for batch_size in (1, 3, 32):
+        features = on_gpu.encode_images(pictures, batch_size=batch_size)
+        np.testing.assert_allclose(features.image, expected.image, atol=1e-4)
+        np.testing.assert_allclose(features.regions, expected.regions, atol=1e-3)
+        np.testing.assert_allclose(features.region_weight, expected.region_weight, atol=1e-3)
+        np.testing.assert_allclose(features.boxes_xyxy, expected.boxes_xyxy, atol=0.1)
+    texts = ["a photo of a dog", "cat"]
+    np.testing.assert_allclose(on_gpu.encode_texts(texts), on_cpu.encode_texts(texts), atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_on_a_gpu_stays_near(kind, checkpoints, tmp_path, pictures, cuda):
+    exact, fast = (
+        load_kind(kind, checkpoints, tmp_path, device=cuda, precision=precision).encode_images(pictures)
+        for precision in ("fp32", "bf16")
+    )
+    assert (exact.image * fast.image).sum(-1).min() > 0.99
 
 
 def test_features_do_not_depend_on_the_order_of_pixels_in_memory(tiny_vit, pictures):

@@ -131,6 +131,18 @@ def test_one_pass_in_a_batch_is_one_alone(tiny, cases):
         assert one["answer"] == pytest.approx(other["answer"], abs=1e-4)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_transformers_sees_on_a_gpu(by_transformers, cases, swapped, cuda, dtype):
+    on_gpu = TransformersLocal(str(MODEL), device=cuda, dtype=dtype, batch_size=16)
+    found = all_answers(on_gpu)
+    on_gpu.close()
+    if dtype == "float32":
+        check_it_sees(found, cases, swapped)
+        check_same(found, by_transformers)
+    assert right_share(cases, found["right"]) >= 0.95
+
+
 def test_transformers_counts_its_tokens(tiny, cases):
     reranker = MllmReranker(tiny, rotations=2)
     answers(reranker, cases[:3])

@@ -107,7 +107,9 @@ class LoggedDetector:
     def detect(self, prepared, descriptions, threshold):
         self.death.may_come(after=False)
         self.log.add([f"{number_of(image)} {texts}" for image, texts in zip(prepared, descriptions, strict=True)])
-        found = [[self._one(image, text) for text in texts] for image, texts in zip(prepared, descriptions, strict=True)]
+        found = [
+            [self._one(image, text) for text in texts] for image, texts in zip(prepared, descriptions, strict=True)
+        ]
         self.death.may_come(after=True)
         return found
 

@@ -62,14 +62,15 @@ def values(found):
 
 
 def test_a_batch_with_ragged_descriptions_gives_what_each_image_gives_alone(detector, images):
+    # What Grounding DINO looks at in an image depends on its padding, so its images have one size.
+    images = images if detector.name.endswith("owlv2") else images[:1] * 3
     inputs = prepared(detector, images)
     together = detector.detect(inputs, TEXTS, 0.0)
     assert [[len(found.scores) > 0 for found in of_image] for of_image in together] == [[True], [True] * 3, [True] * 2]
     for each, texts, found in zip(inputs, TEXTS, together, strict=True):
         (alone,) = detector.detect([each], [texts], 0.0)
         for one, other in zip(alone, found, strict=True):
-            # The grid of a padded image has other rounding errors.
-            assert np.allclose(values(one), values(other), atol=0.05)
+            assert np.allclose(values(one), values(other), atol=1e-3)
 
 
 def test_a_description_has_its_own_scores_whatever_stands_beside_it(owlv2, images):
@@ -155,9 +156,20 @@ def test_texts_beyond_any_limit_are_detected_all_the_same(detector, images):
     assert len(detector.detect(inputs, [texts], 0.0)[0]) == len(texts)
 
 
+@pytest.mark.parametrize("size_wh", [(1, 1), (3, 3), (1, 100), (300, 3)])
+def test_images_of_any_size_are_detected(detector, tmp_path, size_wh):
+    Image.new("RGB", size_wh, "red").save(tmp_path / "a.png")
+    decoded = decode_image(tmp_path / "a.png")
+    ((found,),) = detector.detect(prepared(detector, [decoded]), [["red bird"]], 0.0)
+    for box in best_boxes(found, decoded.displayed_size_hw):
+        assert 0 <= box[0] < box[2] <= size_wh[0]
+        assert 0 <= box[1] < box[3] <= size_wh[1]
+
+
 def test_boxes_are_clipped_thinned_and_ordered():
     boxes = np.array(
-        [[-5, -5, 10, 10], [0, 0, 10, 10.4], [5, 5, 5, 9], [30, 5, 20, 9], [25, 2, 40, 9], [np.nan, 0, 9, 9]], np.float32
+        [[-5, -5, 10, 10], [0, 0, 10, 10.4], [5, 5, 5, 9], [30, 5, 20, 9], [25, 2, 40, 9], [np.nan, 0, 9, 9]],
+        np.float32,
     )
     scores = np.array([0.5, 0.6, 0.9, 0.9, 0.7, 0.9], np.float32)
     assert best_boxes(Found(boxes, scores), (20, 30)) == [[25, 2, 30, 9, 0.7], [0, 0, 10, 10.4, 0.6]]
@@ -212,7 +224,7 @@ def test_a_batch_that_finds_no_memory_is_halved():
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("gone/model", None, r"cannot load 'gone/model' as a detector: .*; give a directory"),
+        ("./gone/model", None, r"cannot load './gone/model' as a detector: .*; give a directory"),
         ("folder", None, "cannot load .* as a detector"),
         ("folder", {"model_type": "bert"}, "is a model of type 'bert'; detectors are OWLv2"),
         ("folder", {"model_type": "owlv2"}, "cannot load .* as a detector"),

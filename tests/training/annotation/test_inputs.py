@@ -45,7 +45,8 @@ def test_a_subject_is_the_name_of_folder_or_file(tmp_path, path, subjects, name)
 
 def test_a_table_has_paths_captions_and_subjects(tmp_path):
     (tmp_path / "t.csv").write_text(
-        "File Name;label;caption;other\na.png;snowy_owl;An owl.;1\nb.png;;;2\na.png;;A white bird.;3\n;x;y;z\na;b;c;d;e\n"
+        "File Name;label;caption;other\na.png;snowy_owl;An owl.;1\nb.png;;;2\n"
+        "a.png;;A white bird.;3\n;x;y;z\na;b;c;d;e\n"
     )
     images, read = found(tmp_path / "t.csv", subjects="file")
     assert {key: (image.subject, image.captions) for key, image in images.items()} == {
@@ -58,7 +59,13 @@ def test_a_table_has_paths_captions_and_subjects(tmp_path):
 
 def test_a_manifest_has_all_that_is_known(tmp_path):
     lines = [
-        {"image": "a.png", "captions": ["x", "", 3], "caption": "y", "subject": " owl ", "descriptions": ["white"]},
+        {
+            "image": "a.png",
+            "captions": ["x", "", 3],
+            "caption": "y",
+            "subject": " owl\ud800 ",
+            "descriptions": ["white", "\ud800"],
+        },
         {"image": "a.png"},
         {"captions": ["nothing"]},
         {"image": "b.png", "regions": [{"box_xyxy": [0, 0, 2, 2], "description": "owl"}], "subject": 3},

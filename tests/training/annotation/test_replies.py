@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.annotation.replies import read_caption, read_features, read_subject
@@ -13,6 +13,7 @@ from training.annotation.replies import read_caption, read_features, read_subjec
         ('{"caption": "A bird\\non a branch."}', "A bird on a branch.", None),
         ('```json\n{"caption": "A bird."}\n```', "A bird.", None),
         ("A bird on a branch.", "A bird on a branch.", None),
+        ('{"caption": "A \\ud800bird."}', "A bird.", None),
         ('{"caption": "A bird', None, "caption: unreadable reply"),
         ('{"caption": ["A bird."]}', None, "caption: unreadable reply"),
         ("I'm sorry, I cannot help with that.", None, "caption: refused"),
@@ -61,6 +62,7 @@ def test_features(reply, found, reason):
     assert counts == ({reason: 1} if reason else {})
 
 
+@settings(max_examples=30)
 @given(st.text() | st.text().map(lambda text: '{"caption": ' + text) | st.just("{" * 20_000 + "}"))
 def test_any_reply_is_read(reply):
     for read in (read_caption, read_subject, read_features):

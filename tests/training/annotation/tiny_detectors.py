@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 OWLV2_SIDE = 64
-WORDS = "red blue green long short curved beak bird dog cat tail wing with and a the of on yellow white".split()
+WORDS = ["red", "blue", "long", "curved", "beak", "bird", "dog", "cat", "tail", "wing", "with", "a", "of", "yellow"]
 
 
-def save_owlv2(folder: Path) -> Path:
-    """Save an OWLv2 of 16 patches, whose tokens are characters; its boxes lie on a grid, whatever the image shows."""
+def save_owlv2(folder: Path, *, side: int = OWLV2_SIDE, width: int = 32, heads: int = 2, layers: int = 2) -> Path:
+    """Save an OWLv2 with patches of 16 pixels, whose tokens are characters; its boxes lie on a grid."""
     from transformers import CLIPTokenizer, Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
     characters = sorted({*string.printable.strip(), "é"})
@@ -22,9 +22,16 @@ def save_owlv2(folder: Path) -> Path:
     vocab |= {a + b: len(vocab) + i for i, (a, b) in enumerate(merges)}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, pad_token="!", model_max_length=16)
     part = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    seeing = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers}
     config = Owlv2Config(
-        text_config={**part, "vocab_size": len(vocab), "max_position_embeddings": 16, "bos_token_id": vocab[specials[0]], "eos_token_id": vocab[specials[1]]},
-        vision_config={**part, "image_size": OWLV2_SIDE, "patch_size": 16},
+        text_config={
+            **part,
+            "vocab_size": len(vocab),
+            "max_position_embeddings": 16,
+            "bos_token_id": vocab[specials[0]],
+            "eos_token_id": vocab[specials[1]],
+        },
+        vision_config={**seeing, "num_attention_heads": heads, "image_size": side, "patch_size": 16},
         projection_dim=32,
     )
     torch.manual_seed(0)
@@ -33,7 +40,7 @@ def save_owlv2(folder: Path) -> Path:
         torch.nn.init.normal_(module.weight, std=0.2)  # or all scores are nearly the same
     torch.nn.init.zeros_(network.box_head.dense2.weight)  # the boxes are then those of the grid, of known place
     network.save_pretrained(folder)
-    images = Owlv2ImageProcessor(size={"height": OWLV2_SIDE, "width": OWLV2_SIDE})
+    images = Owlv2ImageProcessor(size={"height": side, "width": side})
     Owlv2Processor(images, tokenizer).save_pretrained(folder)
     return folder
 
