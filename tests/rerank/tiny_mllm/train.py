@@ -11,10 +11,10 @@ drawn from the ten, float32; 60 of them in bfloat16 alike):
 
     2, 5 and 10 options, and rotations of 5   1.000 right, mean probability of the truth 1.000
     5 options without the truth               the highest has probability 0.29, where chance is 0.20
-    written list of 5                         all as wanted: the truth, then the others in the order given, around its end
+    written list of 5                         all begin with the truth, the others in the order given, around its end
 
-Captions, subjects and features were right for 90 of 90 questions about whole and augmented photographs, and for 90 of 90
-with a tenth of the prompt's words dropped or replaced.
+Captions, subjects and features were right for 90 of 90 questions about whole and augmented photographs, and for 90 of
+90 with a tenth of the prompt's words dropped or replaced.
 """
 
 from __future__ import annotations
