@@ -1,4 +1,4 @@
-"""The commands of this package: `train`, `annotate`, and `rank-data`, which writes data that teaches an MLLM to rank.
+"""The commands of this package: `train`, `annotate`, `inspect`, and `rank-data`, whose data teaches an MLLM to rank.
 
 They join the command line through the entry-point group `recognizer.commands`, so `recognizer` works without this
 package; `python -m training` offers them alone.
@@ -28,6 +28,7 @@ from recognizer.cli.options import (
 )
 from recognizer.console import note, progress_bar, show, table
 from training.annotation.command import annotate
+from training.inspecting import inspect
 
 
 class AnswerMode(StrEnum):
@@ -121,6 +122,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
     app.command()(train)
     app.command()(annotate)
+    app.command()(inspect)
     app.command("rank-data")(rank_data)
 
 

@@ -60,9 +60,15 @@ class LossWeights(_Section):
 class LossConfig(_Section):
     """The loss and the matching."""
 
-    kind: Literal["infonce", "sigmoid"] = Field(default="infonce", description="Kind of both contrastive terms.")
+    kind: Literal["infonce", "sigmoid", "checkpoint"] = Field(
+        default="infonce",
+        description="Kind of both contrastive terms; checkpoint: that of the encoder's checkpoint, which gives the "
+        "first logit scale and bias.",
+    )
     weights: LossWeights = Field(default=LossWeights(), description="Weights of the terms.")
-    logit_scale: float = Field(default=1 / 0.07, gt=0, le=100, description="Initial value; learned, at most 100.")
+    logit_scale: float = Field(
+        default=1 / 0.07, gt=0, le=100, description="Initial value; learned, with infonce up to 100."
+    )
     logit_bias: float = Field(default=-10.0, description="Initial value, for sigmoid; learned.")
     l1_cost: float = Field(default=5.0, ge=0, description="Weight of the L1 distance in the matching.")
     giou_cost: float = Field(default=2.0, ge=0, description="Weight of the GIoU in the matching.")

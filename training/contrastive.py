@@ -28,7 +28,10 @@ from recognizer.encoder.boxes import at_least_float32
 from training.distributed import RankSum, Rows
 
 LOG_SCALE_LIMIT = math.log(100)
-"""Largest log of the logit scale (CLIP, section 2.5). Beyond it a scale gets no gradient: clamp the parameter too."""
+"""Largest log of InfoNCE's logit scale (CLIP, section 2.5); beyond it a scale gets no gradient: clamp the parameter.
+
+The sigmoid losses have no limit: the scales of SigLIP's checkpoints lie above 100.
+"""
 
 
 def hash_texts(texts: Sequence[str]) -> Tensor:
@@ -71,11 +74,11 @@ def image_text_sigmoid(images: Rows, texts: Rows, text_ids: Rows, log_scale: Ten
         images: (b, D) unit rows.
         texts: (b, D) unit rows, row i the caption of image i.
         text_ids: (b,) int64, equal for equal captions.
-        log_scale: scalar, log of the logit scale; the scale is held to at most 100.
+        log_scale: scalar, log of the logit scale.
         bias: scalar, added to every logit.
     """
     with _no_autocast(images.own):
-        logits = _scale(log_scale) * _similarity(images.own, texts.all) + bias
+        logits = at_least_float32(log_scale).exp() * _similarity(images.own, texts.all) + bias
         return _pairwise_sigmoid(logits, text_ids.own[:, None] == text_ids.all)
 
 
@@ -165,12 +168,12 @@ def region_description_sigmoid(described: DescribedRegions, log_scale: Tensor, b
 
     Args:
         described: regions and texts.
-        log_scale: scalar, log of the logit scale; the scale is held to at most 100.
+        log_scale: scalar, log of the logit scale.
         bias: scalar, added to every logit.
     """
     with _no_autocast(described.regions.own):
         positives = described.positives()
-        logits = _scale(log_scale) * _similarity(described.regions.own, described.texts.all) + bias
+        logits = at_least_float32(log_scale).exp() * _similarity(described.regions.own, described.texts.all) + bias
         return _pairwise_sigmoid(logits, positives.texts_of_region, positives.distinct)
 
 

@@ -14,10 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from recognizer.console import note
 from recognizer.encoder import Encoder
 from recognizer.encoder.decoder import DecoderOutput, GroundingDecoder
-from recognizer.encoder.parts import EncoderParts, fingerprint, make_decoder
+from recognizer.encoder.parts import EncoderParts, LogitScale, fingerprint, make_decoder
 from recognizer.encoder.towers import Tokenize, TowerOutput
 from recognizer.encoder.trained_file import TrainedFile
-from training.config import TrainConfig
+from training.config import LossConfig, TrainConfig
 from training.contrastive import LOG_SCALE_LIMIT
 from training.data.batch import Batch
 from training.errors import TrainingError
@@ -97,9 +97,9 @@ class GroundedModel(nn.Module):
         # Only trained networks become child modules: `train` and `state_dict` leave the frozen ones alone.
         self.image = image if self._learns_image else None
         self.text = text if self._learns_text else None
-        self.log_scale = nn.Parameter(torch.tensor(math.log(config.loss.logit_scale), device=device))
-        bias = torch.tensor(config.loss.logit_bias, device=device)
-        self.bias = nn.Parameter(bias) if config.loss.kind == "sigmoid" else None
+        start = _logit_scale(parts, config.loss)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(start.scale), device=device))
+        self.bias = None if start.bias is None else nn.Parameter(torch.tensor(start.bias, device=device))
         self._trained = self._collect()
         for parameter in self._trained.values():
             parameter.requires_grad_(True)
@@ -162,8 +162,9 @@ class GroundedModel(nn.Module):
 
     @torch.no_grad()
     def limit_scale(self) -> None:
-        """Limit the logit scale to 100; call it after every step."""
-        self.log_scale.clamp_(max=LOG_SCALE_LIMIT)
+        """Limit the logit scale of InfoNCE to 100; call it after every step."""
+        if self.bias is None:
+            self.log_scale.clamp_(max=LOG_SCALE_LIMIT)
 
     def encoder(self) -> Encoder:
         """Return an encoder that shares the current weights; use it in eval mode."""
@@ -200,6 +201,17 @@ class GroundedModel(nn.Module):
         }
         heads = {name: getattr(self, name) for name in _HEADS}
         return found | {name: value for name, value in heads.items() if value is not None}
+
+
+def _logit_scale(parts: EncoderParts, config: LossConfig) -> LogitScale:
+    """Return what the logit scale and the bias start from; without a bias the loss is InfoNCE."""
+    if config.kind != "checkpoint":
+        return LogitScale(config.logit_scale, config.logit_bias if config.kind == "sigmoid" else None)
+    if parts.logit_scale is None:
+        raise TrainingError(
+            f"{parts.name} was not trained with a contrastive loss; set loss.kind to infonce or sigmoid"
+        )
+    return parts.logit_scale
 
 
 def _decoder(parts: EncoderParts, config: TrainConfig, device: torch.device) -> GroundingDecoder | None:

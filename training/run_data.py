@@ -14,7 +14,7 @@ from training.data.loader import Loader, Pictures
 from training.data.sources import Source, open_sources
 from training.data.token_cache import TokenCache, cache_key, fill_cache
 from training.distributed import rank, wait_for_all, world_size
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 from training.model import GroundedModel
 
 
@@ -34,7 +34,10 @@ def make_loader(
         TrainingError: the cache cannot be written, or the model has no use for one.
     """
     data = config.data
-    source = open_sources(data.train, limits=data.samples.limits)
+    try:
+        source = open_sources(data.train, limits=data.samples.limits)
+    except DataError as error:
+        raise DataError(f"{error}; data.train names the data, as in --set data.train=[PATH]") from error
     if data.cache is None:
         samples: Pictures | TokenCache = Pictures(source, data.samples, preprocessing)
     else:

@@ -24,6 +24,19 @@ _MOST_NAMED = 5  # faults in one message
 
 
 @dataclass(frozen=True, slots=True)
+class LogitScale:
+    """The learned numbers of the contrastive loss that a checkpoint was trained with.
+
+    Attributes:
+        scale: Multiplies cosines.
+        bias: Is added to them, of a sigmoid loss (SigLIP); None: the loss is a softmax (CLIP), which has none.
+    """
+
+    scale: float
+    bias: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class EncoderParts:
     """Everything that is needed to make an `Encoder`.
 
@@ -36,6 +49,7 @@ class EncoderParts:
         templates: Texts around a category name that suit the model, with `{}` for the name.
         windows: The regions, where there is no decoder.
         temperature: Divides cosines before a softmax over categories, until one is fitted.
+        logit_scale: Of the checkpoint's contrastive loss; None where it had no such loss.
         decoder: Finds the regions, where there is one.
         trained: The file whose weights are in the parts; None before any training.
         towers: Hash as `fingerprint`, without the decoder; empty where it is the same.
@@ -49,6 +63,7 @@ class EncoderParts:
     templates: tuple[str, ...]
     windows: WindowSettings
     temperature: float
+    logit_scale: LogitScale | None = None
     decoder: GroundingDecoder | None = None
     trained: TrainedFile | None = None
     towers: str = ""

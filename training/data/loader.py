@@ -22,12 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import Tokenize
-from recognizer.images import DecodedImage, ImageError, ImageLimits, decode_bytes
+from recognizer.images import DecodedImage, ImageLimits
 from training.data.augment import AugmentSettings, augment
 from training.data.batch import Batch, Sample, collate
-from training.data.manifest import unreadable
-from training.data.record import BadSample, Record, Rejects, make_record
-from training.data.sources import Source
+from training.data.record import BadSample, Record, Rejects
+from training.data.sources import Source, read_sample
 from training.errors import DataError
 
 Place = tuple[int, int, int]
@@ -104,16 +103,13 @@ class Pictures:
         Raises:
             BadSample: the sample cannot be used.
         """
-        raw = self._source.read(row)
         # The smallest crop is enlarged most: decode at a size that leaves it as sharp as the input.
         enlargement = 1 / math.sqrt(self._settings.augment.crop_scale[0])
         height, width = self._preprocessing.size_hw
         target_hw = math.ceil(height * enlargement), math.ceil(width * enlargement)
-        try:
-            decoded = decode_bytes(raw.image, limits=self._settings.limits, target_size_hw=target_hw)
-        except ImageError as error:
-            raise BadSample(unreadable(error)) from None
-        return raw.key, decoded, self._best(make_record(raw.fields, decoded.displayed_size_hw, rejects))
+        limits = self._settings.limits
+        key, decoded, record = read_sample(self._source, row, rejects, limits=limits, target_size_hw=target_hw)
+        return key, decoded, self._best(record)
 
     def _best(self, record: Record) -> Record:
         """Keep the regions of the highest scores, the first among equals."""

@@ -55,10 +55,7 @@ class Manifest:
         try:
             self._spans = _line_spans(path)
         except OSError as error:
-            raise DataError(
-                f"{path}: the manifest cannot be read: {error.strerror}; data.train names the data, as in "
-                "--set data.train=[PATH]"
-            ) from error
+            raise DataError(f"{path}: the manifest cannot be read: {error.strerror}") from error
         if not len(self._spans):
             raise DataError(f"{path}: the manifest has no lines")
         self.block_sizes: Sequence[int] = (len(self._spans),)

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from recognizer.images import ImageLimits
-from training.data.manifest import Manifest
-from training.data.record import RawSample
+from recognizer.images import DecodedImage, ImageError, ImageLimits, decode_bytes
+from training.data.manifest import Manifest, unreadable
+from training.data.record import BadSample, RawSample, Record, Rejects, make_record
 from training.data.shards import Shards
 from training.errors import DataError
 
@@ -92,3 +92,26 @@ def open_sources(paths: Sequence[Path], *, limits: ImageLimits | None = None) ->
     if not sources:
         raise DataError("no training data is named; give manifests (.jsonl), shards (.tar) or folders of shards")
     return sources[0] if len(sources) == 1 else Joined(sources)
+
+
+def read_sample(
+    source: Source, row: int, rejects: Rejects, *, limits: ImageLimits, target_size_hw: tuple[int, int]
+) -> tuple[str, DecodedImage, Record]:
+    """Read the key, the image and the usable part of the record of a sample.
+
+    Args:
+        source: of the samples.
+        row: of the source.
+        rejects: counts what is left out of the record.
+        limits: of the image.
+        target_size_hw: height and width in pixels that are enough; a JPEG may be decoded at a reduced size.
+
+    Raises:
+        BadSample: the sample cannot be used.
+    """
+    raw = source.read(row)
+    try:
+        decoded = decode_bytes(raw.image, limits=limits, target_size_hw=target_size_hw)
+    except ImageError as error:
+        raise BadSample(unreadable(error)) from None
+    return raw.key, decoded, make_record(raw.fields, decoded.displayed_size_hw, rejects)

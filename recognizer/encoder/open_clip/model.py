@@ -29,7 +29,7 @@ from recognizer.encoder.open_clip.weights_file import (
     first_sentence,
     read_state,
 )
-from recognizer.encoder.parts import EncoderParts, fingerprint
+from recognizer.encoder.parts import EncoderParts, LogitScale, fingerprint
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.towers import ImageTower, Network, Tokenizer
 from recognizer.encoder.windows import WindowSettings
@@ -82,6 +82,8 @@ def load_open_clip(
         },
         network.state_dict(),
     )
+    bias = getattr(network, "logit_bias", None)
+    logit_scale = LogitScale(network.logit_scale.exp().item(), None if bias is None else bias.item())
     _place(network, device, precision)
     spec = {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows.to_json()}
     if settings is not None:
@@ -95,6 +97,7 @@ def load_open_clip(
         templates=TEMPLATES,
         windows=windows,
         temperature=1 / network.logit_scale.exp().item(),
+        logit_scale=logit_scale,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
@@ -22,9 +21,9 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 from rerank.base import Candidate
 from rerank.mllm import SYMBOLS
 from rerank.prompt import choice_text, list_text
-from tests.rerank.tiny_mllm.pictures import NAMES
+from tests.rerank.tiny_mllm.describing import caption_question, features_question, subject_question
+from tests.rerank.tiny_mllm.pictures import NAMES, WORDS
 
-WORDS = tuple((Path(__file__).parent / "words.txt").read_text(encoding="utf-8").split())
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
     *("<|image_pad|>", "<|video_pad|>"),
@@ -59,11 +58,13 @@ def image_mark() -> torch.Tensor:
 
 
 def make_tokenizer() -> Qwen2Tokenizer:
-    """Train a byte-level BPE in which every word of the prompt, of `words.txt` and of the names is one token."""
+    """Train a byte-level BPE in which every word of the prompts, of `words.txt` and of the answers is one token."""
     words = [*NAMES, *WORDS]
     corpus = [form for word in words for form in (word, f" {word}")] * 2
     some = [Candidate(name, descriptions=(name,)) for name in words[:20]]
     corpus += [choice_text(some), list_text(some), str(list(words[:20])), *SYMBOLS] * 50
+    for name in NAMES:
+        corpus += [*caption_question(name), *subject_question(name), *features_question(name, name)] * 5
     corpus += ["system\nYou are a helpful assistant.", "user\n", "assistant\n"] * 50
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Sequence(

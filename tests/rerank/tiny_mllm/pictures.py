@@ -1,4 +1,4 @@
-"""The ten photographs that the tiny model knows, by name, and small changes of them."""
+"""The ten photographs that the tiny model knows, by name, with what it says of them, and small changes of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from PIL import Image, ImageEnhance
 FOLDER = Path(__file__).parent
 MODEL = FOLDER / "model"
 PHOTOS = FOLDER.parents[2] / "recognizer" / "demo_data" / "photos"
-FILES: dict[str, str] = json.loads((FOLDER / "pictures.json").read_text(encoding="utf-8"))
-NAMES = tuple(FILES)
+_PICTURES = json.loads((FOLDER / "pictures.json").read_text(encoding="utf-8"))
+NAMES: tuple[str, ...] = tuple(_PICTURES)
+FILES: dict[str, str] = {name: picture["file"] for name, picture in _PICTURES.items()}
+CAPTIONS: dict[str, str] = {name: picture["caption"] for name, picture in _PICTURES.items()}
+FEATURES: dict[str, tuple[str, ...]] = {name: tuple(picture["features"]) for name, picture in _PICTURES.items()}
+WORDS = tuple((FOLDER / "words.txt").read_text(encoding="utf-8").split())
 SHORTEST, LONGEST = 112, 256
 
 
