@@ -122,6 +122,11 @@ class Encoder:
         return self.card.dim
 
     @property
+    def has_decoder(self) -> bool:
+        """Whether a grounding decoder finds the regions; else they are fixed windows."""
+        return self._decoder is not None
+
+    @property
     def input_size_hw(self) -> tuple[int, int]:
         """Height and width of the model input, in pixels."""
         return self._image_tower.preprocessing.size_hw
