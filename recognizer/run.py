@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -121,7 +121,8 @@ def recognize_into(
         recognize: makes rows of the items of batches.
     """
     settings = recognizer.settings
-    batches = row_batches(items, sink, settings.run.batch_size, lambda pending: recognize(recognizer, pending))
+    pending = todo_batches(sink, settings.run.batch_size)
+    batches = row_batches(items, pending, lambda batches: recognize(recognizer, batches))
     if reranker is not None:
         batches = rerank_in_background(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
     for batch in batches:
@@ -131,22 +132,20 @@ def recognize_into(
 
 def row_batches(
     items: Sequence[ImageItem],
-    sink: RowSink,
-    batch_size: int,
+    numbers: Iterable[Sequence[int]],
     recognize: Callable[[Iterator[NumberedItems]], Recognized],
 ) -> Iterator[RowBatch]:
-    """Make the rows of the pending items of a sink, with the stamps of their files.
+    """Make rows of items, with the stamps of their files.
 
     Args:
         items: all of the run.
-        sink: says which are pending.
-        batch_size: items per batch.
+        numbers: of those of each batch.
         recognize: makes rows of the items of batches.
     """
     seen: dict[int, list[ImageStamp]] = {}
 
     def pending() -> Iterator[NumberedItems]:
-        for number, images in enumerate(todo_batches(sink, batch_size)):
+        for number, images in enumerate(numbers):
             batch = [items[image] for image in images]
             # Before they are read: a file that is replaced in the meantime then counts as changed.
             seen[number] = [stamp_file(item.path) for item in batch]

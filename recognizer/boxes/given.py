@@ -32,6 +32,7 @@ class GivenBox:
         frame_hw: height and width of the image according to the file; None: it does not say.
         category: its name according to the file; None: it does not say.
         confidence: of the detector, in [0, 1]; None for annotations.
+        area: of the object in pixels of the file's frame, for COCO's sizes; None: that of the box.
         is_crowd: whether it stands around a group of objects.
         image_id: number or name of the image in COCO's sense.
         category_id: likewise of the category.
@@ -45,6 +46,7 @@ class GivenBox:
     frame_hw: tuple[int, int] | None = None
     category: str | None = None
     confidence: float | None = None
+    area: float | None = None
     is_crowd: bool = False
     image_id: int | str | None = None
     category_id: int | str | None = None
@@ -152,6 +154,12 @@ def to_confidence(value: object) -> float | None:
     """Return a confidence in [0, 1]; None for what is none."""
     number = to_number(value)
     return number if 0 <= number <= 1 else None
+
+
+def to_area(value: object) -> float | None:
+    """Return a positive area; None for what is none."""
+    number = to_number(value)
+    return number if 0 < number < math.inf else None
 
 
 def to_id(value: object) -> int | str | None:

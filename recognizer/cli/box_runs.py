@@ -70,7 +70,7 @@ def find_box_plan(
     """
     from recognizer.boxes.auto import SUFFIX, found_objects, objects_file
     from recognizer.boxes.plan import plan_boxes
-    from recognizer.results import ErrorRow, open_results, restamp_file
+    from recognizer.results import ErrorRow, open_results, restamp_file, todo_batches
     from recognizer.results.row import parse_row
     from recognizer.results.tables import read_rows
     from recognizer.run import row_batches
@@ -96,8 +96,7 @@ def find_box_plan(
             settings = opened.settings
             batches = row_batches(
                 listing,
-                sink,
-                settings.run.batch_size,
+                todo_batches(sink, settings.run.batch_size),
                 lambda pending: found_objects(opened.encoder, pending, settings=settings, features=opened.features),
             )
             with progress_bar(len(listing), "images", "find objects", done=sink.done_rows) as advance:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from memory.errors import printable_path
 from recognizer.boxes.errors import BoxFileError
-from recognizer.boxes.given import BoxFile, GivenBox, from_corner, to_confidence, to_id, to_number, to_text
+from recognizer.boxes.given import BoxFile, GivenBox, from_corner, to_area, to_confidence, to_id, to_number, to_text
 
 NO_IMAGE = "entries that name no image of the file"
 NO_BOX = "entries without a box"
@@ -43,6 +43,7 @@ def read_annotations(path: Path, document: Mapping[str, Any]) -> BoxFile:
                 category=None if category_id is None else categories.get(category_id, str(category_id)),
                 confidence=to_confidence(entry.get("score")),
                 is_crowd=bool(entry.get("iscrowd", 0)),
+                area=to_area(entry.get("area")),
                 image_id=image_id,
                 category_id=category_id,
                 annotation_id=to_id(entry.get("id", number)),

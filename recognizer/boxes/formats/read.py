@@ -42,11 +42,42 @@ def read_boxes(path: Path) -> BoxFile:
     return read_table(LabelFile(path, text))
 
 
-def _read_json(path: Path, text: str) -> BoxFile:
+def read_annotated(path: Path) -> BoxFile:
+    """Read annotations of COCO or LVIS.
+
+    Raises:
+        BoxFileError: it cannot be read, or is something else.
+    """
+    file = read_boxes(path)
+    if not file.format.endswith("annotations"):
+        raise BoxFileError(f"{printable_path(path)} holds {file.format}; figures need annotations of COCO or LVIS")
+    return file
+
+
+def read_detected(path: Path, annotated: BoxFile) -> BoxFile:
+    """Read COCO detections, whose images and categories are those of annotations.
+
+    Raises:
+        BoxFileError: it cannot be read, or is something else.
+    """
     try:
-        document: Any = json.loads(text)
+        document = _parse(path, read_text(path))
+    except LabelError as error:
+        raise BoxFileError(f"{error} Expected COCO detections.") from error
+    if not isinstance(document, list):
+        raise BoxFileError(f"{printable_path(path)} is no list of COCO detections (image_id, category_id, bbox, score)")
+    return read_detections(path, document, annotated)
+
+
+def _parse(path: Path, text: str) -> Any:  # noqa: ANN401  any JSON value
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BoxFileError(f"{printable_path(path)} is not valid JSON: {error}") from error
+
+
+def _read_json(path: Path, text: str) -> BoxFile:
+    document = _parse(path, text)
     if isinstance(document, list):
         return read_detections(path, document)
     if isinstance(document.get("predictions"), list):
