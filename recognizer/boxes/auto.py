@@ -6,7 +6,6 @@ resumes like one over a file: which boxes an image has is known before the first
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from recognizer.boxes.settings import BoxSettings
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.features import FeatureStore, encode_or_read
 from recognizer.images import ImageItem
-from recognizer.images.key import key_from_display
 from recognizer.pipeline import EncodedBatch, NumberedItems
 from recognizer.results.row import ErrorRow, FoundLabel, ResultRow, Row
 from recognizer.settings import Settings
@@ -101,15 +99,14 @@ def objects_file(rows: Iterator[Row], output: Path) -> BoxFile:
     """
     boxes: list[GivenBox] = []
     for row in rows:
-        image = os.fsdecode(key_from_display(row.path))
         found = [] if isinstance(row, ErrorRow) else row.labels or []
         boxes += [
             GivenBox(
-                image=image,
+                image=row.path,
                 xyxy=(label.box_xyxy[0], label.box_xyxy[1], label.box_xyxy[2], label.box_xyxy[3]),
                 confidence=label.presence,
             )
             for label in found
             if label.box_xyxy is not None
-        ] or [replace(WHOLE, image=image)]
-    return BoxFile(path=output, format="regions of the encoder", boxes=boxes)
+        ] or [replace(WHOLE, image=row.path)]
+    return BoxFile(path=output, format="regions of the encoder", boxes=boxes, by="key")

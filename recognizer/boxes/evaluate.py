@@ -1,7 +1,8 @@
 """How well boxes are recognised: average precision, and accuracy by the size of the object.
 
 With the boxes of the annotations themselves, as RAR (arXiv 2403.13805) measures: each is ranked, and its best
-categories are its detections. With detections of a detector, the score of a category is its confidence times the detector's.
+categories are its detections. With detections of a detector, the score of a category is its confidence times the
+detector's.
 """
 
 from __future__ import annotations

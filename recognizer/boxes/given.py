@@ -119,7 +119,8 @@ class BoxFile:
         format: its name, for people.
         boxes: in the order of the file.
         by: how the boxes name their images: by `path`, relative to the folder of the images or of the file, or
-            absolute; or by `stem`, the path or name without suffix, or a number that the name is.
+            absolute; by `stem`, the path or name without suffix, or a number that the name is; or by `key`, where the
+            boxes were found in the images of this run.
         left_out: how many entries were left out because they are no boxes, by reason.
         categories: name of each category, by its id in the file.
         document: the parsed file, for formats that can be written again with results.
@@ -128,7 +129,7 @@ class BoxFile:
     path: Path
     format: str
     boxes: Sequence[GivenBox]
-    by: Literal["path", "stem"] = "path"
+    by: Literal["path", "stem", "key"] = "path"
     left_out: Counter[str] = field(default_factory=Counter)
     categories: Mapping[int | str, str] = field(default_factory=dict)
     document: Any = None

@@ -121,12 +121,13 @@ class _Lookup:
     def __init__(self, file: BoxFile, listing: Listing) -> None:
         self._root = listing.root
         self._folders = (listing.root, os.fsencode(file.path.resolve().parent))
-        self._by_stem = file.by == "stem"
+        self._by = file.by
         self._places: dict[bytes, int] = {}
         self._stems: dict[str, list[int]] = {}
+        self._keys = {key: place for place, key in enumerate(listing.keys)} if self._by == "key" else {}
         for place, item in enumerate(listing):
             self._places[os.path.normpath(item.path)] = place
-            if self._by_stem:
+            if self._by == "stem":
                 relative = display_key(os.path.relpath(item.path, listing.root))
                 stem = PurePosixPath(relative).with_suffix("").as_posix()
                 name = stem.rpartition("/")[2]
@@ -137,8 +138,10 @@ class _Lookup:
 
     def find(self, name: str) -> int | ImageError | None:
         """Return the place of an image in the listing, why there is none, or None for one that is not to be used."""
-        if self._by_stem:
-            return self._by_its_stem(name)
+        if self._by == "key":
+            return self._keys[name]
+        if self._by == "stem":
+            return self._by_stem(name)
         outside = False
         for written in dict.fromkeys((name, name.replace("\\", "/"))):  # as Windows writes paths
             for folder in self._folders:
@@ -152,13 +155,13 @@ class _Lookup:
                     outside = outside or folder == self._root
                 elif place is not None:
                     return place
-                elif os.path.exists(leads_to):
+                elif os.path.isfile(leads_to):
                     return None
         if outside:
             return ImageError("E_OUTSIDE", "the path leads out of the folder of the images")
         return ImageError("E_NOT_FOUND", "there is no such file in the folder of the images")
 
-    def _by_its_stem(self, name: str) -> int | ImageError | None:
+    def _by_stem(self, name: str) -> int | ImageError | None:
         places = self._stems.get(name, [])
         if len(places) > 1:
             shown = ", ".join(display_key(self._paths[place]) for place in places[:2])

@@ -15,25 +15,21 @@ class BoxSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     margin: float = Field(
-        default=0.1,
+        default=0.2,
         ge=0,
         le=4,
-        description="context on each side of a tiny box, in its longer sides; a box as long as "
-        "the image has none, and others lie between",
+        description="context on each side of a tiny box, in its longer sides; a box as long as the image has none",
     )
     blur: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="standard deviation of the Gaussian blur outside of the box, in sides of the crop; 0: sharp",
+        default=0.03, ge=0, le=1, description="standard deviation of the blur outside of the box, in sides of the crop"
     )
     region_overlap: float = Field(
-        default=0.5, gt=0, le=1, description="overlap (IoU) from which a region of the whole image counts for the box"
+        default=0.7, gt=0, le=1, description="overlap (IoU) from which a region of the whole image counts for a box"
     )
     least_weight: float = Field(
-        default=0.5, ge=0, le=1, description="auto: a region of at least this weight is an object"
+        default=0.3, ge=0, le=1, description="auto: a region of at least this weight is an object"
     )
     nms_overlap: float = Field(
         default=0.5, ge=0, le=1, description="auto: overlap (IoU) above which the weaker of two regions is dropped"
     )
-    most: int = Field(default=20, ge=1, description="auto: most objects per image")
+    most: int = Field(default=10, ge=1, description="auto: most objects per image")

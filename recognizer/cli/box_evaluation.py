@@ -108,8 +108,8 @@ def print_lines(evaluation: BoxEvaluation) -> Iterator[str]:
     yield table(["size", "boxes", "top-1", "top-5"], rows)
     yield ""
     yield (
-        f"{counted(evaluation.boxes, 'box', 'boxes')}; sizes by area: below 32² pixels, below 96², more; 95 % bootstrap "
-        "intervals in brackets"
+        f"{counted(evaluation.boxes, 'box', 'boxes')}; sizes by area: below 32² pixels, below 96², more; 95 % "
+        "bootstrap intervals in brackets"
     )
     if evaluation.unknown:
         yield f"{counted(evaluation.unknown, 'box', 'boxes')} on no annotated object, in the precision alone"
