@@ -16,7 +16,7 @@ SIDE = 300
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, photos):
+def world(tmp_path_factory, photos, encoders_loaded_once):
     root = tmp_path_factory.mktemp("boxes")
     (root / "labels.csv").write_text(LABELS)
     call("build", root / "labels.csv", "--memory", root / "memory", "--precision", "fp32")
@@ -159,18 +159,28 @@ def test_only_boxes_that_changed_are_done_again(world, done, tmp_path):
 
 
 def test_auto_finds_objects_once_and_with_stored_features_the_same_bytes(world, tmp_path):
-    code, _ = run(world, tmp_path / "r.jsonl", "--boxes", "auto")
+    images = [world / "images" / name for name in ("both.png", "broken.jpg", "link.png")]
+
+    def run_auto(output, *more):
+        place = ("--memory", world / "memory", "--precision", "fp32", "--set", "boxes.most=3")
+        code, _, err = call("run", *images, *place, "--output", output, "--boxes", "auto", *more)
+        assert code == 0
+        return err
+
+    run_auto(tmp_path / "r.jsonl")
     rows = rows_of(tmp_path / "r.jsonl")
-    assert code == 0
-    assert {row["path"] for row in rows if row["status"] == "error"} == {"broken.jpg"}
-    both = [row for row in rows if row["path"] == "both.png"]
-    assert len(both) > 1
-    assert {"tabby cat", "cup of coffee"} <= {row["label"] for row in both}
-    assert all(0 < row["box"]["confidence"] <= 1 for row in both)
-    _, again = run(world, tmp_path / "r.jsonl", "--boxes", "auto")
+    assert [(row["path"], row["status"]) for row in rows] == [
+        *[("both.png", "ok")] * 3,
+        ("broken.jpg", "error"),
+        *[("link.png", "ok")] * 3,  # the user's own folder has it
+    ]
+    assert {"tabby cat", "cup of coffee"} <= {row["label"] for row in rows[:3]}
+    weights = [row["box"]["confidence"] for row in rows[:3]]
+    assert weights == sorted(weights, reverse=True)
+    again = run_auto(tmp_path / "r.jsonl")
     assert "find objects" not in again
-    assert f"{len(rows)} of {len(rows)} rows are already done" in again
-    run(world, tmp_path / "f.jsonl", "--boxes", "auto", "--features", tmp_path / "features")
+    assert "7 of 7 rows are already done" in again
+    run_auto(tmp_path / "f.jsonl", "--features", tmp_path / "features")
     assert (tmp_path / "f.jsonl").read_bytes() == (tmp_path / "r.jsonl").read_bytes()
 
 
