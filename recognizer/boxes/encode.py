@@ -79,7 +79,9 @@ def encode_boxes(
 
 
 def _by_image(items: Sequence[BoxItem]) -> list[list[BoxItem]]:
-    return [list(own) for _, own in itertools.groupby(items, key=lambda item: item.key_bytes)]
+    # A box whose image is refused may stand behind the row of that image.
+    alike = itertools.groupby(items, key=lambda item: (item.key_bytes, item.box is None, item.problem is None))
+    return [list(own) for _, own in alike]
 
 
 def _opened(items: Sequence[BoxItem]) -> list[list[BoxItem]]:

@@ -93,14 +93,15 @@ def plan_boxes(file: BoxFile, listing: Listing) -> BoxPlan:
     for number, image in enumerate(listing):
         own = [BoxItem(image.key_bytes, image.path, box) for box in by_image.get(number, ())]
         total += len(own)
-        for item in own or [BoxItem(image.key_bytes, image.path)]:
+        without = [] if number in lookup.refused else [BoxItem(image.key_bytes, image.path)]
+        for item in own or without:
             items.setdefault(item.row_key, item)
     for item in lost:
         items.setdefault(item.row_key, item)
     twice = total + len(lost) - sum(item.box is not None for item in items.values())
     if twice:
         left_out["boxes that stand in the file twice"] += twice
-    notes = _notes(left_out, lost, len(listing) - len(by_image))
+    notes = _notes(left_out, lost, sum(item.box is None for item in items.values()))
     return BoxPlan(file, list(items.values()), notes)
 
 
@@ -116,12 +117,17 @@ def _notes(left_out: Counter[str], lost: Iterable[BoxItem], without: int) -> lis
 
 
 class _Lookup:
-    """Finds the images that a file of boxes names."""
+    """Finds the images that a file of boxes names.
+
+    Attributes:
+        refused: places of listed images that lead out of the folder; the rows of their boxes say so.
+    """
 
     def __init__(self, file: BoxFile, listing: Listing) -> None:
         self._root = listing.root
         self._folders = (listing.root, os.fsencode(file.path.resolve().parent))
         self._by = file.by
+        self.refused: set[int] = set()
         self._places: dict[bytes, int] = {}
         self._stems: dict[str, list[int]] = {}
         self._keys = {key: place for place, key in enumerate(listing.keys)} if self._by == "key" else {}
@@ -153,6 +159,7 @@ class _Lookup:
                 leads_to = path_under(self._root, path)
                 if leads_to is None:
                     outside = outside or folder == self._root
+                    self.refused.update([] if place is None else [place])
                 elif place is not None:
                     return place
                 elif os.path.isfile(leads_to):
@@ -169,5 +176,6 @@ class _Lookup:
         if not places:
             return ImageError("E_NOT_FOUND", f"no image is called {name!r}")
         if path_under(self._root, self._paths[places[0]]) is None:
+            self.refused.add(places[0])
             return ImageError("E_OUTSIDE", "the path leads out of the folder of the images")
         return places[0]

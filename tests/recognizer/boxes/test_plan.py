@@ -47,6 +47,8 @@ def test_nothing_outside_of_the_folder_of_the_images_is_a_picture(root):
     # One beside the file of boxes is outside of the images too.
     assert outcome(root, "secret.jpg") == "E_NOT_FOUND"
     assert outcome(root, "inner.jpg") == "inner.jpg"
+    (link,) = [item for item in plan(root, ["link.jpg"]).items if item.key == "link.jpg"]
+    assert link.problem.code == "E_OUTSIDE"  # and no second row that says that the image has no box
 
 
 @pytest.mark.parametrize(
