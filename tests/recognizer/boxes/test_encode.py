@@ -74,3 +74,10 @@ def test_features_do_not_depend_on_the_other_boxes(encoded, starter, photos):
     (alone,) = encode_boxes(starter, [(0, plan.items[:1])], settings=settings)
     for name in ("image", "regions", "boxes_xyxy", "region_weight"):
         assert (getattr(alone.features, name)[0] == getattr(batch.features, name)[1]).all()
+
+
+def test_no_box_at_all_opens_no_image(starter, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    plan = plan_boxes(BoxFile(path=tmp_path / "b.csv", format="CSV", boxes=[]), list_images(tmp_path))
+    (batch,) = encode_boxes(starter, [(0, plan.items)], settings=load_settings())
+    assert (batch.errors, batch.boxes, batch.features, batch.positions) == ([None], [None], None, [])

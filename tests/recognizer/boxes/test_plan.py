@@ -95,3 +95,9 @@ def test_boxes_of_other_images_and_boxes_given_twice_are_counted(root):
     (line,) = [line for line in made.notes if line.startswith("left out")]
     assert "1 boxes of images that are not among those of the run" in line
     assert "1 boxes that stand in the file twice" in line
+
+
+def test_thousands_of_boxes_of_one_image_have_rows_of_their_own(root):
+    made = plan(root, ["a.jpg"] * 5000)
+    assert made.boxes == 5000
+    assert len(set(made.keys)) == len(made.items)
