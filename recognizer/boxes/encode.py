@@ -22,7 +22,7 @@ from recognizer.encoder import Encoder, Frame, ImageFeatures
 from recognizer.encoder.boxes import pairwise_iou
 from recognizer.features import FeatureStore, encode_or_read
 from recognizer.images import ImageError, ImageItem
-from recognizer.pipeline import Decoded, EncodedBatch, decode_ahead, encode_batch
+from recognizer.pipeline import Decoded, EncodedBatch, encode_ahead, encode_batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,18 +64,22 @@ def encode_boxes(
         settings: of the crops, and of decoding.
         features: stored features of whole images, which are used and added to.
     """
-    for_crops, for_images = itertools.tee(batches)
+    # Without a decoder nobody reads the second one, which would keep all that the first has read.
+    for_crops, for_images = itertools.tee(batches) if encoder.has_decoder else (batches, iter(()))
     groups = ((number, _by_image(items)) for number, items in for_crops)
-    cuts = decode_ahead(groups, lambda pool, items: _cut(pool, encoder, items, settings), settings.run.workers)
-    whole: Iterator[EncodedBatch | None] = itertools.repeat(None)
-    if encoder.has_decoder:
-        images = ((number, [_image(own[0]) for own in _opened(items)]) for number, items in for_images)
-        whole = encode_or_read(encoder, images, features=features, workers=settings.run.workers, limits=settings.images)
-    for (number, own, outcomes, seconds), seen in zip(cuts, whole, strict=False):
-        items = [item for group in own for item in group]
-        flat = [cut for group in outcomes for cut in group]
-        batch = _encode(encoder, number, items, flat, seconds)
-        yield batch if seen is None else _with_regions(batch, seen, settings.boxes.region_overlap)
+
+    def encode(number: int, own: Sequence[list[BoxItem]], cuts: Sequence[list[_Cut]], seconds: float) -> EncodedBoxes:
+        chain = itertools.chain.from_iterable
+        return _encode(encoder, number, list(chain(own)), list(chain(cuts)), seconds)
+
+    crops = encode_ahead(groups, lambda pool, own: _cut(pool, encoder, own, settings), encode, settings.run.workers)
+    if not encoder.has_decoder:
+        yield from crops
+        return
+    images = ((number, [_image(own[0]) for own in _opened(items)]) for number, items in for_images)
+    whole = encode_or_read(encoder, images, features=features, workers=settings.run.workers, limits=settings.images)
+    for batch, seen in zip(crops, whole, strict=True):
+        yield _with_regions(batch, seen, settings.boxes.region_overlap)
 
 
 def _by_image(items: Sequence[BoxItem]) -> list[list[BoxItem]]:
