@@ -56,6 +56,9 @@ def draw_row(image: Image.Image, row: ResultRow, *, displayed_size_hw: tuple[int
     if row.status == "below":
         title = f"no label; nearest: {title}"
     boxes, captions = evidence_boxes(best.evidence)
+    if row.box is not None:  # first, so that it lies on top
+        said = [] if row.box.category is None else [f"given as {row.box.category}"]
+        boxes, captions = [row.box.xyxy, *boxes], [[title, *said], *captions]
     return draw_evidence(image, boxes, captions, title=title, displayed_size_hw=displayed_size_hw)
 
 
@@ -100,7 +103,7 @@ def picture_path(folder: Path, key: str) -> Path:
 
     Args:
         folder: of the pictures.
-        key: of the image, `path` of its row; an absolute one counts as relative to the root.
+        key: of the row, which begins with the path of its image; an absolute one counts as relative to the root.
 
     Returns:
         The folder, the folders of the key, and its file name with `.evidence.jpg`. A part that could be mistaken for
@@ -158,9 +161,9 @@ def draw_pictures(
     decoder = WorkerPool(workers)
 
     def draw(row: Row) -> ImageError | None:
-        if not isinstance(row, ResultRow):
+        if not isinstance(row, ResultRow) or row.status == "empty":
             return None
-        path, content = picture_path(folder, row.path), _content(row)
+        path, content = picture_path(folder, row.key), _content(row)
         if _drawn_from(path) == content:
             return None
         image_path = os.path.join(os.fsencode(root), key_from_display(row.path))

@@ -9,10 +9,10 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 LOOKAHEAD = 2
 # So few images are decoded before a second process, about 0.3 s old, could help.
 FEW = 8
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+Encoded = TypeVar("Encoded")
 
 NumberedItems = tuple[int, Sequence[ImageItem]]
 """The number of a batch, and its images."""
@@ -99,7 +103,33 @@ def encode_files(
         The encoded batches, in the order of `batches`.
     """
     limits = limits or ImageLimits()
-    waiting: deque[Future[EncodedBatch]] = deque()
+    return encode_ahead(
+        batches,
+        lambda decoder, item: decode(decoder, encoder, item, limits),
+        lambda number, items, outcomes, decode_s: encode_batch(encoder, number, items, outcomes, decode_s),
+        workers,
+    )
+
+
+def encode_ahead(
+    batches: Iterable[tuple[int, Sequence[Item]]],
+    decode_one: Callable[[WorkerPool, Item], Outcome],
+    encode: Callable[[int, Sequence[Item], list[Outcome], float], Encoded],
+    workers: int = 0,
+) -> Iterator[Encoded]:
+    """Decode and encode batches in the background, in order.
+
+    Args:
+        batches: number and items of each batch. Up to `LOOKAHEAD` batches are taken before the first is needed.
+        decode_one: decodes an item; called from several threads.
+        encode: encodes a batch: its number, its items, what decoding each of them gave, and the seconds that it took,
+            summed over the threads.
+        workers: decoding processes; 0: one per core. Fewer than `FEW` items take one.
+
+    Yields:
+        What encoding each batch gave.
+    """
+    waiting: deque[Future[Encoded]] = deque()
     remaining = iter(batches)
     first = list(itertools.islice(remaining, LOOKAHEAD))
     few = len(first) < LOOKAHEAD and sum(len(items) for _, items in first) < FEW
@@ -110,17 +140,20 @@ def encode_files(
 
     encoding = single_threads(1, "batch")
 
+    def timed(item: Item) -> tuple[Outcome, float]:
+        started = time.perf_counter()
+        return decode_one(decoder, item), time.perf_counter() - started
+
     def submit_next() -> None:
         for number, items in itertools.islice(remaining, 1):
-            decoding = [pool.submit(_timed_decode, decoder, encoder, item, limits) for item in items]
+            decoding = [pool.submit(timed, item) for item in items]
             waiting.append(encoding.submit(encode_decoded, number, items, decoding))
 
     def encode_decoded(
-        number: int, items: Sequence[ImageItem], decoding: Sequence[Future[tuple[Decoded | ImageError, float]]]
-    ) -> EncodedBatch:
+        number: int, items: Sequence[Item], decoding: Sequence[Future[tuple[Outcome, float]]]
+    ) -> Encoded:
         outcomes = [one.result() for one in decoding]
-        decode_s = sum(seconds for _, seconds in outcomes)
-        return encode_batch(encoder, number, items, [outcome for outcome, _ in outcomes], decode_s)
+        return encode(number, items, [outcome for outcome, _ in outcomes], sum(seconds for _, seconds in outcomes))
 
     try:
         for _ in range(LOOKAHEAD):
@@ -150,13 +183,6 @@ def load(encoder: Encoder, source: ImageSource, limits: ImageLimits) -> Decoded 
     except ImageError as error:
         return error
     return Decoded(*encoder.preprocess(image.image, image.displayed_size_hw), image.sha256)
-
-
-def _timed_decode(
-    decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: ImageLimits
-) -> tuple[Decoded | ImageError, float]:
-    started = time.perf_counter()
-    return decode(decoder, encoder, item, limits), time.perf_counter() - started
 
 
 def encode_batch(

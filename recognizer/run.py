@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from memory import Memory
 from recognizer.encoder.device import choose_device, choose_precision
 from recognizer.features import encode_or_read
 from recognizer.images import ImageItem, Listing
-from recognizer.pipeline import NumberedItems
+from recognizer.pipeline import EncodedBatch, NumberedItems
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch, rerank_in_background
@@ -33,6 +33,7 @@ def run_setup(
     device: str,
     precision: str,
     selection: Selection | None = None,
+    boxes: Literal["file", "auto"] | None = None,
 ) -> RunSetup:
     """Describe a run, before the encoder is loaded.
 
@@ -45,6 +46,7 @@ def run_setup(
         device: as requested, which may be `auto`.
         precision: as requested, which may be `auto`.
         selection: the categories that compete; None: all.
+        boxes: where the boxes come from that are recognised; None: whole images are.
     """
     resolved = choose_device(device)
     info = memory.info()
@@ -65,8 +67,10 @@ def run_setup(
                 "run": {"workers", "batch_size", "max_failed", "features"},
                 "images": {"max_seconds", "max_memory_bytes"},
                 "rerank": True,
+                "boxes": True,
             },
         )
+        | ({} if boxes is None else {"boxes": {**settings.boxes.model_dump(mode="json"), "from": boxes}})
         | {"rerank": settings.rerank.decisive()}
         | {"precision": choose_precision(precision, resolved), "device": resolved.type}
         | {"input_root": os.fsdecode(listing.root)}
@@ -76,47 +80,79 @@ def run_setup(
     )
 
 
-def recognize_into(
-    recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink, *, reranker: MllmReranker | None = None
-) -> Iterator[list[Row]]:
-    """Recognise the pending images of a sink, write their rows, and yield them, batch by batch.
-
-    Args:
-        recognizer: encoder, memory and settings.
-        items: all images of the run.
-        sink: an open output; the caller finishes it.
-        reranker: reranks the candidates while later batches are encoded; None: the order of retrieval stays.
-    """
-    batches = _recognize(recognizer, items, sink)
-    if reranker is not None:
-        settings = recognizer.settings
-        batches = rerank_in_background(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
-    for batch in batches:
-        sink.write(batch.rows, timing=batch.timing, images=batch.stamps)
-        yield batch.rows
+Recognized = Iterator[tuple[EncodedBatch, list[Row], float]]
+"""Batches with the row of each of their items, and the seconds of scoring."""
 
 
-def _recognize(recognizer: Recognizer, items: Sequence[ImageItem], sink: RowSink) -> Iterator[RowBatch]:
+Recognize = Callable[[Recognizer, Iterator[NumberedItems]], Recognized]
+"""Makes them of the numbers and the items of batches."""
+
+
+def recognized_images(recognizer: Recognizer, batches: Iterator[NumberedItems]) -> Recognized:
+    """Recognise whole images, batch by batch."""
     settings = recognizer.settings
-    seen: dict[int, list[ImageStamp]] = {}
-
-    def pending() -> Iterator[NumberedItems]:
-        for number, images in enumerate(todo_batches(sink, settings.run.batch_size)):
-            batch = [items[image] for image in images]
-            # Before they are read: a file that is replaced in the meantime then counts as changed.
-            seen[number] = [stamp_file(item.path) for item in batch]
-            yield number, batch
-
     for batch in encode_or_read(
         recognizer.encoder,
-        pending(),
+        batches,
         features=recognizer.features,
         workers=settings.run.workers,
         limits=settings.images,
     ):
         started = time.perf_counter()
         rows = recognizer.batch_rows(batch)
-        timing = BatchTiming(decode_s=batch.decode_s, encode_s=batch.encode_s, score_s=time.perf_counter() - started)
+        yield batch, rows, time.perf_counter() - started
+
+
+def recognize_into(
+    recognizer: Recognizer,
+    items: Sequence[ImageItem],
+    sink: RowSink,
+    *,
+    reranker: MllmReranker | None = None,
+    recognize: Recognize = recognized_images,
+) -> Iterator[list[Row]]:
+    """Recognise the pending images of a sink, write their rows, and yield them, batch by batch.
+
+    Args:
+        recognizer: encoder, memory and settings.
+        items: all images of the run, or all boxes.
+        sink: an open output; the caller finishes it.
+        reranker: reranks the candidates while later batches are encoded; None: the order of retrieval stays.
+        recognize: makes rows of the items of batches.
+    """
+    settings = recognizer.settings
+    pending = todo_batches(sink, settings.run.batch_size)
+    batches = row_batches(items, pending, lambda batches: recognize(recognizer, batches))
+    if reranker is not None:
+        batches = rerank_in_background(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
+    for batch in batches:
+        sink.write(batch.rows, timing=batch.timing, images=batch.stamps)
+        yield batch.rows
+
+
+def row_batches(
+    items: Sequence[ImageItem],
+    numbers: Iterable[Sequence[int]],
+    recognize: Callable[[Iterator[NumberedItems]], Recognized],
+) -> Iterator[RowBatch]:
+    """Make rows of items, with the stamps of their files.
+
+    Args:
+        items: all of the run.
+        numbers: of those of each batch.
+        recognize: makes rows of the items of batches.
+    """
+    seen: dict[int, list[ImageStamp]] = {}
+
+    def pending() -> Iterator[NumberedItems]:
+        for number, images in enumerate(numbers):
+            batch = [items[image] for image in images]
+            # Before they are read: a file that is replaced in the meantime then counts as changed.
+            seen[number] = [stamp_file(item.path) for item in batch]
+            yield number, batch
+
+    for batch, rows, score_s in recognize(pending()):
+        timing = BatchTiming(decode_s=batch.decode_s, encode_s=batch.encode_s, score_s=score_s)
         hashes = dict(zip(batch.positions, batch.hashes, strict=True))
         images = [
             RankedImage(item, hashes[position]) if position in hashes else None

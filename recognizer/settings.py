@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from recognizer.boxes.settings import BoxSettings
 from recognizer.images.limits import ImageLimits
 from recognizer.yaml_settings import SettingsError as SettingsError
 from recognizer.yaml_settings import load_yaml_settings
@@ -66,6 +67,9 @@ class RerankSettings(BaseModel):
     weight: float = Field(default=1.0, ge=0, description="lambda in softmax(lambda log p_mllm + log p_retrieval)")
     margin: float = Field(default=0.3, ge=0, le=1, description="auto asks where confidence 1 - confidence 2 is below")
     descriptions: int = Field(default=3, ge=0, description="shown per option, those of its evidence, strongest first")
+    box: Literal["outline", "blur"] = Field(
+        default="outline", description="how a given box is shown: drawn, or with what is outside of it blurred"
+    )
     image_size: int = Field(default=768, ge=28, description="longest side in pixels of what the MLLM sees")
     give_up_after: int = Field(default=5, ge=1, description="failed images in a row after which it is left alone")
     cache: str | None = Field(default=None, description="file of the answers; null: in the user's cache; off: none")
@@ -111,10 +115,14 @@ class RerankSettings(BaseModel):
         return str(Path(self.model).resolve()) if Path(self.model).is_dir() else self.model.rstrip("/")
 
     def decisive(self) -> dict[str, Any]:
-        """Return what decides the rows of a run, as JSON values; nothing but `when` where it is off."""
+        """Return what decides the rows of a run, as JSON values; nothing but `when` where it is off.
+
+        `box` is left out where it is the default, for runs of earlier releases do not know it.
+        """
         if self.when == "off":
             return {"when": "off"}
-        return self.model_dump(mode="json", exclude=set(PATIENCE))
+        usual = {"box"} if self.box == "outline" else set()
+        return self.model_dump(mode="json", exclude={*PATIENCE, *usual})
 
 
 class _Section(BaseModel):
@@ -212,6 +220,7 @@ class Settings(_Section):
     run: RunSettings = RunSettings()
     images: ImageLimits = ImageLimits()
     rerank: RerankSettings = RerankSettings()
+    boxes: BoxSettings = BoxSettings()
     calibration: dict[str, Any] | None = Field(
         default=None, exclude=True, description="what `calibrate` fitted the score on; for people, changes nothing"
     )
@@ -227,7 +236,7 @@ def load_settings(
     """Merge defaults, a base mapping, a YAML file and `a.b=c` overrides into validated settings.
 
     Args:
-        config: a YAML file with the sections `score`, `run`, `images` and `rerank`, or None.
+        config: a YAML file with the sections `score`, `run`, `images`, `rerank` and `boxes`, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
         base: settings that a memory carries (see `carried_settings`), the weakest after the defaults. Its
             `rerank.when` counts only with a model that the file or an override names.

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from recognizer.cli.app import app
+from recognizer.cli.box_evaluation import evaluate_box_files
 from recognizer.cli.options import (
+    INPUT,
     OUTPUT,
     ConfigOption,
     DescriptionsOption,
@@ -38,6 +40,20 @@ def evaluate(
         typer.Option("--json", help="Write the table as JSON to this file.", rich_help_panel=OUTPUT),
     ] = None,
     descriptions: DescriptionsOption = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Annotations of COCO or LVIS: measure on their boxes. The folder holds the images.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    detections: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --boxes: recognise the boxes of these COCO detections, not the annotated ones.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     per_class: Annotated[
         Path | None,
         typer.Option(help="Write the recall of every category as CSV to this file.", rich_help_panel=OUTPUT),
@@ -54,10 +70,15 @@ def evaluate(
 
     Each file of --descriptions has rows of its own, as if it alone described the categories.
 
+    With --boxes, measure average precision, and accuracy by the size of the object, on annotated boxes.
+
     Example: recognizer eval labelled --memory birds.memory --per-class recall.csv
+
+    Example: recognizer eval photos --memory birds.memory --boxes annotations.json
     """
     from memory import Memory
     from recognizer.describing.joining import read_descriptions
+    from recognizer.errors import RecognizerError
     from recognizer.evaluation.evaluate import evaluate as run_evaluation
     from recognizer.evaluation.labelled import match_labels, read_labelled
     from recognizer.evaluation.report import print_lines, write_json, write_per_class
@@ -66,11 +87,29 @@ def evaluate(
     from recognizer.reranking.open import require_model
     from recognizer.settings import load_settings
 
+    if boxes and (per_class or descriptions):
+        raise RecognizerError("--per-class and --descriptions are for whole images; leave them or --boxes out")
+    if detections and not boxes:
+        raise RecognizerError("--detections are compared with annotations; give --boxes ANNOTATIONS too")
     opened = Memory.open(memory)
-    labelled = match_labels(read_labelled(folder), opened.vectors.categories)
     given = [*(overrides or []), *rerank_overrides(rerank, rerank_model)]
     settings = load_settings(config, given, base=carried_settings(opened, warn=note), warn=note)
     require_model(settings.rerank, settings.run.top_k)
+    if boxes:
+        reranker = evaluate_box_files(
+            folder,
+            boxes,
+            detections,
+            opened,
+            settings,
+            features=features,
+            device=device,
+            precision=precision,
+            json_file=json_file,
+        )
+        require_answers(reranker)
+        return
+    labelled = match_labels(read_labelled(folder), opened.vectors.categories)
     sources = {file.name: read_descriptions(file) for file in descriptions or []}
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from memory.wording import counted
 from recognizer.cli.app import app
+from recognizer.cli.box_runs import AUTO, check_box_options, find_box_plan, read_box_plan, write_box_results
 from recognizer.cli.options import (
     HARDWARE,
     INPUT,
@@ -35,14 +35,18 @@ from recognizer.cli.options import (
     StrictOption,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
+from recognizer.cli.run_pictures import check_pictures, draw_run, written_rows
 from recognizer.cli.stored_features import use_features
-from recognizer.console import note, note_missing_fonts, progress_bar
+from recognizer.console import note, progress_bar
 
 if TYPE_CHECKING:
-    from recognizer.images import Listing
+    from recognizer.boxes.plan import BoxPlan
+    from recognizer.images import ImageItem
+    from recognizer.recognizer import Recognizer
     from recognizer.results import Row, RowSink, RunCounts, RunSetup
     from recognizer.results.ledger import CurrentStamp
     from recognizer.results.run_files import OutputFormat
+    from recognizer.run import Recognize
     from recognizer.settings import Settings
     from rerank.reranker import MllmReranker
 
@@ -70,6 +74,23 @@ def run(
     ] = False,
     strict: StrictOption = False,
     exclude: ExcludeOption = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(
+            help="Recognise boxes instead of whole images: COCO, LVIS, MegaDetector or SpeciesNet JSON, a folder of "
+            "YOLO text files, or a CSV of path,x1,y1,x2,y2. auto: the objects that the encoder finds.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    coco: Annotated[
+        Path | None, typer.Option(help="With --boxes: write COCO results to this file.", rich_help_panel=OUTPUT)
+    ] = None,
+    megadetector: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --boxes: write MegaDetector's JSON with classifications to this file.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="Candidates per image.", rich_help_panel=SEARCH)] = None,
     only: Annotated[
         list[str] | None,
@@ -111,7 +132,11 @@ def run(
     Example: recognizer run photos --memory birds.memory --output results.jsonl
 
     Example: recognizer run photos --memory birds.memory --output table.csv --pictures evidence --top-k 3
+
+    Example: recognizer run photos --memory birds.memory --output objects.jsonl --boxes auto --coco objects.json
     """
+    from functools import cache, partial
+
     from memory import Memory
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import carried_settings
@@ -121,8 +146,9 @@ def run(
     from recognizer.settings import load_settings
 
     check_output(output, _format_name(format))
+    check_box_options(boxes, output, coco, megadetector)
     if pictures is not None:
-        _check_pictures(pictures, images, output)
+        check_pictures(pictures, images, output)
     opened = Memory.open(memory)
     flags = {
         "run.top_k": top_k,
@@ -150,40 +176,67 @@ def run(
     for problem in listing.problems:
         note(f"left out: {problem.path}: {problem.reason}")
     require_images(listing, images)
-    from recognizer.run import recognize_into, run_setup
+    from recognizer.run import recognize_into, recognized_images, run_setup
 
-    setup = run_setup(opened, settings, listing, device=device, precision=precision, selection=selection)
+    setup = run_setup(
+        opened,
+        settings,
+        listing,
+        device=device,
+        precision=precision,
+        selection=selection,
+        boxes=None if boxes is None else "auto" if boxes == AUTO else "file",
+    )
+
+    @cache
+    def open_recognizer() -> Recognizer:
+        from recognizer.images.workers import STOCK
+        from recognizer.recognizer import Recognizer
+
+        STOCK.start()  # gets ready while the weights load
+        rows = None if selection is None else selection.rows
+        return Recognizer.open(opened, settings=settings, only=rows, device=device, precision=precision)
+
+    kept = {"overwrite": overwrite, "retry_errors": retry_errors, "keep_missing": keep_missing}
+    plan, unit, keys = None, "images", listing.keys
+    items: Sequence[ImageItem] = listing
+    recognize: Recognize = recognized_images
+    if boxes is not None:
+        from recognizer.boxes.rows import recognized_boxes
+
+        if boxes == AUTO:
+            plan = find_box_plan(listing, setup, output, open_recognizer, features, **kept)
+        else:
+            plan = read_box_plan(boxes, listing)
+        unit, keys, items, recognize = "rows", plan.keys, plan.items, recognized_boxes
     with _opened_output(
         output,
-        listing.keys,
+        keys,
         settings,
         setup,
         format,
-        overwrite=overwrite,
-        retry_errors=retry_errors,
-        keep_missing=keep_missing,
-        current_stamp=lambda number, before: restamp_file(listing[number].path, before),
+        unit=unit,
+        **kept,
+        current_stamp=lambda number, before: restamp_file(items[number].path, before),
     ) as (sink, reranker):
-        if sink.done_rows < len(listing):
-            from recognizer.images.workers import STOCK
-            from recognizer.recognizer import Recognizer
-
-            STOCK.start()  # gets ready while the weights load
-            rows = None if selection is None else selection.rows
-            recognizer = Recognizer.open(opened, settings=settings, only=rows, device=device, precision=precision)
+        if sink.done_rows < len(items):
+            recognizer = open_recognizer()
             with use_features(recognizer, features, retry_errors=retry_errors):
-                batches = recognize_into(recognizer, listing, sink, reranker=reranker)
-                _show_progress(batches, sink, len(listing), "recognise")
+                batches = recognize_into(recognizer, items, sink, reranker=reranker, recognize=recognize)
+                _show_progress(batches, sink, len(items), "recognise", unit=unit)
         counts = sink.finish()
+        written = partial(written_rows, output, _format_name(format))
         if pictures is not None:
-            _draw_pictures(pictures, output, listing, settings, format)
-    note(f"{_outcome(counts)}; results {_where(output)}")
+            draw_run(pictures, written, listing, len(items), settings)
+        if plan is not None:
+            write_box_results(written, plan, opened, coco=coco, megadetector=megadetector)
+    note(f"{_outcome(counts, plan)}; results {_where(output)}")
     for line in listing.left_out:
         note(line)
     too_many = counts.failed_share > settings.run.max_failed
     if too_many:
         note(
-            f"WARNING: {counts.failed} of {counts.total} images failed, more than the share of "
+            f"WARNING: {counts.failed} of {counts.total} {unit} failed, more than the share of "
             f"{settings.run.max_failed:g} that run.max_failed accepts; the rows with status error say why"
         )
     if too_many or (counts.failed and strict):
@@ -243,7 +296,7 @@ def rerank_results(
     ranked = sum(map(is_ranked, earlier.rows))
     if ranked:
         note(f"already reranked, and unchanged: {counted(ranked, 'row')}")
-    keys = [row.path for row in earlier.rows]
+    keys = [row.key for row in earlier.rows]
     setup = rerank_setup(earlier, settings, results)
     with _opened_output(
         output,
@@ -265,43 +318,16 @@ def _where(output: str) -> str:
     return "on stdout" if output == "-" else f"in {output}"
 
 
-def _check_pictures(folder: Path, images: Sequence[str], output: str) -> None:
-    """Refuse a folder for pictures that cannot be used, before anything slow is loaded."""
-    from recognizer.errors import RecognizerError
-    from recognizer.pictures import require_apart
-
-    if output == "-":
-        raise RecognizerError("--pictures draws from the file of results; give a file as --output instead of -")
-    if folder.exists() and not folder.is_dir():
-        raise RecognizerError(f"{folder} is a file; name a folder for --pictures")
-    require_apart(folder, images)
-
-
-def _draw_pictures(folder: Path, output: str, listing: Listing, settings: Settings, format: Format | None) -> None:
-    """Draw the evidence of all rows that are written, and say how many images could not be decoded again."""
-    from recognizer.pictures import draw_pictures
-    from recognizer.results.row import parse_row
-    from recognizer.results.run_files import find_run_files, infer_format
-    from recognizer.results.tables import read_rows
-
-    journal = find_run_files(Path(output), infer_format(output, _format_name(format))).journal
-    rows = (parse_row(content) for content in read_rows(journal))
-    failed = 0
-    with progress_bar(len(listing), "images", "draw") as advance:
-        for error in draw_pictures(
-            rows, Path(os.fsdecode(listing.root)), folder, limits=settings.images, workers=settings.run.workers
-        ):
-            failed += error is not None
-            advance(1)
-    unreadable = f"; {counted(failed, 'image')} could not be read again and left out" if failed else ""
-    note(f"pictures in {folder}{unreadable}")
-    note_missing_fonts()
-
-
-def _outcome(counts: RunCounts) -> str:
-    """Say how many images were recognised, and how many failed, with their share and the reasons."""
+def _outcome(counts: RunCounts, plan: BoxPlan | None = None) -> str:
+    """Say how many images or boxes were recognised, and how many failed, with their share and the reasons."""
     failures = f" ({counts.failed_share:.1%}: {counts.reasons})" if counts.failed else ""
-    return f"{counted(counts.ok, 'image')} recognised, {counts.failed} failed{failures}"
+    done = counted(counts.ok, "image")
+    if plan is not None:
+        empty = len(plan.items) - plan.boxes
+        done = counted(counts.ok - empty, "box", "boxes") + (
+            f" and {counted(empty, 'image')} without one" if empty else ""
+        )
+    return f"{done} recognised, {counts.failed} failed{failures}"
 
 
 @contextmanager
@@ -312,6 +338,7 @@ def _opened_output(
     setup: RunSetup,
     format: Format | None,
     *,
+    unit: str = "images",
     overwrite: bool,
     retry_errors: bool = False,
     keep_missing: bool = False,
@@ -340,17 +367,19 @@ def _opened_output(
             )
         )
         if sink.done_rows:
-            note(f"{sink.done_rows} of {len(keys)} images are already done")
+            note(f"{sink.done_rows} of {len(keys)} {unit} are already done")
         if seems_done and sink.done_rows < len(keys):  # damaged rows, changed images, or more images than before
             reranker = stack.enter_context(opened_reranker(settings))
         yield sink, reranker
 
 
-def _show_progress(batches: Iterable[Sequence[Row]], sink: RowSink, total: int, description: str) -> None:
+def _show_progress(
+    batches: Iterable[Sequence[Row]], sink: RowSink, total: int, description: str, *, unit: str = "images"
+) -> None:
     """Work through the batches with a progress bar that starts at the rows of earlier runs."""
     from recognizer.results import ErrorRow
 
-    with progress_bar(total, "images", description, done=sink.done_rows) as advance:
+    with progress_bar(total, unit, description, done=sink.done_rows) as advance:
         for rows in batches:
             advance(len(rows), failed=sum(isinstance(row, ErrorRow) for row in rows))
 

@@ -42,8 +42,8 @@ _VOTE_SHARPNESS = 8
 class Encoder:
     """Two towers behind one interface. Make one with `Encoder.load`.
 
-    Vectors come out as float32 unit rows whatever the precision inside. Encoding is meant for one thread at a
-    time; `preprocess` may run in many threads at once.
+    Vectors come out as float32 unit rows whatever the precision inside. Threads that encode images take turns;
+    texts are for one thread at a time; `preprocess` may run in many threads at once.
 
     Attributes:
         card: Name, fingerprint, precision, dimensions and spec, as a memory stores them.
@@ -120,6 +120,11 @@ class Encoder:
     def dim(self) -> int:
         """D, dimensions of the joint space."""
         return self.card.dim
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether a grounding decoder finds the regions; else they are fixed windows."""
+        return self._decoder is not None
 
     @property
     def input_size_hw(self) -> tuple[int, int]:

@@ -37,15 +37,20 @@ class Passes:
         """Start nothing yet."""
         self._device = device
         self._cores: ThreadPoolExecutor | None = None
+        self._turn = threading.Lock()
 
     def encode(self, forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
-        """Encode a batch in as many passes as it takes.
+        """Encode a batch in as many passes as it takes; threads take turns.
 
         Args:
             forward: One pass.
             pixels: (B, 3, H, W), B at least 1.
             frames: (B) frames.
         """
+        with self._turn:  # of crops and of whole images, which are encoded side by side
+            return self._encode(forward, pixels, frames)
+
+    def _encode(self, forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
         if self._device.type != "cpu":
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 return forward_pass(forward, pixels, frames)

@@ -86,6 +86,27 @@ def read_labelled(path: Path) -> LabelledImages:
     return _read_table(path)
 
 
+class CategoryNames:
+    """Finds categories by what others call them."""
+
+    def __init__(self, categories: Sequence[Category]) -> None:
+        """Index the categories by name, by alias, and by both in other case or spacing."""
+        self._tables = [dict[str, list[int]]() for _ in range(4)]
+        for row, category in enumerate(categories):
+            loose = {_loosely(category.name)}, set(map(_loosely, category.aliases))
+            for table, wordings in zip(self._tables, ({category.name}, set(category.aliases), *loose), strict=True):
+                for wording in wordings:
+                    table.setdefault(wording, []).append(row)
+
+    def rows(self, label: str) -> Sequence[int]:
+        """Return the rows of the categories of this name, else of this alias, else of either in other case or spacing.
+
+        Several categories of one name in different groups fit equally well.
+        """
+        looked_up = (label, label, _loosely(label), _loosely(label))
+        return next((table[text] for table, text in zip(self._tables, looked_up, strict=True) if text in table), ())
+
+
 def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> LabelledSet:
     """Find the category of each image by its label.
 
@@ -98,17 +119,10 @@ def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> La
     Raises:
         LabelledSetError: no label names a category, or a label fits several categories.
     """
-    # The rows by name, by alias, and by both in other case or spacing.
-    tables = [dict[str, list[int]]() for _ in range(4)]
-    for row, category in enumerate(categories):
-        loose = {_loosely(category.name)}, set(map(_loosely, category.aliases))
-        for table, wordings in zip(tables, ({category.name}, set(category.aliases), *loose), strict=True):
-            for wording in wordings:
-                table.setdefault(wording, []).append(row)
+    named = CategoryNames(categories)
     items, rows, unmatched = [], [], dict[str, int]()
     for item, label in zip(labelled.items, labelled.labels, strict=True):
-        looked_up = (label, label, _loosely(label), _loosely(label))
-        fitting = next((table[text] for table, text in zip(tables, looked_up, strict=True) if text in table), [])
+        fitting = named.rows(label)
         if len(fitting) > 1:
             shown = ", ".join(
                 f"{printable(categories[row].name)!r} of group {categories[row].group!r}" for row in fitting

@@ -59,6 +59,9 @@ IMAGE_ERROR_CODES = {
     "E_MEMORY": "the image does not fit into memory, or into images.max_memory_bytes",
     "E_TIMEOUT": "the image was not decoded within images.max_seconds",
     "E_WORKER": "the decoder crashed on this image",
+    "E_OUTSIDE": "a file of boxes names a path outside of the folder of the images; nothing was opened",
+    "E_BOX": "the box has no area, lies outside of the image, or is no box",
+    "E_FRAME": "the box belongs to an image of another shape than the displayed one",
 }
 
 

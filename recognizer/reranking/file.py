@@ -198,7 +198,7 @@ def image_to_rank(row: Row, root: Path) -> RankedImage | None:
 
     A missing file fails when its question is asked; the row then says so.
     """
-    if not isinstance(row, ResultRow) or is_ranked(row):
+    if not isinstance(row, ResultRow) or row.status == "empty" or is_ranked(row):
         return None
     key = key_from_display(row.path)
     return RankedImage(ImageItem(key, os.path.join(os.fsencode(root), key)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from memory.durable import file_sha256
+from recognizer.boxes.crop import show_box
 from recognizer.images import ImageError, ImageItem, ImageLimits
 from recognizer.images.workers import WorkerPool
 from recognizer.results.row import CandidateRow, EvidenceRow, ResultRow, Row
@@ -69,16 +71,22 @@ def rerank_rows(
 
 
 def question_of(row: ResultRow, image: RankedImage, settings: RerankSettings, limits: ImageLimits) -> Question:
-    """Make the question of a row: its image with its candidates."""
+    """Make the question of a row: its image, or its box with what surrounds it, with its candidates."""
+    box = None if row.box is None or row.box.xyxy is None else row.box.to_dict()["xyxy"]
 
     def load() -> Image:
         try:
-            size = (settings.image_size, settings.image_size)
-            return WorkerPool(1).decode(image.item.path, limits=limits, target_size_hw=size).image
+            if box is None:
+                size = (settings.image_size, settings.image_size)
+                return WorkerPool(1).decode(image.item.path, limits=limits, target_size_hw=size).image
+            return show_box(WorkerPool(1).decode(image.item.path, limits=limits).image, box, how=settings.box)
         except ImageError as error:
             raise OSError(f"{error.code}: {error.reason}") from error
 
-    return Question(image.sha256 or _item_sha256(image.item), load, candidates_of(row))
+    content = image.sha256 or _item_sha256(image.item)
+    if box is not None:  # another picture, so another answer in the cache
+        content = hashlib.sha256(f"{content} {settings.box} {box}".encode()).hexdigest()
+    return Question(content, load, candidates_of(row))
 
 
 def _item_sha256(item: ImageItem) -> str:

@@ -27,7 +27,7 @@ from recognizer.results.ledger import (
     row_digest,
     write_ledger,
 )
-from recognizer.results.row import ErrorRow, Row, encode_row
+from recognizer.results.row import ErrorRow, Row, box_key, encode_row
 from recognizer.results.sink import count_rows, require_complete
 
 # A sync can take tens of milliseconds; without one for each batch, a power loss costs at most this many batches.
@@ -93,7 +93,7 @@ class Journal:
         lines = encode_rows(rows)
         stamps: Sequence[ImageStamp | None] = images or [None] * len(rows)
         entries = [
-            LedgerEntry(row.path, row_digest(line), row.code if isinstance(row, ErrorRow) else None, stamp)
+            LedgerEntry(row.key, row_digest(line), row.code if isinstance(row, ErrorRow) else None, stamp)
             for row, line, stamp in zip(rows, lines, stamps, strict=True)
         ]
         data = b"".join(lines)
@@ -235,8 +235,10 @@ def vouch_for(path: Path) -> LedgerContent:
 def _entry_of(row: Any, line: bytes) -> LedgerEntry | None:  # noqa: ANN401  any JSON value
     try:
         error = str(row["error"]["code"]) if row["status"] == "error" else None
-        return LedgerEntry(str(row["path"]), row_digest(line), error, None)
-    except (TypeError, KeyError):
+        box = row.get("box")
+        key = box_key(str(row["path"]), None if box is None else str(box["id"]))
+        return LedgerEntry(key, row_digest(line), error, None)
+    except (TypeError, KeyError, AttributeError):
         return None
 
 

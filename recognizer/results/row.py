@@ -105,13 +105,46 @@ class FoundLabel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowBox:
+    """The box that a row is about.
+
+    Attributes:
+        id: its name within its image.
+        xyxy: (x_min, y_min, x_max, y_max) in pixels of the displayed image; None where it could not be placed in it.
+        category: its name according to whoever gave the box; None: none was given.
+        confidence: of the detector, in [0, 1]; None: none was given.
+    """
+
+    id: str
+    xyxy: Sequence[float] | None = None
+    category: str | None = None
+    confidence: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the box as plain JSON values, numbers rounded."""
+        return {
+            "id": self.id,
+            "xyxy": None if self.xyxy is None else [_decimals(x, _BOX_DECIMALS) for x in self.xyxy],
+            "category": self.category,
+            "confidence": None if self.confidence is None else _digits(self.confidence, _CONFIDENCE_DIGITS),
+        }
+
+
+def box_key(path: str, box_id: str | None) -> str:
+    """Return the key of a row: the path of its image, with the name of its box behind it if it is about one."""
+    return path if box_id is None else f"{path}#{box_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
     """What was recognised in one image.
 
     Attributes:
         path: key of the image.
         path_b64: the bytes of the key in base64 if `path` is escaped, else None.
-        status: `ok`, or `below` where the confidence is below the least that a label needs.
+        box: the box that was recognised; None: the whole image was.
+        status: `ok`, `below` where the confidence is below the least that a label needs, or `empty` for an image
+            without a box in a run over boxes, which was not opened.
         width: of the displayed image in pixels; None in rows of earlier releases.
         height: likewise.
         label: name of the first category; None in a memory without categories, and with the status `below`.
@@ -127,7 +160,8 @@ class ResultRow:
 
     path: str
     path_b64: str | None = None
-    status: Literal["ok", "below"] = "ok"
+    box: RowBox | None = None
+    status: Literal["ok", "below", "empty"] = "ok"
     width: int | None = None
     height: int | None = None
     label: str | None
@@ -139,11 +173,16 @@ class ResultRow:
     labels: Sequence[FoundLabel] | None = None
     rerank: Mapping[str, Any] | None = None
 
+    @property
+    def key(self) -> str:
+        """What tells the row from all others of its run."""
+        return box_key(self.path, None if self.box is None else self.box.id)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, in the order in which they are written."""
         groups = self.group_confidence
         return {
-            **_head(self.path, self.path_b64, self.status),
+            **_head(self.path, self.path_b64, self.box, self.status),
             **({} if self.width is None else {"width": int(self.width)}),
             **({} if self.height is None else {"height": int(self.height)}),
             "label": self.label,
@@ -179,6 +218,7 @@ class ErrorRow:
     Attributes:
         path: key of the image.
         path_b64: the bytes of the key in base64 if `path` is escaped, else None.
+        box: the box that was to be recognised; None: the whole image was.
         code: a stable code such as ``E_TRUNCATED``.
         reason: one printable line.
         label: None, so that code that reads the labels of all rows need not ask which are errors.
@@ -188,15 +228,22 @@ class ErrorRow:
 
     path: str
     path_b64: str | None = None
+    box: RowBox | None = None
     code: str
     reason: str
     label: ClassVar[None] = None
     confidence: ClassVar[None] = None
     candidates: ClassVar[Sequence[CandidateRow]] = ()
 
+    @property
+    def key(self) -> str:
+        """What tells the row from all others of its run."""
+        return box_key(self.path, None if self.box is None else self.box.id)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, in the order in which they are written."""
-        return {**_head(self.path, self.path_b64, "error"), "error": {"code": self.code, "reason": self.reason}}
+        head = _head(self.path, self.path_b64, self.box, "error")
+        return {**head, "error": {"code": self.code, "reason": self.reason}}
 
 
 Row = ResultRow | ErrorRow
@@ -229,7 +276,8 @@ def parse_row(content: Mapping[str, Any]) -> Row:
         KeyError: a field is missing.
         TypeError: the object is not a row.
     """
-    head = {"path": content["path"], "path_b64": content.get("path_b64")}
+    box = content.get("box")
+    head = {"path": content["path"], "path_b64": content.get("path_b64"), "box": None if box is None else RowBox(**box)}
     if content["status"] == "error":
         return ErrorRow(**head, code=content["error"]["code"], reason=content["error"]["reason"])
     labels = content.get("labels")
@@ -259,8 +307,13 @@ def _candidate(content: Mapping[str, Any]) -> CandidateRow:
     )
 
 
-def _head(path: str, path_b64: str | None, status: str) -> dict[str, Any]:
-    return {"path": path, **({"path_b64": path_b64} if path_b64 else {}), "status": status}
+def _head(path: str, path_b64: str | None, box: RowBox | None, status: str) -> dict[str, Any]:
+    return {
+        "path": path,
+        **({"path_b64": path_b64} if path_b64 else {}),
+        **({} if box is None else {"box": box.to_dict()}),
+        "status": status,
+    }
 
 
 def _rounded(confidences: Mapping[str, float]) -> dict[str, float]:

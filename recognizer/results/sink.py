@@ -121,7 +121,7 @@ class Worklist:
             ValueError: they are not.
         """
         images = self.todo[self._written : self._written + len(rows)]
-        if [row.path for row in rows] != [self._keys[image] for image in images]:
+        if [row.key for row in rows] != [self._keys[image] for image in images]:
             raise ValueError(f"{len(rows)} rows out of turn; write the rows of the images of `todo` in that order")
 
     def tick_off(self, rows: Sequence[Row]) -> None:

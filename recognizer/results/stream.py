@@ -13,7 +13,7 @@ from recognizer.results.ledger import ImageStamp
 from recognizer.results.row import Row
 from recognizer.results.run_files import OutputFormat
 from recognizer.results.sink import BatchTiming, RunCounts, Worklist, require_complete
-from recognizer.results.tables import CsvLines
+from recognizer.results.tables import CsvLines, about_boxes
 
 
 class StreamWriter:
@@ -40,7 +40,8 @@ class StreamWriter:
         self._stream = stream
         self._work = Worklist(keys, self.todo)
         self._text = io.StringIO(newline="")
-        self._csv = CsvLines(self._text) if output_format == "csv" else None
+        self._is_csv = output_format == "csv"
+        self._csv: CsvLines | None = None
 
     @property
     def done_rows(self) -> int:
@@ -64,8 +65,10 @@ class StreamWriter:
         self._work.require_next(rows)
         lines = encode_rows(rows)
         data = b"".join(lines)
-        if self._csv is not None:
-            self._csv.write(map(json.loads, lines))
+        if self._is_csv:
+            contents = [json.loads(line) for line in lines]
+            self._csv = self._csv or CsvLines(self._text, boxes=any(map(about_boxes, contents)))
+            self._csv.write(contents)
             data = self._text.getvalue().encode("utf-8")
             self._text.seek(0)
             self._text.truncate()

@@ -52,6 +52,8 @@ CSV_COLUMNS = (
     "error_code",
     "error_reason",
 )
+BOX_COLUMNS = ("box_id", "box_x_min", "box_y_min", "box_x_max", "box_y_max", "box_category", "box_confidence")
+"""Further columns of a run over boxes: the box that was recognised."""
 
 
 def read_rows(journal: Path) -> Iterator[dict[str, Any]]:
@@ -76,6 +78,7 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     shared = {
         "path": row["path"],
         "path_b64": row.get("path_b64"),
+        "box": row.get("box"),
         "status": row["status"],
         "calibrated": row.get("calibrated"),
         "unknown": row.get("unknown"),
@@ -111,7 +114,8 @@ def csv_record(record: Mapping[str, Any]) -> list[object]:
     with the largest contribution.
 
     Returns:
-        Cells in the order of `CSV_COLUMNS`; texts neutralised, numbers as numbers, None as an empty cell.
+        Cells in the order of `CSV_COLUMNS`, and of `BOX_COLUMNS` in a run over boxes; texts neutralised, numbers as
+        numbers, None as an empty cell.
     """
     evidence: Sequence[Mapping[str, Any]] = record["evidence"]
     best = max(evidence, key=_contribution, default={})
@@ -127,7 +131,15 @@ def csv_record(record: Mapping[str, Any]) -> list[object]:
         "region_description": boxed.get("description"),
         **dict(zip(("x_min", "y_min", "x_max", "y_max"), boxed.get("box_xyxy", ()), strict=False)),
     }
-    return [_cell(cells.get(column)) for column in CSV_COLUMNS]
+    columns = CSV_COLUMNS + BOX_COLUMNS if about_boxes(record) else CSV_COLUMNS
+    return [_cell({**cells, **_box_cells(record["box"])}.get(column)) for column in columns]
+
+
+def _box_cells(box: Mapping[str, Any] | None) -> dict[str, object]:
+    if box is None:
+        return {}
+    edges = (None,) * 4 if box["xyxy"] is None else box["xyxy"]
+    return dict(zip(BOX_COLUMNS, (box["id"], *edges, box["category"], box["confidence"]), strict=True))
 
 
 def neutralise(text: str) -> str:
@@ -149,17 +161,27 @@ def _contribution(piece: Mapping[str, Any]) -> float:
 
 
 class CsvLines:
-    """Writes rows as lines of CSV to a text stream opened with ``newline=""``."""
+    """Writes rows as lines of CSV to a text stream opened with ``newline=""``.
 
-    def __init__(self, stream: IO[str]) -> None:
+    Args:
+        stream: the stream.
+        boxes: whether the rows are about boxes, which takes more columns.
+    """
+
+    def __init__(self, stream: IO[str], *, boxes: bool = False) -> None:
         """Write the header."""
         self._writer = csv.writer(stream, lineterminator="\r\n")  # with "\n" it leaves a lone "\r" unquoted
-        self._writer.writerow(CSV_COLUMNS)
+        self._writer.writerow(CSV_COLUMNS + BOX_COLUMNS if boxes else CSV_COLUMNS)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows, which are plain JSON values."""
         for row in rows:
             self._writer.writerows(csv_record(record) for record in flatten_row(row))
+
+
+def about_boxes(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row, or a record of it, is of a run over boxes: it has one, or says that its image has none."""
+    return row.get("box") is not None or row["status"] == "empty"
 
 
 def write_csv(journal: Path, output: Path) -> None:
@@ -175,7 +197,8 @@ def write_csv(journal: Path, output: Path) -> None:
         WriteFailed: the disk refuses.
     """
     with replacing(output) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
-        CsvLines(stream).write(read_rows(journal))
+        rows, boxes = _peek(read_rows(journal))
+        CsvLines(stream, boxes=boxes).write(rows)
 
 
 def write_parquet(journal: Path, output: Path) -> None:
@@ -190,17 +213,28 @@ def write_parquet(journal: Path, output: Path) -> None:
     """
     import pyarrow.parquet as pq
 
-    with replacing(output) as draft, pq.ParquetWriter(draft, _schema(), compression="zstd") as writer:
-        rows = read_rows(journal)
+    rows, boxes = _peek(read_rows(journal))
+    with replacing(output) as draft, pq.ParquetWriter(draft, _schema(boxes=boxes), compression="zstd") as writer:
         while images := list(itertools.islice(rows, _IMAGES_PER_ROW_GROUP)):
-            writer.write_table(arrow_table(images))
+            writer.write_table(_table(images, boxes=boxes))
 
 
 def arrow_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     """Make a table in memory, with one line per image and rank, from rows, which are plain JSON values."""
+    peeked, boxes = _peek(iter(rows))
+    return _table(peeked, boxes=boxes)
+
+
+def _table(rows: Iterable[dict[str, Any]], *, boxes: bool) -> pa.Table:
     import pyarrow as pa
 
-    return pa.Table.from_pylist(list(_records(rows)), schema=_schema())
+    return pa.Table.from_pylist(list(_records(rows)), schema=_schema(boxes=boxes))
+
+
+def _peek(rows: Iterator[dict[str, Any]]) -> tuple[Iterator[dict[str, Any]], bool]:
+    """Return the rows, and whether they are about boxes: in a run all of them are, or none."""
+    first = list(itertools.islice(rows, 1))
+    return itertools.chain(first, rows), any(map(about_boxes, first))
 
 
 def _records(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -211,7 +245,7 @@ def _records(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield {**record, "rerank": text}
 
 
-def _schema() -> pa.Schema:
+def _schema(*, boxes: bool) -> pa.Schema:
     import pyarrow as pa
 
     evidence = pa.struct(
@@ -231,6 +265,14 @@ def _schema() -> pa.Schema:
             ("group", pa.string()),
             ("presence", pa.float64()),
             ("box_xyxy", pa.list_(pa.float64())),
+        ]
+    )
+    box = pa.struct(
+        [
+            ("id", pa.string()),
+            ("xyxy", pa.list_(pa.float64())),
+            ("category", pa.string()),
+            ("confidence", pa.float64()),
         ]
     )
     return pa.schema(
@@ -254,5 +296,6 @@ def _schema() -> pa.Schema:
             ("rerank", pa.string()),
             ("error_code", pa.string()),
             ("error_reason", pa.string()),
+            *([("box", box)] if boxes else []),
         ]
     )

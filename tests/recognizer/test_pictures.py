@@ -14,6 +14,7 @@ from recognizer.images.draw import PALETTE_RGB
 from recognizer.images.key import display_key
 from recognizer.pictures import draw_pictures, draw_row, evidence_boxes, picture_path, require_apart
 from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow
+from recognizer.results.row import RowBox
 
 BOX, NEAR, FAR = (10, 10, 110, 110), (12, 10, 112, 111), (200, 10, 260, 60)
 
@@ -81,6 +82,19 @@ def test_every_row_can_be_drawn_and_its_label_is_part_of_the_picture():
         for each in (row, replace(row, status="below", label=None), result(candidates=[], label=None, confidence=None))
     ]
     assert len({picture.tobytes() for picture in pictures}) == 3
+
+
+def test_a_given_box_is_drawn_in_the_first_colour_with_what_it_was_given_as():
+    grey = Image.new("RGB", (900, 600), (90, 90, 90))
+    plain = result(evidence=[piece("cat", 0.5, box=None)])
+    box = RowBox(id="a", xyxy=(300, 200, 600, 400))
+    boxed = [replace(plain, box=each) for each in (box, replace(box, category="animal"))]
+    pictures = [np.asarray(draw_row(grey, each)) for each in (plain, *boxed)]
+    top = pictures[0].shape[0] - 600  # of the title
+    edge = (slice(top + 250, top + 350), slice(300, 306))
+    assert not (pictures[0][edge] == PALETTE_RGB[0]).all(-1).any()
+    assert (pictures[1][edge] == PALETTE_RGB[0]).all(-1).any()
+    assert (pictures[1] != pictures[2]).any()
 
 
 KEYS = st.lists(

@@ -1,6 +1,7 @@
 """What `--help` shows: an example that works for each command, and each option in a panel."""
 
 import inspect
+import json
 import os
 import re
 import shlex
@@ -92,9 +93,24 @@ def test_the_examples_run(tmp_path, photos, monkeypatch):
         (tmp_path / "labelled" / label).mkdir(parents=True)
         for name in ("cat", "coffee"):
             shutil.copy(photos / f"{name}.jpg", tmp_path / "labelled" / label)
+    annotations = {
+        "images": [{"id": 1, "file_name": "kingfisher.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 90, 90]}],
+        "categories": [{"id": 1, "name": "tabby cat"}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
     monkeypatch.chdir(tmp_path)
     for command in OFFLINE:
         for arguments in examples(command):
             assert call(command, *arguments)[0] == 0, (command, arguments)
     written = {path.name for path in tmp_path.iterdir()}
-    assert {"birds.memory", "birds.jsonl", "results.jsonl", "table.csv", "evidence", "why.png", "recall.csv"} <= written
+    assert {
+        "birds.memory",
+        "birds.jsonl",
+        "results.jsonl",
+        "table.csv",
+        "evidence",
+        "why.png",
+        "recall.csv",
+        "objects.json",
+    } <= written

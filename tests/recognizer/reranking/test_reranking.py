@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from memory import Category, Memory
+from recognizer.boxes.crop import show_box
 from recognizer.building import build_memory
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageLimits, decode_image, list_images
 from recognizer.memory_settings import carried_settings
 from recognizer.reranking.open import RerankNotConfigured, open_reranker, require_model
-from recognizer.reranking.questions import RankedImage, apply_ranking, candidates_of, margin, rerank_rows
+from recognizer.reranking.questions import RankedImage, apply_ranking, candidates_of, margin, question_of, rerank_rows
 from recognizer.reranking.stage import MOST_WAITING, RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
+from recognizer.results.row import RowBox
 from recognizer.settings import RerankSettings, ScoreSettings, SettingsError, load_settings
 from rerank.base import CONFIDENT, Ranking
 from rerank.cache import CacheFileRefused
@@ -177,6 +179,26 @@ def test_each_image_is_asked_about_with_its_own_pixels(images):
     rows = [row(*(candidate(name, 1 / len(names)) for name in names), path=i.item.key) for i in images]
     found = rerank(rows, images, MllmReranker(ScriptedMllm(choose_one)))
     assert [r.label for r in found] == [f"shade {shade}" for shade in shades]
+
+
+def test_a_box_is_shown_with_its_surroundings_and_answered_for_by_itself(images, photos):
+    boxes = [RowBox(id=str(left), xyxy=(left, 100.0, left + 100.0, 200.0)) for left in (50.0, 250.0)]
+    rows = [dataclasses.replace(row(candidate("cat", 0.5), candidate("dog", 0.4)), box=box) for box in boxes]
+    image = images[0]
+    outlined, blurred = (
+        [question_of(each, image, RerankSettings(model="m", box=how), ImageLimits()) for each in rows]
+        for how in ("outline", "blur")
+    )
+    assert len({question.image_sha256 for question in (*outlined, *blurred)}) == 4
+    whole = decode_image(photos / "astronaut.jpg").image
+    for question, box, how in ((outlined[0], boxes[0], "outline"), (blurred[1], boxes[1], "blur")):
+        shown = question.load()
+        assert shown.tobytes() == show_box(whole, box.xyxy, how=how).tobytes()
+        assert shown.width < min(whole.size)
+    written = dataclasses.replace(rows[0], box=dataclasses.replace(boxes[0], xyxy=(50.001, 100.0, 150.0, 200.0)))
+    # A row that was read from a file, with rounded edges, asks the same question.
+    again = question_of(written, image, RerankSettings(model="m"), ImageLimits())
+    assert again.image_sha256 == outlined[0].image_sha256
 
 
 def number_of(batch):

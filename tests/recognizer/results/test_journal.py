@@ -2,12 +2,14 @@ import contextlib
 import errno
 import io
 import os
+from dataclasses import replace
 
 import pytest
 
 from recognizer.results import OutputUnusable, ResultsIncomplete, ResumeRefused, encode_row
 from recognizer.results.journal import open_journal, read_journal
 from recognizer.results.ledger import ImageStamp, read_ledger
+from recognizer.results.row import RowBox
 
 COUNT, SIZE = 11, 4
 KEYS = [f"{number:03d}.jpg" for number in range(COUNT)]
@@ -183,6 +185,16 @@ def test_files_of_others_are_refused_and_left_alone(tmp_path, rows):
     write(path, rows, overwrite=True)
     assert path.read_bytes() == bytes_of(rows)
     assert write(path, rows, overwrite=True).rows == {}
+
+
+def test_boxes_of_one_image_are_rows_of_their_own_with_and_without_a_ledger(tmp_path, make_row):
+    path = tmp_path / "r.jsonl"
+    rows = [replace(make_row(0), box=RowBox(id=name)) for name in "ab"]
+    write(path, rows)
+    keys = [row.key for row in rows]
+    assert list(content_of(path).rows) == keys
+    ledger_of(path).unlink()
+    assert list(write(path, []).rows) == keys
 
 
 def test_odd_keys_are_found_again(tmp_path, make_row):

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, FoundLabel, ResultRow, encode_row
-from recognizer.results.row import parse_row
+from recognizer.results.row import RowBox, parse_row
 
 
 def evidence(contribution):
@@ -92,6 +93,18 @@ def test_what_a_run_adds_to_a_row_stands_at_its_place_and_is_read_again():
     again = parse_row(content)
     assert encode_row(again) == encode_row(row)
     assert (again.status, again.width, again.height, again.labels) == ("below", 640, 480, [label, other])
+
+
+def test_a_row_of_a_box_is_known_by_image_and_box_and_is_read_again():
+    box = RowBox(id="ab", xyxy=(1, 2.006, 3, 4), category="cat", confidence=0.25)
+    for row in (result(box=box), ErrorRow(path="a.jpg", box=replace(box, xyxy=None), code="E_BOX", reason="r")):
+        content = json.loads(encode_row(row))
+        assert list(content)[:3] == ["path", "box", "status"]
+        again = parse_row(content)
+        assert encode_row(again) == encode_row(row)
+        assert again.key == row.key == f"{row.path}#ab"
+    assert json.loads(encode_row(result(box=box)))["box"]["xyxy"] == [1, 2.01, 3, 4]
+    assert (result().key, "box" in json.loads(encode_row(result()))) == (result().path, False)
 
 
 def test_rows_of_earlier_releases_are_read(make_row):

@@ -6,12 +6,13 @@ import tracemalloc
 from dataclasses import replace
 
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recognizer.results import FoundLabel, encode_row
 from recognizer.results.row import ErrorRow
-from recognizer.results.tables import CSV_COLUMNS, CsvLines, neutralise, write_csv, write_parquet
+from recognizer.results.tables import BOX_COLUMNS, CSV_COLUMNS, CsvLines, neutralise, write_csv, write_parquet
 
 
 def journal_of(path, rows):
@@ -132,3 +133,33 @@ def test_conversion_is_flat_in_memory(tmp_path, make_row):
         tracemalloc.stop()
         assert peak < 10 * 2**20, convert.__name__  # a row group takes 7 MiB, all rows at once would take 16
     assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 3
+
+
+@pytest.fixture
+def boxed_journal(tmp_path):
+    box = {"id": "ab", "xyxy": [1.0, 2.0, 3.0, 4.0], "category": "=cat", "confidence": 0.5}
+    rows = [
+        {"path": "a.jpg", "status": "empty", "candidates": [], "rerank": None},
+        {"path": "b.jpg", "box": box, "status": "ok", "candidates": [], "rerank": None},
+        {"path": "c.jpg", "box": box | {"xyxy": None}, "status": "error", "error": {"code": "E_BOX", "reason": "r"}},
+    ]
+    path = tmp_path / "journal.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_table_of_boxes_has_their_columns_and_one_of_images_has_not(boxed_journal, tmp_path):
+    write_csv(boxed_journal, tmp_path / "r.csv")
+    with (tmp_path / "r.csv").open(newline="") as stream:
+        header, empty, good, bad = csv.reader(stream)
+    assert header == [*CSV_COLUMNS, *BOX_COLUMNS]
+    places = slice(len(CSV_COLUMNS), None)
+    assert empty[places] == [""] * 7
+    assert good[places] == ["ab", "1.0", "2.0", "3.0", "4.0", "'=cat", "0.5"]
+    assert bad[places] == ["ab", "", "", "", "", "'=cat", "0.5"]
+    write_parquet(boxed_journal, tmp_path / "r.parquet")
+    table = pq.read_table(tmp_path / "r.parquet").to_pylist()
+    assert [row["box"] and row["box"]["xyxy"] for row in table] == [None, [1, 2, 3, 4], None]
+    (tmp_path / "none.jsonl").touch()
+    write_csv(tmp_path / "none.jsonl", tmp_path / "none.csv")
+    assert (tmp_path / "none.csv").read_text().strip().split(",") == list(CSV_COLUMNS)

@@ -1,0 +1,182 @@
+"""Results of boxes in the formats of other tools: COCO results, and MegaDetector's JSON with classifications."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memory import Category
+from memory.durable import replacing
+from recognizer.boxes.given import BoxFile
+from recognizer.boxes.plan import BoxItem
+from recognizer.evaluation.labelled import CategoryNames
+from recognizer.results.row import ErrorRow, ResultRow, Row
+
+MEGADETECTOR_VERSION = "1.6"
+_NO_CATEGORY = "object"
+_DIGITS = 6
+# What is wrong with one box says nothing about its image.
+_OF_BOXES = frozenset({"E_BOX", "E_FRAME"})
+
+
+def coco_results(
+    items: Sequence[BoxItem], rows: Iterable[Row], file: BoxFile, categories: Sequence[Category]
+) -> Iterator[dict[str, Any]]:
+    """Yield a COCO result for each box and each of its candidates.
+
+    The score is the confidence of the category, times that of the detector where there is one. Ids of images and
+    categories are those of the file; what has none there is counted from 1, behind the others. Boxes are in the frame
+    of the file if that has pixels, so that they can be compared with its annotations.
+
+    Args:
+        items: the boxes of a run.
+        rows: one per item, in order.
+        file: where the boxes are from.
+        categories: of the memory.
+    """
+    ids = category_ids(file.categories, categories)
+    numbers: dict[bytes, int] = {}
+    for item, row in zip(items, rows, strict=False):
+        number = numbers.setdefault(item.key_bytes, len(numbers) + 1)
+        if item.box is None or not isinstance(row, ResultRow) or row.box is None or row.box.xyxy is None:
+            continue
+        x0, y0, x1, y1 = row.box.xyxy if item.box.shares else item.box.xyxy
+        detected = 1.0 if item.box.confidence is None else item.box.confidence
+        for candidate in row.candidates:
+            yield {
+                "image_id": number if item.box.image_id is None else item.box.image_id,
+                "category_id": ids[candidate.category, candidate.group],
+                "bbox": [round(edge, 2) for edge in (x0, y0, x1 - x0, y1 - y0)],
+                "score": _rounded(detected * candidate.confidence),
+                "file_name": row.path,
+                "category_name": candidate.category,
+            }
+
+
+def category_ids(names: Mapping[int | str, str], categories: Sequence[Category]) -> dict[tuple[str, str], int | str]:
+    """Return the id of each category of the memory, by its name and group: that of the file, or one that is free."""
+    rows_of = CategoryNames(categories)
+    taken: dict[int, int | str] = {}
+    for key, name in names.items():
+        rows = rows_of.rows(name)
+        if len(rows) == 1:
+            taken.setdefault(rows[0], key)
+    free = 1 + max((key for key in names if isinstance(key, int)), default=0)
+    ids: dict[tuple[str, str], int | str] = {}
+    for row, category in enumerate(categories):
+        if row not in taken:
+            taken[row], free = free, free + 1
+        ids[category.name, category.group] = taken[row]
+    return ids
+
+
+def write_coco(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
+    """Write COCO results as one JSON list, a result per line.
+
+    Raises:
+        WriteFailed: the disk refuses.
+    """
+    with replacing(path) as draft, open(draft, "w", encoding="utf-8") as stream:
+        separator = "[\n"
+        for result in results:
+            stream.write(separator + json.dumps(result, ensure_ascii=False).encode("utf-8", "replace").decode())
+            separator = ",\n"
+        stream.write("\n]\n" if separator != "[\n" else "[]\n")
+
+
+def megadetector_document(
+    items: Sequence[BoxItem], rows: Iterable[Row], file: BoxFile, *, model: str
+) -> dict[str, Any]:
+    """Return results in MegaDetector's format, with the candidates of each box as its classifications.
+
+    Where the boxes came in that format, it is the same document: whatever else it holds stays.
+
+    Args:
+        items: the boxes of a run.
+        rows: one per item, in order.
+        file: where the boxes are from.
+        model: name of the encoder.
+    """
+    classes: dict[str, str] = {}
+    paired = list(zip(items, rows, strict=False))
+    if file.format == "MegaDetector":
+        document = _with_classifications(file, paired, classes)
+    else:
+        document = _new_document(paired, classes)
+    document["classification_categories"] = {number: name for name, number in classes.items()}
+    information = document.get("info")
+    document["info"] = {
+        "format_version": MEGADETECTOR_VERSION,
+        **(information if isinstance(information, dict) else {}),
+        "classifier": model,
+    }
+    return document
+
+
+def write_megadetector(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a document in MegaDetector's format.
+
+    Raises:
+        WriteFailed: the disk refuses.
+    """
+    with replacing(path) as draft:
+        text = json.dumps(document, ensure_ascii=False, indent=1)
+        draft.write_bytes(text.encode("utf-8", "replace") + b"\n")
+
+
+def _with_classifications(
+    file: BoxFile, paired: Sequence[tuple[BoxItem, Row]], classes: dict[str, str]
+) -> dict[str, Any]:
+    document: dict[str, Any] = copy.deepcopy(file.document)
+    document.pop("classification_category_descriptions", None)
+    found = {item.box.id: row for item, row in paired if item.box is not None}
+    for image in document["images"]:
+        detections = image.get("detections") if isinstance(image, dict) else None
+        for detection in detections if isinstance(detections, list) else ():
+            if isinstance(detection, dict):
+                detection.pop("classifications", None)
+    for box in file.boxes:
+        row = found.get(box.id)
+        if box.place is not None and isinstance(row, ResultRow):
+            image, place = box.place
+            document["images"][image]["detections"][place]["classifications"] = _classifications(row, classes)
+    return document
+
+
+def _new_document(paired: Sequence[tuple[BoxItem, Row]], classes: dict[str, str]) -> dict[str, Any]:
+    kinds: dict[str, str] = {}
+    images: dict[str, dict[str, Any]] = {}
+    for item, row in paired:
+        image = images.setdefault(row.path, {"file": row.path, "detections": []})
+        if isinstance(row, ErrorRow):
+            if row.code not in _OF_BOXES:
+                image |= {"detections": None, "failure": f"{row.code}: {row.reason}"}
+        elif item.box is not None and row.box is not None and row.box.xyxy is not None and row.width and row.height:
+            x0, y0, x1, y1 = row.box.xyxy
+            shares = (x0 / row.width, y0 / row.height, (x1 - x0) / row.width, (y1 - y0) / row.height)
+            kind = kinds.setdefault(row.box.category or _NO_CATEGORY, str(len(kinds) + 1))
+            image["detections"].append(
+                {
+                    "category": kind,
+                    "conf": 1.0 if row.box.confidence is None else row.box.confidence,
+                    "bbox": [_rounded(share) for share in shares],
+                    "classifications": _classifications(row, classes),
+                }
+            )
+    return {"images": list(images.values()), "detection_categories": {number: name for name, number in kinds.items()}}
+
+
+def _classifications(row: ResultRow, classes: dict[str, str]) -> list[list[object]]:
+    """Return the candidates of a row as pairs of id and confidence, surest first; new ids are noted."""
+    return [
+        [classes.setdefault(candidate.category, str(len(classes) + 1)), _rounded(candidate.confidence)]
+        for candidate in sorted(row.candidates, key=lambda each: -each.confidence)
+    ]
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}") if math.isfinite(number) else 0.0

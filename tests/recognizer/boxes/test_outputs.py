@@ -1,0 +1,105 @@
+import json
+
+from memory import Category
+from recognizer.boxes.given import BoxFile, GivenBox
+from recognizer.boxes.outputs import coco_results, megadetector_document, write_coco, write_megadetector
+from recognizer.boxes.plan import BoxItem
+from recognizer.results.row import CandidateRow, ErrorRow, ResultRow, RowBox
+
+CATEGORIES = [Category("House Cat"), Category("dog"), Category("fox")]
+NAMES = {17: "dog", 18: "house cat", 19: "wolf"}
+
+
+def boxed(image="a.jpg", xyxy=(10.0, 20.0, 30.0, 60.0), **more):
+    box = GivenBox(image=image, xyxy=xyxy, **more)
+    return BoxItem(image.encode(), image.encode(), box)
+
+
+def row(item, *confidences, xyxy=(10, 20, 30, 60), path="a.jpg", code=None):
+    box = item.box and RowBox(
+        id=item.box.id, xyxy=None if code else xyxy, category=item.box.category, confidence=item.box.confidence
+    )
+    if code:
+        return ErrorRow(path=path, box=box, code=code, reason="so it is")
+    candidates = [
+        CandidateRow(category=category.name, score=0.1, confidence=confidence)
+        for category, confidence in zip(CATEGORIES, confidences, strict=False)
+    ]
+    status = "ok" if item.box else "empty"
+    size = {"width": 100, "height": 200} if item.box else {}
+    return ResultRow(
+        path=path, box=box, status=status, label=None, confidence=None, calibrated=False, unknown=None,
+        candidates=candidates, **size,
+    )  # fmt: skip
+
+
+def file(items, **more):
+    return BoxFile(path="x", **{"format": "COCO annotations", "boxes": [i.box for i in items if i.box], **more})
+
+
+def test_coco_results_have_the_ids_of_the_file_and_both_confidences():
+    items = [boxed(image_id=9, category_id=17, confidence=0.5), boxed("b.jpg"), BoxItem(b"c.jpg", b"c.jpg")]
+    rows = [row(items[0], 0.25, 0.5, 0.125), row(items[1], code="E_BOX", path="b.jpg"), row(items[2], path="c.jpg")]
+    first, second, third = coco_results(items, rows, file(items, categories=NAMES), CATEGORIES)
+    assert first == {
+        "image_id": 9, "category_id": 18, "bbox": [10.0, 20.0, 20.0, 40.0], "score": 0.125, "file_name": "a.jpg",
+        "category_name": "House Cat",
+    }  # fmt: skip
+    assert (second["category_id"], second["score"]) == (17, 0.25)
+    assert third["category_id"] == 20  # free: behind those of the file
+
+
+def test_ids_of_images_are_counted_where_the_file_has_none_and_pixels_stay_those_of_the_file():
+    items = [boxed(), boxed(xyxy=(0.1, 0.1, 0.3, 0.3), shares=True), boxed("b.jpg", frame_hw=(100, 50))]
+    rows = [row(item, 1.0, xyxy=(20, 40, 60, 120)) for item in items]
+    results = list(coco_results(items, rows, file(items), CATEGORIES))
+    assert [result["image_id"] for result in results] == [1, 1, 2]
+    assert [result["category_id"] for result in results] == [1, 1, 1]
+    assert [result["bbox"] for result in results] == [[10, 20, 20, 40], [20, 40, 40, 80], [10, 20, 20, 40]]
+
+
+def test_the_list_is_json_also_where_it_is_empty(tmp_path):
+    for results in ([], [{"a": 1}], [{"a": "\ud800ü"}, {"b": 2}]):
+        write_coco(tmp_path / "c.json", results)
+        read = json.loads((tmp_path / "c.json").read_text())
+        assert [list(each) for each in read] == [list(each) for each in results]
+
+
+def test_megadetectors_document_stays_and_gets_classifications(tmp_path):
+    document = {
+        "info": {"format_version": "1.4", "detector": "md_v5a"},
+        "detection_categories": {"1": "animal"},
+        "classification_categories": {"0": "old"},
+        "images": [
+            {"file": "a.jpg", "exif": 3, "detections": [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.2, 0.2]}]},
+            {"file": "b.jpg", "failure": "gone", "detections": None},
+        ],
+    }
+    item = boxed(xyxy=(0.1, 0.1, 0.3, 0.3), shares=True, confidence=0.9, place=(0, 0))
+    source = file([item], format="MegaDetector", document=document)
+    made = megadetector_document([item], [row(item, 0.2, 0.7)], source, model="the encoder")
+    write_megadetector(tmp_path / "md.json", made)
+    read = json.loads((tmp_path / "md.json").read_text())
+    assert read["classification_categories"] == {"1": "dog", "2": "House Cat"}
+    assert read["images"][0]["detections"][0].pop("classifications") == [["1", 0.7], ["2", 0.2]]
+    assert read["images"] == document["images"]
+    assert read["info"] == {"format_version": "1.4", "detector": "md_v5a", "classifier": "the encoder"}
+    assert "classifications" not in document["images"][0]["detections"][0]
+
+
+def test_boxes_of_other_formats_become_such_a_document():
+    items = [boxed(category="cat"), boxed(xyxy=(0, 0, 1, 1)), boxed("b.jpg"), BoxItem(b"c.jpg", b"c.jpg")]
+    rows = [
+        row(items[0], 0.6, 0.3),
+        row(items[1], code="E_BOX"),
+        row(items[2], code="E_NOT_FOUND", path="b.jpg"),
+        row(items[3], path="c.jpg"),
+    ]
+    made = megadetector_document(items, rows, file(items), model="the encoder")
+    first, second, third = made["images"]
+    (detection,) = first["detections"]
+    assert (detection["category"], detection["conf"], detection["bbox"]) == ("1", 1.0, [0.1, 0.1, 0.2, 0.2])
+    assert detection["classifications"] == [["1", 0.6], ["2", 0.3]]
+    assert made["detection_categories"] == {"1": "cat"}
+    assert (second["detections"], second["failure"]) == (None, "E_NOT_FOUND: so it is")
+    assert third == {"file": "c.jpg", "detections": []}
