@@ -19,6 +19,7 @@ import torch
 from recognizer.encoder import Encoder, Frame, ImageFeatures
 from recognizer.encoder.passes import single_threads
 from recognizer.images import ImageError, ImageItem, ImageLimits, ImageSource, load_source
+from recognizer.images.worker import Task
 from recognizer.images.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -105,14 +106,14 @@ def encode_files(
     few = len(first) < LOOKAHEAD and sum(len(items) for _, items in first) < FEW
     remaining = itertools.chain(first, remaining)
     workers = 1 if few else workers or os.cpu_count() or 1
-    decoder = WorkerPool(workers)
+    decoder, task = WorkerPool(workers), Task(limits, encoder.input_size_hw, encoder.fit)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
     encoding = single_threads(1, "batch")
 
     def submit_next() -> None:
         for number, items in itertools.islice(remaining, 1):
-            decoding = [pool.submit(_timed_decode, decoder, encoder, item, limits) for item in items]
+            decoding = [pool.submit(_timed_decode, decoder, encoder, item, task) for item in items]
             waiting.append(encoding.submit(encode_decoded, number, items, decoding))
 
     def encode_decoded(
@@ -134,10 +135,10 @@ def encode_files(
         encoding.shutdown(wait=True, cancel_futures=True)
 
 
-def decode(decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: ImageLimits) -> Decoded | ImageError:
+def decode(decoder: WorkerPool, encoder: Encoder, item: ImageItem, task: Task) -> Decoded | ImageError:
     """Read one image file and prepare it for the encoder; a file that cannot be used comes back as its error."""
     try:
-        image, sha256 = decoder.decode_fitted(item.path, encoder.fit, limits=limits)
+        image, sha256 = decoder.decode_fitted(item.path, task)
     except ImageError as error:
         return error
     return Decoded(*encoder.preprocess_fitted(image), sha256)
@@ -153,10 +154,10 @@ def load(encoder: Encoder, source: ImageSource, limits: ImageLimits) -> Decoded 
 
 
 def _timed_decode(
-    decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: ImageLimits
+    decoder: WorkerPool, encoder: Encoder, item: ImageItem, task: Task
 ) -> tuple[Decoded | ImageError, float]:
     started = time.perf_counter()
-    return decode(decoder, encoder, item, limits), time.perf_counter() - started
+    return decode(decoder, encoder, item, task), time.perf_counter() - started
 
 
 def encode_batch(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import time
 from pathlib import Path
 
@@ -42,10 +43,10 @@ def misbehave(path, **options):
             os.write(1, b"words of a library" * 100_000)
             os.write(2, b"words of a library" * 100_000)
         case "nonsense":
-            reply(b"\xff" * 8)
+            reply(b"\xff" * 12)
         case "negative":
             text = json.dumps({"size_wh": [-8, -8], "displayed_size_hw": [8, 8], "sha256": "", "format": "PNG"})
-            reply(len(text).to_bytes(4, "little") + text.encode() + bytes(3 * 8 * 8))
+            reply(struct.pack("<IQ", len(text), 3 * 8 * 8) + text.encode() + bytes(3 * 8 * 8))
         case "weak":  # an image that meets a worker which another one has spoilt
             if (file.parent / "attempts").read_text().count("weak") == 1:
                 os._exit(1)
