@@ -14,7 +14,8 @@ def remembering(encoder: Encoder) -> Encoder:
     copied, images, texts = copy.copy(encoder), {}, {}
 
     def encode_pixels(pixels, frames):
-        keys = [(hashlib.sha256(image.numpy().tobytes()).digest(), frame) for image, frame in zip(pixels, frames)]
+        digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in pixels]
+        keys = list(zip(digests, frames, strict=True))
         new = {key: position for position, key in enumerate(keys) if key not in images}
         if new:
             found = encoder.encode_pixels(pixels[list(new.values())], [frame for _, frame in new])

@@ -36,6 +36,7 @@ from recognizer.images.workers import WorkerPool
 CLIP = Preprocessing((224, 224), "crop", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TASK = Task(ImageLimits(), CLIP.size_hw, CLIP.fit)
 
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=40)

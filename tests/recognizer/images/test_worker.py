@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from recognizer.images import Fit, ImageLimits, decode_image
 from recognizer.images.worker import READY, Task, read_exactly, read_text, write_message
 
+
 def ask(worker, path, **limits):
     write_message(worker.stdin, Task(ImageLimits(**limits)).text, bytes(path))
 

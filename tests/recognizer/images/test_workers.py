@@ -245,7 +245,7 @@ def test_hostile_file_ends_within_the_limits(stock, tmp_path, make, codes):
     (tmp_path / "hostile").write_bytes(make())
     Image.new("RGB", (400, 400)).save(tmp_path / "good.png")
     with closing(WorkerPool(1, stock=stock)) as pool:
-        limits = ImageLimits(max_seconds=1 if "E_TIMEOUT" in codes else 30, max_memory_bytes=100 * MIB)
+        limits = ImageLimits(max_seconds=0.4 if "E_TIMEOUT" in codes else 30, max_memory_bytes=100 * MIB)
         assert code_of(pool, tmp_path / "hostile", limits=limits) in codes
         assert pool.decode(tmp_path / "good.png").image.size == (400, 400)
 
