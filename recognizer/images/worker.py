@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import AvifImagePlugin
 
 from recognizer.images.decode import DecodedImage, decode_image
@@ -69,14 +67,13 @@ class Task:
         )
 
 
-def write_message(stream: IO[bytes], text: str, data: bytes | NDArray[np.uint8] = b"") -> None:
+def write_message(stream: IO[bytes], text: str, data: bytes | memoryview = b"") -> None:
     """Send a message; `text` is ASCII.
 
     Raises:
         OSError: the other end is gone.
     """
-    size = len(data) if isinstance(data, bytes) else data.nbytes
-    stream.write(_LENGTHS.pack(len(text), size) + text.encode("ascii"))
+    stream.write(_LENGTHS.pack(len(text), memoryview(data).nbytes) + text.encode("ascii"))
     stream.write(data)
     stream.flush()
 
@@ -141,10 +138,10 @@ def main() -> None:
             os._exit(0)  # an ordinary exit would try to flush the rest
 
 
-def _answer(path: bytes, task: Task) -> tuple[dict[str, Any], bytes | NDArray[np.uint8]]:
+def _answer(path: bytes, task: Task) -> tuple[dict[str, Any], bytes | memoryview]:
     try:
         decoded = decode_image(path, limits=task.limits, target_size_hw=task.target_size_hw)
-        return _describe(decoded), task.fit.pixels(decoded.image) if task.fit else decoded.image.tobytes()
+        return _describe(decoded), task.fit.pixels(decoded.image).data if task.fit else decoded.image.tobytes()
     except ImageError as error:
         return {"code": error.code, "reason": error.reason}, b""
     except MemoryError:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, NamedTuple, cast
@@ -79,8 +80,9 @@ class _Worker:
         with suppress(OSError, AttributeError):  # a system without it, or a user who has many pipes already
             fcntl.fcntl(cast("IO[bytes]", process.stdout), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._process = process
-        self._pipes = cast("tuple[IO[bytes], ...]", (process.stdin, process.stdout, process.stderr))
-        self._requests, self._replies, self._errors = self._pipes
+        self._requests = cast("IO[bytes]", process.stdin)
+        self._replies = cast("BufferedReader", process.stdout)
+        self._errors = cast("IO[bytes]", process.stderr)
         self._is_ready = False
 
     def decode(self, path: bytes, task: Task) -> _Reply:
@@ -140,7 +142,7 @@ class _Worker:
             self._process.returncode = 0  # nobody here kills it or waits for it
         self._process.kill()
         self._process.wait()
-        for pipe in self._pipes:
+        for pipe in (self._requests, self._replies, self._errors):
             with suppress(OSError):  # a request that could not be sent any more
                 pipe.close()
 

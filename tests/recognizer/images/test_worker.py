@@ -38,7 +38,7 @@ def worker():
 def test_a_message_arrives_as_it_was_sent_and_data_follow_the_text(text, data):
     stream = io.BytesIO()
     write_message(stream, text, data)
-    write_message(stream, "next", np.zeros((2, 2, 3), np.uint8))
+    write_message(stream, "next", np.zeros((2, 2, 3), np.uint8).data)
     stream.seek(0)
     assert read_text(stream) == (text, len(data))
     assert read_exactly(stream, len(data)) == data
