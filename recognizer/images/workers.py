@@ -95,22 +95,24 @@ class _Worker:
         started, seconds = time.monotonic(), task.limits.max_seconds
         try:
             write_message(self._requests, task.text, path)
-            text, _ = read_text(self._replies)
+            text, size = read_text(self._replies)
             reply = json.loads(text)
             if "code" not in reply:
-                return self._read_pixels(reply, task)
+                return self._read_pixels(reply, size, task)
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             if time.monotonic() - started >= seconds:
                 raise ImageError("E_TIMEOUT", f"not decoded in {seconds:g} s (images.max_seconds)") from None
             raise ImageError("E_WORKER", f"the decoder failed on this image: {self._how_it_ended()}") from None
         raise ImageError(str(reply["code"]), str(reply["reason"]))
 
-    def _read_pixels(self, reply: dict[str, Any], task: Task) -> _Reply:
+    def _read_pixels(self, reply: dict[str, Any], size: int, task: Task) -> _Reply:
         width, height = reply["size_wh"]
         if min(width, height) <= 0 or width * height > task.limits.max_pixels:
             raise ValueError("no pixels, or more than the limit")
         pixels = np.empty((*(task.fit.size_hw if task.fit else (height, width)), 3), np.uint8)
-        if self._replies.readinto(pixels.data.cast("B")) < pixels.nbytes:
+        if size != pixels.nbytes:
+            raise ValueError("more or fewer bytes than pixels")
+        if self._replies.readinto(pixels.data.cast("B")) < size:
             raise EOFError
         return _Reply((height, width), tuple(reply["displayed_size_hw"]), reply["sha256"], reply["format"], pixels)
 

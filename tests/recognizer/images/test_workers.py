@@ -40,7 +40,7 @@ def hostile():
 
 @pytest.fixture
 def folder(tmp_path, gradient):
-    for name in ("good", "crash", "exit", "raise", "hang", "spin", "print", "nonsense", "negative", "weak"):
+    for name in ("good", "crash", "exit", "raise", "hang", "spin", "print", "nonsense", "negative", "longer", "weak"):
         gradient.save(tmp_path / f"{name}.png")
     return tmp_path
 
@@ -157,6 +157,7 @@ def test_any_name_is_found_and_relative_ones_from_where_the_caller_is(stock, tmp
         ("raise", "E_WORKER", "ended with exit code 1"),
         ("nonsense", "E_WORKER", "its reply made no sense"),
         ("negative", "E_WORKER", "its reply made no sense"),
+        ("longer", "E_WORKER", "its reply made no sense"),
         ("hang", "E_TIMEOUT", "not decoded in 0.5 s"),
         ("spin", "E_TIMEOUT", "not decoded in 0.5 s"),
     ],
