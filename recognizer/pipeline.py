@@ -19,6 +19,7 @@ import torch
 from recognizer.encoder import Encoder, Frame, ImageFeatures
 from recognizer.encoder.passes import single_threads
 from recognizer.images import ImageError, ImageItem, ImageLimits, ImageSource, load_source
+from recognizer.images.worker import Task
 from recognizer.images.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ def encode_files(
     Yields:
         The encoded batches, in the order of `batches`.
     """
-    limits = limits or ImageLimits()
+    task = Task(limits or ImageLimits(), encoder.input_size_hw, encoder.fit)
     return encode_ahead(
         batches,
-        lambda decoder, item: decode(decoder, encoder, item, limits),
+        lambda decoder, item: decode(decoder, encoder, item, task),
         lambda number, items, outcomes, decode_s: encode_batch(encoder, number, items, outcomes, decode_s),
         workers,
     )
@@ -167,10 +168,10 @@ def encode_ahead(
         encoding.shutdown(wait=True, cancel_futures=True)
 
 
-def decode(decoder: WorkerPool, encoder: Encoder, item: ImageItem, limits: ImageLimits) -> Decoded | ImageError:
+def decode(decoder: WorkerPool, encoder: Encoder, item: ImageItem, task: Task) -> Decoded | ImageError:
     """Read one image file and prepare it for the encoder; a file that cannot be used comes back as its error."""
     try:
-        image, sha256 = decoder.decode_fitted(item.path, encoder.fit, limits=limits)
+        image, sha256 = decoder.decode_fitted(item.path, task)
     except ImageError as error:
         return error
     return Decoded(*encoder.preprocess_fitted(image), sha256)

@@ -18,6 +18,7 @@ import torch
 from memory import Memory, read_labels
 from recognizer import Encoder, Recognizer
 from recognizer.demo import DATA
+from tests.remembering import remembering
 
 # An example that takes long says that the machine is busy, not that the code is wrong.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -44,13 +45,16 @@ def loaded_encoders() -> dict[object, Encoder]:
 
 @pytest.fixture(scope="module")
 def encoders_loaded_once(loaded_encoders: dict[object, Encoder]) -> Iterator[None]:
-    """Load each encoder once: commands that run in this process share it, as loading takes longer than most tests."""
+    """Load each encoder once: commands that run in this process share it, and what it found in images and texts.
+
+    Loading it, or encoding some images, takes longer than most tests.
+    """
     load = Encoder.from_spec
 
     def load_once(spec: Mapping[str, Any], *, device: str = "auto", precision: str = "auto") -> Encoder:
         key = json.dumps(spec, sort_keys=True), device, precision
         if key not in loaded_encoders:
-            loaded_encoders[key] = load(spec, device=device, precision=precision)
+            loaded_encoders[key] = remembering(load(spec, device=device, precision=precision))
         return loaded_encoders[key]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +71,7 @@ def demo_memory(starter: Encoder, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def demo_recognizer(starter: Encoder, demo_memory: Path) -> Recognizer:
-    return Recognizer(starter, Memory.open(demo_memory))
+    return Recognizer(remembering(starter), Memory.open(demo_memory))
 
 
 @pytest.fixture(scope="session")

@@ -66,10 +66,11 @@ class Preprocessing:
             (3, H, W) uint8 pixels on the scale 0 to 255 and the frame of this image.
         """
         size_hw = image.height, image.width
-        return self.from_fitted(FittedImage(self.fit.pixels(image), size_hw, displayed_size_hw or size_hw))
+        pixels = self.fit.pixels(image).copy()  # Pillow's array cannot be written to, which torch warns about
+        return self.from_fitted(FittedImage(pixels, size_hw, displayed_size_hw or size_hw))
 
     def from_fitted(self, fitted: FittedImage) -> tuple[Tensor, Frame]:
-        """Return what `pixels` does, for an image that was resized by `fit`."""
+        """Return what `pixels` does, for an image that was resized by `fit`; the tensor shares its memory."""
         resized_hw, (top, left) = self.fit.layout(fitted.decoded_size_hw)
         displayed_height, displayed_width = fitted.displayed_size_hw
         frame = Frame(
@@ -77,7 +78,7 @@ class Preprocessing:
             offset_xy=(float(left), float(top)),
             scale_xy=(displayed_width / resized_hw[1], displayed_height / resized_hw[0]),
         )
-        return torch.from_numpy(fitted.pixels.copy()).permute(2, 0, 1), frame
+        return torch.from_numpy(fitted.pixels).permute(2, 0, 1), frame
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Convert (B, 3, H, W) uint8 pixels to float32 on the model's scale, on the same device.

@@ -65,7 +65,7 @@ class Fit:
         """Resize an upright image; another mode than RGB is converted.
 
         Returns:
-            (H, W, 3) uint8.
+            (H, W, 3) uint8, read-only.
         """
         image = image if image.mode == "RGB" else image.convert("RGB")
         return np.asarray(self._resize(image))

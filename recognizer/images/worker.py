@@ -2,9 +2,10 @@
 
 A decoder is C code that meets files from anywhere: it may crash, hang or grow, and here that costs one image. The
 process imports neither torch nor the caller's program. Requests come on its standard input, replies go to its standard
-output, and it ends with either of them. A message is its length (4 bytes, little-endian) and JSON; the pixels of the
-image, 3 bytes each, follow the reply: all that were decoded, or those of the model input if the request says how to
-resize. Nothing is pickled: a reply of a worker that an image took over is still only numbers and text.
+output, and it ends with either of them. A message is text and data: the lengths of both (4 and 8 bytes, little-endian)
+and then both. A request is a `Task` and a path; a reply is JSON and the pixels of the image, 3 bytes each: all that
+were decoded, or those of the model input if the task says how to resize. Nothing is pickled: a reply of a worker that
+an image took over is still only numbers and text.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import os
 import signal
 import struct
 import sys
+from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, Any
 
 from PIL import AvifImagePlugin
@@ -24,39 +27,71 @@ from recognizer.images.errors import ImageError
 from recognizer.images.fit import Fit
 from recognizer.images.limits import ImageLimits
 
-READY = {"ready": True}
+READY = "ready"
 """The first message of a worker."""
+PIPE_BYTES = 2**20
+"""Room for replies: at 64 KiB, Linux's default, the two processes wait for each other 15 times an image."""
 
-_LENGTH = struct.Struct("<I")
-_MOST_BYTES = 2**26  # of a message; what asks for more is no length
+_LENGTHS = struct.Struct("<IQ")
+_MOST_TEXT = 2**20  # bytes; what asks for more is no length
 
 
-def write_message(stream: IO[bytes], message: dict[str, Any], pixels: bytes = b"") -> None:
-    """Send a message and, behind it, pixels.
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with images.
+
+    Attributes:
+        limits: of each file and of its decoding.
+        target_size_hw: as for `decode_image`.
+        fit: resizes the image; None: its pixels are sent as they were decoded.
+    """
+
+    limits: ImageLimits
+    target_size_hw: tuple[int, int] | None = None
+    fit: Fit | None = None
+
+    @cached_property
+    def text(self) -> str:
+        """The task as JSON; it is written once for all images of a run, and read once by each worker."""
+        fit = self.fit.to_json() if self.fit else None
+        return json.dumps([self.limits.model_dump(mode="json"), self.target_size_hw, fit])
+
+    @classmethod
+    def from_text(cls, text: str) -> Task:
+        """Make one of its text."""
+        limits, target_size_hw, fit = json.loads(text)
+        return cls(
+            ImageLimits.model_validate(limits),
+            tuple(target_size_hw) if target_size_hw else None,
+            Fit.from_json(fit) if fit else None,
+        )
+
+
+def write_message(stream: IO[bytes], text: str, data: bytes | memoryview = b"") -> None:
+    """Send a message; `text` is ASCII.
 
     Raises:
         OSError: the other end is gone.
     """
-    text = json.dumps(message).encode("ascii")
-    stream.write(_LENGTH.pack(len(text)) + text)
-    stream.write(pixels)
+    stream.write(_LENGTHS.pack(len(text), memoryview(data).nbytes) + text.encode("ascii"))
+    stream.write(data)
     stream.flush()
 
 
-def read_message(stream: IO[bytes]) -> dict[str, Any]:
-    """Receive a message.
+def read_text(stream: IO[bytes]) -> tuple[str, int]:
+    """Receive the text of a message.
+
+    Returns:
+        The text, and the length in bytes of the data, which are still to be read.
 
     Raises:
         EOFError: the other end is gone.
         ValueError: this is no message.
     """
-    length = int.from_bytes(read_exactly(stream, _LENGTH.size), "little")
-    if length > _MOST_BYTES:
-        raise ValueError(f"a message of {length} bytes")
-    message = json.loads(read_exactly(stream, length))
-    if not isinstance(message, dict):
-        raise ValueError("a message that is no object")
-    return message
+    length, size = _LENGTHS.unpack(read_exactly(stream, _LENGTHS.size))
+    if length > _MOST_TEXT:
+        raise ValueError(f"a text of {length} bytes")
+    return read_exactly(stream, length).decode("ascii"), size
 
 
 def read_exactly(stream: IO[bytes], count: int) -> bytes:
@@ -74,7 +109,8 @@ def read_exactly(stream: IO[bytes], count: int) -> bytes:
 def main() -> None:
     """Answer requests until there are no more."""
     requests = open(os.dup(0), "rb")  # noqa: SIM115  both stay open as long as the process lives
-    replies = open(os.dup(1), "wb")  # noqa: SIM115
+    # A reply that fits into the buffer is one write, and wakes the parent once.
+    replies = open(os.dup(1), "wb", buffering=PIPE_BYTES)  # noqa: SIM115
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each worker has one core; the stacks of more threads count as memory
     data_at_start = _data_bytes()
     write_message(replies, READY)
@@ -83,33 +119,29 @@ def main() -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
-    limits, limits_sent = ImageLimits(), None
+    task, task_text = Task(ImageLimits()), ""
     while True:
         try:
-            request = read_message(requests)
+            text, size = read_text(requests)
+            path = read_exactly(requests, size)
         except EOFError:
             return
-        if request["limits"] != limits_sent:  # mostly they are those of the image before
-            limits_sent = request["limits"]
-            limits = ImageLimits.model_validate(limits_sent)
-            _limit_memory(data_at_start, limits.max_memory_bytes)
-        _limit_seconds(limits.max_seconds)
-        message, pixels = _answer(request, limits)
+        if text != task_text:  # mostly it is that of the image before
+            task, task_text = Task.from_text(text), text
+            _limit_memory(data_at_start, task.limits.max_memory_bytes)
+        _limit_seconds(task.limits.max_seconds)
+        reply, pixels = _answer(path, task)
         _limit_seconds(0)
         try:
-            write_message(replies, message, pixels)
+            write_message(replies, json.dumps(reply), pixels)
         except OSError:  # the parent was killed
             os._exit(0)  # an ordinary exit would try to flush the rest
 
 
-def _answer(request: dict[str, Any], limits: ImageLimits) -> tuple[dict[str, Any], bytes]:
-    target_hw, fit = request["target_size_hw"], request["fit"]
+def _answer(path: bytes, task: Task) -> tuple[dict[str, Any], bytes | memoryview]:
     try:
-        decoded = decode_image(
-            request["path"].encode("latin-1"), limits=limits, target_size_hw=tuple(target_hw) if target_hw else None
-        )
-        pixels = Fit.from_json(fit).pixels(decoded.image) if fit else decoded.image
-        return _describe(decoded), pixels.tobytes()
+        decoded = decode_image(path, limits=task.limits, target_size_hw=task.target_size_hw)
+        return _describe(decoded), task.fit.pixels(decoded.image).data if task.fit else decoded.image.tobytes()
     except ImageError as error:
         return {"code": error.code, "reason": error.reason}, b""
     except MemoryError:

@@ -29,10 +29,12 @@ from PIL import Image
 from recognizer.console import table
 from recognizer.demo import DATA
 from recognizer.encoder.preprocessing import Preprocessing
-from recognizer.images import decode_image
+from recognizer.images import ImageLimits, decode_image
+from recognizer.images.worker import Task
 from recognizer.images.workers import WorkerPool
 
 CLIP = Preprocessing((224, 224), "crop", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+TASK = Task(ImageLimits(), CLIP.size_hw, CLIP.fit)
 
 
 def main() -> None:
@@ -94,7 +96,7 @@ def prepare_here(path: Path) -> object:
 
 def prepare_in_worker(pool: WorkerPool, path: Path) -> object:
     """Have the same done by a worker."""
-    image, _ = pool.decode_fitted(path, CLIP.fit)
+    image, _ = pool.decode_fitted(path, TASK)
     return CLIP.from_fitted(image)
 
 

@@ -1,4 +1,4 @@
-"""Kill commands at random moments, give them again, and compare the outcome with that of an uninterrupted one.
+"""Kill commands at random moments of their work, give them again, and compare with what an uninterrupted one made.
 
 usage: python tests/campaign/kill_commands.py [--commands run rerank ...] [--kills 10] [--seed 0]
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -33,6 +34,9 @@ from tests.campaign.conclusion import conclude  # noqa: E402
 TINY_MLLM = ROOT / "tests" / "rerank" / "tiny_mllm" / "model"
 RECOGNIZER = ["-m", "recognizer"]
 TWO_RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *RECOGNIZER]
+IMAGES = 96  # so that a run is at work as long as it takes to start
+STARTED = 0.5  # share of a command's time before which it is not killed, as it has done little more than import torch
+LOOK_EVERY_S = 0.02
 RANK_SECONDS = 120  # after one rank is killed, torchrun has ended the other one long before
 Case = tuple[Callable[[Path], list[str]], Callable[[Path], object]]
 """The arguments of Python for an output folder, and what they made there."""
@@ -44,7 +48,7 @@ def prepare(folder: Path) -> None:
     Memory.build(read_labels(DATA / "labels.json"), folder / "memory", encoder=encoder, templates=["{}"])
     photos = sorted((DATA / "photos").glob("*.jpg"))
     (folder / "images").mkdir()
-    for number in range(48):
+    for number in range(IMAGES):
         shutil.copy(photos[number % len(photos)], folder / "images" / f"{number:03}.jpg")
     (folder / "images" / "broken.jpg").write_bytes(b"no picture")
 
@@ -119,31 +123,45 @@ CASES = {
 }
 
 
-def python(arguments: list[str], *, seconds: float | None = None, one_rank: random.Random | None = None) -> bool:
-    """Run a command to its end, or kill it after some seconds; says whether it was killed.
+def python(
+    arguments: list[str], *, processor_s: float = math.inf, one_rank: random.Random | None = None
+) -> tuple[bool, float]:
+    """Run a command to its end, or kill it once it has used so much time of a processor, with all its processes.
 
     Args:
         arguments: of Python.
-        seconds: None: to its end.
+        processor_s: seconds; unlike those of a clock, they say how far a command is also on a busy machine.
         one_rank: chooses one of the processes that the command started, which alone is killed.
+
+    Returns:
+        Whether it was killed, and the seconds of a processor that it was seen to use.
 
     Raises:
         RuntimeError: it failed, or did not end after one of its processes was killed.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment, used = os.environ | {"OMP_NUM_THREADS": "1"}, 0.0
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors
         )
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            kill(process, one_rank)
-            return True
+        while process.poll() is None:
+            used = max(used, processor_seconds(process.pid))
+            if used >= processor_s:
+                kill(process, one_rank)
+                return True, used
+            time.sleep(LOOK_EVERY_S)
         if process.returncode:
             errors.seek(0)
             raise RuntimeError(f"{' '.join(arguments)} failed: {errors.read().decode()[-2000:]}")
-    return False
+    return False, used
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the time of a processor that a process and those that it started have used."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(pid)
+        return sum(sum(each.cpu_times()[:4]) for each in (family, *family.children(recursive=True)))
+    return 0.0
 
 
 def kill(process: subprocess.Popen[bytes], one_rank: random.Random | None) -> None:
@@ -168,16 +186,17 @@ def survive(folder: Path, name: str, kills: int, seed: int) -> dict[str, int]:
     command, outcome = CASES[name](folder)
     whole = folder / f"{name}-whole"
     whole.mkdir()
-    started = time.monotonic()
-    python(command(whole))
-    seconds, expected = time.monotonic() - started, outcome(whole)
-    counts = {"kills": kills, "killed at work": 0, "other outcomes": 0}
+    (_, seconds), expected = python(command(whole)), outcome(whole)
+    counts = {"kills": kills, "killed before the end": 0, "of these with files written": 0, "other outcomes": 0}
     rng = random.Random(f"{seed} {name}")
     for kill in range(kills):
         out = folder / f"{name}-{kill}"
         out.mkdir()
+        arguments, before = command(out), set(out.rglob("*"))
         one_rank = rng if name == "ranks" and rng.random() < 0.5 else None
-        counts["killed at work"] += python(command(out), seconds=rng.uniform(0.3, 1) * seconds, one_rank=one_rank)
+        killed, _ = python(arguments, processor_s=rng.uniform(STARTED, 1) * seconds, one_rank=one_rank)
+        counts["killed before the end"] += killed
+        counts["of these with files written"] += killed and set(out.rglob("*")) != before
         python(command(out))
         counts["other outcomes"] += outcome(out) != expected
         shutil.rmtree(out)

@@ -40,9 +40,13 @@ def write(directory: Path, writer: int, rounds: int, log: Path) -> None:
 
 
 def read(directory: Path, stop: Path, log: Path) -> None:
-    """Open the memory again and again; log how many categories each opening found."""
+    """Open the memory again and again while it is written; log how many categories each opening found."""
+    while not any(other.stat().st_size for other in log.parent.glob("write-*.log")):
+        time.sleep(0.01)  # the writers' start-up is not what is tested
     with log.open("a") as opened:
-        while not stop.exists():
+        last = False
+        while not last:
+            last = stop.exists()
             memory = Memory.open(directory)
             try:
                 opened.write(f"{len(memory.vectors.categories)}\n")

@@ -3,10 +3,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.nn import functional
 
 from recognizer.encoder.decoder import DecoderOutput
+from tests.training.ranks import on_two_ranks
 from training.config import LossConfig
 from training.data.batch import Batch
 from training.data.record import Rejects
@@ -108,7 +109,7 @@ def train_on_one_of_two_ranks(place, folder):
 def test_two_ranks_give_the_gradients_of_one_process_with_the_whole_batch(tmp_path):
     torch.manual_seed(0)
     expected = gradients(TinyModel(), whole_batch())
-    multiprocessing.spawn(train_on_one_of_two_ranks, (str(tmp_path),), nprocs=2)
+    on_two_ranks(train_on_one_of_two_ranks, str(tmp_path))
     for file in (f"{split}-{place}.pt" for split in SPLITS for place in range(2)):
         found = torch.load(tmp_path / file, weights_only=True)
         named = {name.removeprefix("module."): value for name, value in found.items()}

@@ -3,9 +3,10 @@ import os
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.overrides import TorchFunctionMode
 
+from tests.training.ranks import on_two_ranks
 from tests.training.runs import CPU, first_batch, gradients, largest_difference, make_config, make_loader, make_model
 from training.engine import Ema, Engine, learning_rate, make_optimizer
 from training.errors import TrainingError
@@ -95,7 +96,7 @@ def work_as_one_of_two_ranks(place, folder, model, pictures):
 
 
 def test_two_ranks_are_one_process_with_the_whole_batch(tiny_model, pictures, tmp_path):
-    multiprocessing.spawn(work_as_one_of_two_ranks, (tmp_path, tiny_model, pictures), nprocs=2)
+    on_two_ranks(work_as_one_of_two_ranks, tmp_path, tiny_model, pictures)
     for name, changes in TWO_RANKS.items():
         config = make_config(tiny_model, pictures, **changes | {"batch_size": 8, "accumulate": 1})
         terms, expected = gradients(config, first_batch(config))

@@ -2,8 +2,9 @@ import os
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 
+from tests.training.ranks import on_two_ranks
 from training.gradients import GradientBuckets
 
 
@@ -77,7 +78,7 @@ def work_as_one_of_two_ranks(rank, folder):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(work_as_one_of_two_ranks, (str(folder),), nprocs=2)
+    on_two_ranks(work_as_one_of_two_ranks, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

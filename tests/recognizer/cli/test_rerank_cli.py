@@ -122,19 +122,19 @@ def test_the_mllm_puts_right_what_retrieval_got_wrong_and_the_second_run_asks_no
 
 
 def test_killed_and_resumed_reranking_gives_the_same_bytes_and_asks_little_twice(world, tmp_path):
-    memory = ("--memory", str(world / "memory"), "--precision", "fp32", "--set", "run.batch_size=2")
+    memory = ("--memory", str(world / "memory"), "--precision", "fp32", "--set", "run.batch_size=4")
     asked = ("--rerank", "always", *map(str, TINY), "--set", "rerank.rotations=1")
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     here = ["run", str(world / "images"), *memory, *asked]
     call(*here, "--output", whole, "--set", f"rerank.cache={tmp_path / 'other.sqlite'}")
     command = [sys.executable, "-m", "recognizer", *here, "--output", str(killed)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while process.poll() is None and (not killed.exists() or killed.read_bytes().count(b"\n") < 6):
+    while process.poll() is None and (not killed.exists() or killed.read_bytes().count(b"\n") < 4):
         time.sleep(0.01)
     process.kill()
     process.wait()
     done = killed.read_bytes().count(b"\n")
-    assert 6 <= done < IMAGES
+    assert 4 <= done < IMAGES
     _, _, err = call(*here, "--output", killed)
     again = int(re.search(r"rerank: (\d+) images asked", err)[1])
     assert again <= IMAGES - done

@@ -19,10 +19,10 @@ def test_images_are_pixels_in_batches(tiny_vit, pictures):
 
 
 ROUTES = {
-    "alone": ([[0], [1], [2], [3], [4]], 1),
+    "alone": ([[0], [3], [4]], 1),
     "together": ([[0, 1, 2, 3, 4]], 5),
     "reversed": ([[4, 3, 2, 1, 0]], 32),
-    "beside copies": ([[4, 1, 4, 3, 0, 1, 2] * 5], 32),
+    "beside copies": ([[4, 1, 4, 3, 0, 1, 2, 4]], 32),
 }
 
 

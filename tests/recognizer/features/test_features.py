@@ -58,7 +58,9 @@ def opened(starter, tmp_path):
 
 def run(recognizer, folder, store=None, batch_size=2):
     """Recognise a folder; returns the bytes of its rows."""
-    batches = encode_or_read(recognizer.encoder, in_batches(list_images([folder]), batch_size), features=store)
+    batches = encode_or_read(
+        recognizer.encoder, in_batches(list_images([folder]), batch_size), features=store, workers=1
+    )
     return b"".join(encode_row(row) for batch in batches for row in recognizer.batch_rows(batch))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import time
 from pathlib import Path
 
@@ -42,10 +43,11 @@ def misbehave(path, **options):
             os.write(1, b"words of a library" * 100_000)
             os.write(2, b"words of a library" * 100_000)
         case "nonsense":
-            reply(b"\xff" * 8)
-        case "negative":
-            text = json.dumps({"size_wh": [-8, -8], "displayed_size_hw": [8, 8], "sha256": "", "format": "PNG"})
-            reply(len(text).to_bytes(4, "little") + text.encode() + bytes(3 * 8 * 8))
+            reply(b"\xff" * 12)
+        case "negative" | "longer":
+            side, more = (-8, 0) if file.stem == "negative" else (8, 1)
+            text = json.dumps({"size_wh": [side, side], "displayed_size_hw": [8, 8], "sha256": "", "format": "PNG"})
+            reply(struct.pack("<IQ", len(text), 3 * 8 * 8 + more) + text.encode() + bytes(3 * 8 * 8 + more))
         case "weak":  # an image that meets a worker which another one has spoilt
             if (file.parent / "attempts").read_text().count("weak") == 1:
                 os._exit(1)

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from recognizer.images import Fit, ImageError, ImageLimits, decode_image
+from recognizer.images.worker import Task
 from recognizer.images.workers import WorkerPool, WorkerPoolClosed, WorkerStock, WorkerUnavailable
 
 HOSTILE = (sys.executable, "-P", str(Path(__file__).with_name("hostile_worker.py")))
@@ -39,7 +40,7 @@ def hostile():
 
 @pytest.fixture
 def folder(tmp_path, gradient):
-    for name in ("good", "crash", "exit", "raise", "hang", "spin", "print", "nonsense", "negative", "weak"):
+    for name in ("good", "crash", "exit", "raise", "hang", "spin", "print", "nonsense", "negative", "longer", "weak"):
         gradient.save(tmp_path / f"{name}.png")
     return tmp_path
 
@@ -92,7 +93,7 @@ def test_an_image_resized_by_a_worker_is_that_of_this_process_bit_for_bit(stock,
     fit = Fit((48, 64), geometry, "bilinear", 200)
     with closing(WorkerPool(1, stock=stock)) as pool:
         for path in (photos / "cat.jpg", tmp_path / "turned.jpg", tmp_path / "small.png"):
-            fitted, sha256 = pool.decode_fitted(path, fit)
+            fitted, sha256 = pool.decode_fitted(path, Task(ImageLimits(), fit.size_hw, fit))
             here = decode_image(path, target_size_hw=fit.size_hw)
             assert np.array_equal(fitted.pixels, fit.pixels(here.image))
             assert fitted.decoded_size_hw == (here.image.height, here.image.width)
@@ -102,18 +103,21 @@ def test_an_image_resized_by_a_worker_is_that_of_this_process_bit_for_bit(stock,
 def test_an_image_resized_by_a_worker_fails_with_the_reason_of_decoding(stock, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with closing(WorkerPool(1, stock=stock)) as pool, pytest.raises(ImageError) as caught:
-        pool.decode_fitted(tmp_path / "text.png", Fit((48, 64), "crop", "bicubic", 0))
+        pool.decode_fitted(tmp_path / "text.png", Task(ImageLimits(), None, Fit((48, 64), "crop", "bicubic", 0)))
     assert caught.value.code == "E_NOT_IMAGE"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
 def test_resizing_counts_against_the_memory_limit(stock, folder):
-    limits = ImageLimits(max_memory_bytes=32 * MIB)
+    large, small = (
+        Task(ImageLimits(max_memory_bytes=32 * MIB), None, Fit((side, side), "squash", "bicubic", 0))
+        for side in (4000, 400)
+    )
     with closing(WorkerPool(1, stock=stock)) as pool:
         with pytest.raises(ImageError) as caught:
-            pool.decode_fitted(folder / "good.png", Fit((4000, 4000), "squash", "bicubic", 0), limits=limits)
+            pool.decode_fitted(folder / "good.png", large)
         assert caught.value.code == "E_MEMORY"
-        fitted, _ = pool.decode_fitted(folder / "good.png", Fit((400, 400), "squash", "bicubic", 0), limits=limits)
+        fitted, _ = pool.decode_fitted(folder / "good.png", small)
         assert fitted.pixels.shape == (400, 400, 3)
 
 
@@ -153,6 +157,7 @@ def test_any_name_is_found_and_relative_ones_from_where_the_caller_is(stock, tmp
         ("raise", "E_WORKER", "ended with exit code 1"),
         ("nonsense", "E_WORKER", "its reply made no sense"),
         ("negative", "E_WORKER", "its reply made no sense"),
+        ("longer", "E_WORKER", "its reply made no sense"),
         ("hang", "E_TIMEOUT", "not decoded in 0.5 s"),
         ("spin", "E_TIMEOUT", "not decoded in 0.5 s"),
     ],
@@ -241,7 +246,7 @@ def test_hostile_file_ends_within_the_limits(stock, tmp_path, make, codes):
     (tmp_path / "hostile").write_bytes(make())
     Image.new("RGB", (400, 400)).save(tmp_path / "good.png")
     with closing(WorkerPool(1, stock=stock)) as pool:
-        limits = ImageLimits(max_seconds=1 if "E_TIMEOUT" in codes else 30, max_memory_bytes=100 * MIB)
+        limits = ImageLimits(max_seconds=0.4 if "E_TIMEOUT" in codes else 30, max_memory_bytes=100 * MIB)
         assert code_of(pool, tmp_path / "hostile", limits=limits) in codes
         assert pool.decode(tmp_path / "good.png").image.size == (400, 400)
 

@@ -191,16 +191,17 @@ def test_no_code_of_a_checkpoint_runs_even_without_asserts(checkpoints, tmp_path
         "exec": Evil(exec, f"open({str(trace)!r}, 'w')"),
         "popen": Evil(subprocess.Popen, ["touch", str(trace)]),
     }
+    forms = {
+        "pt": lambda value: saved({"visual.proj": value}),
+        "bin": lambda value: saved({"state_dict": value}, _use_new_zipfile_serialization=False),
+        "pth": pickle.dumps,
+        "npz": lambda value: archive(params=np.array([value], dtype=object)),
+    }
     files = []
-    for name, value in evil.items():
-        for suffix, content in (
-            ("pt", saved({"visual.proj": value})),
-            ("bin", saved({"state_dict": value}, _use_new_zipfile_serialization=False)),
-            ("pth", pickle.dumps(value)),
-            ("npz", archive(params=np.array([value], dtype=object))),
-        ):
+    for number, (name, value) in enumerate(evil.items()):
+        for suffix in (list(forms) * 2)[number : number + 2]:  # each in two forms, and each form twice
             files.append(tmp_path / f"{name}.{suffix}")
-            files[-1].write_bytes(content)
+            files[-1].write_bytes(forms[suffix](value))
     done = subprocess.run(
         [sys.executable, "-O", "-c", _LOAD, str(config), *map(str, files)], capture_output=True, text=True, check=False
     )
