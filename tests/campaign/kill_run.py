@@ -35,7 +35,7 @@ def prepare(folder: Path, images: int = IMAGES) -> list[str]:
         shutil.copy(photos[number % len(photos)], folder / "images" / f"{number:03}.jpg")
     (folder / "images" / "broken.jpg").write_bytes(b"no picture")
     run = ["run", str(folder / "images"), "--memory", str(folder / "memory"), "--batch-size", str(BATCH)]
-    return [sys.executable, "-m", "recognizer", *run, "--precision", "fp32", "--output"]
+    return [sys.executable, "-m", "recognizer", *run, "--device", "cpu", "--precision", "fp32", "--output"]
 
 
 def run_whole(command: list[str], output: Path) -> bytes:

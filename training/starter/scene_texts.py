@@ -62,7 +62,7 @@ class SceneTexts:
         """
         if not seen:
             return ("a photo of a place",)
-        shuffled = [seen[place] for place in rng.permutation(len(seen))]
+        shuffled = [seen[row] for row in rng.permutation(len(seen))]
         listed = _joined([one.name for one in shuffled])
         coloured = _joined([with_article(_coloured(one)) for one in shuffled])
         placed = _joined([f"{with_article(one.name)} {place(one)}" for one in shuffled])

@@ -268,7 +268,7 @@ def test_run_writes_the_row_that_recognize_returns(world, photos, tmp_path):
     recognizer = Recognizer.open(world / "memory", device="cpu", precision="fp32")
     for file in (photos / "cat.jpg", tmp_path / "half.jpg", tmp_path / "a.mp4", tmp_path / "gone.jpg"):
         code, out, _ = call("run", file, "--memory", world / "memory", "--output", "-", "--precision", "fp32",
-                            "--set", "run.max_failed=1")  # fmt: skip
+                            "--device", "cpu", "--set", "run.max_failed=1")  # fmt: skip
         assert code == 0
         assert out.encode() == encode_row(recognizer.recognize([file])[0])
 

@@ -12,7 +12,7 @@ from training.errors import DataError
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"[" * 100_000, "not JSON"),
-        (b'{"a": ' * 5000 + b"1" + b"}" * 5000, "not JSON"),
+        (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "not JSON"),
         (b'{"image": "a.jpg", "n": ' + b"9" * 5000 + b"}", "not JSON"),
         (b'{"image": "a.jpg", "caption": "' + b"x" * MOST_JSON_BYTES + b'"}', "JSON of more than 10000000 bytes"),
         (b"[1]", "not a JSON object"),
