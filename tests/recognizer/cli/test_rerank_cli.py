@@ -123,7 +123,7 @@ def test_the_mllm_puts_right_what_retrieval_got_wrong_and_the_second_run_asks_no
 
 def test_killed_and_resumed_reranking_gives_the_same_bytes_and_asks_little_twice(world, tmp_path):
     memory = ("--memory", str(world / "memory"), "--device", "cpu", "--precision", "fp32", "--set", "run.batch_size=4")
-    asked = ("--rerank", "always", *map(str, TINY), "--set", "rerank.rotations=1")
+    asked = ("--rerank", "always", *map(str, TINY), "--set", "rerank.rotations=1", "--set", "rerank.device=cpu")
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     here = ["run", str(world / "images"), *memory, *asked]
     call(*here, "--output", whole, "--set", f"rerank.cache={tmp_path / 'other.sqlite'}")

@@ -101,7 +101,7 @@ def test_nothing_is_fetched_within_the_block(hub_cache):
         Encoder.load("ViT-B-32", "laion2b_s34b_b79k")
     with nothing_fetched():
         assert constants.HF_HUB_OFFLINE
-    assert constants.HF_HUB_OFFLINE == before
+    assert before == constants.HF_HUB_OFFLINE
 
 
 def test_the_default_is_base_where_its_files_are_and_the_starter_elsewhere(hub_cache, checkpoints, offer, monkeypatch):
