@@ -42,6 +42,15 @@ class Matches:
     query_of_box: Tensor
     box_of_query: Tensor
 
+    @classmethod
+    def of_boxes(cls, query_of_box: Tensor, queries: int) -> Matches:
+        """Make them of the (B, M) query of each box, or -1, among so many queries."""
+        batch, slots = query_of_box.shape
+        box_of_query = query_of_box.new_full((batch, queries + 1), -1)  # the last column takes boxes without a query
+        places = torch.where(query_of_box >= 0, query_of_box, queries)
+        box_of_query.scatter_(1, places, torch.arange(slots, device=places.device).expand(batch, slots))
+        return cls(query_of_box, box_of_query[:, :queries])
+
     @property
     def matched(self) -> Tensor:
         """(B, M) bool: the box has a query."""
@@ -96,7 +105,7 @@ def match(
         cost = box_cost(predicted_boxes_cxcywh, target_boxes_cxcywh, l1_weight=l1_weight, giou_weight=giou_weight)
         cost = _outweigh(cost, ~(cost.abs() < LARGEST_COST), target_mask[:, None])
         query_of_box = _enumerate(cost, target_mask) if _is_small(queries, slots) else _hungarian(cost, target_mask)
-    return Matches(query_of_box, _invert(query_of_box, queries))
+    return Matches.of_boxes(query_of_box, queries)
 
 
 def box_cost(
@@ -171,15 +180,6 @@ def _hungarian(cost: Tensor, target_mask: Tensor) -> Tensor:
         rows, columns = linear_sum_assignment(costs[:, slots])
         found[slots[columns]] = rows
     return torch.from_numpy(query_of_box).to(cost.device)
-
-
-def _invert(query_of_box: Tensor, queries: int) -> Tensor:
-    """Return the (B, Q) box of each query, or -1, from the (B, M) query of each box, or -1."""
-    batch, slots = query_of_box.shape
-    box_of_query = query_of_box.new_full((batch, queries + 1), -1)  # the last column takes boxes without a query
-    places = torch.where(query_of_box >= 0, query_of_box, queries)
-    box_of_query.scatter_(1, places, torch.arange(slots, device=places.device).expand(batch, slots))
-    return box_of_query[:, :queries]
 
 
 def _check_shapes(predicted: Tensor, target: Tensor, mask: Tensor) -> None:

@@ -148,8 +148,10 @@ def first_copies(matches: Matches, copies: int) -> Matches:
     """Reduce the matches of a batch that holds every box several times, side by side, to the first copy of each.
 
     One query for each box is enough to learn words from: the decoder turns all queries into vectors in the same way,
-    while each query has its own box and weight.
+    while each query has its own box and weight. Which copy a query has is a matter of rounding, since the copies cost
+    the same, so the first is the one whose query has the lowest number.
     """
-    of_query = matches.box_of_query
-    first = (of_query >= 0) & (of_query % copies == 0)
-    return Matches(matches.query_of_box[:, ::copies], torch.where(first, of_query // copies, -1))
+    queries = matches.box_of_query.shape[1]
+    of_copies = matches.query_of_box.unflatten(1, (-1, copies))
+    lowest = torch.where(of_copies < 0, queries, of_copies).amin(2)
+    return Matches.of_boxes(torch.where(lowest < queries, lowest, -1), queries)
