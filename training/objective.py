@@ -152,6 +152,6 @@ def first_copies(matches: Matches, copies: int) -> Matches:
     the same, so the first is the one whose query has the lowest number.
     """
     queries = matches.box_of_query.shape[1]
-    of_copies = matches.query_of_box.unflatten(1, (-1, copies))
+    of_copies = matches.query_of_box.view(len(matches.query_of_box), -1, copies)
     lowest = torch.where(of_copies < 0, queries, of_copies).amin(2)
     return Matches.of_boxes(torch.where(lowest < queries, lowest, -1), queries)
