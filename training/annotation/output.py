@@ -122,8 +122,8 @@ def check_output(output: Path, store: Path, images: BareImages, inputs: Sequence
     """Refuse to replace what `annotate` has not written.
 
     Raises:
-        DataError: the output is an input, looks like a file that is no manifest, or is there without the store that would
-            stand beside it.
+        DataError: the output is an input, has the suffix of a file that is no manifest, or is there without the store
+            that would stand beside it.
     """
     if any(os.path.abspath(each) == os.path.abspath(output) for each in inputs):
         raise DataError(f"{output} is the input; name another --output")
