@@ -132,6 +132,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
             lines.append(f"setting `{key}` is required")
         elif problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
             lines.append(f"`{key}`: {printable(str(problem['ctx']['error']), 400)}")  # a sentence of a section's own
+        elif problem["type"] in ("tuple_type", "list_type"):
+            lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: give a list, in brackets: [a, b]")
         else:
             lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: {printable(problem['msg'], 200)}")
     return _listed(lines)

@@ -1,6 +1,7 @@
 """Zero-shot figures on names that no choice was made on, for several encoders side by side.
 
-usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--encoders conse grounded] [--set score.image_name=0.3]
+usage: python tests/benchmarks/zero_shot.py PICTURES [--fold 0] [--encoders conse grounded] [--sets stamps clutter]
+                                            [--set score.image_name=0.3]
 
 PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. Encoders are `conse` and `grounded` (the
 starter before and after training) or files that training wrote. Sets, by names alone:
@@ -63,6 +64,7 @@ DEMO = {
     "rocket": "rocket launch",
 }
 WAYS = ("whole image", "with regions")
+SETS = ("stamps", "emoji", "clutter", "gcompris", "demo")
 
 Hits = NDArray[np.float64]
 Measured = dict[tuple[str, str], Hits]
@@ -85,14 +87,21 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--fold", type=int, default=0, help="0 is held out; choose on 1")
     parser.add_argument("--encoders", nargs="+", default=["conse", "grounded"])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="default: all")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
 
-    sets = list(image_sets(arguments.pictures, arguments.fold))
+    sets = [
+        image_set
+        for image_set in image_sets(arguments.pictures, arguments.fold)
+        if image_set.label.split(",")[0] in arguments.sets
+    ]
     everything = stamps(arguments.pictures)
     shown = [picture for picture in everything if fold(picture.name) == arguments.fold]
-    scenes = compose(shown, backgrounds(arguments.pictures), SCENES, seed=0)
+    with_clutter = "clutter" in arguments.sets
+    scenes = compose(shown, backgrounds(arguments.pictures), SCENES, seed=0) if with_clutter else []
+    names = list(dict.fromkeys(picture.name for picture in everything))
     columns: dict[str, Measured] = {}
     for name in arguments.encoders:
         note(f"measuring {name}")
@@ -100,7 +109,8 @@ def main() -> None:
         measured: dict[str, Measured] = {way: {} for way in WAYS}
         for image_set in sets:
             measure_set(encoder, image_set, arguments.overrides, measured)
-        measure_clutter(encoder, scenes, sets[0].names, arguments.overrides, measured)
+        if scenes:
+            measure_clutter(encoder, scenes, names, arguments.overrides, measured)
         columns |= {f"{name}, {way}": figures for way, figures in measured.items()}
     print(f"fold {arguments.fold}")
     print(report(columns))

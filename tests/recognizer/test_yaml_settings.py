@@ -57,6 +57,7 @@ def test_overrides_are_yaml_and_may_be_nested(tmp_path):
         ("{other: {sise: 3}}", [], "unknown setting `other.sise`; known here: size, names, shares, quick, free, mode"),
         ("{two: 1}", [], "unknown setting `two`; known here: one, other, needed"),
         ("{one: {size: 0}}", [], "setting `one.size` = 0: Input should be greater than 0"),
+        ("", ["one.names=a"], r"setting `one.names` = 'a': give a list, in brackets"),
         ("", ["=3"], "'=3' is not of the form section.key=value"),
         ("", ["one.size"], "'one.size' is not of the form section.key=value"),
         ("", ["one.size=["], "the value is not plain YAML: line 1"),

@@ -119,6 +119,7 @@ def annotate(
     from training.annotation.gates import Gates
     from training.annotation.inputs import read_descriptions, read_images
     from training.annotation.output import check_output
+    from training.data.record import NO_CAPTION
 
     settings = load_settings(config, overrides=overrides or [])
     bare = read_images(images, subjects=subjects.value, exclude=exclude or [])
@@ -153,6 +154,8 @@ def annotate(
         f"{report.records} of {counted(report.images, 'image')} annotated, {counted(report.boxes, 'box', 'boxes')}: "
         f"{output}; counts and settings: {report_path(output)}"
     )
+    if NO_CAPTION in report.left_out.values():
+        note("an image needs a caption or a subject: give --mllm to have them written, or --subjects folder or file")
     for (stage, reason), number in outcome.unanswered.items():
         note(f"WARNING: {stage}: {number} not answered: {reason}; repeat the command to ask again")
     if outcome.unanswered or not report.records:

@@ -24,6 +24,7 @@ from training.data.shards import ShardSample, write_shards
 from training.errors import DataError
 
 MANIFEST_SUFFIX = ".jsonl"
+_FILE_SUFFIXES = (".json", ".tar", ".csv", ".parquet")  # meant as a file; a folder would come as a surprise
 _ALL_RECORDED = frozenset(["model", "prompt", "threshold", "nms_iou", "image_size", "fingerprint", "precision"])
 
 
@@ -121,13 +122,14 @@ def check_output(output: Path, store: Path, images: BareImages, inputs: Sequence
     """Refuse to replace what `annotate` has not written.
 
     Raises:
-        DataError: the output is an input, or is there without the store that would stand beside it.
+        DataError: the output is an input, has the suffix of a file that is no manifest, or is there without the store
+            that would stand beside it.
     """
     if any(os.path.abspath(each) == os.path.abspath(output) for each in inputs):
         raise DataError(f"{output} is the input; name another --output")
     shards = output.suffix != MANIFEST_SUFFIX
     is_there = any(output.glob("*.tar")) if shards else output.exists()
-    if output.exists() and output.is_dir() != shards:
+    if (output.exists() and output.is_dir() != shards) or output.suffix in _FILE_SUFFIXES:
         raise DataError(f"{output}: a manifest ends in {MANIFEST_SUFFIX}, and shards are written into a folder")
     if is_there and not store.exists():
         raise DataError(f"{output} is there and was not written by annotate; name another --output, or move it away")

@@ -22,6 +22,10 @@ class BadSample(Exception):
         super().__init__(reason)
 
 
+NO_CAPTION = "no caption"
+"""Why a sample without any usable caption is left out."""
+
+
 @dataclass(slots=True)
 class Rejects:
     """Counts of the data that was left out.
@@ -129,7 +133,7 @@ def make_record(fields: Fields, image_size_hw: tuple[int, int], rejects: Rejects
     """
     captions = _texts(fields, "caption", rejects)
     if not captions:
-        raise BadSample("no caption")
+        raise BadSample(NO_CAPTION)
     regions: dict[BoxXYXY, Region] = {}
     for value in _list(fields.get("regions")):
         try:
