@@ -24,6 +24,9 @@ from training.data.shards import ShardSample, write_shards
 from training.errors import DataError
 
 MANIFEST_SUFFIX = ".jsonl"
+NO_CAPTION = "image left out: no caption"
+# Files that somebody may want; without this they would become folders of shards of that name.
+_OTHER_FILES = frozenset({".json", ".csv", ".txt", ".tar", ".parquet", ".tsv", ".zip"})
 _ALL_RECORDED = frozenset(["model", "prompt", "threshold", "nms_iou", "image_size", "fingerprint", "precision"])
 
 
@@ -121,8 +124,13 @@ def check_output(output: Path, store: Path, images: BareImages, inputs: Sequence
     """Refuse to replace what `annotate` has not written.
 
     Raises:
-        DataError: the output is an input, or is there without the store that would stand beside it.
+        DataError: the output is an input, has the name of a file of another format, or is there without the store that
+            would stand beside it.
     """
+    if output.suffix.lower() in _OTHER_FILES:
+        raise DataError(
+            f"{output}: annotate writes a manifest (NAME.jsonl) or a folder of shards; name one as --output"
+        )
     if any(os.path.abspath(each) == os.path.abspath(output) for each in inputs):
         raise DataError(f"{output} is the input; name another --output")
     shards = output.suffix != MANIFEST_SUFFIX
