@@ -112,7 +112,7 @@ def plan_boxes(file: BoxFile, listing: Listing) -> BoxPlan:
 
 
 def _notes(left_out: Counter[str], lost: Sequence[BoxItem], without: int) -> list[str]:
-    notes = [f"left out: {', '.join(f'{number} {what}' for what, number in left_out.items())}"] if left_out else []
+    notes = [f"left out: {', '.join(f'{what} {number}' for what, number in left_out.items())}"] if left_out else []
     codes = Counter(item.problem.code for item in lost if item.problem is not None)
     if codes:
         reasons = ", ".join(f"{number} {code}" for code, number in sorted(codes.items()))

@@ -50,10 +50,12 @@ class Draft:
     Attributes:
         texts: as they came.
         problem: why there are none; empty if there are some.
+        answer: of the language model, where it holds none.
     """
 
     texts: tuple[str, ...] = ()
     problem: str = ""
+    answer: str = ""
 
 
 def wordnet_drafts(categories: Sequence[Category], encoder: Encoder) -> list[Draft]:
@@ -132,7 +134,7 @@ def _draft(answer: str | Failure) -> Draft:
     if isinstance(answer, Failure):
         return Draft(problem=answer.status)
     texts = tuple(read_answer(answer))
-    return Draft(texts, "" if texts else NO_LIST)
+    return Draft(texts) if texts else Draft(problem=NO_LIST, answer=answer)
 
 
 def side_by_side(items: Sequence[ImageItem], size: int) -> Image.Image:

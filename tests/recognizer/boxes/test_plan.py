@@ -114,8 +114,8 @@ def test_boxes_of_other_images_and_boxes_given_twice_are_counted(root):
     made = plan_boxes(BoxFile(path=root / "boxes.csv", format="CSV", boxes=boxes), listing)
     assert made.boxes == 1
     (line,) = [line for line in made.notes if line.startswith("left out")]
-    assert "1 boxes of images that are not among those of the run" in line
-    assert "1 boxes that stand in the file twice" in line
+    assert "boxes of images that are not among those of the run 1" in line
+    assert "boxes that stand in the file twice 1" in line
 
 
 def test_thousands_of_boxes_of_one_image_have_rows_of_their_own(root):

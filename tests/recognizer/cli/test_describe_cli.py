@@ -77,6 +77,7 @@ def test_a_model_that_answers_nothing_is_said_and_ends_with_1(labels, tmp_path):
     assert code == 1
     assert "0 of 3 categories described" in out
     assert "3 categories without: no list in the answer" in err
+    assert "the first answer is 'I cannot.'" in err
 
 
 def test_what_cannot_work_is_refused_before_any_work(labels, tmp_path):

@@ -152,7 +152,7 @@ def test_a_language_model_is_asked_once_per_category_against_the_names_confused_
     progress = []
     drafts = written_drafts(categories, encoder, Writer(mllm), progress=progress.append)
     assert drafts[0].texts == ("red wings", "red wings", "black feet", "yellow beak")
-    assert drafts[1] == Draft(problem=NO_LIST)
+    assert drafts[1] == Draft(problem=NO_LIST, answer="I would rather not.")
     assert progress == [3]
     assert len(mllm.asked) == 3
     assert all(request.image is None and request.schema == SCHEMA for request in mllm.asked)
