@@ -156,7 +156,7 @@ def annotate(
     if report.counts[NO_CAPTION]:
         note(
             f"{counted(report.counts[NO_CAPTION], 'image')} left out for want of a caption: give --mllm to write one, "
-            "a .txt or a column caption that holds one, or --subjects file or folder, whose name then is the caption"
+            "a .txt or a column caption that holds one, or --subjects file, or folder for images in FOLDER/NAME/"
         )
     for (stage, reason), number in outcome.unanswered.items():
         note(f"WARNING: {stage}: {number} not answered: {reason}; repeat the command to ask again")
