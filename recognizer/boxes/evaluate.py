@@ -187,7 +187,8 @@ def _pairs(
         return [(box, row) for box, row in recognised if box.id in usable]
     by_image: dict[int | str | None, list[GivenBox]] = {}
     for item in known:
-        if item.box is not None:
+        # An edge that is no number would make the overlap of every box of the image no number.
+        if item.box is not None and all(map(math.isfinite, item.box.xyxy)):
             by_image.setdefault(item.box.image_id, []).append(item.box)
     pairs = []
     for box, row in recognised:

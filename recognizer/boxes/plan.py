@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from memory.errors import printable
 from memory.wording import counted
 from recognizer.boxes.given import BoxFile, GivenBox
 from recognizer.images import ImageError, ImageItem, Listing
@@ -69,8 +70,8 @@ def plan_boxes(file: BoxFile, listing: Listing) -> BoxPlan:
 
     Args:
         file: the boxes.
-        listing: the images that the user named. A relative path of the file is one from the root of the listing or from
-            the folder of the file.
+        listing: the images that the user named. A relative path of the file is one from the root of the listing, from
+            the folder of the file, or from a folder above the root, as "val2017/1.jpg" in the images of val2017/.
     """
     lookup = _Lookup(file, listing)
     by_image: dict[int, list[GivenBox]] = {}
@@ -102,15 +103,20 @@ def plan_boxes(file: BoxFile, listing: Listing) -> BoxPlan:
     if twice:
         left_out["boxes that stand in the file twice"] += twice
     notes = _notes(left_out, lost, sum(item.box is None for item in items.values()))
+    if lost and not total and listing:
+        notes.append(
+            f"no box has an image: the boxes name images such as {printable(lost[0].key, 80)!r}, and the folder holds "
+            f"such as {printable(listing.keys[0], 80)!r}; give the folder that the paths of the boxes start from"
+        )
     return BoxPlan(file, list(items.values()), notes)
 
 
-def _notes(left_out: Counter[str], lost: Iterable[BoxItem], without: int) -> list[str]:
-    notes = [f"left out: {', '.join(f'{number} {what}' for what, number in left_out.items())}"] if left_out else []
+def _notes(left_out: Counter[str], lost: Sequence[BoxItem], without: int) -> list[str]:
+    notes = [f"left out: {', '.join(f'{what} {number}' for what, number in left_out.items())}"] if left_out else []
     codes = Counter(item.problem.code for item in lost if item.problem is not None)
     if codes:
         reasons = ", ".join(f"{number} {code}" for code, number in sorted(codes.items()))
-        notes.append(f"boxes without an image: {reasons}; their rows say why")
+        notes.append(f"boxes without an image: {reasons}, such as {printable(lost[0].key, 80)!r}; their rows say why")
     if without:
         notes.append(f"{counted(without, 'image')} without a box: status empty")
     return notes
@@ -126,6 +132,7 @@ class _Lookup:
     def __init__(self, file: BoxFile, listing: Listing) -> None:
         self._root = listing.root
         self._folders = (listing.root, os.fsencode(file.path.resolve().parent))
+        self._above = [os.fsencode(folder) for folder in Path(os.fsdecode(listing.root)).parents]
         self._by = file.by
         self.refused: set[int] = set()
         self._places: dict[bytes, int] = {}
@@ -164,9 +171,23 @@ class _Lookup:
                     return place
                 elif os.path.isfile(leads_to):
                     return None
+        if (place := self._from_above(name)) is not None:
+            return place
         if outside:
             return ImageError("E_OUTSIDE", "the path leads out of the folder of the images")
         return ImageError("E_NOT_FOUND", "there is no such file in the folder of the images")
+
+    def _from_above(self, name: str) -> int | None:
+        """Return the place of a listed image whose path is written from a folder above the root."""
+        for folder in self._above:
+            try:
+                path = os.path.normpath(os.path.join(folder, os.fsencode(name.replace("\\", "/"))))
+            except ValueError:  # a surrogate
+                return None
+            place = self._places.get(path)
+            if place is not None and path_under(self._root, path) is not None:
+                return place
+        return None
 
     def _by_stem(self, name: str) -> int | ImageError | None:
         places = self._stems.get(name, [])

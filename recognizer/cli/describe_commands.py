@@ -108,9 +108,16 @@ def describe(
     from recognizer.describing.describe import check_output, described, write_described
     from recognizer.describing.sources import wordnet_drafts
     from recognizer.encoder import Encoder
+    from recognizer.errors import RecognizerError
     from recognizer.reranking.open import require_writer
     from recognizer.settings import load_settings
 
+    if source is Source.wordnet and mllm:
+        raise RecognizerError("--source wordnet asks no language model; add --source llm, or leave --mllm out")
+    if source is not Source.exemplars and exemplars:
+        raise RecognizerError(
+            f"--source {source.value} looks at no images; add --source exemplars, or leave --exemplars out"
+        )
     categories = read_label_file(labels, format, key, header, name_column, aliases)
     check_output(output, categories)
     given = [*(overrides or []), *([f"rerank.model={json.dumps(mllm)}"] if mllm else [])]

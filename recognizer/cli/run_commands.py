@@ -321,13 +321,13 @@ def _where(output: str) -> str:
 def _outcome(counts: RunCounts, plan: BoxPlan | None = None) -> str:
     """Say how many images or boxes were recognised, and how many failed, with their share and the reasons."""
     failures = f" ({counts.failed_share:.1%}: {counts.reasons})" if counts.failed else ""
-    done = counted(counts.ok, "image")
-    if plan is not None:
+    if plan is None:
+        done = f"{counted(counts.ok, 'image')} recognised"
+    else:
         empty = len(plan.items) - plan.boxes
-        done = counted(counts.ok - empty, "box", "boxes") + (
-            f" and {counted(empty, 'image')} without one" if empty else ""
-        )
-    return f"{done} recognised, {counts.failed} failed{failures}"
+        done = f"{counted(counts.ok - empty, 'box', 'boxes')} recognised"
+        done += f", {counted(empty, 'image')} without a box" if empty else ""
+    return f"{done}, {counts.failed} failed{failures}"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from memory import Category, Description
@@ -30,11 +30,13 @@ class Described:
         categories: (C) in the order of the label file, each with the source's descriptions and no others.
         dropped: descriptions that cleaning dropped, by reason.
         problems: names of the categories without a description, by reason.
+        answers: what the language model answered about the first of these, by reason, where it answered.
     """
 
     categories: Sequence[Category]
     dropped: Counter[str]
     problems: Mapping[str, Sequence[str]]
+    answers: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         """Yield what is to be said about it, a sentence each."""
@@ -50,7 +52,8 @@ class Described:
             yield f"descriptions left out: {reasons}"
         for problem, names in self.problems.items():
             shown = ", ".join(repr(printable(name, 40)) for name in names[:NAMES_SHOWN])
-            yield f"{counted(len(names), 'category')} without: {problem}, such as {shown}"
+            answer = f"; the first answer is {printable(self.answers[problem])!r}" if problem in self.answers else ""
+            yield f"{counted(len(names), 'category')} without: {problem}, such as {shown}{answer}"
 
 
 def described(categories: Sequence[Category], drafts: Sequence[Draft], source: str) -> Described:
@@ -63,15 +66,18 @@ def described(categories: Sequence[Category], drafts: Sequence[Draft], source: s
     """
     dropped: Counter[str] = Counter()
     problems: dict[str, list[str]] = {}
+    answers: dict[str, str] = {}
     done = []
     for category, draft in zip(categories, drafts, strict=True):
         cleaned = clean(draft.texts, category)
         dropped += cleaned.dropped
         if not cleaned.texts:
             problems.setdefault(draft.problem or NOTHING_LEFT, []).append(category.name)
+            if draft.answer:
+                answers.setdefault(draft.problem, draft.answer)
         texts = tuple(Description(text, "attribute", source) for text in cleaned.texts)
         done.append(replace(category, descriptions=texts))
-    return Described(done, dropped, problems)
+    return Described(done, dropped, problems, answers)
 
 
 def check_output(path: Path, categories: Sequence[Category]) -> None:

@@ -21,7 +21,7 @@ from recognizer.describing.confusing import confusable, name_vectors
 from recognizer.describing.questions import MAX_TOKENS, SCHEMA, question_text, read_answer
 from recognizer.describing.wordnet.nouns import nouns
 from recognizer.describing.wordnet.phrases import phrases
-from recognizer.describing.wordnet.senses import choose_senses
+from recognizer.describing.wordnet.senses import choose_senses, of_group
 from recognizer.images import ImageError, ImageItem, ImageLimits
 from recognizer.images.workers import WorkerPool
 from rerank.mllm import Failure
@@ -30,7 +30,7 @@ from rerank.written import WriteQuestion, Writer
 if TYPE_CHECKING:
     from recognizer.encoder import Encoder
 
-NOT_FOUND = "no entry in WordNet"
+NOT_FOUND = "no visible thing of that name in WordNet"
 NO_LIST = "no list in the answer"
 # Enough to tell what examples have in common; each gets a quarter of what the model sees.
 EXAMPLES_SHOWN = 4
@@ -50,10 +50,12 @@ class Draft:
     Attributes:
         texts: as they came.
         problem: why there are none; empty if there are some.
+        answer: of the language model, where it holds none.
     """
 
     texts: tuple[str, ...] = ()
     problem: str = ""
+    answer: str = ""
 
 
 def wordnet_drafts(categories: Sequence[Category], encoder: Encoder) -> list[Draft]:
@@ -70,6 +72,10 @@ def wordnet_drafts(categories: Sequence[Category], encoder: Encoder) -> list[Dra
     ]
     names = [prompt_name(category.name) for category in categories]
     groups = [category.group for category in categories]
+    found = [
+        entry if entry is None or not group else of_group(entry, group, table)
+        for entry, group in zip(found, groups, strict=True)
+    ]
     senses = choose_senses(names, groups, found, table, encoder.encode_texts)
     return [Draft(problem=NOT_FOUND) if sense is None else Draft(tuple(phrases(sense, table))) for sense in senses]
 
@@ -128,7 +134,7 @@ def _draft(answer: str | Failure) -> Draft:
     if isinstance(answer, Failure):
         return Draft(problem=answer.status)
     texts = tuple(read_answer(answer))
-    return Draft(texts, "" if texts else NO_LIST)
+    return Draft(texts) if texts else Draft(problem=NO_LIST, answer=answer)
 
 
 def side_by_side(items: Sequence[ImageItem], size: int) -> Image.Image:

@@ -50,10 +50,12 @@ class TransformersLocal:
     ) -> None:
         """Load processor and weights."""
         import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
+            # Without a connection each file is tried for half a minute, and a processor has five; one file is enough.
+            AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
             processor = AutoProcessor.from_pretrained(model, revision=revision, trust_remote_code=False)
             network = AutoModelForImageTextToText.from_pretrained(
                 model, revision=revision, trust_remote_code=False, dtype=dtype, use_safetensors=True

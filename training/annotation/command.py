@@ -82,7 +82,7 @@ def annotate(
         str | None, typer.Option(help="Commit of a hub model; pin it.", rich_help_panel=MODELS)
     ] = None,
     threshold: Annotated[float, typer.Option(help="Lowest score of a box.", rich_help_panel=MODELS)] = 0.3,
-    boxes: Annotated[int, typer.Option(help="Boxes of an image, the best ones.", rich_help_panel=OUTPUT)] = 10,
+    max_boxes: Annotated[int, typer.Option(help="Boxes of an image, the best ones.", rich_help_panel=OUTPUT)] = 10,
     detector_batch: Annotated[
         int, typer.Option(help="Images per forward pass of the detector.", rich_help_panel=HARDWARE)
     ] = 8,
@@ -118,8 +118,7 @@ def annotate(
     from training.annotation.annotate import annotate as run
     from training.annotation.gates import Gates
     from training.annotation.inputs import read_descriptions, read_images
-    from training.annotation.output import check_output
-    from training.data.record import NO_CAPTION
+    from training.annotation.output import LEFT_OUT_WITHOUT_CAPTION, check_output
 
     settings = load_settings(config, overrides=overrides or [])
     bare = read_images(images, subjects=subjects.value, exclude=exclude or [])
@@ -134,7 +133,7 @@ def annotate(
             detector_revision=detector_revision,
             threshold=threshold,
             detector_batch=detector_batch,
-            most_boxes=boxes,
+            most_boxes=max_boxes,
             mllm=settings.rerank.model_copy(update={"model": mllm}) if mllm else None,
             mllm_batch=mllm_batch,
             known=read_descriptions(descriptions) if descriptions else {},
@@ -154,8 +153,11 @@ def annotate(
         f"{report.records} of {counted(report.images, 'image')} annotated, {counted(report.boxes, 'box', 'boxes')}: "
         f"{output}; counts and settings: {report_path(output)}"
     )
-    if NO_CAPTION in report.left_out.values():
-        note("an image needs a caption or a subject: give --mllm to have them written, or --subjects folder or file")
+    if without := report.counts[LEFT_OUT_WITHOUT_CAPTION]:
+        note(
+            f"{counted(without, 'image')} left out for want of a caption: give --mllm to write one, a .txt or a column "
+            "caption that holds one, or --subjects file, or folder for images in FOLDER/NAME/"
+        )
     for (stage, reason), number in outcome.unanswered.items():
         note(f"WARNING: {stage}: {number} not answered: {reason}; repeat the command to ask again")
     if outcome.unanswered or not report.records:

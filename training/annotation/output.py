@@ -19,12 +19,14 @@ from training.annotation.inputs import BareImage, BareImages
 from training.annotation.stage import CHANGED, Facts, Json, Stage, Work
 from training.annotation.texts import TextRules
 from training.data.manifest import write_lines
-from training.data.record import BadSample, Rejects, make_record, to_fields
+from training.data.record import NO_CAPTION, BadSample, Rejects, make_record, to_fields
 from training.data.shards import ShardSample, write_shards
 from training.errors import DataError
 
 MANIFEST_SUFFIX = ".jsonl"
-_FILE_SUFFIXES = (".json", ".tar", ".csv", ".parquet")  # meant as a file; a folder would come as a surprise
+LEFT_OUT_WITHOUT_CAPTION = f"image left out: {NO_CAPTION}"
+# Files that somebody may want; without this they would become folders of shards of that name.
+_OTHER_FILES = frozenset({".json", ".csv", ".txt", ".tar", ".parquet", ".tsv", ".zip"})
 _ALL_RECORDED = frozenset(["model", "prompt", "threshold", "nms_iou", "image_size", "fingerprint", "precision"])
 
 
@@ -122,14 +124,18 @@ def check_output(output: Path, store: Path, images: BareImages, inputs: Sequence
     """Refuse to replace what `annotate` has not written.
 
     Raises:
-        DataError: the output is an input, has the suffix of a file that is no manifest, or is there without the store
-            that would stand beside it.
+        DataError: the output is an input, has the name of a file of another format, or is there without the store that
+            would stand beside it.
     """
+    if output.suffix.lower() in _OTHER_FILES:
+        raise DataError(
+            f"{output}: annotate writes a manifest (NAME.jsonl) or a folder of shards; name one as --output"
+        )
     if any(os.path.abspath(each) == os.path.abspath(output) for each in inputs):
         raise DataError(f"{output} is the input; name another --output")
     shards = output.suffix != MANIFEST_SUFFIX
     is_there = any(output.glob("*.tar")) if shards else output.exists()
-    if (output.exists() and output.is_dir() != shards) or output.suffix in _FILE_SUFFIXES:
+    if output.exists() and output.is_dir() != shards:
         raise DataError(f"{output}: a manifest ends in {MANIFEST_SUFFIX}, and shards are written into a folder")
     if is_there and not store.exists():
         raise DataError(f"{output} is there and was not written by annotate; name another --output, or move it away")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -74,6 +75,40 @@ def choose_senses(
         chosen = better
     senses = {choices[choice][0]: choices[choice][1] for choice in chosen}
     return [senses.get(place) for place in range(len(names))]
+
+
+def of_group(entry: Entry, group: str, nouns: Nouns) -> Entry:
+    """Keep the meanings that are a kind of what the group is called: of "crane" in the group "birds" the bird.
+
+    Args:
+        entry: what a name was found as.
+        group: of the name.
+        nouns: the table.
+
+    Returns:
+        The entry with these meanings alone; unchanged where there are none, as in a group that is no kind of thing.
+    """
+    above = nouns.find(group)
+    wanted = {sense.row for sense in above.senses} if above is not None else set[int]()
+    fitting = [place for place, sense in enumerate(entry.senses) if wanted & _kinds(sense, nouns)]
+    if not fitting:
+        return entry
+    return replace(
+        entry,
+        senses=tuple(entry.senses[place] for place in fitting),
+        ranks=tuple(entry.ranks[place] for place in fitting),
+    )
+
+
+def _kinds(sense: Sense, nouns: Nouns) -> set[int]:
+    """Return the rows of a meaning and of all that it is a kind of."""
+    rows, waiting = {sense.row}, [*sense.hypernyms]
+    while waiting:
+        row = waiting.pop()
+        if row not in rows:
+            rows.add(row)
+            waiting += nouns.sense(row).hypernyms
+    return rows
 
 
 def gloss_text(sense: Sense, nouns: Nouns) -> str:

@@ -95,6 +95,18 @@ def test_detections_count_for_the_object_that_they_lie_on(folder):
     assert figures.precision["AP50"] == pytest.approx((0.5 + 1) / 2, abs=0.01)
 
 
+def test_an_annotation_that_is_no_box_hides_no_other_object(folder):
+    annotated(folder, [(1, 1, 0, 100, 0), (1, 2, 200, 100, 0)])
+    document = json.loads((folder / "a.json").read_text())
+    document["annotations"].append({"id": 9, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3]})
+    (folder / "a.json").write_text(json.dumps(document))
+    truth = plan_boxes(read_annotated(folder / "a.json"), list_images([folder]))
+    (folder / "d.json").write_text(json.dumps([{"image_id": 1, "bbox": [0, 0, 99, 99], "score": 0.8}]))
+    plan = plan_boxes(read_detected(folder / "d.json", truth.file), list_images([folder]))
+    figures = evaluate_boxes(truth, plan, answers(plan, ["cat"]), CATEGORIES)
+    assert (figures.unknown, figures.accuracy["all"].boxes) == (0, 1)
+
+
 def test_annotations_without_a_usable_object_are_refused(folder):
     plan = annotated(folder, [(3, 1, 0, 20, 0)])
     with pytest.raises(RecognizerError, match="no object whose image is there"):

@@ -1,6 +1,7 @@
 """Which image a box belongs to, and that nothing outside of the folder of the images is ever touched."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,26 @@ def test_paths_are_those_from_the_images_from_the_file_or_absolute(root, absolut
     for name in ("sub/b.jpg", "./sub/b.jpg", "sub/../sub/b.jpg", "images/sub/b.jpg", "sub\\b.jpg"):
         assert outcome(root, name, absolute=absolute) == "sub/b.jpg"
     assert outcome(root, str(root / "images" / "sub" / "b.jpg"), absolute=absolute) == "sub/b.jpg"
+
+
+def test_paths_may_start_from_a_folder_above_the_images(root):
+    above = f"{root.name}/images/sub/b.jpg"
+    boxes = BoxFile(path=root / "elsewhere" / "boxes.csv", format="CSV", boxes=())
+    (root / "elsewhere").mkdir()
+    for name in ("images/sub/b.jpg", "images\\sub\\b.jpg", above):
+        own = replace(boxes, boxes=[GivenBox(image=name, xyxy=(0, 0, 9, 9))])
+        (item,) = [item for item in plan_boxes(own, list_images(root / "images")).items if item.box]
+        assert item.key == "sub/b.jpg"
+    for name in ("secret.jpg", f"{root.name}/secret.jpg", "images/link.jpg"):
+        assert outcome(root, name) in ("E_NOT_FOUND", "E_OUTSIDE")
+
+
+def test_boxes_none_of_which_has_an_image_are_explained(root):
+    (*_, line) = plan(root, ["other/a.jpg", "b.jpg"]).notes
+    assert line.startswith(
+        "no box has an image: the boxes name images such as 'other/a.jpg', and the folder holds such as"
+    )
+    assert "no box" not in " ".join(plan(root, ["a.jpg", "b.jpg"]).notes)
 
 
 def test_nothing_outside_of_the_folder_of_the_images_is_a_picture(root):
@@ -93,8 +114,8 @@ def test_boxes_of_other_images_and_boxes_given_twice_are_counted(root):
     made = plan_boxes(BoxFile(path=root / "boxes.csv", format="CSV", boxes=boxes), listing)
     assert made.boxes == 1
     (line,) = [line for line in made.notes if line.startswith("left out")]
-    assert "1 boxes of images that are not among those of the run" in line
-    assert "1 boxes that stand in the file twice" in line
+    assert "boxes of images that are not among those of the run 1" in line
+    assert "boxes that stand in the file twice 1" in line
 
 
 def test_thousands_of_boxes_of_one_image_have_rows_of_their_own(root):

@@ -21,7 +21,7 @@ def test_wordnet_describes_and_build_and_info_know_it(labels, tmp_path):
     code, out, err = call("describe", labels, "--output", tmp_path / "d.json", "--model", "starter")
     assert code == 0
     assert "2 of 3 categories described (66.7%)" in out
-    assert "1 category without: no entry in WordNet, such as 'xyzzy'" in err
+    assert "1 category without: no visible thing of that name in WordNet, such as 'xyzzy'" in err
     texts = json.loads((tmp_path / "d.json").read_text())
     assert list(texts) == ["zebra", "lion", "xyzzy"]
     assert len(texts["lion"]) >= 3
@@ -77,6 +77,7 @@ def test_a_model_that_answers_nothing_is_said_and_ends_with_1(labels, tmp_path):
     assert code == 1
     assert "0 of 3 categories described" in out
     assert "3 categories without: no list in the answer" in err
+    assert "the first answer is 'I cannot.'" in err
 
 
 def test_what_cannot_work_is_refused_before_any_work(labels, tmp_path):
@@ -88,3 +89,16 @@ def test_what_cannot_work_is_refused_before_any_work(labels, tmp_path):
         call("describe", labels, "--output", tmp_path / "d.json", "--source", "exemplars", "--mllm", "http://x/v1")
     with pytest.raises(RecognizerError, match="are written as"):
         call("describe", labels, "--output", tmp_path / "d.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mllm", "http://127.0.0.1:9/v1"], "add --source llm"),
+        (["--exemplars", "."], "add --source exemplars"),
+        (["--source", "llm", "--mllm", "http://127.0.0.1:9/v1", "--exemplars", "."], "add --source exemplars"),
+    ],
+)
+def test_options_of_another_source_are_refused(labels, tmp_path, options, message):
+    with pytest.raises(RecognizerError, match=message):
+        call("describe", labels, "--output", tmp_path / "d.json", *options)

@@ -152,7 +152,7 @@ def test_a_language_model_is_asked_once_per_category_against_the_names_confused_
     progress = []
     drafts = written_drafts(categories, encoder, Writer(mllm), progress=progress.append)
     assert drafts[0].texts == ("red wings", "red wings", "black feet", "yellow beak")
-    assert drafts[1] == Draft(problem=NO_LIST)
+    assert drafts[1] == Draft(problem=NO_LIST, answer="I would rather not.")
     assert progress == [3]
     assert len(mllm.asked) == 3
     assert all(request.image is None and request.schema == SCHEMA for request in mllm.asked)
@@ -214,7 +214,7 @@ def test_drafts_take_the_place_of_descriptions_and_what_is_missing_is_said():
     lines = list(done.lines())
     assert lines[0] == "1 of 3 categories described (33.3%), by 3 descriptions"
     assert "descriptions left out: 1 with" in lines[1]
-    assert lines[2] == "1 category without: no entry in WordNet, such as 'owl'"
+    assert lines[2] == "1 category without: no visible thing of that name in WordNet, such as 'owl'"
 
 
 FULL = Category("gull", "birds", (Description("a bb", source="s"),), {"k": "v"}, (), ("seagull",))

@@ -9,7 +9,7 @@ import pytest
 from recognizer.describing.wordnet.make_table import table_lines
 from recognizer.describing.wordnet.nouns import KINDS, Nouns, nouns
 from recognizer.describing.wordnet.phrases import clauses, phrases
-from recognizer.describing.wordnet.senses import choose_senses, gloss_text
+from recognizer.describing.wordnet.senses import choose_senses, gloss_text, of_group
 
 JUDGED = json.loads((Path(__file__).parent / "judged_senses.json").read_text(encoding="utf-8"))
 
@@ -176,6 +176,16 @@ def test_the_group_decides_and_what_the_name_adds():
     names = ["crane", "crane", "gull", "drill"]
     assert chosen_of(names, ["bird", "machine", "", ""])[:2] == ["long-legged bird", "lifting machine"]
     assert chosen_of(["machine crane"]) == ["lifting machine"]
+
+
+def test_a_group_that_is_a_kind_of_thing_leaves_its_meanings_alone():
+    crane = nouns().find("crane")
+    (bird,) = of_group(crane, "birds", nouns()).senses
+    assert "wading bird" in bird.gloss
+    assert {sense.kind for sense in of_group(crane, "devices", nouns()).senses} == {"artifact"}
+    assert of_group(crane, "bird", nouns()).ranks == (crane.ranks[crane.senses.index(bird)],)
+    for other in ("my photos 2", "", "fish"):
+        assert of_group(crane, other, nouns()) == crane
 
 
 def test_frequent_meanings_are_preferred_where_nothing_tells():

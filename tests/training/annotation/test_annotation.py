@@ -377,7 +377,7 @@ def test_only_an_output_of_annotate_is_replaced(tmp_path):
         (tmp_path / "m.jsonl", [], "was not written by annotate"),
         (tmp_path / "shards", [], "was not written by annotate"),
         (tmp_path / "folder.jsonl", [], "a manifest ends in"),
-        (tmp_path / "new.json", [], "a manifest ends in"),
+        (tmp_path / "new.json", [], "writes a manifest"),
     ):
         (tmp_path / "m.jsonl").touch()
         (tmp_path / "folder.jsonl").mkdir(exist_ok=True)
@@ -415,7 +415,7 @@ def test_the_command_annotates_cut_outs_by_names_and_descriptions(tmp_path, monk
         call("annotate", "a.jsonl", "--output", "a.jsonl", "--detector", "mask")
     code, _, err = call("annotate", "cut-outs", "--output", "b.jsonl", "--detector", "mask")
     assert code == 1
-    assert "give --mllm" in err
+    assert "2 images left out for want of a caption: give --mllm" in err
 
 
 def test_the_command_asks_an_mllm_of_the_settings(tmp_path):
