@@ -16,12 +16,16 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
+UNREADABLE_IMAGE = "unreadable: image"
+"""How the status of a failure begins where the image could not be loaded."""
+
+
 def scaled_image(load: Callable[[], Image], longest: int) -> Image | Failure:
     """Load an image as RGB, its longest side at most `longest` pixels; an OSError or ValueError becomes a failure."""
     try:
         image = load().convert("RGB")
     except (OSError, ValueError) as error:
-        return Failure(f"unreadable: image: {str(error)[:80]}")
+        return Failure(f"{UNREADABLE_IMAGE}: {str(error)[:80]}")
     if max(image.size) > longest:
         image.thumbnail((longest, longest))  # keeps the aspect ratio
     return image

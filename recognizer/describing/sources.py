@@ -24,6 +24,7 @@ from recognizer.describing.wordnet.phrases import phrases
 from recognizer.describing.wordnet.senses import choose_senses, of_group
 from recognizer.images import ImageError, ImageItem, ImageLimits
 from recognizer.images.workers import WorkerPool
+from rerank.careful import UNREADABLE_IMAGE
 from rerank.mllm import Failure
 from rerank.written import WriteQuestion, Writer
 
@@ -95,7 +96,7 @@ def written_drafts(
         categories: of one label file.
         encoder: whose text encoder finds the names that are confused.
         writer: of the answers; what is in its cache is not asked again.
-        examples: images to show; None: text alone. A category without images is asked about by text.
+        examples: images to show; None: text alone. A category without images that can be read is asked about by text.
         image_size: longest side in pixels of the picture of examples.
         progress: called with the number of categories done since the last call.
     """
@@ -103,11 +104,17 @@ def written_drafts(
     drafts: list[Draft] = []
     for start in range(0, len(categories), CATEGORIES):
         part = range(start, min(start + CATEGORIES, len(categories)))
-        questions = [
-            _question(categories[row], [categories[other] for other in near[row]], examples or {}, image_size)
-            for row in part
-        ]
-        drafts += [_draft(answer) for answer in writer.write(questions)]
+
+        def ask(rows: Sequence[int], shown: Examples) -> dict[int, str | Failure]:
+            questions = [
+                _question(categories[row], [categories[other] for other in near[row]], shown, image_size)
+                for row in rows
+            ]
+            return dict(zip(rows, writer.write(questions), strict=True))
+
+        answers = ask(part, examples or {})
+        answers |= ask([row for row in part if _is_blind(answers[row])], {})
+        drafts += [_draft(answers[row]) for row in part]
         if progress is not None:
             progress(len(part))
     return drafts
@@ -120,6 +127,11 @@ def _question(category: Category, others: Sequence[Category], examples: Examples
         return WriteQuestion(text, MAX_TOKENS, SCHEMA)
     digest = hashlib.sha256("".join(map(_sha256, images)).encode()).hexdigest()
     return WriteQuestion(text, MAX_TOKENS, SCHEMA, digest, partial(side_by_side, images, image_size))
+
+
+def _is_blind(answer: str | Failure) -> bool:
+    """Tell whether no example image could be read."""
+    return isinstance(answer, Failure) and answer.status.startswith(UNREADABLE_IMAGE)
 
 
 def _sha256(item: ImageItem) -> str:

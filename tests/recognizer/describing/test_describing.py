@@ -182,6 +182,18 @@ def test_example_images_come_with_the_question(encoder, tmp_path):
     assert "examples" in mllm.asked[-1].text or "examples" in mllm.asked[0].text
 
 
+def test_a_category_whose_examples_cannot_be_read_is_asked_about_by_text(encoder, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"x")
+    broken = ImageItem(b"broken", str(tmp_path / "broken.png").encode())
+    mllm = ScriptedMllm(write_one=lambda request: f'["{request.image}"]')
+    gull, owl = Category("gull"), Category("owl")
+    examples = {gull.id: [broken], owl.id: items(tmp_path, (40, 20))}
+    drafts = written_drafts([gull, owl], encoder, Writer(mllm), examples=examples, image_size=64)
+    assert drafts[0].texts == ("None",)
+    assert drafts[1].texts != ("None",)
+    assert "examples" not in next(request.text for request in mllm.asked if request.image is None)
+
+
 def test_examples_stand_beside_each_other_and_broken_ones_are_left_out(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"x")
     broken = ImageItem(b"broken", str(tmp_path / "broken.png").encode())
