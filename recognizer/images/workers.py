@@ -4,7 +4,8 @@
 worker serves one image at a time, so there is never a doubt about which one ended it. A pool is cheap: whoever
 decodes makes one, and the worker that is back in the stock serves the next. Pixels come through a pipe, which leaves
 nothing behind that shared memory would after a kill. An image for an encoder is resized by the worker, so that the pipe
-carries no more than the model input, and an image takes no more of the processors than in threads.
+carries no more than the model input. An image of 1 to 2 megapixels then takes up to a twentieth more of the processors
+than in threads.
 """
 
 from __future__ import annotations
