@@ -150,7 +150,8 @@ def load_starter(pretrained: str, *, device: torch.device, precision: Precision)
 
 def load_classifier() -> EfficientNetLite0:
     """EfficientNet-Lite0 with its ImageNet weights, whose file has the tensors in our order, under other names."""
-    model = EfficientNetLite0()
+    with torch.device("meta"):  # drawing weights and copying others over them would take longer than reading those
+        model = EfficientNetLite0()
     checkpoint = torch.load(starter_image_weights(), map_location="cpu", weights_only=True)
-    model.load_state_dict(dict(zip(model.state_dict(), checkpoint.values(), strict=True)))
+    model.load_state_dict(dict(zip(model.state_dict(), checkpoint.values(), strict=True)), assign=True)
     return model.eval().requires_grad_(requires_grad=False)
