@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Batches that are decoded or encoded while the caller uses one: two keep the threads busy across a slow image.
 LOOKAHEAD = 2
+# Batches that are encoded at a time: while the vectors of one are put together, the passes of the next are under way.
+ENCODED_AT_ONCE = 2
 # So few images are decoded before a second process, about 0.3 s old, could help.
 FEW = 8
 
@@ -66,7 +68,7 @@ class EncodedBatch:
         hashes: sha256 of the files of those.
         sizes_hw: height and width in pixels of those, as displayed.
         decode_s: seconds of decoding, summed over the threads.
-        encode_s: seconds of the forward pass.
+        encode_s: seconds from the pixels to the vectors; two batches may share the processors.
     """
 
     number: int
@@ -139,7 +141,7 @@ def encode_ahead(
     decoder = WorkerPool(workers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
-    encoding = single_threads(1, "batch")
+    encoding = single_threads(ENCODED_AT_ONCE, "batch")
 
     def timed(item: Item) -> tuple[Outcome, float]:
         started = time.perf_counter()

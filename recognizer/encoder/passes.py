@@ -40,22 +40,21 @@ class Passes:
         self._turn = threading.Lock()
 
     def encode(self, forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
-        """Encode a batch in as many passes as it takes; threads take turns.
+        """Encode a batch in as many passes as it takes.
+
+        Threads may do so side by side: on the CPU their passes queue for the cores, elsewhere their batches do.
 
         Args:
             forward: One pass.
             pixels: (B, 3, H, W), B at least 1.
             frames: (B) frames.
         """
-        with self._turn:  # of crops and of whole images, which are encoded side by side
-            return self._encode(forward, pixels, frames)
-
-    def _encode(self, forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
         if self._device.type != "cpu":
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with self._turn, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 return forward_pass(forward, pixels, frames)
-        if self._cores is None:
-            self._cores = single_threads(torch.get_num_threads(), "encode")
+        with self._turn:
+            if self._cores is None:
+                self._cores = single_threads(torch.get_num_threads(), "encode")
         blanks = -len(frames) % PASS_SIZE
         padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, blanks)) if blanks else pixels
         padded_frames = [*frames, *[frames[-1]] * blanks]
