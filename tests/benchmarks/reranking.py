@@ -135,7 +135,7 @@ def auto_against_always(mllm: TransformersLocal, pictures: Path) -> str:
         calibration = calibrate(Recognizer(encoder, memory, settings=settings), read_labelled(labelled))
         fitted = Recognizer(encoder, memory, settings=settings.model_copy(update={"score": calibration.score}))
         note("asking the tiny model about every picture ...")
-        reranking = fit_reranking(fitted, calibration, MllmReranker(mllm))
+        reranking = fit_reranking(fitted, calibration.fit, calibration.report, MllmReranker(mllm))
     calibration = replace(calibration, rerank=reranking)
     outcome = reranking.outcome
     assert outcome is not None
