@@ -19,7 +19,7 @@ from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.features import FeatureStore, encode_or_read
 from recognizer.images import ImageItem
 from recognizer.pipeline import EncodedBatch, NumberedItems
-from recognizer.results.row import ErrorRow, FoundLabel, ResultRow, Row
+from recognizer.results.row import ErrorRow, FoundLabel, ResultRow, Row, unlabelled_row
 from recognizer.settings import Settings
 
 SUFFIX = ".boxes.jsonl"
@@ -78,18 +78,8 @@ def found_objects(
 
 def _row(item: ImageItem, image: ImageFeatures, size_hw: tuple[int, int], settings: BoxSettings) -> ResultRow:
     height, width = size_hw
-    return ResultRow(
-        path=item.key,
-        path_b64=item.key_base64,
-        width=width,
-        height=height,
-        label=None,
-        confidence=None,
-        calibrated=False,
-        unknown=None,
-        candidates=[],
-        labels=find_objects(image, settings),
-    )
+    row = unlabelled_row(item.key, item.key_base64)
+    return replace(row, width=width, height=height, labels=find_objects(image, settings))
 
 
 def objects_file(rows: Iterator[Row], output: Path) -> BoxFile:

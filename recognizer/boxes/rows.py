@@ -12,7 +12,7 @@ from recognizer.boxes.given import Box
 from recognizer.boxes.plan import BoxItem
 from recognizer.pipeline import NumberedItems
 from recognizer.recognizer import Recognizer
-from recognizer.results.row import ErrorRow, ResultRow, Row, RowBox
+from recognizer.results.row import ErrorRow, ResultRow, Row, RowBox, unlabelled_row
 
 
 def recognized_boxes(
@@ -63,13 +63,4 @@ def row_box(item: BoxItem, xyxy: Box | None) -> RowBox | None:
 
 def empty_row(item: BoxItem) -> ResultRow:
     """Return the row of an image without a box."""
-    return ResultRow(
-        path=item.key,
-        path_b64=item.key_base64,
-        status="empty",
-        label=None,
-        confidence=None,
-        calibrated=False,
-        unknown=None,
-        candidates=[],
-    )
+    return replace(unlabelled_row(item.key, item.key_base64), status="empty")

@@ -249,6 +249,13 @@ class ErrorRow:
 Row = ResultRow | ErrorRow
 
 
+def unlabelled_row(path: str, path_b64: str | None) -> ResultRow:
+    """Return the row of an image in which no category was looked for."""
+    return ResultRow(
+        path=path, path_b64=path_b64, label=None, confidence=None, calibrated=False, unknown=None, candidates=[]
+    )
+
+
 def encode_row(row: Row) -> bytes:
     """Encode a row as one line of JSON.
 

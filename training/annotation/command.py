@@ -118,7 +118,8 @@ def annotate(
     from training.annotation.annotate import annotate as run
     from training.annotation.gates import Gates
     from training.annotation.inputs import read_descriptions, read_images
-    from training.annotation.output import LEFT_OUT_WITHOUT_CAPTION, check_output
+    from training.annotation.output import check_output
+    from training.data.record import NO_CAPTION
 
     settings = load_settings(config, overrides=overrides or [])
     bare = read_images(images, subjects=subjects.value, exclude=exclude or [])
@@ -153,7 +154,7 @@ def annotate(
         f"{report.records} of {counted(report.images, 'image')} annotated, {counted(report.boxes, 'box', 'boxes')}: "
         f"{output}; counts and settings: {report_path(output)}"
     )
-    if without := report.counts[LEFT_OUT_WITHOUT_CAPTION]:
+    if without := sum(reason == NO_CAPTION for reason in report.left_out.values()):
         note(
             f"{counted(without, 'image')} left out for want of a caption: give --mllm to write one, a .txt or a column "
             "caption that holds one, or --subjects file, or folder for images in FOLDER/NAME/"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torchvision.ops import nms
 
 from recognizer.encoder.device import choose_device
 from recognizer.images import DecodedImage, ImageItem
+from rerank.backends.local import weights_identity
 from training.annotation.inputs import BareImage
 from training.annotation.stage import Failed, Json
 from training.errors import DataError
@@ -85,6 +86,31 @@ class Detector(Protocol):
             For each image and each of its descriptions the boxes with at least this score, in any order.
         """
         ...
+
+
+Pretrained: TypeAlias = Any
+"""A class of transformers, of which it has no types here, with `from_pretrained`."""
+
+
+def load_network(
+    processor_class: Pretrained, network_class: Pretrained, model: str, *, revision: str | None, device: torch.device
+) -> tuple[Any, Any, str]:
+    """Load a detector of transformers.
+
+    Args:
+        processor_class: reads its processor.
+        network_class: reads its network.
+        model: directory or hub name.
+        revision: commit of a hub model.
+        device: where it computes, in float32.
+
+    Returns:
+        Processor, network, and the identity of its weights.
+    """
+    processor = processor_class.from_pretrained(model, revision=revision)
+    network = network_class.from_pretrained(model, revision=revision, use_safetensors=True).float().to(device).eval()
+    commit = getattr(network.config, "_commit_hash", None) or revision
+    return processor, network, weights_identity(model, commit)
 
 
 def found_above(boxes_cxcywh: Tensor, scores: Tensor, threshold: float) -> Found:

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recognizer.images import DecodedImage, ImageItem
-from rerank.backends.local import weights_identity
-from training.annotation.detector import Found, found_above
+from training.annotation.detector import Found, found_above, load_network
 from training.annotation.words import shorten
 
 
@@ -31,17 +30,16 @@ class GroundingDinoDetector:
         """Load processor and weights."""
         from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
-        processor = GroundingDinoProcessor.from_pretrained(model, revision=revision)
-        network = GroundingDinoForObjectDetection.from_pretrained(model, revision=revision, use_safetensors=True)
+        processor, network, weights = load_network(
+            GroundingDinoProcessor, GroundingDinoForObjectDetection, model, revision=revision, device=device
+        )
         self._images: Any = processor.image_processor
         self._tokenizer: Any = processor.tokenizer
-        self._network: Any = network.float().to(device).eval()
-        self._device = device
+        self._network, self._device = network, device
         self._context: int = network.config.max_text_len
         (self._stop,) = self._ids(".")
         self.name = model
-        commit = getattr(network.config, "_commit_hash", None) or revision
-        self.identity = f"grounding-dino {weights_identity(model, commit)} float32"
+        self.identity = f"grounding-dino {weights} float32"
         # Sides differ between images, so a JPEG is decoded with both at least as long as the shorter one may be.
         size = self._images.size["shortest_edge"]
         self.input_size_hw: tuple[int, int] | None = size, size

@@ -19,12 +19,11 @@ from training.annotation.inputs import BareImage, BareImages
 from training.annotation.stage import CHANGED, Facts, Json, Stage, Work
 from training.annotation.texts import TextRules
 from training.data.manifest import write_lines
-from training.data.record import NO_CAPTION, BadSample, Rejects, make_record, to_fields
+from training.data.record import BadSample, Rejects, make_record, to_fields
 from training.data.shards import ShardSample, write_shards
 from training.errors import DataError
 
 MANIFEST_SUFFIX = ".jsonl"
-LEFT_OUT_WITHOUT_CAPTION = f"image left out: {NO_CAPTION}"
 # Files that somebody may want; without this they would become folders of shards of that name.
 _OTHER_FILES = frozenset({".json", ".csv", ".txt", ".tar", ".parquet", ".tsv", ".zip"})
 _ALL_RECORDED = frozenset(["model", "prompt", "threshold", "nms_iou", "image_size", "fingerprint", "precision"])

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from recognizer.images import DecodedImage, ImageItem
-from rerank.backends.local import weights_identity
-from training.annotation.detector import Found, found_above
+from training.annotation.detector import Found, found_above, load_network
 from training.annotation.words import shorten
 
 
@@ -30,16 +29,15 @@ class Owlv2Detector:
         """Load processor and weights."""
         from transformers import Owlv2ForObjectDetection, Owlv2Processor
 
-        processor = Owlv2Processor.from_pretrained(model, revision=revision)
-        network = Owlv2ForObjectDetection.from_pretrained(model, revision=revision, use_safetensors=True)
+        processor, network, weights = load_network(
+            Owlv2Processor, Owlv2ForObjectDetection, model, revision=revision, device=device
+        )
         self._images: Any = processor.image_processor
         self._tokenizer: Any = processor.tokenizer
-        self._network: Any = network.float().to(device).eval()
-        self._device = device
+        self._network, self._device = network, device
         self._context: int = network.config.text_config.max_position_embeddings
         self.name = model
-        commit = getattr(network.config, "_commit_hash", None) or revision
-        self.identity = f"owlv2 {weights_identity(model, commit)} float32"
+        self.identity = f"owlv2 {weights} float32"
         size = self._images.size
         self.input_size_hw: tuple[int, int] | None = size["height"], size["width"]
 
