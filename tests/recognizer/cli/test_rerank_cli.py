@@ -522,9 +522,9 @@ def test_a_server_that_dies_is_left_alone_and_every_row_is_there(world, numbered
     with FakeServer(Behaviour(fault=lambda number, body: "500" if number > 30 else None)) as server:
         code, _, err = run_numbered(world, numbered, output, server, "--set", "rerank.give_up_after=2")
         asked = len(server.chats)
-    rows = rows_of(output)
-    assert (code, len(rows)) == (0, 40)
-    assert rows[-1]["rerank"]["status"] == "skipped: gave up"
+    statuses = [row["rerank"]["status"] for row in rows_of(output)]
+    assert (code, len(statuses)) == (0, 40)
+    assert statuses.count("skipped: gave up") >= 10  # which rows were on their way by then is up to the threads
     assert err.count("left alone for the rest of the run") == 1
     assert asked < 200
 
