@@ -6,6 +6,8 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
   in recognizer/test_score.py::test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops
 - nearest_rows = memory.index.ExactIndex
   in memory/test_index.py::test_the_best_rows_come_first_and_never_more_than_there_are
+- grain_region_term = recognizer.benchmark.zero_shot.region_term
+  in recognizer/benchmark/test_zero_shot.py::test_region_term_equals_the_loops
 - window_means = recognizer.encoder.windows.pool_windows
   in recognizer/encoder/test_windows.py::test_pooling_equals_the_loop
 - giou_of_two = recognizer.encoder.boxes.giou
@@ -76,6 +78,16 @@ def slow_scores(vectors, features, settings):
             for c, value in exemplar_means.items():
                 scores[i, c] += settings.exemplar * (value - mean) / spread
     return scores
+
+
+def grain_region_term(regions, vectors):
+    """Mean over an image's queries of the best description of each class: `recognizer.benchmark.zero_shot`."""
+    term = np.zeros((len(regions), len(vectors.names)))
+    for i, own in enumerate(regions):
+        for c, name in enumerate(vectors.names):
+            texts = [vectors.bare[j] for j in range(*vectors.offsets[c : c + 2])] or [name]
+            term[i, c] = np.mean([max(float(query @ text) for text in texts) for query in own])
+    return term
 
 
 def window_means(tokens, cells_xyxy):
