@@ -34,7 +34,7 @@ from recognizer.errors import RecognizerError
 from recognizer.evaluation.evaluate import random_words
 from recognizer.evaluation.labelled import CategoryNames, read_labelled
 from recognizer.evaluation.metrics import class_recall, truth_ranks
-from recognizer.score import Floats, Scorer
+from recognizer.score import Floats, visible_regions
 
 PER_SET, SEVEN, EIGHTY = "per-set", "7", "80"
 """Choices of templates beside files: those of CLIP for each set, and the lists of ImageNet."""
@@ -168,7 +168,7 @@ class _Way:
     def __init__(self, bench: Bench, categories: Sequence[Category], templates: Sequence[str], seed: int) -> None:
         self.vectors = bench.class_vectors(categories, templates)
         self.wholes = {"names": self.vectors.names}
-        self._scorer = Scorer(self.vectors, bench.settings.score)
+        self._threshold = bench.settings.score.region_threshold
         if len(self.vectors.bare):
             self.wholes["descriptions"] = _whole(self.vectors)
             shuffled = random_words([category.descriptions for category in categories], seed=seed)
@@ -181,7 +181,7 @@ class _Way:
         """Return (B, C) scores by the name of the way."""
         scores = {name: inner_products(features.image, whole) for name, whole in self.wholes.items()}
         if len(self.vectors.bare):
-            regions = region_term(self._scorer.visible_regions(features), self.vectors)
+            regions = region_term(visible_regions(features, self._threshold), self.vectors)
             scores[f"GRAIN's formula, alpha {alpha:g}"] = alpha * scores["descriptions"] + (1 - alpha) * regions
         return scores
 

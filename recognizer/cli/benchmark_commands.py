@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -154,4 +155,63 @@ def zero_shot(
             alpha=alpha,
             seed=seed,
         )
+    finish(table, json_file)
+
+
+class KarpathySplit(StrEnum):
+    """A part of a captioned data set."""
+
+    test = "test"
+    val = "val"
+    train = "train"
+
+
+@benchmark.command()
+def retrieval(
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            help="Folder with dataset_flickr30k.json or dataset_coco.json (Karpathy's splits), or such a file.",
+            rich_help_panel=INPUT,
+        ),
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images. Default: the usual one beside the file.", rich_help_panel=INPUT),
+    ] = None,
+    split: Annotated[
+        KarpathySplit, typer.Option(help="Part to measure on.", rich_help_panel=INPUT)
+    ] = KarpathySplit.test,
+    alpha: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Weight of the whole image where regions count.", rich_help_panel=SEARCH),
+    ] = 0.5,
+    json_file: JsonOption = None,
+    memory: EncoderOfMemoryOption = None,
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
+    features: FeaturesOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Measure R@1, R@5 and R@10 of images by captions and of captions by images, by whole images and with regions.
+
+    Example: recognizer benchmark retrieval --data flickr30k --model base --json retrieval.json
+    """
+    from recognizer.benchmark.retrieval import retrieval as measure
+
+    with opened_bench(
+        memory=memory,
+        model=model,
+        pretrained=pretrained,
+        features=features,
+        device=device,
+        precision=precision,
+        config=config,
+        overrides=overrides,
+    ) as bench:
+        table = measure(bench, data, images=images, split=split.value, alpha=alpha)
     finish(table, json_file)
