@@ -33,10 +33,14 @@ from recognizer.cli import measure_commands
 # isort: split
 from recognizer.cli import feature_commands
 
+# isort: split
+from recognizer.cli import benchmark_commands
+
 add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = [
     "app",
+    "benchmark_commands",
     "describe_commands",
     "evidence_commands",
     "feature_commands",

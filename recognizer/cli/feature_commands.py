@@ -11,6 +11,12 @@ import typer
 
 from memory.wording import counted
 from recognizer.cli.app import app
+from recognizer.cli.chosen_encoder import (
+    EncoderOfMemoryOption,
+    ModelOption,
+    PretrainedOption,
+    load_chosen_encoder,
+)
 from recognizer.cli.options import (
     ENCODER,
     INPUT,
@@ -45,14 +51,9 @@ def embed(
     images: ImagesArgument,
     features: StoreOption,
     exclude: ExcludeOption = None,
-    memory: Annotated[
-        Path | None, typer.Option("--memory", help="Take the encoder of this memory.", rich_help_panel=ENCODER)
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Encoder, as for `build`. Default: as for a new memory.", rich_help_panel=ENCODER),
-    ] = None,
-    pretrained: Annotated[str | None, typer.Option(help="Weights, as for `build`.", rich_help_panel=ENCODER)] = None,
+    memory: EncoderOfMemoryOption = None,
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     config: ConfigOption = None,
@@ -73,7 +74,7 @@ def embed(
     for problem in listing.problems:
         note(f"left out: {problem.path}: {problem.reason}")
     require_images(listing, images)
-    encoder = _load_encoder(memory, model, pretrained, device=device, precision=precision)
+    encoder = load_chosen_encoder(memory, model, pretrained, device=device, precision=precision)
     failed: Counter[str] = Counter()
     with opened_features(features, encoder, settings.images) as stored:
         assert stored is not None
@@ -172,29 +173,6 @@ def near_duplicates(
     if lines:
         show(table(["group", "cosine", "image"], lines, widest=200))
     note(f"{counted(len(groups), 'group')} of copies, {counted(len(lines), 'image')}; cosine above {above:g}")
-
-
-def _load_encoder(
-    memory: Path | None, model: str | None, pretrained: str | None, *, device: str, precision: str
-) -> Encoder:
-    from recognizer.building import explain_encoder, load_default_encoder
-    from recognizer.encoder import Encoder
-    from recognizer.errors import RecognizerError
-
-    if memory is not None:
-        if model is not None or pretrained is not None:
-            raise RecognizerError("--memory names the encoder already; leave --model and --pretrained out")
-        from memory import Memory
-
-        return Encoder.from_spec(Memory.open(memory).encoder.spec, device=device, precision=precision)
-    if model is None and pretrained is None:
-        encoder, sentence = load_default_encoder(device=device, precision=precision)
-        note(sentence)
-        return encoder
-    encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
-    for sentence in explain_encoder(encoder):
-        note(sentence)
-    return encoder
 
 
 def _image_vector(encoder: Encoder, path: Path) -> tuple[Vector, str]:
