@@ -54,7 +54,7 @@ class _Pieces:
         vectors = scorer.vectors
         self.vectors, self.settings, self.rows = vectors, scorer.settings, list(rows)
         self.image = one.image[0]
-        self.numbers = np.flatnonzero(one.region_weight[0] >= scorer.settings.region_threshold)
+        self.numbers = scorer.region_numbers(one)
         self.boxes_xyxy = one.boxes_xyxy[0]
         descriptions, offsets = rows_between(vectors.offsets, self.rows)
         self.descriptions, self.offsets = descriptions.tolist(), offsets.tolist()
@@ -100,10 +100,10 @@ class _Pieces:
         return self.vectors.exemplar_references[int(start) + nearest]
 
     def _best_region(self, term: str, text: str, column: int, weight: float) -> EvidenceRow:
-        value = self.by_region[column]
-        if not len(self.numbers):  # no region reached the threshold: the whole image stood in for them
+        value, best = self.by_region[column], self.best[column]
+        if best == len(self.numbers):  # the whole image, which stood in for regions
             return _piece(term, text, value, weight)
-        region = int(self.numbers[self.best[column]])
+        region = int(self.numbers[best])
         x0, y0, x1, y1 = self.boxes_xyxy[region].tolist()
         return _piece(term, text, value, weight, region=region, box_xyxy=(x0, y0, x1, y1))
 

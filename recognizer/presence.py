@@ -70,12 +70,12 @@ class PresenceScorer:
         scores = inner_products(self._scorer.visible_regions(image)[0], self._texts)
         logarithms = scores.astype(np.float64) / self._temperature - log_normaliser(scores, self._temperature)[:, None]
         presence, region = np.exp(logarithms.max(axis=0)), logarithms.argmax(axis=0)
-        visible = np.flatnonzero(image.region_weight[0] >= self._scorer.settings.region_threshold)
+        numbers = self._scorer.region_numbers(image)
         for row in np.argsort(-presence, kind="stable"):
             if presence[row] < least:
                 return
             box = None
-            if len(visible):
-                x0, y0, x1, y1 = (float(edge) for edge in image.boxes_xyxy[0, visible[region[row]]])
+            if region[row] < len(numbers):
+                x0, y0, x1, y1 = (float(edge) for edge in image.boxes_xyxy[0, numbers[region[row]]])
                 box = (x0, y0, x1, y1)
             yield int(row), float(presence[row]), box

@@ -11,7 +11,14 @@ A category without descriptions has its name as its only description. The sum ha
 `Scorer.terms` gives the five terms of chosen categories, and `weigh` adds them up; `Scorer.score` gives the sums of
 all categories, folded for search: the first two terms are linear in g, so they fold into one vector per category,
 u_c = w_image_name n_c + w_image_description mean_j v_cj, and the region terms are one product in chunks with a maximum
-over the regions. Knows arrays only: no encoder, no images.
+over the regions.
+
+The regions r_q of an image are those of enough weight that do not fill it. A region that covers most of the picture
+shows what the whole picture shows, and an encoder that was trained on whole pictures sees it better in g than in the
+mean of the region's tokens: there g stands in for the region, as it does where no region has enough weight. So regions
+count where several things share a picture, and do no harm where one thing fills it.
+
+Knows arrays only: no encoder, no images.
 """
 
 from __future__ import annotations
@@ -146,15 +153,28 @@ class Scorer:
         )
 
     def visible_regions(self, features: ImageFeatures) -> list[Floats]:
-        """Return the regions whose weight reaches the threshold, per image; the image itself where none does.
+        """Return the vectors that are compared as regions, per image (Q_i, D), Q_i >= 1.
+
+        They are those of `region_numbers`, and behind them the image's own, if it stands in for a region that fills
+        the picture, or because no region has enough weight.
+        """
+        heavy = features.region_weight >= self.settings.region_threshold
+        fills = features.region_area > self.settings.largest_region
+        stands_in = (heavy & fills).any(axis=1) | ~heavy.any(axis=1)
+        return [
+            np.concatenate([regions[mask], image[None]]) if whole else regions[mask]
+            for image, regions, mask, whole in zip(
+                features.image, features.regions, heavy & ~fills, stands_in, strict=True
+            )
+        ]
+
+    def region_numbers(self, image: ImageFeatures) -> Rows:
+        """Return which regions of one image have enough weight and do not fill it, ascending.
 
         Regions of low weight are masked, not multiplied: a small factor would raise a negative cosine.
         """
-        keep = features.region_weight >= self.settings.region_threshold
-        return [
-            regions[mask] if mask.any() else image[None]
-            for image, regions, mask in zip(features.image, features.regions, keep, strict=True)
-        ]
+        heavy = image.region_weight[0] >= self.settings.region_threshold
+        return np.flatnonzero(heavy & (image.region_area[0] <= self.settings.largest_region))
 
     def exemplar_term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
         """Return z(top-mean_k <g, x_ck>): standardised per image over the categories that have exemplars, else 0.

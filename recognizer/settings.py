@@ -143,6 +143,11 @@ class ScoreSettings(_Section):
     region_name: float = Field(default=0.3, ge=0, le=1, description="best region against the name")
     exemplar: float = Field(default=0.0, ge=0, le=1, description="image against the category's example images")
     region_threshold: float = Field(default=0.5, ge=0, le=1, description="regions of less weight are masked")
+    # Chosen on the development folds: figures hardly change from 0.5 to 0.7 (`tests/benchmarks/README.md`). Windows of
+    # an encoder without a decoder cover at most 0.51 of a square picture, so nothing changes for them.
+    largest_region: float = Field(
+        default=0.6, ge=0, le=1, description="the whole image stands in for a region that covers a larger share of it"
+    )
     exemplar_top: int = Field(default=3, ge=1, description="how many nearest exemplars of a category are averaged")
     temperature: float | None = Field(
         default=None, gt=0, description="of the confidence: softmax(score / temperature); null: the encoder's own"
@@ -288,6 +293,10 @@ def upgraded(source: Mapping[str, Any]) -> dict[str, Any]:
         if new in values:
             raise SettingsError(f"score.{old} is the earlier name of score.{new}, and both are set. Keep score.{new}.")
         values[new] = values.pop(old)
+    # `calibrate` writes all settings of the score. Where this one is missing, it did not exist yet, and the weights
+    # were fitted to regions of any size.
+    if values.get("calibrated") and "region_threshold" in values:
+        values.setdefault("largest_region", 1.0)
     return {**source, "score": values}
 
 

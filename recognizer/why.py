@@ -90,6 +90,10 @@ def contribution(evidence: Sequence[EvidenceRow], term: str) -> float:
 
 
 def _evidence_line(piece: EvidenceRow) -> list[str]:
-    box = ",".join(f"{edge:.0f}" for edge in piece.box_xyxy) if piece.box_xyxy is not None else ""
+    box = ""
+    if piece.box_xyxy is not None:
+        box = ",".join(f"{edge:.0f}" for edge in piece.box_xyxy)
+    elif piece.term.startswith("region"):
+        box = "whole image"  # stands in for regions that fill the picture, and where no region stands out
     numbers = [f"{piece.value:+.4f}", f"{piece.weight:.4f}", f"{piece.contribution:+.4f}"]
     return [piece.term, *numbers, piece.description, box]

@@ -13,6 +13,7 @@ WEIGHTS = ScoreSettings(image_name=0.3, image_description=0.2, region_descriptio
 def test_contributions_add_up_to_the_score_and_to_its_terms(seed):
     rng = np.random.default_rng(seed)
     vectors, features = make_vectors(rng, [3, 0, 1], [1, 2, 0]), make_features(rng)
+    features.region_area[:] = rng.uniform(size=features.region_area.shape)
     scorer = Scorer(vectors, WEIGHTS)
     exclude = ["hash 1", "", ""]
     scores = scorer.score(features, exclude=exclude)
@@ -46,6 +47,19 @@ def test_image_stands_in_where_no_region_is_visible():
     piece = explain(Scorer(vectors, WEIGHTS.only("region_name")), features, 2, [0])[0][0]
     assert (piece.region, piece.box_xyxy, piece.description) == (None, None, "name 0")
     assert piece.value == pytest.approx(float(features.image[2] @ vectors.names[0]), abs=1e-6)
+
+
+def test_image_stands_in_for_a_region_that_fills_it_and_the_others_keep_their_numbers():
+    rng = np.random.default_rng(2)
+    vectors, features = make_vectors(rng, [2]), make_features(rng)
+    features.region_weight[0] = [0.2, 1, 1, 1]
+    features.region_area[0, 1] = 0.7
+    features.regions[0, 3], features.image[0] = vectors.bare[0], vectors.bare[1]
+    scorer = Scorer(vectors, WEIGHTS.only("region_description"))
+    by_text = {piece.description: piece for piece in explain(scorer, features, 0, [0])[0]}
+    assert (by_text["text 0 0"].region, by_text["text 0 1"].region) == (3, None)
+    assert by_text["text 0 1"].box_xyxy is None
+    assert by_text["text 0 1"].value == pytest.approx(1, abs=1e-6)
 
 
 def test_evidence_names_the_nearest_exemplar():

@@ -20,10 +20,11 @@ def slow_presence(scorer, image):
         weights = np.array([settings.region_name, settings.region_description])
         texts.append((weights / weights.sum()) @ np.stack([name, mean]))
     visible = np.flatnonzero(image.region_weight[0] >= settings.region_threshold)
-    regions = image.regions[0, visible] if len(visible) else image.image
+    fills = image.region_area[0, visible] > settings.largest_region
+    regions = np.where(fills[:, None], image.image, image.regions[0, visible]) if len(visible) else image.image
     chances = np.exp(regions @ np.stack(texts).T / TEMPERATURE)
     chances /= chances.sum(1, keepdims=True)
-    boxes = image.boxes_xyxy[0, visible] if len(visible) else [None]
+    boxes = [None if whole else box for box, whole in zip(image.boxes_xyxy[0, visible], fills, strict=True)] or [None]
     return chances.max(0), [boxes[region] for region in chances.argmax(0)]
 
 
@@ -32,6 +33,7 @@ def test_presence_is_that_of_the_slow_version(weights):
     rng = np.random.default_rng(0)
     scorer = Scorer(make_vectors(rng, [2, 0, 1, 3, 1]), ScoreSettings().with_weights(weights))
     features = make_features(rng)  # the last image has no visible region
+    features.region_area[:] = rng.uniform(size=features.region_area.shape)
     for number in range(len(features)):
         image = features.take(number)
         presence, boxes = slow_presence(scorer, image)
