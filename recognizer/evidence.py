@@ -1,9 +1,10 @@
 """Why a category scored what it scored: the pieces of evidence that its score is the sum of.
 
-A piece is one text or exemplar compared with the image or its best region. Its term is one of `settings.TERMS`; its
-value is a cosine (a standard score for `exemplar`); its weight is the term's weight, divided by the number of the
-category's descriptions where the term is a mean over them. Values are those of `Scorer.similarities`, which the terms
-of the score average, up to rounding: here one product per image has all of them.
+A piece is one text or exemplar compared with the image or its best region, or the prior. Its term is one of
+`settings.TERMS`; its value is a cosine (a standard score for `exemplar`); its weight is the term's weight, divided by
+the number of the category's descriptions where the term is a mean over them. Values are those of `Scorer.similarities`,
+which the terms of the score average, up to rounding: here one product per image has all of them. The prior's term is
+`PRIOR`, its value log(prior / mean prior), its weight the temperature.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from memory.vectors import rows_between
 from recognizer.results.row import EvidenceRow
 from recognizer.score import Scorer
+from recognizer.settings import PRIOR
 
 if TYPE_CHECKING:
     from recognizer.encoder import ImageFeatures
@@ -53,6 +55,7 @@ class _Pieces:
         """
         vectors = scorer.vectors
         self.vectors, self.settings, self.rows = vectors, scorer.settings, list(rows)
+        self.prior = scorer.prior
         self.image = one.image[0]
         self.numbers = scorer.region_numbers(one)
         self.boxes_xyxy = one.boxes_xyxy[0]
@@ -90,6 +93,8 @@ class _Pieces:
             yield self._best_region("region_name", name, place, weights.region_name)
         if weights.exemplar and len(self.vectors.exemplars):
             yield _piece("exemplar", self._nearest_exemplar(row), self.exemplar[place], weights.exemplar)
+        if self.prior is not None:
+            yield _piece(PRIOR, name, float(self.prior.logarithms[row]), self.prior.temperature)
 
     def _nearest_exemplar(self, row: int) -> str:
         """Return where the category's exemplar nearest to the image lies; empty for a category without any."""

@@ -19,6 +19,9 @@ from recognizer.yaml_settings import load_yaml_settings
 TERMS = ("image_name", "image_description", "region_description", "region_name", "exemplar")
 """The terms of the score: the names and the order in which weights, evidence and reports have them."""
 
+PRIOR = "prior"
+"""How evidence names what a prior adds to the score, beside the terms."""
+
 RENAMED_TERMS = {"name": "image_name", "description": "image_description", "region": "region_description"}
 """Earlier names of terms, by which stored settings and earlier result files still call them."""
 

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 RESAMPLES = 1000
 """Bootstrap samples; the ends of a 95 % interval then vary by a few per cent of its width."""
 
+EXCLUDED = 2**62
+"""Rank of a category that cannot be an answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -40,12 +43,13 @@ def truth_ranks(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArra
         truth: (B,) columns.
 
     Returns:
-        (B,) int64: 1 + how many score higher, or score the same in a lower column.
+        (B,) int64: 1 + how many score higher, or score the same in a lower column; `EXCLUDED` where the true category
+        has the score -inf, for it cannot be an answer, however few categories there are.
     """
     own = scores[np.arange(len(truth)), truth][:, None]
     before = np.arange(scores.shape[1]) < truth[:, None]
     ranks: NDArray[np.int64] = 1 + (scores > own).sum(1) + ((scores == own) & before).sum(1)
-    return ranks
+    return np.where(np.isneginf(own[:, 0]), EXCLUDED, ranks)
 
 
 def measure(ranks: NDArray[np.int64], truth: NDArray[np.int64], *, seed: int = 0) -> Accuracy:

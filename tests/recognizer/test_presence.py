@@ -3,7 +3,7 @@ import pytest
 
 from recognizer.errors import RecognizerError
 from recognizer.presence import PresenceScorer
-from recognizer.score import Scorer
+from recognizer.score import PriorTerm, Scorer
 from recognizer.settings import ScoreSettings
 from tests.recognizer.worlds import make_features, make_vectors
 
@@ -54,6 +54,18 @@ def test_two_objects_in_two_regions_are_both_certain_though_confidences_sum_to_o
     found = list(PresenceScorer(Scorer(vectors, ScoreSettings()), 0.05).at_least(features, 0.9))
     assert {row for row, _, _ in found} == {4, 9}
     assert {box for _, _, box in found} == {tuple(map(float, features.boxes_xyxy[0, region])) for region in (0, 3)}
+
+
+def test_a_prior_multiplies_the_probabilities_of_each_region_and_0_excludes():
+    rng = np.random.default_rng(2)
+    vectors, features = make_vectors(rng, [0] * 3), make_features(rng, images=1, regions=1)
+    features.region_weight[:] = 1
+    prior = np.array([1.0, 4.0, 0.0])
+    with np.errstate(divide="ignore"):
+        scorer = Scorer(vectors, ScoreSettings(), PriorTerm(np.log(prior), TEMPERATURE))
+    chances = prior * np.exp(vectors.names @ features.regions[0, 0] / TEMPERATURE)
+    found = list(PresenceScorer(scorer, TEMPERATURE).at_least(features, 1e-9))
+    assert {row: chance for row, chance, _ in found} == pytest.approx(dict(enumerate(chances[:2] / chances.sum())))
 
 
 def test_a_memory_without_categories_shows_nothing():
