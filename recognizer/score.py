@@ -184,11 +184,11 @@ class Scorer:
         """
         heavy = features.region_weight >= self.settings.region_threshold
         fills = features.region_area > self.settings.largest_region
-        own = heavy & ~fills
-        stands_in: NDArray[np.bool_] = (heavy & fills).any(axis=1) | ~own.any(axis=1)
         return [
-            np.concatenate([regions[mask], image[None]]) if whole else regions[mask]
-            for image, regions, mask, whole in zip(features.image, features.regions, own, stands_in, strict=True)
+            np.concatenate([regions[own], image[None]]) if filling.any() or not own.any() else regions[own]
+            for image, regions, own, filling in zip(
+                features.image, features.regions, heavy & ~fills, heavy & fills, strict=True
+            )
         ]
 
     def region_numbers(self, image: ImageFeatures) -> Rows:
