@@ -21,7 +21,7 @@ class ImageFeatures:
         boxes_xyxy: (B, Q, 4) left, top, right, bottom in pixels of the displayed image, clipped to it.
         region_weight: (B, Q) in [0, 1]: the share of the region that shows image rather than padding, times the
             weight that the encoder gives it.
-        region_area: (B, Q) in [0, 1]: the area of the box as a share of the image's.
+        region_area: (B, Q) in [0, 1]: the area of the box as a share of the displayed image's.
     """
 
     image: NDArray[np.float32]

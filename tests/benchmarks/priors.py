@@ -14,7 +14,7 @@ Beside the plain answer, each with the paired difference to it:
 - StatA: a joint pass over the folder (arXiv 2501.03729), written from its description. Categories are Gaussians with
   diagonal covariance, anchored to the text: their means and variances are those of the pictures that are assigned to
   them, averaged with those of the text as if that were `ANCHOR` pictures more. An assignment follows the zero-shot
-  answer, the Gaussians, and the assignments of the nearest neighbours.
+  answer, the Gaussians, and the assignments of the nearest neighbours. These sets have 1 to 4 pictures of a name.
 - uniform: log of each category's mean confidence over the folder is taken off, so that all are equally frequent
 - prior, right and wrong: the present names, or as many others, are said to be 10 times as common as the rest
 """
@@ -89,7 +89,7 @@ def main() -> None:
             joined = {way: np.concatenate(parts)[:, None] for way, parts in hits.items()}
             plain = joined["zero-shot"]
             shares = [with_interval(plain), *(with_interval(joined[way] - plain) for way in list(ANSWERS)[1:])]
-            rows.append([f"{label} ({len(shown)} of {len(names)} names)", kind, str(len(plain)), *shares])
+            rows.append([f"{label} ({len(shown)} pictures, {len(names)} names)", kind, str(len(plain)), *shares])
     print(table(["set", "present", "answers", *ANSWERS], rows))
 
 
