@@ -339,9 +339,13 @@ def test_vectors_of_every_batch_are_rounded(starter, folder):
 
 
 def test_the_share_of_the_image_that_a_region_covers_is_the_same_fresh_and_stored(starter, folder, opened):
-    store, _ = opened()
-    listing = list_images([folder])
-    fresh, stored = (next(encode_or_read(starter, in_batches(listing, 5), features=store, workers=1)) for _ in range(2))
+    batches = []
+    for _ in range(2):
+        store, _ = opened()
+        batches += encode_or_read(starter, in_batches(list_images([folder]), 5), features=store, workers=1)
+        store.close()
+    fresh, stored = batches
+    assert store.found == 5
     kept = fresh.features.region_weight >= REGION_FLOOR
     for number, (height, width) in enumerate(fresh.sizes_hw):
         x0, y0, x1, y1 = fresh.features.boxes_xyxy[number].T
