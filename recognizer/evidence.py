@@ -1,9 +1,10 @@
 """Why a category scored what it scored: the pieces of evidence that its score is the sum of.
 
-A piece is one text or exemplar compared with the image or its best region. Its term is one of `settings.TERMS`; its
-value is a cosine (a standard score for `exemplar`); its weight is the term's weight, divided by the number of the
-category's descriptions where the term is a mean over them. Values are those of `Scorer.similarities`, which the terms
-of the score average, up to rounding: here one product per image has all of them.
+A piece is one text or exemplar compared with the image or its best region, or the prior. Its term is one of
+`settings.TERMS`; its value is a cosine (a standard score for `exemplar`); its weight is the term's weight, divided by
+the number of the category's descriptions where the term is a mean over them. Values are those of `Scorer.similarities`,
+which the terms of the score average, up to rounding: here one product per image has all of them. The prior's term is
+`PRIOR`, its value log(prior / mean prior), its weight the temperature.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from memory.vectors import rows_between
 from recognizer.results.row import EvidenceRow
 from recognizer.score import Scorer
+from recognizer.settings import PRIOR
 
 if TYPE_CHECKING:
     from recognizer.encoder import ImageFeatures
@@ -53,8 +55,9 @@ class _Pieces:
         """
         vectors = scorer.vectors
         self.vectors, self.settings, self.rows = vectors, scorer.settings, list(rows)
+        self.prior = scorer.prior
         self.image = one.image[0]
-        self.numbers = np.flatnonzero(one.region_weight[0] >= scorer.settings.region_threshold)
+        self.numbers = scorer.region_numbers(one)
         self.boxes_xyxy = one.boxes_xyxy[0]
         descriptions, offsets = rows_between(vectors.offsets, self.rows)
         self.descriptions, self.offsets = descriptions.tolist(), offsets.tolist()
@@ -90,6 +93,8 @@ class _Pieces:
             yield self._best_region("region_name", name, place, weights.region_name)
         if weights.exemplar and len(self.vectors.exemplars):
             yield _piece("exemplar", self._nearest_exemplar(row), self.exemplar[place], weights.exemplar)
+        if self.prior is not None:
+            yield _piece(PRIOR, name, float(self.prior.logarithms[row]), self.prior.temperature)
 
     def _nearest_exemplar(self, row: int) -> str:
         """Return where the category's exemplar nearest to the image lies; empty for a category without any."""
@@ -100,10 +105,10 @@ class _Pieces:
         return self.vectors.exemplar_references[int(start) + nearest]
 
     def _best_region(self, term: str, text: str, column: int, weight: float) -> EvidenceRow:
-        value = self.by_region[column]
-        if not len(self.numbers):  # no region reached the threshold: the whole image stood in for them
+        value, best = self.by_region[column], self.best[column]
+        if best == len(self.numbers):  # the whole image, which stood in for regions
             return _piece(term, text, value, weight)
-        region = int(self.numbers[self.best[column]])
+        region = int(self.numbers[best])
         x0, y0, x1, y1 = self.boxes_xyxy[region].tolist()
         return _piece(term, text, value, weight, region=region, box_xyxy=(x0, y0, x1, y1))
 

@@ -23,7 +23,15 @@ SETTINGS_FILE = "calibration.yaml"
 
 FROM_MEMORY: Mapping[str, frozenset[str]] = {
     "score": frozenset(
-        {*TERMS, "region_threshold", "exemplar_top", "temperature", "calibrated", "unknown_threshold"},
+        {
+            *TERMS,
+            "region_threshold",
+            "largest_region",
+            "exemplar_top",
+            "temperature",
+            "calibrated",
+            "unknown_threshold",
+        },
     ),
     "rerank": frozenset({"when", "margin", "weight", "fitted_for"}),
 }

@@ -3,11 +3,12 @@
 Confidences are a softmax over the categories, which sums to 1: two objects in one picture share it, so no bound on it
 finds both. Here each region decides for itself, and a category is as present as in the region that shows it best:
 
-    p(c) = max_q softmax_c(<r_q, t_c> / T),    t_c = (w_region_name n_c + w_region_description mean_j d_cj) / sum of w
+    p(c) = max_q softmax_c(<r_q, t_c> / T + log prior_c)
+    t_c = (w_region_name n_c + w_region_description mean_j d_cj) / sum of w
 
-with the vectors of `recognizer.score`. On scenes of 2 to 4 objects it orders pairs of image and name better than score,
-confidence or cosine (`tests/benchmarks/several_labels.py`). A good bound depends on the encoder and the names: one that
-was chosen on names it knows finds little among others.
+with the vectors and the prior of `recognizer.score`. On scenes of 2 to 4 objects it orders pairs of image and name
+better than score, confidence or cosine (`tests/benchmarks/several_labels.py`). A good bound depends on the encoder and
+the names: one that was chosen on names it knows finds little among others.
 """
 
 from __future__ import annotations
@@ -68,14 +69,16 @@ class PresenceScorer:
         if not len(self._texts):
             return
         scores = inner_products(self._scorer.visible_regions(image)[0], self._texts)
+        if self._scorer.prior is not None:
+            scores += self._scorer.prior.summands
         logarithms = scores.astype(np.float64) / self._temperature - log_normaliser(scores, self._temperature)[:, None]
         presence, region = np.exp(logarithms.max(axis=0)), logarithms.argmax(axis=0)
-        visible = np.flatnonzero(image.region_weight[0] >= self._scorer.settings.region_threshold)
+        numbers = self._scorer.region_numbers(image)
         for row in np.argsort(-presence, kind="stable"):
             if presence[row] < least:
                 return
             box = None
-            if len(visible):
-                x0, y0, x1, y1 = (float(edge) for edge in image.boxes_xyxy[0, visible[region[row]]])
+            if region[row] < len(numbers):
+                x0, y0, x1, y1 = (float(edge) for edge in image.boxes_xyxy[0, numbers[region[row]]])
                 box = (x0, y0, x1, y1)
             yield int(row), float(presence[row]), box

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from memory import Memory
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.errors import RecognizerError
@@ -19,10 +21,11 @@ from recognizer.pipeline import EncodedBatch, encode_batch, in_batches, load
 from recognizer.presence import PresenceScorer
 from recognizer.results.row import CandidateRow, ErrorRow, FoundLabel, ResultRow, Row
 from recognizer.retrieval import Retrieved, make_retriever
-from recognizer.score import Rows, Scorer
+from recognizer.score import PriorTerm, Rows, Scorer
 from recognizer.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from recognizer.prior import Prior
     from recognizer.results.row import EvidenceRow
 
 
@@ -35,11 +38,14 @@ class Recognizer:
         settings: score weights and the rest; by default what the memory carries over the built-in defaults.
         only: rows of the categories that compete, ascending; None: all. Fewer are searched exactly, and their
             confidences are not calibrated, for a calibration is fitted on all.
+        prior: how common the categories of the memory are; None: equally. With one, search is exact, and confidences
+            are not calibrated, for a calibration is fitted without one.
         features: stored features, which folders use and add to; None: every image is encoded.
 
     Raises:
         EncoderMismatch: the memory was built by another encoder; the message names both.
-        RecognizerError: several labels are asked for, and the regions of an image have no weight in the score.
+        RecognizerError: several labels are asked for, and the regions of an image have no weight in the score; the
+            prior excludes all categories that compete.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Recognizer:
         *,
         settings: Settings | None = None,
         only: Rows | None = None,
+        prior: Prior | None = None,
         features: FeatureStore | None = None,
     ) -> None:
         """Check that encoder and memory belong together, and choose the search."""
@@ -58,15 +65,22 @@ class Recognizer:
         self.features = features
         self.settings = settings or load_settings(base=carried_settings(memory))
         vectors = memory.vectors
-        if only is not None:
+        if only is not None or prior is not None:
             score = self.settings.score.model_copy(update={"calibrated": False, "unknown_threshold": None})
             self.settings = self.settings.model_copy(update={"score": score})
+        if only is not None:
             vectors = vectors.take(only)
-        self.scorer = Scorer(vectors, self.settings.score)
         temperature = self.settings.score.temperature or encoder.default_temperature
+        term = None
+        if prior is not None:
+            logarithms = prior.logarithms if only is None else prior.logarithms[only]
+            if not np.isfinite(logarithms).any():
+                raise RecognizerError("the prior of every category that competes is 0; leave --prior or --only out")
+            term = PriorTerm(logarithms, temperature)
+        self.scorer = Scorer(vectors, self.settings.score, term)
         wanted = self.settings.run.index
         index = memory.index_kind if wanted == "auto" else wanted
-        approximate = index == "hnsw" and only is None
+        approximate = index == "hnsw" and only is None and prior is None
         self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=approximate)
         several = self.settings.run.all_above is not None
         self._presence = PresenceScorer(self.scorer, temperature) if several else None
@@ -78,6 +92,7 @@ class Recognizer:
         *,
         settings: Settings | None = None,
         only: Rows | None = None,
+        prior: Prior | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> Recognizer:
@@ -87,12 +102,13 @@ class Recognizer:
             memory: a memory, or its directory.
             settings: as for the class.
             only: as for the class.
+            prior: as for the class.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
             precision: `auto`, `fp32` or `bf16`.
         """
         opened = memory if isinstance(memory, Memory) else Memory.open(memory)
         encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
-        return cls(encoder, opened, settings=settings, only=only)
+        return cls(encoder, opened, settings=settings, only=only, prior=prior)
 
     def recognize(self, images: Sequence[ImageSource], *, keys: Sequence[str] | None = None) -> list[Row]:
         """Recognise a few images; `recognize_folder` is for many.

@@ -54,14 +54,16 @@ class ExactRetriever:
         self._groups = _Groups(scorer.vectors.categories)
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
-        """Return the true best categories; cost O(B * (C + Q * J) * D)."""
+        """Return the true best categories that the prior does not exclude; cost O(B * (C + Q * J) * D)."""
         scores = self.scorer.score(features, exclude=exclude)
         if not scores.shape[1]:
             return [_nothing() for _ in scores]
         best = best_columns(scores, k)
         normaliser = log_normaliser(scores, self.temperature)
         return [
-            _retrieved(scores[image], rows, self.temperature, normaliser[image], self._groups)
+            _retrieved(
+                scores[image], rows[scores[image, rows] > -np.inf], self.temperature, normaliser[image], self._groups
+            )
             for image, rows in enumerate(best)
         ]
 
@@ -73,7 +75,7 @@ class ApproximateRetriever:
     built. Confidences are relative to the proposed categories.
 
     Args:
-        scorer: the exact score.
+        scorer: the exact score, without a prior, of which the indexes know nothing.
         temperature: of the confidences.
         index: over the folded category vectors and over the bare descriptions.
         depth: proposals per query and wanted category. With 8, at 20,000 categories, all of the 5 best categories of

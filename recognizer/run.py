@@ -22,6 +22,7 @@ from recognizer.selection import Selection
 from recognizer.settings import Settings
 
 if TYPE_CHECKING:
+    from recognizer.prior import Prior
     from rerank.reranker import MllmReranker
 
 
@@ -33,6 +34,7 @@ def run_setup(
     device: str,
     precision: str,
     selection: Selection | None = None,
+    prior: Prior | None = None,
     boxes: Literal["file", "auto"] | None = None,
 ) -> RunSetup:
     """Describe a run, before the encoder is loaded.
@@ -46,6 +48,7 @@ def run_setup(
         device: as requested, which may be `auto`.
         precision: as requested, which may be `auto`.
         selection: the categories that compete; None: all.
+        prior: of the categories; None: all are equally common.
         boxes: where the boxes come from that are recognised; None: whole images are.
     """
     resolved = choose_device(device)
@@ -59,7 +62,7 @@ def run_setup(
             "version": memory.version,
             "categories": info.categories,
             "digest": memory.digest,
-            "index": index if selection is None else "exact",
+            "index": index if selection is None and prior is None else "exact",
         },
         settings=settings.model_dump(
             mode="json",
@@ -74,7 +77,8 @@ def run_setup(
         | {"rerank": settings.rerank.decisive()}
         | {"precision": choose_precision(precision, resolved), "device": resolved.type}
         | {"input_root": os.fsdecode(listing.root)}
-        | ({} if selection is None else {"categories": f"{len(selection.rows)} chosen, sha256 {selection.sha256}"}),
+        | ({} if selection is None else {"categories": f"{len(selection.rows)} chosen, sha256 {selection.sha256}"})
+        | ({} if prior is None else {"prior": f"sha256 {prior.sha256}"}),
         device=str(resolved),
         input_root=os.fsdecode(listing.root),
     )

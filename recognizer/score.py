@@ -11,7 +11,15 @@ A category without descriptions has its name as its only description. The sum ha
 `Scorer.terms` gives the five terms of chosen categories, and `weigh` adds them up; `Scorer.score` gives the sums of
 all categories, folded for search: the first two terms are linear in g, so they fold into one vector per category,
 u_c = w_image_name n_c + w_image_description mean_j v_cj, and the region terms are one product in chunks with a maximum
-over the regions. Knows arrays only: no encoder, no images.
+over the regions. `Scorer.score` also adds the prior that a user may give, which is no term, for it compares nothing:
+T log(p_c / mean p), see `recognizer.prior`.
+
+The regions r_q of an image are those of enough weight that do not fill it. A region that covers most of the picture
+shows what the whole picture shows, and an encoder that was trained on whole pictures sees it better in g than in the
+mean of the region's tokens: there g stands in for the region, as it does where no region has enough weight. So regions
+count where several things share a picture, and do no harm where one thing fills it.
+
+Knows arrays only: no encoder, no images.
 """
 
 from __future__ import annotations
@@ -62,18 +70,38 @@ class Similarities:
     exemplar: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PriorTerm:
+    """What a prior adds to the scores.
+
+    Attributes:
+        logarithms: (C,) float64 log(prior / mean prior); -inf excludes a category.
+        temperature: T, of the confidences.
+    """
+
+    logarithms: NDArray[np.float64]
+    temperature: float
+
+    @property
+    def summands(self) -> Floats:
+        """(C,) what the score of each category has in addition to its terms."""
+        return (self.temperature * self.logarithms).astype(np.float32)
+
+
 class Scorer:
     """Scores images against the categories of one memory under one set of weights.
 
     Args:
         vectors: the memory's vectors, C categories and J descriptions of D dimensions.
-        settings: weights, the region threshold and the number of exemplars averaged.
+        settings: weights, which regions count and the number of exemplars averaged.
+        prior: of the categories; None: all are equally common.
     """
 
-    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings) -> None:
+    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings, prior: PriorTerm | None = None) -> None:
         """Fold what is linear in the image vector."""
         self.vectors = vectors
         self.settings = settings
+        self.prior = prior
         self.fold = Fold(settings.image_name, settings.image_description)
         self.folded = self.fold.rows(vectors)
 
@@ -85,13 +113,16 @@ class Scorer:
             exclude: per image the sha256 of its file; exemplars with that hash are left out for it. Empty: none is.
 
         Returns:
-            (B, C) float32, columns in the memory's row order; equal to the weighed `terms` up to rounding.
+            (B, C) float32, columns in the memory's row order; equal to the weighed `terms` and the prior up to
+            rounding, -inf for a category that the prior excludes.
         """
         scores = inner_products(features.image, self.folded)
         if self.settings.region_description or self.settings.region_name:
             self._add_region_terms(scores, features)
         if self.settings.exemplar and len(self.vectors.exemplars):
             scores += self.settings.exemplar * self.exemplar_term(features.image, exclude)
+        if self.prior is not None:
+            scores += self.prior.summands
         return scores
 
     def terms(
@@ -146,8 +177,16 @@ class Scorer:
         )
 
     def visible_regions(self, features: ImageFeatures) -> list[Floats]:
-        """Return the `visible_regions` under the threshold of the settings."""
-        return visible_regions(features, self.settings.region_threshold)
+        """Return the `visible_regions` under the settings."""
+        return visible_regions(features, self.settings)
+
+    def region_numbers(self, image: ImageFeatures) -> Rows:
+        """Return which regions of one image have enough weight and do not fill it, ascending.
+
+        Regions of low weight are masked, not multiplied: a small factor would raise a negative cosine.
+        """
+        heavy = image.region_weight[0] >= self.settings.region_threshold
+        return np.flatnonzero(heavy & (image.region_area[0] <= self.settings.largest_region))
 
     def exemplar_term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
         """Return z(top-mean_k <g, x_ck>): standardised per image over the categories that have exemplars, else 0.
@@ -210,20 +249,24 @@ class Scorer:
 
 
 def weigh(terms: NDArray[np.float32], settings: ScoreSettings) -> Floats:
-    """Add up terms (..., 5) under the weights of the settings: the scores (...) float32."""
+    """Add up terms (..., 5) under the weights of the settings: the scores (...) float32, without a prior."""
     scores: Floats = terms @ np.asarray(settings.weights(), np.float32)
     return scores
 
 
-def visible_regions(features: ImageFeatures, threshold: float) -> list[Floats]:
-    """Return the regions whose weight reaches the threshold, per image; the image itself where none does.
+def visible_regions(features: ImageFeatures, settings: ScoreSettings) -> list[Floats]:
+    """Return the vectors that are compared as regions, per image (Q_i, D), Q_i >= 1.
 
-    Regions of low weight are masked, not multiplied: a small factor would raise a negative cosine.
+    They are those of `Scorer.region_numbers`, and behind them the image's own, if it stands in for a region that fills
+    the picture, or because no region has enough weight.
     """
-    keep = features.region_weight >= threshold
+    heavy = features.region_weight >= settings.region_threshold
+    fills = features.region_area > settings.largest_region
     return [
-        regions[mask] if mask.any() else image[None]
-        for image, regions, mask in zip(features.image, features.regions, keep, strict=True)
+        np.concatenate([regions[own], image[None]]) if filling.any() or not own.any() else regions[own]
+        for image, regions, own, filling in zip(
+            features.image, features.regions, heavy & ~fills, heavy & fills, strict=True
+        )
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from memory.errors import printable
 from recognizer.errors import RecognizerError
 from recognizer.score import Rows
 
-_MOST_UNKNOWN = 5  # named in an error; the others are counted
+_MOST_UNKNOWN = 5  # named in a message; the others are counted
 
 
 class SelectionError(RecognizerError):
@@ -63,10 +63,7 @@ def select_categories(memory: Memory, only: Sequence[str] = (), without: Sequenc
 
 def _rows(categories: Sequence[Category], wanted: Sequence[str]) -> set[int]:
     """Return the rows of all categories that the names and files name."""
-    by_name: dict[str, set[int]] = {}
-    for row, category in enumerate(categories):
-        for name in (category.name, *category.aliases):
-            by_name.setdefault(name, set()).add(row)
+    by_name = rows_by_name(categories)
     rows: set[int] = set()
     unknown: list[str] = []
     for each in wanted:
@@ -82,10 +79,25 @@ def _rows(categories: Sequence[Category], wanted: Sequence[str]) -> set[int]:
             if not found:
                 unknown.append(f"{label.name} ({label.group})" if label.group else label.name)
     if unknown:
-        shown = "; ".join(_suggestion(name, list(by_name)) for name in unknown[:_MOST_UNKNOWN])
-        more = len(unknown) - _MOST_UNKNOWN
-        raise SelectionError(f"not in the memory: {shown}" + (f"; and {more} more" if more > 0 else ""))
+        raise SelectionError(unknown_names(unknown, by_name))
     return rows
+
+
+def rows_by_name(categories: Sequence[Category]) -> dict[str, set[int]]:
+    """Return the rows of the categories that have a name, by each name and alias."""
+    by_name: dict[str, set[int]] = {}
+    for row, category in enumerate(categories):
+        for name in (category.name, *category.aliases):
+            by_name.setdefault(name, set()).add(row)
+    return by_name
+
+
+def unknown_names(unknown: Sequence[str], known: Iterable[str]) -> str:
+    """Say which names are not in the memory, the first with the nearest known name."""
+    known = list(known)
+    shown = "; ".join(_suggestion(name, known) for name in unknown[:_MOST_UNKNOWN])
+    more = len(unknown) - _MOST_UNKNOWN
+    return f"not in the memory: {shown}" + (f"; and {more} more" if more > 0 else "")
 
 
 def _suggestion(name: str, known: Sequence[str]) -> str:

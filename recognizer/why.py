@@ -14,7 +14,7 @@ from recognizer.images.workers import WorkerPool
 from recognizer.pictures import draw_row
 from recognizer.recognizer import Recognizer
 from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow
-from recognizer.settings import TERMS
+from recognizer.settings import PRIOR, TERMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Explanation:
     def by_term(self) -> list[tuple[str, float, float]]:
         """Return (term, contribution to the winner, to the runner-up); columns add up to the two scores."""
         other = self.runner_up.evidence if self.runner_up else ()
-        sums = [(term, contribution(self.winner.evidence, term), contribution(other, term)) for term in TERMS]
+        sums = [(term, contribution(self.winner.evidence, term), contribution(other, term)) for term in (*TERMS, PRIOR)]
         return [line for line in sums if line[1] or line[2]]
 
     def tables(self) -> Iterator[tuple[list[str], list[list[str]]]]:
@@ -90,6 +90,10 @@ def contribution(evidence: Sequence[EvidenceRow], term: str) -> float:
 
 
 def _evidence_line(piece: EvidenceRow) -> list[str]:
-    box = ",".join(f"{edge:.0f}" for edge in piece.box_xyxy) if piece.box_xyxy is not None else ""
+    box = ""
+    if piece.box_xyxy is not None:
+        box = ",".join(f"{edge:.0f}" for edge in piece.box_xyxy)
+    elif piece.term.startswith("region"):
+        box = "whole image"  # stands in for regions that fill the picture, and where no region stands out
     numbers = [f"{piece.value:+.4f}", f"{piece.weight:.4f}", f"{piece.contribution:+.4f}"]
     return [piece.term, *numbers, piece.description, box]

@@ -45,12 +45,12 @@ import numpy as np
 
 
 def slow_regions(features, image, settings):
-    """Regions that reach the threshold, or the image itself."""
-    keep = [
-        features.regions[image, q]
-        for q in range(features.regions.shape[1])
-        if features.region_weight[image, q] >= settings.region_threshold
-    ]
+    """Regions that reach the threshold, the image itself in place of those that fill it, or of all."""
+    keep = []
+    for q in range(features.regions.shape[1]):
+        if features.region_weight[image, q] >= settings.region_threshold:
+            fills = features.region_area[image, q] > settings.largest_region
+            keep.append(features.image[image] if fills else features.regions[image, q])
     return keep or [features.image[image]]
 
 

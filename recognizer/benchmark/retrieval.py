@@ -176,7 +176,7 @@ def _measure(bench: Bench, captioned: Captioned, data: str, alpha: float) -> lis
     for batch in bench.encode(captioned.items, np.arange(len(captioned.items)), data):
         there.append(batch.rows)
         images.append(batch.features.image)
-        regions = visible_regions(batch.features, bench.settings.score.region_threshold)
+        regions = visible_regions(batch.features, bench.settings.score)
         best.append(np.concatenate([max_over_regions(regions, vectors[rows]) for rows in _slices(len(texts))], axis=1))
     # Images that cannot be decoded leave with their captions.
     decoded = np.concatenate(there)

@@ -172,7 +172,7 @@ class _Way:
     def __init__(self, bench: Bench, categories: Sequence[Category], templates: Sequence[str], seed: int) -> None:
         self.vectors = bench.class_vectors(categories, templates)
         self.wholes = {"names": self.vectors.names}
-        self._threshold = bench.settings.score.region_threshold
+        self._score = bench.settings.score
         if len(self.vectors.bare):
             self.wholes["descriptions"] = _whole(self.vectors)
             shuffled = random_words([category.descriptions for category in categories], seed=seed)
@@ -185,7 +185,7 @@ class _Way:
         """Return (B, C) scores by the name of the way."""
         scores = {name: inner_products(features.image, whole) for name, whole in self.wholes.items()}
         if len(self.vectors.bare):
-            regions = region_term(visible_regions(features, self._threshold), self.vectors)
+            regions = region_term(visible_regions(features, self._score), self.vectors)
             scores[f"GRAIN's formula, alpha {alpha:g}"] = alpha * scores["descriptions"] + (1 - alpha) * regions
         return scores
 

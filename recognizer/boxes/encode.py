@@ -202,6 +202,7 @@ def _with_regions(batch: EncodedBoxes, whole: EncodedBatch, overlap: float) -> E
             regions=np.concatenate([crops.regions, images.regions], axis=1),
             boxes_xyxy=np.concatenate([crops.boxes_xyxy, images.boxes_xyxy], axis=1),
             region_weight=np.concatenate([crops.region_weight, images.region_weight * fits], axis=1),
+            region_area=np.concatenate([crops.region_area, images.region_area], axis=1),
         )
     return replace(
         batch,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memory import Memory
     from recognizer.boxes.evaluate import BoxEvaluation
     from recognizer.boxes.plan import BoxPlan
+    from recognizer.prior import Prior
     from recognizer.recognizer import Recognizer
     from recognizer.results import Row
     from recognizer.settings import Settings
@@ -33,6 +34,7 @@ def evaluate_box_files(
     memory: Memory,
     settings: Settings,
     *,
+    prior: Prior | None,
     features: str | None,
     device: str,
     precision: str,
@@ -46,6 +48,7 @@ def evaluate_box_files(
         detections: COCO detections whose boxes are recognised; None: those of the annotations are.
         memory: the categories.
         settings: of scoring and reranking.
+        prior: of the categories; None: all are equally common.
         features: as given to the command, like the rest.
         device: likewise.
         precision: likewise.
@@ -66,7 +69,7 @@ def evaluate_box_files(
     run = settings.run.model_copy(update={"top_k": max(settings.run.top_k, LEAST_CANDIDATES)})
     settings = settings.model_copy(update={"run": run})
     with opened_reranker(settings) as reranker:
-        recognizer = Recognizer.open(memory, settings=settings, device=device, precision=precision)
+        recognizer = Recognizer.open(memory, settings=settings, prior=prior, device=device, precision=precision)
         with use_features(recognizer, features), progress_bar(len(plan.items), "boxes", "evaluate") as advance:
             rows: list[Row] = []
             for done in _recognized(recognizer, plan, reranker):

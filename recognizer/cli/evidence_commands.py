@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from recognizer.cli.app import app
-from recognizer.cli.options import OUTPUT, ConfigOption, DeviceOption, MemoryOption, PrecisionOption, SetOption
+from recognizer.cli.options import (
+    OUTPUT,
+    ConfigOption,
+    DeviceOption,
+    MemoryOption,
+    PrecisionOption,
+    PriorOption,
+    SetOption,
+)
 from recognizer.console import note, note_missing_fonts, show, table
 
 
@@ -19,6 +27,7 @@ def why(
     output: Annotated[Path, typer.Option(help="File for the annotated picture.", rich_help_panel=OUTPUT)] = Path(
         "why.png"
     ),
+    prior: PriorOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     config: ConfigOption = None,
@@ -31,14 +40,17 @@ def why(
     from memory import Memory
     from recognizer.images.workers import STOCK
     from recognizer.memory_settings import carried_settings
+    from recognizer.prior import read_prior
     from recognizer.recognizer import Recognizer
     from recognizer.settings import load_settings
     from recognizer.why import explain_image
 
     opened = Memory.open(memory)
     settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
+    priors = read_prior(prior, opened.vectors.categories, warn=note) if prior else None
     STOCK.start()  # gets ready while the weights load
-    explanation = explain_image(Recognizer.open(opened, settings=settings, device=device, precision=precision), image)
+    recognizer = Recognizer.open(opened, settings=settings, prior=priors, device=device, precision=precision)
+    explanation = explain_image(recognizer, image)
     for heading, rows in explanation.tables():
         show(table(heading, rows), "")
     explanation.draw().save(output)

@@ -20,6 +20,7 @@ from recognizer.cli.options import (
     LabelledArgument,
     MemoryOption,
     PrecisionOption,
+    PriorOption,
     Rerank,
     RerankModelOption,
     RerankOption,
@@ -58,6 +59,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Write the recall of every category as CSV to this file.", rich_help_panel=OUTPUT),
     ] = None,
+    prior: PriorOption = None,
     rerank: RerankOption = None,
     rerank_model: RerankModelOption = None,
     features: FeaturesOption = None,
@@ -83,6 +85,7 @@ def evaluate(
     from recognizer.evaluation.labelled import match_labels, read_labelled
     from recognizer.evaluation.report import print_lines, write_json, write_per_class
     from recognizer.memory_settings import carried_settings
+    from recognizer.prior import read_prior
     from recognizer.recognizer import Recognizer
     from recognizer.reranking.open import require_model
     from recognizer.settings import load_settings
@@ -95,6 +98,7 @@ def evaluate(
     given = [*(overrides or []), *rerank_overrides(rerank, rerank_model)]
     settings = load_settings(config, given, base=carried_settings(opened, warn=note), warn=note)
     require_model(settings.rerank, settings.run.top_k)
+    priors = read_prior(prior, opened.vectors.categories, warn=note) if prior else None
     if boxes:
         reranker = evaluate_box_files(
             folder,
@@ -102,6 +106,7 @@ def evaluate(
             detections,
             opened,
             settings,
+            prior=priors,
             features=features,
             device=device,
             precision=precision,
@@ -112,7 +117,7 @@ def evaluate(
     labelled = match_labels(read_labelled(folder), opened.vectors.categories)
     sources = {file.name: read_descriptions(file) for file in descriptions or []}
     with opened_reranker(settings) as reranker:
-        recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
+        recognizer = Recognizer.open(opened, settings=settings, prior=priors, device=device, precision=precision)
         with (
             use_features(recognizer, features),
             progress_bar(len(labelled.items), "images", "evaluate") as advance,

@@ -113,6 +113,15 @@ DescriptionsOption = Annotated[
     ),
 ]
 
+PriorOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="How common the categories are: a CSV of name, prior (and group). 0 excludes a category; one without a "
+        "row has the mean.",
+        rich_help_panel=SEARCH,
+    ),
+]
+
 ResultsOption = Annotated[str, typer.Option("--output", help="Results file, or - for stdout.", rich_help_panel=OUTPUT)]
 FormatOption = Annotated[
     Format | None,

@@ -27,6 +27,7 @@ from recognizer.cli.options import (
     MemoryOption,
     OverwriteOption,
     PrecisionOption,
+    PriorOption,
     Rerank,
     RerankModelOption,
     RerankOption,
@@ -102,6 +103,7 @@ def run(
         list[str] | None,
         typer.Option("--without", help="All categories but these: as --only.", rich_help_panel=SEARCH),
     ] = None,
+    prior: PriorOption = None,
     min_confidence: Annotated[
         float | None,
         typer.Option(
@@ -140,6 +142,7 @@ def run(
     from memory import Memory
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import carried_settings
+    from recognizer.prior import read_prior
     from recognizer.reranking.open import require_model
     from recognizer.results import check_output, restamp_file
     from recognizer.selection import select_categories
@@ -166,10 +169,15 @@ def run(
         note("the multimodal LLM is not used, because reranking is off; add --rerank auto or --rerank always")
     selection = select_categories(opened, only or [], without or [])
     competing = opened.info().categories if selection is None else len(selection.rows)
+    priors = read_prior(prior, opened.vectors.categories, warn=note) if prior else None
+    if priors is not None:
+        competing = int(priors.competing(None if selection is None else selection.rows).sum())
     if competing == 1:
         note("WARNING: only one category competes, so every image gets it with confidence 1.0; add others to compare")
     if selection is not None and settings.score.calibrated:
         note("the calibration was fitted on all categories; among some of them confidences are not calibrated")
+    if priors is not None and settings.score.calibrated:
+        note("the calibration was fitted without a prior; with one confidences are not calibrated")
     listing = list_images(images, exclude=exclude or [])
     if absolute_paths:
         listing = listing.with_absolute_keys()
@@ -185,6 +193,7 @@ def run(
         device=device,
         precision=precision,
         selection=selection,
+        prior=priors,
         boxes=None if boxes is None else "auto" if boxes == AUTO else "file",
     )
 
@@ -195,7 +204,7 @@ def run(
 
         STOCK.start()  # gets ready while the weights load
         rows = None if selection is None else selection.rows
-        return Recognizer.open(opened, settings=settings, only=rows, device=device, precision=precision)
+        return Recognizer.open(opened, settings=settings, only=rows, prior=priors, device=device, precision=precision)
 
     kept = {"overwrite": overwrite, "retry_errors": retry_errors, "keep_missing": keep_missing}
     plan, unit, keys = None, "images", listing.keys

@@ -20,7 +20,7 @@ from recognizer.encoder.boxes import cxcywh_to_xyxy, vote_boxes
 from recognizer.encoder.decoder import GroundingDecoder
 from recognizer.encoder.device import Precision, autocast, choose_device, choose_precision
 from recognizer.encoder.errors import EncoderError
-from recognizer.encoder.features import Frame, ImageFeatures
+from recognizer.encoder.features import Frame, ImageFeatures, area_share
 from recognizer.encoder.named import NAMED
 from recognizer.encoder.open_clip.file_settings import FileSettings, read_pretrained
 from recognizer.encoder.open_clip.model import load_open_clip
@@ -274,11 +274,14 @@ def _features(
     """
     pairs = list(zip(frames, boxes_xyxy, strict=True))
     visible = np.stack([frame.visible_share(boxes) for frame, boxes in pairs])
+    displayed = np.stack([frame.to_displayed(boxes) for frame, boxes in pairs])
+    sizes_hw = [frame.displayed_size_hw for frame in frames]
     return ImageFeatures(
         image=image.cpu().numpy(),
         regions=regions.cpu().numpy(),
-        boxes_xyxy=np.stack([frame.to_displayed(boxes) for frame, boxes in pairs]),
+        boxes_xyxy=displayed,
         region_weight=visible * weight.cpu().numpy(),
+        region_area=np.stack([area_share(boxes, size) for boxes, size in zip(displayed, sizes_hw, strict=True)]),
     )
 
 

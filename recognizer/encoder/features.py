@@ -21,15 +21,17 @@ class ImageFeatures:
         boxes_xyxy: (B, Q, 4) left, top, right, bottom in pixels of the displayed image, clipped to it.
         region_weight: (B, Q) in [0, 1]: the share of the region that shows image rather than padding, times the
             weight that the encoder gives it.
+        region_area: (B, Q) in [0, 1]: the area of the box as a share of the displayed image's.
     """
 
     image: NDArray[np.float32]
     regions: NDArray[np.float32]
     boxes_xyxy: NDArray[np.float32]
     region_weight: NDArray[np.float32]
+    region_area: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        """Check that the shapes of the four arrays agree.
+        """Check that the shapes of the arrays agree.
 
         Raises:
             ValueError: If a shape does not follow from the shape of `regions`.
@@ -39,6 +41,7 @@ class ImageFeatures:
             "image": (batch, dim),
             "boxes_xyxy": (batch, queries, 4),
             "region_weight": (batch, queries),
+            "region_area": (batch, queries),
         }
         for field, shape in expected.items():
             actual = getattr(self, field).shape
@@ -57,6 +60,7 @@ class ImageFeatures:
             regions=self.regions[rows],
             boxes_xyxy=self.boxes_xyxy[rows],
             region_weight=self.region_weight[rows],
+            region_area=self.region_area[rows],
         )
 
     def rounded(self) -> ImageFeatures:
@@ -71,7 +75,14 @@ class ImageFeatures:
             regions=np.concatenate([part.regions for part in parts]),
             boxes_xyxy=np.concatenate([part.boxes_xyxy for part in parts]),
             region_weight=np.concatenate([part.region_weight for part in parts]),
+            region_area=np.concatenate([part.region_area for part in parts]),
         )
+
+
+def area_share(boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the area of boxes (..., 4) in pixels as a share (...) of an image's, in float32."""
+    x0, y0, x1, y1 = np.moveaxis(boxes_xyxy, -1, 0)
+    return np.asarray((x1 - x0) * (y1 - y0) / np.float32(size_hw[0] * size_hw[1]), dtype=np.float32)
 
 
 def _rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

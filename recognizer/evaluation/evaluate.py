@@ -39,6 +39,7 @@ Ranks = NDArray[np.int64]
 NAMES = "names"
 CONTROL = "+ shuffled descriptions (control)"
 RANDOM = "+ random words (control)"
+WITH_PRIOR = "+ prior"
 CONTROLS = (CONTROL, RANDOM)
 
 
@@ -49,10 +50,12 @@ class Way:
     Attributes:
         weights: of the score.
         vectors: with other descriptions than the memory's; None for the memory's own.
+        prior: whether the recognizer's prior counts.
     """
 
     weights: ScoreSettings
     vectors: MemoryVectors | None = None
+    prior: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,8 @@ def evaluate(
     retrieved: list[RowBatch] = []
     retrieved_ranks: list[Ranks] = []
     failures = Failures()
+    prior = recognizer.scorer.prior
+    summands = np.float32(0) if prior is None else prior.summands
     for batch in encode_labelled(
         recognizer.encoder,
         labelled.items,
@@ -154,7 +159,7 @@ def evaluate(
             if name in others:
                 scores = others[name].score(batch.features, exclude=batch.hashes)
             else:
-                scores = weigh(terms, way.weights)
+                scores = weigh(terms, way.weights) + (summands if way.prior else 0)
             ranks[name].append(truth_ranks(scores, batch.rows))
             if name == last:
                 predicted.extend(scores.argmax(1).tolist())
@@ -163,7 +168,7 @@ def evaluate(
             images = [RankedImage(item, digest) for item, digest in zip(batch.items, batch.hashes, strict=True)]
             timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
             retrieved.append(RowBatch(list(rows), images, timing))
-            retrieved_ranks.append(truth_ranks(weigh(terms, recognizer.settings.score), batch.rows))
+            retrieved_ranks.append(truth_ranks(weigh(terms, recognizer.settings.score) + summands, batch.rows))
     failed = failures.by_code()
     if not truth:
         raise ValueError(f"none of the {len(labelled.items)} images could be decoded: {failed}")
@@ -202,8 +207,8 @@ def evaluate(
 def ways_of_scoring(recognizer: Recognizer, *, seed: int = 0) -> dict[str, Way]:
     """Return the ways of scoring of the table, by the row's name.
 
-    Terms keep the proportions of the settings. Rows with descriptions are present if any category has some, the row
-    with exemplars likewise.
+    Terms keep the proportions of the settings. Rows with descriptions are present if any category has some, the rows
+    with exemplars and with a prior likewise.
     """
     score, vectors = recognizer.settings.score, recognizer.memory.vectors
     ways = {NAMES: Way(score.only("image_name"))}
@@ -217,6 +222,8 @@ def ways_of_scoring(recognizer: Recognizer, *, seed: int = 0) -> dict[str, Way]:
         ways["+ regions"] = Way(score.only("image_name", "region_name"))
     if len(vectors.exemplars):
         ways["+ exemplars"] = Way(score)
+    if recognizer.scorer.prior is not None:
+        ways[WITH_PRIOR] = Way(ways[list(ways)[-1]].weights, prior=True)
     return ways
 
 

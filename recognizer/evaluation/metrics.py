@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 RESAMPLES = 1000
 """Bootstrap samples; the ends of a 95 % interval then vary by a few per cent of its width."""
 
+MOST_COUNTED = 5
+"""Ranks up to which an image can count as right."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -40,12 +43,13 @@ def truth_ranks(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArra
         truth: (B,) columns.
 
     Returns:
-        (B,) int64: 1 + how many score higher, or score the same in a lower column.
+        (B,) int64: 1 + how many score higher, or score the same in a lower column. Where the true category has the
+        score -inf, it cannot be an answer, and comes after all others and after the ranks that count.
     """
     own = scores[np.arange(len(truth)), truth][:, None]
     before = np.arange(scores.shape[1]) < truth[:, None]
     ranks: NDArray[np.int64] = 1 + (scores > own).sum(1) + ((scores == own) & before).sum(1)
-    return ranks
+    return np.where(np.isneginf(own[:, 0]), scores.shape[1] + MOST_COUNTED, ranks)
 
 
 def measure(ranks: NDArray[np.int64], truth: NDArray[np.int64], *, seed: int = 0) -> Accuracy:
@@ -57,7 +61,7 @@ def measure(ranks: NDArray[np.int64], truth: NDArray[np.int64], *, seed: int = 0
         seed: of the bootstrap.
     """
     classes = np.unique(truth, return_inverse=True)[1]
-    top1, top5 = (ranks <= 1).astype(float), (ranks <= 5).astype(float)
+    top1, top5 = (ranks <= 1).astype(float), (ranks <= MOST_COUNTED).astype(float)
     count = len(ranks)
     return Accuracy(
         top1=bootstrap(lambda drawn: float(top1[drawn].mean()), count, seed=seed),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from recognizer.encoder import Encoder, ImageFeatures
+from recognizer.encoder.features import area_share
 from recognizer.features.store import FeatureStore, Known
 from recognizer.features.stored_image import StoredFailure, StoredImage
 from recognizer.images import ImageError, ImageItem, ImageLimits
@@ -143,6 +144,7 @@ def _features(fresh: ImageFeatures | None, rows: Sequence[StoredImage | int]) ->
         regions=np.zeros((count, regions, dim), np.float32),
         boxes_xyxy=np.zeros((count, regions, 4), np.float32),
         region_weight=np.zeros((count, regions), np.float32),
+        region_area=np.zeros((count, regions), np.float32),
     )
     for place, row in enumerate(rows):
         if isinstance(row, StoredImage):
@@ -151,9 +153,11 @@ def _features(fresh: ImageFeatures | None, rows: Sequence[StoredImage | int]) ->
             joined.regions[place, row.numbers] = torch.from_numpy(row.regions.copy()).float().numpy()
             joined.boxes_xyxy[place, row.numbers] = row.boxes_xyxy
             joined.region_weight[place, row.numbers] = row.weights
+            joined.region_area[place, row.numbers] = area_share(row.boxes_xyxy, row.size_hw)
         elif fresh is not None:
             joined.image[place] = fresh.image[row]
             joined.regions[place] = fresh.regions[row]
             joined.boxes_xyxy[place] = fresh.boxes_xyxy[row]
             joined.region_weight[place] = fresh.region_weight[row]
+            joined.region_area[place] = fresh.region_area[row]
     return joined

@@ -78,6 +78,7 @@ def make_features(rng: np.random.Generator, vectors: MemoryVectors, regions: int
         regions=unit(shown[:, None] + near(rng, (IMAGES, regions, dim), 0.1)),
         boxes_xyxy=np.zeros((IMAGES, regions, 4), np.float32),
         region_weight=np.ones((IMAGES, regions), np.float32),
+        region_area=np.zeros((IMAGES, regions), np.float32),
     )
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from recognizer.evidence import explain
-from recognizer.score import Scorer
-from recognizer.settings import TERMS, ScoreSettings
+from recognizer.score import PriorTerm, Scorer
+from recognizer.settings import PRIOR, TERMS, ScoreSettings
 from tests.recognizer.worlds import make_features, make_vectors
 
 WEIGHTS = ScoreSettings(image_name=0.3, image_description=0.2, region_description=0.2, region_name=0.1, exemplar=0.2)
@@ -13,6 +13,7 @@ WEIGHTS = ScoreSettings(image_name=0.3, image_description=0.2, region_descriptio
 def test_contributions_add_up_to_the_score_and_to_its_terms(seed):
     rng = np.random.default_rng(seed)
     vectors, features = make_vectors(rng, [3, 0, 1], [1, 2, 0]), make_features(rng)
+    features.region_area[:] = rng.uniform(size=features.region_area.shape)
     scorer = Scorer(vectors, WEIGHTS)
     exclude = ["hash 1", "", ""]
     scores = scorer.score(features, exclude=exclude)
@@ -40,12 +41,38 @@ def test_planted_region_is_named_with_its_box():
     assert evidence[0].box_xyxy == tuple(features.boxes_xyxy[1, 3].tolist())
 
 
+def test_the_prior_is_a_piece_of_its_own_and_the_contributions_add_up_to_the_score():
+    rng = np.random.default_rng(4)
+    vectors, features = make_vectors(rng, [2, 1]), make_features(rng)
+    logarithms = np.log([0.5, 2.0])
+    scorer = Scorer(vectors, WEIGHTS, PriorTerm(logarithms, 0.1))
+    scores = scorer.score(features)
+    np.testing.assert_allclose(scores, Scorer(vectors, WEIGHTS).score(features) + 0.1 * logarithms, atol=1e-6)
+    for row, evidence in enumerate(explain(scorer, features, 0, [0, 1])):
+        assert sum(piece.contribution for piece in evidence) == pytest.approx(scores[0, row], abs=1e-5)
+        (piece,) = (piece for piece in evidence if piece.term == PRIOR)
+        assert (piece.value, piece.weight, piece.box_xyxy) == (pytest.approx(logarithms[row]), 0.1, None)
+
+
 def test_image_stands_in_where_no_region_is_visible():
     rng = np.random.default_rng(2)
     vectors, features = make_vectors(rng, [1]), make_features(rng)
     piece = explain(Scorer(vectors, WEIGHTS.only("region_name")), features, 2, [0])[0][0]
     assert (piece.region, piece.box_xyxy, piece.description) == (None, None, "name 0")
     assert piece.value == pytest.approx(float(features.image[2] @ vectors.names[0]), abs=1e-6)
+
+
+def test_image_stands_in_for_a_region_that_fills_it_and_the_others_keep_their_numbers():
+    rng = np.random.default_rng(2)
+    vectors, features = make_vectors(rng, [2]), make_features(rng)
+    features.region_weight[0] = [0.2, 1, 1, 1]
+    features.region_area[0, 1] = 0.7
+    features.regions[0, 3], features.image[0] = vectors.bare[0], vectors.bare[1]
+    scorer = Scorer(vectors, WEIGHTS.only("region_description"))
+    by_text = {piece.description: piece for piece in explain(scorer, features, 0, [0])[0]}
+    assert (by_text["text 0 0"].region, by_text["text 0 1"].region) == (3, None)
+    assert by_text["text 0 1"].box_xyxy is None
+    assert by_text["text 0 1"].value == pytest.approx(1, abs=1e-6)
 
 
 def test_evidence_names_the_nearest_exemplar():

@@ -48,6 +48,7 @@ MAY = {
     ("score", "region_name"),
     ("score", "exemplar"),
     ("score", "region_threshold"),
+    ("score", "largest_region"),
     ("score", "exemplar_top"),
     ("score", "temperature"),
     ("score", "calibrated"),

@@ -3,7 +3,7 @@ import pytest
 
 from recognizer.errors import RecognizerError
 from recognizer.presence import PresenceScorer
-from recognizer.score import Scorer
+from recognizer.score import PriorTerm, Scorer
 from recognizer.settings import ScoreSettings
 from tests.recognizer.worlds import make_features, make_vectors
 
@@ -20,10 +20,11 @@ def slow_presence(scorer, image):
         weights = np.array([settings.region_name, settings.region_description])
         texts.append((weights / weights.sum()) @ np.stack([name, mean]))
     visible = np.flatnonzero(image.region_weight[0] >= settings.region_threshold)
-    regions = image.regions[0, visible] if len(visible) else image.image
+    fills = image.region_area[0, visible] > settings.largest_region
+    regions = np.where(fills[:, None], image.image, image.regions[0, visible]) if len(visible) else image.image
     chances = np.exp(regions @ np.stack(texts).T / TEMPERATURE)
     chances /= chances.sum(1, keepdims=True)
-    boxes = image.boxes_xyxy[0, visible] if len(visible) else [None]
+    boxes = [None if whole else box for box, whole in zip(image.boxes_xyxy[0, visible], fills, strict=True)] or [None]
     return chances.max(0), [boxes[region] for region in chances.argmax(0)]
 
 
@@ -32,6 +33,7 @@ def test_presence_is_that_of_the_slow_version(weights):
     rng = np.random.default_rng(0)
     scorer = Scorer(make_vectors(rng, [2, 0, 1, 3, 1]), ScoreSettings().with_weights(weights))
     features = make_features(rng)  # the last image has no visible region
+    features.region_area[:] = rng.uniform(size=features.region_area.shape)
     for number in range(len(features)):
         image = features.take(number)
         presence, boxes = slow_presence(scorer, image)
@@ -52,6 +54,18 @@ def test_two_objects_in_two_regions_are_both_certain_though_confidences_sum_to_o
     found = list(PresenceScorer(Scorer(vectors, ScoreSettings()), 0.05).at_least(features, 0.9))
     assert {row for row, _, _ in found} == {4, 9}
     assert {box for _, _, box in found} == {tuple(map(float, features.boxes_xyxy[0, region])) for region in (0, 3)}
+
+
+def test_a_prior_multiplies_the_probabilities_of_each_region_and_0_excludes():
+    rng = np.random.default_rng(2)
+    vectors, features = make_vectors(rng, [0] * 3), make_features(rng, images=1, regions=1)
+    features.region_weight[:] = 1
+    prior = np.array([1.0, 4.0, 0.0])
+    with np.errstate(divide="ignore"):
+        scorer = Scorer(vectors, ScoreSettings(), PriorTerm(np.log(prior), TEMPERATURE))
+    chances = prior * np.exp(vectors.names @ features.regions[0, 0] / TEMPERATURE)
+    found = list(PresenceScorer(scorer, TEMPERATURE).at_least(features, 1e-9))
+    assert {row: chance for row, chance, _ in found} == pytest.approx(dict(enumerate(chances[:2] / chances.sum())))
 
 
 def test_a_memory_without_categories_shows_nothing():

@@ -5,7 +5,7 @@ import pytest
 
 from memory.search import Fold, exact_index
 from recognizer.retrieval import ApproximateRetriever, ExactRetriever
-from recognizer.score import Scorer
+from recognizer.score import PriorTerm, Scorer
 from recognizer.settings import ScoreSettings
 from tests.recognizer.worlds import make_features, make_vectors
 
@@ -26,6 +26,20 @@ def test_exact_search_returns_the_best_scores_and_their_softmax_over_all_categor
         np.testing.assert_array_equal(found.rows, expected)
         np.testing.assert_array_equal(found.scores, scores[image, expected])
         np.testing.assert_allclose(found.confidences, softmax[image, expected], rtol=1e-4)
+
+
+def test_a_prior_multiplies_the_confidences_and_0_excludes():
+    vectors, features = make_vectors(np.random.default_rng(0), [2, 0, 1, 3]), make_features(np.random.default_rng(1))
+    plain = ExactRetriever(Scorer(vectors, WEIGHTS), TEMPERATURE).retrieve(features, 4)
+    prior = np.array([0.0, 3.0, 1.0, 0.25])
+    with np.errstate(divide="ignore"):
+        scorer = Scorer(vectors, WEIGHTS, PriorTerm(np.log(prior / 1.5), TEMPERATURE))
+    for before, after in zip(plain, ExactRetriever(scorer, TEMPERATURE).retrieve(features, 4), strict=True):
+        product = np.zeros(4)
+        product[before.rows] = before.confidences * prior[before.rows]
+        product /= product.sum()
+        assert after.rows.tolist() == np.argsort(-product)[:3].tolist()
+        np.testing.assert_allclose(after.confidences, product[after.rows], rtol=1e-4)
 
 
 def test_approximate_search_that_proposes_everything_is_exact_search():

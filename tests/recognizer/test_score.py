@@ -26,6 +26,7 @@ def test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops(seed, descri
     rng = np.random.default_rng(seed)
     examples = rng.integers(0, 5, len(descriptions)).tolist() if exemplars else None
     vectors, features = make_vectors(rng, descriptions, examples), make_features(rng)
+    features.region_area[:] = rng.uniform(size=features.region_area.shape)
     weights = ALL_TERMS.with_weights(rng.dirichlet(np.ones(5)).tolist())
     scorer = Scorer(vectors, weights)
     exclude = ["hash 0", "", "hash 1"]
@@ -77,6 +78,18 @@ def test_region_whose_weight_is_the_threshold_is_visible():
     np.testing.assert_array_equal(scorer.visible_regions(features)[0], features.regions[0, [0, 2]])
     everything = Scorer(scorer.vectors, ScoreSettings(region_threshold=0.0))
     assert len(everything.visible_regions(features)[0]) == 4
+
+
+def test_the_image_stands_in_for_a_region_that_covers_more_than_the_largest_share():
+    features = make_features(np.random.default_rng(8), images=1)
+    features.region_weight[0] = [0.9, 0.1, 0.7, 0.6]
+    features.region_area[0] = [0.5, 0.9, np.nextafter(np.float32(0.5), np.float32(1)), 0.8]
+    scorer = Scorer(make_vectors(np.random.default_rng(0), [1]), ScoreSettings(largest_region=0.5))
+    expected = [features.regions[0, 0], features.image[0]]
+    np.testing.assert_array_equal(scorer.visible_regions(features)[0], expected)
+    assert scorer.region_numbers(features).tolist() == [0]
+    always = Scorer(scorer.vectors, ScoreSettings(largest_region=1.0))
+    np.testing.assert_array_equal(always.visible_regions(features)[0], features.regions[0, [0, 2, 3]])
 
 
 def test_having_one_exemplar_is_no_advantage_in_itself():

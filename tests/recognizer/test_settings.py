@@ -71,6 +71,13 @@ def test_earlier_names_are_read_from_every_source_with_one_note(tmp_path):
     assert len(notes) == 1
 
 
+def test_a_calibration_from_before_regions_could_be_too_large_keeps_regions_of_any_size(tmp_path):
+    fitted = {"calibrated": True, "temperature": 0.1, "region_threshold": 0.5}
+    assert load_settings(base={"score": fitted}).score.largest_region == 1
+    assert load_settings(base={"score": fitted | {"largest_region": 0.4}}).score.largest_region == 0.4
+    assert load_settings(overrides=["score.calibrated=true"]).score.largest_region == 0.6
+
+
 def test_one_setting_under_two_names_is_refused(tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("score: {name: 0.2, image_name: 0.2}\n")

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from PIL import ImageChops
 
@@ -5,7 +6,8 @@ from memory import Category, Memory
 from recognizer import Recognizer
 from recognizer.errors import RecognizerError
 from recognizer.images import draw_evidence
-from recognizer.settings import TERMS
+from recognizer.prior import Prior
+from recognizer.settings import PRIOR, TERMS, load_settings
 from recognizer.why import contribution, explain_image
 
 
@@ -35,6 +37,18 @@ def test_tables_show_the_comparison_and_every_piece(explanation):
         assert all(
             (row[5] == "") == (piece.box_xyxy is None) for row, piece in zip(rows, candidate.evidence, strict=True)
         )
+
+
+def test_the_prior_has_a_line_and_the_whole_image_is_named_where_it_stands_in(starter, demo_memory, photos):
+    memory = Memory.open(demo_memory)
+    logarithms = np.linspace(-1, 1, len(memory.vectors.categories))
+    settings = load_settings(overrides=["score.largest_region=0"])
+    recognizer = Recognizer(starter, memory, settings=settings, prior=Prior(logarithms, ""))
+    explanation = explain_image(recognizer, photos / "coffee.jpg")
+    (_, lines), (_, pieces), _ = explanation.tables()
+    assert [line[0] for line in lines] == [*TERMS[:4], PRIOR, "score"]
+    assert sum(winner for _, winner, _ in explanation.by_term()) == pytest.approx(explanation.winner.score, abs=1e-5)
+    assert {(row[0].startswith("region"), row[5]) for row in pieces} == {(True, "whole image"), (False, "")}
 
 
 def test_picture_shows_the_regions(explanation):

@@ -44,4 +44,5 @@ def make_features(rng, images=3, regions=4, dim=8):
         regions=unit(rng, images, regions, dim),
         boxes_xyxy=np.concatenate([corner, corner + 10], axis=2).astype(np.float32),
         region_weight=weight,
+        region_area=np.full((images, regions), 100 / 60**2, np.float32),
     )

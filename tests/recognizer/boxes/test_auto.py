@@ -15,6 +15,7 @@ def features(weights, boxes):
         regions=vectors,
         boxes_xyxy=np.array(boxes, np.float32)[None],
         region_weight=np.array(weights, np.float32)[None],
+        region_area=np.zeros((1, count), np.float32),
     )
 
 

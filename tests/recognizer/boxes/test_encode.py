@@ -72,7 +72,7 @@ def test_features_do_not_depend_on_the_other_boxes(encoded, starter, photos):
     given = [GivenBox(image="cat.jpg", xyxy=(60, 40, 261, 240))]
     plan = plan_boxes(BoxFile(path=photos / "b.csv", format="CSV", boxes=given), listing)
     (alone,) = encode_boxes(starter, [(0, plan.items[:1])], settings=settings)
-    for name in ("image", "regions", "boxes_xyxy", "region_weight"):
+    for name in ("image", "regions", "boxes_xyxy", "region_weight", "region_area"):
         assert (getattr(alone.features, name)[0] == getattr(batch.features, name)[1]).all()
 
 

@@ -82,6 +82,35 @@ def test_chosen_categories_compete_alone_and_are_part_of_the_run(world, tmp_path
         run(world, tmp_path / "other.jsonl", "--only", "tabby cats")
 
 
+def test_a_prior_counts_and_is_part_of_the_run(world, tmp_path):
+    _, plain = run(world, tmp_path / "plain.jsonl")
+    prior = tmp_path / "prior.csv"
+    prior.write_text("name,prior\ntabby cat,0\nred fox,6\nrocket,2\nrokcet,5\n")
+    err, rows = run(world, tmp_path / "r.jsonl", "--prior", prior)
+    assert "prior.csv: left out: not in the memory: 'rokcet' (did you mean 'rocket'?)" in err
+    weights = {"tabby cat": 0, "red fox": 1.5, "rocket": 0.5}
+    for path in ("cat.jpg", "coffee.jpg", "bricks.jpg"):
+        row = rows[path]
+        expected = {
+            each["category"]: each["confidence"] * weights.get(each["category"], 1)
+            for each in plain[path]["candidates"]
+        }
+        total = sum(expected.values())
+        assert {each["category"]: each["confidence"] for each in row["candidates"]} == pytest.approx(
+            {name: value / total for name, value in expected.items() if value}, rel=1e-3, abs=1e-5
+        )
+        for each in row["candidates"]:
+            contributions = sum(piece["contribution"] for piece in each["evidence"])
+            assert contributions == pytest.approx(each["score"], abs=1e-5)
+    err, _ = run(world, tmp_path / "r.jsonl", "--prior", prior)
+    assert "4 of 4 images are already done" in err
+    prior.write_text("name,prior\ntabby cat,0\nred fox,6\nrocket,3\n")
+    with pytest.raises(ResumeRefused, match="prior: was 'sha256"):
+        run(world, tmp_path / "r.jsonl", "--prior", prior)
+    with pytest.raises(RecognizerError, match="the prior of every category that competes is 0"):
+        run(world, tmp_path / "other.jsonl", "--prior", prior, "--only", "tabby cat")
+
+
 def test_one_category_alone_is_warned_of(world, tmp_path):
     err, rows = run(world, tmp_path / "r.jsonl", "--only", "red fox")
     assert "only one category competes, so every image gets it with confidence 1.0" in err

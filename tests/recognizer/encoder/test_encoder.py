@@ -13,7 +13,7 @@ def test_images_are_pixels_in_batches(tiny_vit, pictures):
     at_once = tiny_vit.encode_pixels(torch.stack(pixels), frames)
     in_batches = tiny_vit.encode_images(pictures, batch_size=3)
     assert len(in_batches) == len(pictures)
-    for field in ("image", "regions", "boxes_xyxy", "region_weight"):
+    for field in ("image", "regions", "boxes_xyxy", "region_weight", "region_area"):
         np.testing.assert_allclose(getattr(in_batches, field), getattr(at_once, field), atol=1e-5)
         assert getattr(at_once, field).dtype == np.float32
 
@@ -69,7 +69,7 @@ def test_features_are_the_same_bytes_whatever_the_batch(any_encoder, pictures):
             features = any_encoder.encode_images([five[position] for position in batch], batch_size=batch_size)
             for row, position in enumerate(batch):
                 one = features.take(row)
-                arrays = (one.image, one.regions, one.boxes_xyxy, one.region_weight)
+                arrays = (one.image, one.regions, one.boxes_xyxy, one.region_weight, one.region_area)
                 seen[position].add(b"".join(array.tobytes() for array in arrays))
     assert [len(values) for values in seen.values()] == [1] * len(five)
 
@@ -181,6 +181,7 @@ def test_an_unknown_spec_is_refused(spec):
 
 def test_features_that_do_not_belong_together_are_refused():
     arrays = {"image": (2, 4), "regions": (2, 3, 4), "boxes_xyxy": (2, 3, 4), "region_weight": (2, 2)}
+    arrays["region_area"] = (2, 3)
     with pytest.raises(ValueError, match=r"region_weight has shape \(2, 2\)"):
         ImageFeatures(**{field: np.zeros(shape, dtype=np.float32) for field, shape in arrays.items()})
 

@@ -27,8 +27,9 @@ class Recorder:
         self.shapes.append(tuple(pixels.shape))
         self.threads.add(threading.current_thread().name)
         no_boxes = np.zeros((1, 0, 4), np.float32)
+        none = no_boxes[..., 0]
         return [
-            ImageFeatures(image.float().mean().reshape(1, 1).numpy(), no_boxes[..., :1], no_boxes, no_boxes[..., 0])
+            ImageFeatures(image.float().mean().reshape(1, 1).numpy(), no_boxes[..., :1], no_boxes, none, none)
             for image in pixels
         ]
 
@@ -69,5 +70,5 @@ def test_features_do_not_depend_on_the_number_of_cores(photos):
             found.append(Encoder.load("starter", device="cpu", precision="fp32").encode_images(paths))
     finally:
         torch.set_num_threads(before)
-    for name in ("image", "regions", "boxes_xyxy", "region_weight"):
+    for name in ("image", "regions", "boxes_xyxy", "region_weight", "region_area"):
         assert np.array_equal(getattr(found[0], name), getattr(found[1], name)), name

@@ -25,6 +25,7 @@ from recognizer.evaluation.evaluate import (
 )
 from recognizer.evaluation.labelled import LabelledImages, LabelledSetError, match_labels, read_labelled
 from recognizer.evaluation.report import print_lines, write_json, write_per_class
+from recognizer.prior import Prior
 
 SHOWN = {"cat": "tabby_cat", "coffee": "cup of coffee", "rocket": "rocket launch", "astronaut": "Astronaut"}
 
@@ -56,6 +57,18 @@ def test_rows_switch_the_terms_on_one_after_the_other(demo_recognizer, labelled_
     assert rows["names"]["top1"] == evaluation.rows["names"].top1.value
     write_per_class(evaluation, tmp_path / "e.csv")
     assert (tmp_path / "e.csv").read_text().splitlines()[0] == "category,images,top1,top5"
+
+
+def test_a_prior_has_a_row_of_its_own_and_an_excluded_category_is_never_right(starter, demo_memory, labelled_folder):
+    memory = Memory.open(demo_memory)
+    names = [category.name for category in memory.vectors.categories]
+    logarithms = np.full(len(names), -np.inf)
+    logarithms[[names.index("tabby cat"), names.index("lawn")]] = 0
+    recognizer = Recognizer(starter, memory, prior=Prior(logarithms, ""))
+    evaluation = evaluate(recognizer, match_labels(read_labelled(labelled_folder), memory.vectors.categories))
+    assert list(evaluation.rows)[-2:] == ["+ regions", "+ prior"]
+    assert evaluation.rows["+ regions"].top5.value == 1
+    assert evaluation.rows["+ prior"].top5.value == 0.25
 
 
 def test_exemplar_that_is_the_query_does_not_answer_for_it(starter, labelled_folder, tmp_path):

@@ -9,6 +9,11 @@ def test_rank_counts_what_is_better_and_ties_in_lower_columns():
     assert truth_ranks(scores, np.arange(4)).tolist() == [1, 2, 3, 4]
 
 
+def test_a_category_that_cannot_be_the_answer_is_never_among_the_first_five():
+    scores = np.array([[0.9, -np.inf, -np.inf]] * 3, np.float32)
+    assert truth_ranks(scores, np.arange(3)).tolist() == [1, 8, 8]
+
+
 def test_accuracies_of_a_table_worked_by_hand():
     ranks, truth = np.array([1, 1, 2, 6]), np.array([7, 7, 7, 9])
     accuracy = measure(ranks, truth)

@@ -338,6 +338,23 @@ def test_vectors_of_every_batch_are_rounded(starter, folder):
     assert isinstance(exact.rounded(), ImageFeatures)
 
 
+def test_the_share_of_the_image_that_a_region_covers_is_the_same_fresh_and_stored(starter, folder, opened):
+    batches = []
+    for _ in range(2):
+        store, _ = opened()
+        batches += encode_or_read(starter, in_batches(list_images([folder]), 5), features=store, workers=1)
+        store.close()
+    fresh, stored = batches
+    assert store.found == 5
+    kept = fresh.features.region_weight >= REGION_FLOOR
+    for number, (height, width) in enumerate(fresh.sizes_hw):
+        x0, y0, x1, y1 = fresh.features.boxes_xyxy[number].T
+        expected = (x1 - x0) * (y1 - y0) / (height * width)
+        np.testing.assert_allclose(fresh.features.region_area[number], expected, rtol=1e-5)
+    assert kept.any()
+    np.testing.assert_array_equal(stored.features.region_area[kept], fresh.features.region_area[kept])
+
+
 def test_folders_of_the_python_interface_use_stored_features(starter, demo_memory, folder, opened):
     from memory import Memory
 
