@@ -149,12 +149,16 @@ def _record(file: LabelFile, record: Json, place: dict[str, Any]) -> LabelRow:
     group = record.get("group")
     if group is not None and not isinstance(group, str):
         raise file.error(f"the group is not a text: {_shown(group)}", "Put it in quotes", **place)
+    parent = record.get("parent")
+    is_child = isinstance(parent, str) and not group and name_field != "parent"
+    metadata = _metadata(file, record, name_field, place)
     return LabelRow(
         record[name_field],
         group or "",
         list(_descriptions(file, record, place)),
-        _metadata(file, record, name_field, place),
+        {key: value for key, value in metadata.items() if key != "parent"} if is_child else metadata,
         aliases=_aliases(file, record, place),
+        parent=parent if is_child else "",
         **place,
     )
 

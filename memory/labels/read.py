@@ -14,6 +14,7 @@ from memory.category import Category
 from memory.errors import LabelError, printable
 from memory.labels.json import read_document, record_rows
 from memory.labels.json_document import looks_like_json, parse_json
+from memory.labels.lineage import with_groups
 from memory.labels.markup import (
     is_label_config,
     is_label_map,
@@ -106,7 +107,8 @@ def read_labels(
         labelling = Labelling("folder of images", folder_rows(path))
     else:
         labelling = _read_file(LabelFile(path, read_text(path), header, name_column, notes), format)
-    categories = rows_to_categories(labelling.rows, path, key, aliases, notes)
+    rows = with_groups(labelling.rows, path, key, notes)
+    categories = rows_to_categories(rows, path, key, aliases, notes)
     if format == "auto" and len(categories) > 1 and all(_TEMPLATE.search(category.name) for category in categories):
         raise LabelError(
             f"the names are templates, such as {printable(categories[0].name, 40)!r}",
