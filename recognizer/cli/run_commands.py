@@ -17,6 +17,7 @@ from recognizer.cli.options import (
     INPUT,
     OUTPUT,
     SEARCH,
+    AllAboveOption,
     ConfigOption,
     DeviceOption,
     ExcludeOption,
@@ -25,14 +26,17 @@ from recognizer.cli.options import (
     FormatOption,
     ImagesArgument,
     MemoryOption,
+    MinConfidenceOption,
     OverwriteOption,
-    PrecisionOption,
     Rerank,
     RerankModelOption,
     RerankOption,
     ResultsOption,
+    RollUpOption,
+    RunPrecisionOption,
     SetOption,
     StrictOption,
+    split_precision,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
 from recognizer.cli.run_pictures import check_pictures, draw_run, written_rows
@@ -102,19 +106,9 @@ def run(
         list[str] | None,
         typer.Option("--without", help="All categories but these: as --only.", rich_help_panel=SEARCH),
     ] = None,
-    min_confidence: Annotated[
-        float | None,
-        typer.Option(
-            help="Below this confidence an image gets no label, and the status below.", rich_help_panel=SEARCH
-        ),
-    ] = None,
-    all_above: Annotated[
-        float | None,
-        typer.Option(
-            help="List every category that a region shows with at least this probability, such as 0.5.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = None,
+    min_confidence: MinConfidenceOption = None,
+    roll_up: RollUpOption = None,
+    all_above: AllAboveOption = None,
     rerank: RerankOption = None,
     rerank_model: RerankModelOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per forward pass.", rich_help_panel=HARDWARE)] = None,
@@ -123,7 +117,7 @@ def run(
     ] = None,
     features: FeaturesOption = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    precision: RunPrecisionOption = "auto",
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -138,6 +132,7 @@ def run(
     from functools import cache, partial
 
     from memory import Memory
+    from recognizer.hierarchy.rule import label_rule
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import carried_settings
     from recognizer.reranking.open import require_model
@@ -150,12 +145,15 @@ def run(
     if pictures is not None:
         check_pictures(pictures, images, output)
     opened = Memory.open(memory)
+    precision, of_labels = split_precision(precision)
     flags = {
         "run.top_k": top_k,
         "run.batch_size": batch_size,
         "run.workers": workers,
         "run.all_above": all_above,
         "score.min_confidence": min_confidence,
+        "score.roll_up": roll_up,
+        "score.precision": of_labels,
     }
     flag_overrides = [f"{name}={value}" for name, value in flags.items() if value is not None]
     flag_overrides += rerank_overrides(rerank, rerank_model)
@@ -170,6 +168,9 @@ def run(
         note("WARNING: only one category competes, so every image gets it with confidence 1.0; add others to compare")
     if selection is not None and settings.score.calibrated:
         note("the calibration was fitted on all categories; among some of them confidences are not calibrated")
+    label_rule(settings.score if selection is None else settings.score.uncalibrated())
+    if of_labels is not None and settings.rerank.when != "off":
+        note("the precision was calibrated for retrieval; after reranking it is not bounded")
     listing = list_images(images, exclude=exclude or [])
     if absolute_paths:
         listing = listing.with_absolute_keys()
