@@ -38,7 +38,9 @@ class Retrieved:
 
 
 class Retriever(Protocol):
-    """Finds the best categories of each image of a batch."""
+    """Finds the best categories of each image of a batch; `temperature` is that of the confidences."""
+
+    temperature: float
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return min(k, C) categories per image; `exclude` as in `Scorer.score`."""

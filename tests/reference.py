@@ -6,6 +6,8 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
   in recognizer/test_score.py::test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops
 - nearest_rows = memory.index.ExactIndex
   in memory/test_index.py::test_the_best_rows_come_first_and_never_more_than_there_are
+- slow_roll_up = recognizer.hierarchy.roll_up.roll_up
+  in recognizer/hierarchy/test_hierarchy.py::test_a_row_is_rolled_up_as_by_the_walk_from_the_best_category
 - window_means = recognizer.encoder.windows.pool_windows
   in recognizer/encoder/test_windows.py::test_pooling_equals_the_loop
 - giou_of_two = recognizer.encoder.boxes.giou
@@ -76,6 +78,21 @@ def slow_scores(vectors, features, settings):
             for c, value in exemplar_means.items():
                 scores[i, c] += settings.exemplar * (value - mean) / spread
     return scores
+
+
+def slow_roll_up(paths, confidences, threshold):
+    """Walk up from the best category until the sum over all paths below reaches the threshold."""
+    groups = {path[:length] for path in paths for length in range(1, len(path))}
+    best = max(range(len(paths)), key=lambda c: (confidences[c], -c))
+    if confidences[best] >= threshold - 1e-9:
+        return paths[best], confidences[best], "category"
+    for length in range(len(paths[best]), 0, -1):
+        group = paths[best][:length]
+        if group in groups:
+            total = sum(c for path, c in zip(paths, confidences, strict=True) if path[:length] == group)
+            if total >= threshold - 1e-9:
+                return group, total, "rolled up"
+    return None
 
 
 def window_means(tokens, cells_xyxy):

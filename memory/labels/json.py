@@ -150,15 +150,16 @@ def _record(file: LabelFile, record: Json, place: dict[str, Any]) -> LabelRow:
     if group is not None and not isinstance(group, str):
         raise file.error(f"the group is not a text: {_shown(group)}", "Put it in quotes", **place)
     parent = record.get("parent")
-    is_child = isinstance(parent, str) and not group and name_field != "parent"
+    if not isinstance(parent, str) or group or name_field == "parent":
+        parent = None
     metadata = _metadata(file, record, name_field, place)
     return LabelRow(
         record[name_field],
         group or "",
         list(_descriptions(file, record, place)),
-        {key: value for key, value in metadata.items() if key != "parent"} if is_child else metadata,
+        metadata if parent is None else {key: value for key, value in metadata.items() if key != "parent"},
         aliases=_aliases(file, record, place),
-        parent=parent if is_child else "",
+        parent=parent or "",
         **place,
     )
 

@@ -13,11 +13,12 @@ from recognizer.calibration.figures import Assessment, assess
 from recognizer.calibration.fit import fit_score, fit_threshold
 from recognizer.calibration.precision import PrecisionReached, precision_curve, precision_reached
 from recognizer.calibration.rerank import RerankFit
-from recognizer.calibration.roll_up import Climbs, RollUpFit, climb_table, fit_thresholds, roll_up_figures
+from recognizer.calibration.roll_up import RollUpFit, climb_table, fit_thresholds
 from recognizer.calibration.sample import Split, copy_groups, measure_sample, split_halves
 from recognizer.calibration.terms import TermTable, answer, distinct_terms
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.labelled import LabelledImages
+from recognizer.hierarchy.climbs import Climbs, roll_up_figures
 from recognizer.hierarchy.tree import Tree
 from recognizer.recognizer import Recognizer
 from recognizer.settings import ScoreSettings

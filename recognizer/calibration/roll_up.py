@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recognizer.calibration.fit import halfway
-from recognizer.calibration.terms import Doubles, TermTable
-from recognizer.evaluation.metrics import Interval, bootstrap
+from recognizer.calibration.terms import TermTable
+from recognizer.hierarchy.climbs import Climbs, RollUpFigures
 from recognizer.hierarchy.roll_up import NO_ANSWER, first_reached
 from recognizer.hierarchy.tree import Tree
 
@@ -23,42 +22,6 @@ FEWEST_PER_LEVEL = 100
 NEVER = 1.0
 """The threshold of a level at which no confidence is right often enough: certainty."""
 _CANDIDATES = 101  # quantiles of the confidences that are tried as a shared threshold
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Climbs:
-    """Best categories of N images with what is above them.
-
-    Attributes:
-        values: (N, 1 + d) their confidences, from below; NaN beyond the top.
-        right: (N, 1 + d) whether they are the true category or above it.
-    """
-
-    values: Doubles
-    right: NDArray[np.bool_]
-
-    def take(self, images: NDArray[np.int64] | NDArray[np.bool_]) -> Climbs:
-        """Keep some images."""
-        return Climbs(self.values[images], self.right[images])
-
-
-@dataclass(frozen=True, slots=True)
-class RollUpFigures:
-    """What some thresholds give.
-
-    Attributes:
-        accuracy: share of right ones among the answers, at whatever level.
-        answered: share of images with an answer.
-        category: share of images whose answer is a category.
-        depth: mean share of the levels of the best category's path that the answer keeps; 0 for no answer.
-        levels: by level from below, the answers and their accuracy.
-    """
-
-    accuracy: Interval
-    answered: float
-    category: float
-    depth: float
-    levels: Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,30 +104,3 @@ def _shared_threshold(climbs: Climbs, level: int, stated: float) -> float:
         if rest.right[answered, reached[answered]].sum() / (len(answered) + 1) >= stated:
             return float(threshold)
     return NEVER
-
-
-def roll_up_figures(climbs: Climbs, thresholds: Sequence[float], *, seed: int = 0) -> RollUpFigures:
-    """Measure thresholds.
-
-    Args:
-        climbs: of N >= 1 images whose category is known.
-        thresholds: as in `first_reached`.
-        seed: of the bootstrap.
-    """
-    reached = first_reached(climbs.values, thresholds)
-    answered = reached != NO_ANSWER
-    right = climbs.right[np.arange(len(reached)), np.maximum(reached, 0)] & answered
-    lengths = (~np.isnan(climbs.values)).sum(1)
-    by_level = [(int((reached == level).sum()), right[reached == level]) for level in range(climbs.values.shape[1])]
-
-    def accuracy(drawn: NDArray[np.int64]) -> float:
-        count = int(answered[drawn].sum())
-        return float(right[drawn].sum() / count) if count else float("nan")
-
-    return RollUpFigures(
-        accuracy=bootstrap(accuracy, len(reached), seed=seed),
-        answered=float(answered.mean()),
-        category=float((reached == 0).mean()),
-        depth=float(np.where(answered, (lengths - reached) / lengths, 0).mean()),
-        levels=[(count, float(hits.mean()) if count else float("nan")) for count, hits in by_level],
-    )

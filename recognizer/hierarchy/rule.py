@@ -10,6 +10,9 @@ from recognizer.errors import RecognizerError
 if TYPE_CHECKING:
     from recognizer.settings import ScoreSettings
 
+SPECIESNET = 0.65
+"""The threshold of SpeciesNet, of all its levels."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelRule:
@@ -53,6 +56,13 @@ def label_rule(score: ScoreSettings) -> LabelRule:
             "all its categories compete; or give a threshold, such as --roll-up 0.65"
         )
     return LabelRule(least, score.roll_up_thresholds)
+
+
+def roll_up_thresholds(score: ScoreSettings) -> tuple[float, ...]:
+    """Return the thresholds to measure roll-up with: those of the settings, or calibrated ones, or SpeciesNet's."""
+    if isinstance(score.roll_up, float):
+        return (score.roll_up,)
+    return score.roll_up_thresholds or (SPECIESNET,)
 
 
 def _bound_of_precision(score: ScoreSettings) -> float | None:

@@ -47,7 +47,8 @@ class Tree:
 
     @staticmethod
     def _node(numbers: Mapping[tuple[str, ...], int], above: tuple[str, ...], name: str) -> int:
-        return numbers.get((*above, name), numbers.get(above, NO_NODE))
+        own = above if above[-1:] == (name,) else (*above, name)  # as in `Category.path`
+        return numbers.get(own, numbers.get(above, NO_NODE))
 
     def __len__(self) -> int:
         """Number of nodes."""
@@ -64,7 +65,7 @@ class Tree:
             (n,) sums.
         """
         nodes = self.of_row[rows]
-        sums: Doubles = np.bincount(nodes[nodes >= 0], confidences[nodes >= 0], minlength=len(self))
+        sums = np.bincount(nodes[nodes >= 0], confidences[nodes >= 0], minlength=len(self)).astype(np.float64)
         for depth in range(self.chains.shape[1], 1, -1):
             members = np.flatnonzero(self.depths == depth)
             np.add.at(sums, self.chains[members, 1], sums[members])
