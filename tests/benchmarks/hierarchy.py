@@ -89,7 +89,7 @@ def measured(recognizer: Recognizer, image_set: GroupedSet, seeds: int) -> str:
     items = [ImageItem(*[os.fsencode(picture.path)] * 2) for picture in image_set.pictures]
     labelled = LabelledImages(items, [picture.name for picture in image_set.pictures])
     fits = [calibrate(recognizer, labelled, roll_up_accuracy=ACCURACY, seed=seed) for seed in range(seeds)]
-    whole = evaluate(recognizer, match_labels(labelled, image_set.categories)).roll_up
+    whole = evaluate(recognizer, match_labels(labelled, recognizer.memory.vectors.categories)).roll_up
     assert whole is not None
     reports = [fit.roll_up.report for fit in fits if fit.roll_up is not None]
     depth = np.mean([len(category.path) for category in image_set.categories])
