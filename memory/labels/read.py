@@ -77,7 +77,9 @@ def read_labels(
 ) -> Labels:
     """Read the categories of a label file or folder.
 
-    Names are stored in NFC, without invisible characters and with control characters as escapes.
+    Names are stored in NFC, without invisible characters and with control characters as escapes. A group may be a path,
+    "animal > bird"; columns of ranks (kingdom to species) and a column or field ``parent``, which names another row,
+    are turned into one.
 
     Args:
         path: a file (UTF-8), or a folder with one folder of images for each category.
@@ -93,7 +95,8 @@ def read_labels(
         The categories, with the format and notes about what was changed or left out.
 
     Raises:
-        LabelError: the file cannot be read as labels; the message says file, line and remedy.
+        LabelError: the file cannot be read as labels, or its parents form a circle; the message says file, line and
+            remedy.
         ValueError: an unknown format, key or kind of aliases.
     """
     if format not in FORMATS:

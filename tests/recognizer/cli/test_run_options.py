@@ -6,6 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from memory import read_labels
 from recognizer.errors import RecognizerError
 from recognizer.results import ResumeRefused
 from recognizer.selection import SelectionError
@@ -91,6 +92,21 @@ def test_labels_are_rolled_up_to_the_lowest_group_that_is_sure_enough(world, tmp
         assert row["candidates"] == plain["candidates"]
     nothing = rows("--roll-up", 1)["cat.jpg"]
     assert (nothing["status"], nothing["label"]) == ("below", None)
+
+
+def test_wordnet_gives_groups_where_the_label_file_has_none(world, tmp_path):
+    (tmp_path / "labels.csv").write_text("name,group\nowl,\nhen,\ndog,\nbat,sports\n")
+    memory = tmp_path / "memory"
+    _, _, err = call(
+        "build", tmp_path / "labels.csv", "--memory", memory, "--hierarchy", "wordnet", "--precision", "fp32"
+    )
+    assert "WordNet: hypernyms of 3 of 4 categories; 1 keep the group of the label file" in err
+    exported = call("export", "--memory", memory)[1]
+    groups = {row["name"]: row["group"] for row in map(json.loads, exported.splitlines())}
+    assert groups["bat"] == "sports"
+    assert groups["owl"] == groups["hen"] == f"{groups['dog']} > bird"
+    (tmp_path / "again.jsonl").write_text(exported)
+    assert {each.name: each.group for each in read_labels(tmp_path / "again.jsonl")} == groups
 
 
 def test_what_needs_a_calibration_is_refused_before_anything_is_loaded(world, tmp_path):
