@@ -268,6 +268,7 @@ def rerank_results(
     Example: recognizer rerank results.jsonl --output final.jsonl --rerank-model http://127.0.0.1:8000/v1
     """
     from recognizer.errors import RecognizerError
+    from recognizer.hierarchy.rule import label_rule
     from recognizer.reranking.file import (
         earlier_settings,
         is_ranked,
@@ -293,6 +294,7 @@ def rerank_results(
             raise RecognizerError("--rerank off leaves nothing to do; use auto or always")
         always = settings.rerank.model_copy(update={"when": "always"})
         settings = settings.model_copy(update={"rerank": always})
+    label_rule(settings.score)
     require_model(settings.rerank, max((len(row.candidates) for row in earlier.results), default=0))
     ranked = sum(map(is_ranked, earlier.rows))
     if ranked:
