@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from memory.errors import printable
+from memory.lineage import levels
 
 DescriptionKind = Literal["attribute", "sentence"]
 
@@ -42,7 +43,8 @@ class Category:
 
     Attributes:
         name: the name of the user, unchanged.
-        group: distinguishes equal names ("crane" the bird and "crane" the machine).
+        group: distinguishes equal names ("crane" the bird and "crane" the machine); levels of a path are separated as
+            in `memory.lineage`.
         descriptions: distinct texts about the category, in the user's order.
         metadata: further columns of the label file.
         exemplars: example images, as paths or references.
@@ -70,6 +72,12 @@ class Category:
     def id(self) -> str:
         """16 hexadecimal digits, a hash of name and group; it does not depend on row order or descriptions."""
         return hashlib.sha256(json.dumps([self.name, self.group]).encode()).hexdigest()[:16]
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The levels of the group, from the top, and the name; it comes once where the group already ends in it."""
+        above = levels(self.group)
+        return above if above[-1:] == (self.name,) else (*above, self.name)
 
 
 def check_text(text: str, what: str, *, empty_allowed: bool = False) -> None:

@@ -23,15 +23,8 @@ SETTINGS_FILE = "calibration.yaml"
 
 FROM_MEMORY: Mapping[str, frozenset[str]] = {
     "score": frozenset(
-        {
-            *TERMS,
-            "region_threshold",
-            "largest_region",
-            "exemplar_top",
-            "temperature",
-            "calibrated",
-            "unknown_threshold",
-        },
+        {*TERMS, "region_threshold", "largest_region", "exemplar_top", "temperature", "calibrated", "unknown_threshold"}
+        | {"precision_curve", "roll_up_thresholds"},
     ),
     "rerank": frozenset({"when", "margin", "weight", "fitted_for"}),
 }

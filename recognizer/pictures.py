@@ -22,7 +22,7 @@ from recognizer.images.key import key_from_display
 from recognizer.images.walk import is_pattern, split_pattern
 from recognizer.images.workers import WorkerPool
 from recognizer.results import EvidenceRow, ResultRow, encode_row
-from recognizer.results.row import Row
+from recognizer.results.row import ROLLED_UP, Row
 
 # A description that fits its best region much worse than the category's other texts fit theirs says little about the
 # image: on the demo's photographs "cloud of smoke" (0.06 beside a mean of 0.20) and "whiskers" (0.07 beside 0.18) are
@@ -55,6 +55,8 @@ def draw_row(image: Image.Image, row: ResultRow, *, displayed_size_hw: tuple[int
     title = f"{best.confidence:.0%} {best.category}"
     if row.status == "below":
         title = f"no label; nearest: {title}"
+    if row.source == ROLLED_UP:
+        title = f"{row.confidence:.0%} {row.label}; nearest: {title}"
     boxes, captions = evidence_boxes(best.evidence)
     if row.box is not None:  # first, so that it lies on top
         said = [] if row.box.category is None else [f"given as {row.box.category}"]

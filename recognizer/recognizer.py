@@ -15,6 +15,7 @@ from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.errors import RecognizerError
 from recognizer.evidence import explain
 from recognizer.features import FeatureStore, encode_or_read
+from recognizer.hierarchy.rule import label_rule
 from recognizer.images import ImageItem, ImageSource, check_sources, list_images, require_images, source_items
 from recognizer.memory_settings import carried_settings
 from recognizer.pipeline import EncodedBatch, encode_batch, in_batches, load
@@ -66,8 +67,7 @@ class Recognizer:
         self.settings = settings or load_settings(base=carried_settings(memory))
         vectors = memory.vectors
         if only is not None or prior is not None:
-            score = self.settings.score.model_copy(update={"calibrated": False, "unknown_threshold": None})
-            self.settings = self.settings.model_copy(update={"score": score})
+            self.settings = self.settings.model_copy(update={"score": self.settings.score.uncalibrated()})
         if only is not None:
             vectors = vectors.take(only)
         temperature = self.settings.score.temperature or encoder.default_temperature
@@ -257,4 +257,4 @@ class Recognizer:
             candidates=candidates,
             group_confidence=retrieved.groups,
             labels=labels,
-        ).with_label(score.min_confidence)
+        ).with_label(label_rule(score))

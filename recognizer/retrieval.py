@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Category, Memory
+from memory import Memory
 from memory.index import best_columns
+from recognizer.hierarchy.tree import Tree
 from recognizer.score import Rows, Scorer, log_normaliser, weigh
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class Retrieved:
         rows: (k,) category rows of the memory, best first.
         scores: (k,) float32.
         confidences: (k,) float64, softmax(score / temperature) over every category that was scored.
-        groups: by group, the sum of the confidences of its categories, largest first: the k largest groups and those of
-            the k categories; None where no category has a group.
+        groups: by path of a group, the sum of the confidences of all categories below it, largest first: the k largest
+            groups and those of the k categories with all above them; None where no category has a group.
     """
 
     rows: Rows
@@ -37,7 +38,9 @@ class Retrieved:
 
 
 class Retriever(Protocol):
-    """Finds the best categories of each image of a batch."""
+    """Finds the best categories of each image of a batch; `temperature` is that of the confidences."""
+
+    temperature: float
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return min(k, C) categories per image; `exclude` as in `Scorer.score`."""
@@ -51,7 +54,7 @@ class ExactRetriever:
         """Keep the scorer and the temperature."""
         self.scorer = scorer
         self.temperature = temperature
-        self._groups = _Groups(scorer.vectors.categories)
+        self._tree = Tree(scorer.vectors.categories)
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the true best categories that the prior does not exclude; cost O(B * (C + Q * J) * D)."""
@@ -62,7 +65,7 @@ class ExactRetriever:
         normaliser = log_normaliser(scores, self.temperature)
         return [
             _retrieved(
-                scores[image], rows[scores[image, rows] > -np.inf], self.temperature, normaliser[image], self._groups
+                scores[image], rows[scores[image, rows] > -np.inf], self.temperature, normaliser[image], self._tree
             )
             for image, rows in enumerate(best)
         ]
@@ -88,7 +91,7 @@ class ApproximateRetriever:
         self.temperature = temperature
         self.index = index
         self.depth = depth
-        self._groups = _Groups(scorer.vectors.categories)
+        self._tree = Tree(scorer.vectors.categories)
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the best among the proposed categories."""
@@ -103,7 +106,7 @@ class ApproximateRetriever:
             scores = weigh(terms, self.scorer.settings)[0]
             best = best_columns(scores[None], k)[0]
             normaliser = log_normaliser(scores[None], self.temperature)[0]
-            found.append(_retrieved(scores, best, self.temperature, normaliser, self._groups, proposed=rows))
+            found.append(_retrieved(scores, best, self.temperature, normaliser, self._tree, proposed=rows))
         return found
 
 
@@ -117,48 +120,25 @@ def make_retriever(memory: Memory, scorer: Scorer, *, temperature: float, approx
     return ApproximateRetriever(scorer, temperature, memory.index(scorer.fold))
 
 
-class _Groups:
-    """The groups of a memory's categories."""
-
-    def __init__(self, categories: Sequence[Category]) -> None:
-        """Number the groups; a category without one belongs to none."""
-        self.names = sorted({category.group for category in categories} - {""})
-        numbers = {name: number for number, name in enumerate(self.names)}
-        self.of_row = np.array([numbers.get(category.group, -1) for category in categories], np.int64)
-
-    def sums(self, scored: Rows, confidences: NDArray[np.float64], best: Rows) -> dict[str, float]:
-        """Sum confidences by group, largest first.
-
-        Args:
-            scored: (n,) rows of categories.
-            confidences: (n,) of those.
-            best: (k,) rows whose groups the result has in any case.
-        """
-        groups = self.of_row[scored]
-        sums = np.bincount(groups[groups >= 0], confidences[groups >= 0], minlength=len(self.names))
-        largest = np.argsort(-sums, kind="stable")
-        shown = {*largest[: len(best)].tolist(), *self.of_row[best].tolist()} - {-1}
-        return {self.names[number]: float(sums[number]) for number in largest.tolist() if number in shown}
-
-
 def _retrieved(
     scores: NDArray[np.float32],
     best: Rows,
     temperature: float,
     normaliser: float,
-    groups: _Groups,
+    tree: Tree,
     *,
     proposed: Rows | None = None,
 ) -> Retrieved:
     """Keep the best of the scored categories, which are those in `proposed`, or all."""
 
     def confidences(columns: Rows | slice) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.exp(scores[columns].astype(np.float64) / temperature - normaliser)
-        return found
+        shares: NDArray[np.float64] = np.exp(scores[columns].astype(np.float64) / temperature - normaliser)
+        return shares
 
     scored = np.arange(len(scores)) if proposed is None else proposed
-    sums = groups.sums(scored, confidences(slice(None)), scored[best]) if groups.names else None
-    return Retrieved(scored[best], scores[best], confidences(best), sums)
+    found = scored[best]
+    sums = tree.shown(tree.sums(scored, confidences(slice(None))), found) if len(tree) else None
+    return Retrieved(found, scores[best], confidences(best), sums)
 
 
 def _nothing() -> Retrieved:

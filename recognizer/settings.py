@@ -132,6 +132,9 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class ScoreSettings(_Section):
     """The weights of the additive score of `recognizer.score`, and what surrounds it.
 
@@ -165,6 +168,28 @@ class ScoreSettings(_Section):
     min_confidence: float | None = Field(
         default=None, ge=0, le=1, description="confidence below which an image gets no label, calibrated or not"
     )
+    precision: float | None = Field(
+        default=None, gt=0, lt=1, description="least share of right labels; images that would lower it get no label"
+    )
+    roll_up: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="confidence that a label needs; else it is the lowest group that has it; auto: as calibrated",
+    )
+    precision_curve: Annotated[tuple[tuple[Share, Share, float], ...], Field(max_length=100)] | None = Field(
+        default=None, description="confidence, precision at least reached from there on, images it was fitted on"
+    )
+    roll_up_thresholds: Annotated[tuple[Share, ...], Field(max_length=100)] | None = Field(
+        default=None, description="confidence that a category, its group, and so on upwards, needs as a label"
+    )
+
+    @field_validator("roll_up", mode="wrap")
+    @classmethod
+    def _one_sentence(cls, value: object, handler: Callable[[object], str | float | None]) -> str | float | None:
+        """Say what may be given, for pydantic says of each kind why it is not that."""
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError("give a confidence from 0 to 1, auto or null") from None
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> Self:
@@ -190,6 +215,11 @@ class ScoreSettings(_Section):
     def with_weights(self, weights: Iterable[float]) -> ScoreSettings:
         """Return the settings with other weights, five in the order of `TERMS`, which are not checked."""
         return self.model_copy(update=dict(zip(TERMS, weights, strict=True)))
+
+    def uncalibrated(self) -> ScoreSettings:
+        """Return the settings without what holds only where all categories compete."""
+        fitted = ("unknown_threshold", "precision_curve", "roll_up_thresholds")
+        return self.model_copy(update={"calibrated": False, **dict.fromkeys(fitted)})
 
     def only(self, *terms: str) -> ScoreSettings:
         """Switch every other term off and share the weight among `terms` in their present proportions.

@@ -10,6 +10,8 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
   in recognizer/benchmark/test_zero_shot.py::test_region_term_equals_the_loops
 - found_among_the_first = recognizer.benchmark.retrieval.pair_ranks
   in recognizer/benchmark/test_retrieval.py::test_ranks_equal_the_sorted_lists
+- slow_roll_up = recognizer.hierarchy.roll_up.roll_up
+  in recognizer/hierarchy/test_hierarchy.py::test_a_row_is_rolled_up_as_by_the_walk_from_the_best_category
 - window_means = recognizer.encoder.windows.pool_windows
   in recognizer/encoder/test_windows.py::test_pooling_equals_the_loop
 - giou_of_two = recognizer.encoder.boxes.giou
@@ -98,6 +100,21 @@ def found_among_the_first(scores, owner, k):
     by_image = [any(owner[t] == i for t in sorted(texts, key=lambda t: (-scores[i][t], t))[:k]) for i in images]
     by_text = [owner[t] in sorted(images, key=lambda i: (-scores[i][t], i))[:k] for t in texts]
     return by_image, by_text
+
+
+def slow_roll_up(paths, confidences, threshold):
+    """Walk up from the best category until the sum over all paths below reaches the threshold."""
+    groups = {path[:length] for path in paths for length in range(1, len(path))}
+    best = max(range(len(paths)), key=lambda c: (confidences[c], -c))
+    if confidences[best] >= threshold - 1e-9:
+        return paths[best], confidences[best], "category"
+    for length in range(len(paths[best]), 0, -1):
+        group = paths[best][:length]
+        if group in groups:
+            total = sum(c for path, c in zip(paths, confidences, strict=True) if path[:length] == group)
+            if total >= threshold - 1e-9:
+                return group, total, "rolled up"
+    return None
 
 
 def window_means(tokens, cells_xyxy):

@@ -149,12 +149,17 @@ def _record(file: LabelFile, record: Json, place: dict[str, Any]) -> LabelRow:
     group = record.get("group")
     if group is not None and not isinstance(group, str):
         raise file.error(f"the group is not a text: {_shown(group)}", "Put it in quotes", **place)
+    parent = record.get("parent")
+    if not isinstance(parent, str) or group or name_field == "parent":
+        parent = None
+    metadata = _metadata(file, record, name_field, place)
     return LabelRow(
         record[name_field],
         group or "",
         list(_descriptions(file, record, place)),
-        _metadata(file, record, name_field, place),
+        metadata if parent is None else {key: value for key, value in metadata.items() if key != "parent"},
         aliases=_aliases(file, record, place),
+        parent=parent or "",
         **place,
     )
 

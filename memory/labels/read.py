@@ -14,6 +14,7 @@ from memory.category import Category
 from memory.errors import LabelError, printable
 from memory.labels.json import read_document, record_rows
 from memory.labels.json_document import looks_like_json, parse_json
+from memory.labels.lineage import with_groups
 from memory.labels.markup import (
     is_label_config,
     is_label_map,
@@ -76,7 +77,9 @@ def read_labels(
 ) -> Labels:
     """Read the categories of a label file or folder.
 
-    Names are stored in NFC, without invisible characters and with control characters as escapes.
+    Names are stored in NFC, without invisible characters and with control characters as escapes. A group may be a path,
+    "animal > bird"; columns of ranks (kingdom to species) and a column or field ``parent``, which names another row,
+    are turned into one.
 
     Args:
         path: a file (UTF-8), or a folder with one folder of images for each category.
@@ -92,7 +95,8 @@ def read_labels(
         The categories, with the format and notes about what was changed or left out.
 
     Raises:
-        LabelError: the file cannot be read as labels; the message says file, line and remedy.
+        LabelError: the file cannot be read as labels, or its parents form a circle; the message says file, line and
+            remedy.
         ValueError: an unknown format, key or kind of aliases.
     """
     if format not in FORMATS:
@@ -106,7 +110,8 @@ def read_labels(
         labelling = Labelling("folder of images", folder_rows(path))
     else:
         labelling = _read_file(LabelFile(path, read_text(path), header, name_column, notes), format)
-    categories = rows_to_categories(labelling.rows, path, key, aliases, notes)
+    rows = with_groups(labelling.rows, path, key, notes)
+    categories = rows_to_categories(rows, path, key, aliases, notes)
     if format == "auto" and len(categories) > 1 and all(_TEMPLATE.search(category.name) for category in categories):
         raise LabelError(
             f"the names are templates, such as {printable(categories[0].name, 40)!r}",

@@ -37,7 +37,10 @@ Item = TypeVar("Item", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One entry of a label file, with its place: a 1-based line, or a position in a JSON document."""
+    """One entry of a label file, with its place: a 1-based line, or a position in a JSON document.
+
+    Of group, parent and ranks (of a taxonomy, from the top; empty where unknown) it has one, or none.
+    """
 
     name: str
     group: str = ""
@@ -47,6 +50,8 @@ class LabelRow:
     aliases: Sequence[str] = ()
     line: int | None = None
     where: str | None = None
+    parent: str = ""
+    ranks: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -138,7 +143,7 @@ def rows_to_categories(
         raise ValueError(f"aliases {aliases!r} is neither None nor 'comma'")
     categories: list[Category] = []
     first_seen: dict[str, tuple[str, LabelRow]] = {}
-    changed, repeated = _Examples(), _Examples()
+    changed, repeated = Examples(), Examples()
     for row in rows:
         category = _category(row, path, aliases)
         if (clean := clean_name(row.name)) != row.name:
@@ -174,19 +179,22 @@ def rows_to_categories(
     return merge_categories(categories)
 
 
-class _Examples:
+class Examples:
     """Counts sentences, and shows the first three."""
 
     def __init__(self) -> None:
+        """Start with none."""
         self.count = 0
         self._shown: list[str] = []
 
     def add(self, example: str) -> None:
+        """Count a sentence."""
         self.count += 1
         if len(self._shown) < 3:
             self._shown.append(example)
 
     def __str__(self) -> str:
+        """Return the first three, with dots where there are more."""
         return "; ".join([*self._shown, "..."] if self.count > len(self._shown) else self._shown)
 
 

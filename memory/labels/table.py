@@ -17,6 +17,7 @@ from memory.labels.cells import (
 )
 from memory.labels.rows import LabelFile, Labelling, LabelRow, first_repeated, make_description
 from memory.labels.text import HEADER_WORDS
+from memory.lineage import RANKS
 
 _DELIMITERS = {"csv": ",;", "tsv": "\t"}
 _ROLES = {
@@ -25,10 +26,9 @@ _ROLES = {
     "descriptions": "descriptions",
     "aliases": "aliases",
     "synonyms": "aliases",
+    "parent": "parent",
 }
 """What a column of this title, in lower case, holds; the others are metadata."""
-# Ranks above the species, in the columns of Darwin Core, which iNaturalist and GBIF export.
-_RANKS = ("kingdom", "phylum", "class", "order", "family", "genus")
 _TAXON_NAMES = ("scientificname", "commonname", "vernacularname", "scientific_name", "common_name", "vernacular_name")
 # Open Images' class-descriptions file, since version 6.
 _OPEN_IMAGES = ("labelname", "displayname")
@@ -48,8 +48,8 @@ def read_table(file: LabelFile, format: str) -> Labelling:
     Columns: ``name`` (or the one that the user names), and optionally ``description``, ``descriptions``, ``group`` and
     ``aliases``; every other column is metadata. Write several descriptions of a category in several rows, or in
     ``descriptions``, separated by semicolons, like ``aliases``. Without a ``group``, the columns of a taxonomy
-    (kingdom to genus) are the group. Without a header, columns are called "1", "2" and so on, and the first has the
-    names.
+    (kingdom to species) are the group, and without those ``parent``, the name of another row. Without a header, columns
+    are called "1", "2" and so on, and the first has the names.
 
     Args:
         file: the label file.
@@ -80,6 +80,7 @@ class _Columns:
     name: int
     ranks: Sequence[int]
     kind: str
+    has_parents: bool = False
 
 
 def _delimiter(file: LabelFile, format: str) -> str:
@@ -97,7 +98,7 @@ def _columns(file: LabelFile, line: int, titles: Sequence[str]) -> _Columns:
     if double is not None:
         raise file.error(f"two columns are called {printable(double)!r}", "Rename one of them", line=line)
     places = {title: place for place, title in enumerate(lower)} | {title: place for place, title in enumerate(titles)}
-    ranks = [places[rank] for rank in _RANKS if rank in places]
+    ranks = [places[rank] for rank in RANKS if rank in places]
     is_taxonomy = {"family", "genus"} <= places.keys()
     shown = ", ".join(repr(printable(title)) for title in titles[:12])
     if file.name_column is not None:
@@ -129,7 +130,7 @@ def _columns(file: LabelFile, line: int, titles: Sequence[str]) -> _Columns:
     kind = f", names in the column {printable(titles[name])!r}" if file.name_column else ""
     if is_taxonomy and not has_group:
         return _Columns(titles, name, [r for r in ranks if r != name], f" with a taxonomy as the group{kind}")
-    return _Columns(titles, name, (), kind)
+    return _Columns(titles, name, (), kind, "parent" in places and not has_group)
 
 
 def _row(file: LabelFile, line: int, cells: Sequence[str], columns: _Columns) -> LabelRow:
@@ -144,22 +145,23 @@ def _row(file: LabelFile, line: int, cells: Sequence[str], columns: _Columns) ->
     metadata: dict[str, str] = {}
     for place, (title, cell) in enumerate(zip(columns.titles, cells, strict=False)):
         role = "name" if place == columns.name else _ROLES.get(title.lower())
-        if role is not None:
+        if role is not None and (role != "parent" or columns.has_parents):
             roles[role] = cell
         elif cell.strip(BLANK):
             metadata[title] = cell
     name = roles.get("name", "").strip(BLANK)
     if not name:
         raise file.error("the row has no name", "Fill the name column, or delete the row", line=line)
-    lineage = ";".join(cells[place].strip(BLANK) for place in columns.ranks if place < len(cells)).rstrip(";")
     texts = [roles.get("description", "").strip(BLANK), *_parts(roles.get("descriptions", ""))]
     return LabelRow(
         name,
-        roles.get("group", "").strip(BLANK) or lineage,
+        roles.get("group", "").strip(BLANK),
         [make_description(file, text, "attribute", file.path.name, line=line) for text in texts if text],
         metadata,
         aliases=_parts(roles.get("aliases", "")),
         line=line,
+        parent=roles.get("parent", "").strip(BLANK),
+        ranks=tuple(cells[place].strip(BLANK) if place < len(cells) else "" for place in columns.ranks),
     )
 
 

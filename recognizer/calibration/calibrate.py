@@ -6,16 +6,20 @@ threshold, and to measure how well unknown images are recognised as such. The ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recognizer.calibration.figures import Assessment, assess
 from recognizer.calibration.fit import fit_score, fit_threshold
+from recognizer.calibration.precision import PrecisionReached, precision_curve, precision_reached
 from recognizer.calibration.rerank import RerankFit
+from recognizer.calibration.roll_up import RollUpFit, climb_table, fit_thresholds
 from recognizer.calibration.sample import Split, copy_groups, measure_sample, split_halves
-from recognizer.calibration.terms import answer, distinct_terms
+from recognizer.calibration.terms import TermTable, answer, distinct_terms
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.labelled import LabelledImages
+from recognizer.hierarchy.climbs import Climbs, roll_up_figures
+from recognizer.hierarchy.tree import Tree
 from recognizer.recognizer import Recognizer
 from recognizer.settings import ScoreSettings
 
@@ -33,7 +37,9 @@ class Calibration:
         copies: images that are a copy of an earlier one.
         failed: images that could not be decoded, by error code.
         unmatched: labels that name no category, with the number of their images, which count as unknown.
+        precision: what asking for some precision gives on the report half, as far as the curve supports it.
         rerank: margin and weight of the reranker, where they were fitted.
+        roll_up: thresholds of roll-up; None in a memory without groups.
     """
 
     score: ScoreSettings
@@ -44,13 +50,16 @@ class Calibration:
     copies: int
     failed: Mapping[str, int]
     unmatched: Mapping[str, int]
+    precision: Sequence[PrecisionReached]
     rerank: RerankFit | None = None
+    roll_up: RollUpFit | None = None
 
 
 def calibrate(
     recognizer: Recognizer,
     labelled: LabelledImages,
     *,
+    roll_up_accuracy: float = 0.9,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
@@ -59,6 +68,7 @@ def calibrate(
     Args:
         recognizer: encoder, memory, and the settings to start from.
         labelled: images; a label that names no category of the memory makes its images unknown ones.
+        roll_up_accuracy: share of right ones, in (0, 1), that the thresholds of roll-up are to give at each level.
         seed: of the halves, the categories taken out and the resampling.
         progress: called with the number of images done since the last call.
 
@@ -77,11 +87,24 @@ def calibrate(
             f"none of the {len(report_table)} images to report on shows a category of the memory. Label more images."
         )
     with_unknown = answer(fit_table.without(fit.taken_out), fitted.weights, fitted.temperature)
+    tree = Tree(recognizer.memory.vectors.categories)
+
+    def climbs(table: TermTable) -> Climbs:
+        return climb_table(table.take(table.known), fitted.weights, fitted.temperature, tree)
+
+    roll_up = None
+    if len(tree):
+        thresholds = fit_thresholds(climbs(fit_table), roll_up_accuracy)
+        report_figures = roll_up_figures(climbs(report_table), thresholds, seed=seed)
+        roll_up = RollUpFit(roll_up_accuracy, thresholds, report_figures)
+    answers = answer(fit_table, fitted.weights, fitted.temperature)
     after = before.with_weights(fitted.weights).model_copy(
         update={
             "temperature": fitted.temperature,
             "calibrated": True,
             "unknown_threshold": fit_threshold(with_unknown.confidence, with_unknown.known),
+            "precision_curve": precision_curve(answers.confidence, answers.right),
+            "roll_up_thresholds": roll_up.thresholds if roll_up else None,
         }
     )
 
@@ -104,4 +127,8 @@ def calibrate(
         copies=len(groups) - len(set(groups.tolist())),
         failed=sample.failed,
         unmatched=sample.unmatched,
+        roll_up=roll_up,
+        precision=precision_reached(
+            after.precision_curve or (), answer(report_table, fitted.weights, fitted.temperature)
+        ),
     )

@@ -16,7 +16,9 @@ from memory.durable import replacing
 from memory.wording import counted
 from recognizer.calibration.calibrate import Calibration
 from recognizer.calibration.figures import Assessment
+from recognizer.calibration.precision import ASKED, PrecisionReached
 from recognizer.calibration.rerank import RerankFit
+from recognizer.calibration.roll_up import RollUpFit
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
 from recognizer.memory_settings import FROM_MEMORY, SETTINGS_FILE, memory_identity, sealed
@@ -47,7 +49,7 @@ def write_settings(calibration: Calibration, memory: Memory, path: Path) -> None
         "before": figures(calibration.before),
         "after": figures(calibration.after),
     }
-    score = calibration.score.model_dump(include=set(FROM_MEMORY["score"]))
+    score = calibration.score.model_dump(mode="json", include=set(FROM_MEMORY["score"]))
     content: dict[str, Any] = {"calibration": basis, "score": score}
     if calibration.rerank is not None:
         content["rerank"] = {
@@ -96,6 +98,9 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
         yield "no threshold of unknown: no image to fit on was unknown"
     else:
         yield f"unknown below confidence {score.unknown_threshold:.3g}, best for the mean of kept and found"
+    yield from _precision_lines(calibration)
+    if calibration.roll_up is not None:
+        yield from _roll_up_lines(calibration.roll_up)
     if calibration.rerank is not None:
         yield "the figures above and the diagrams are of retrieval, before reranking"
         yield from _rerank_lines(calibration.rerank)
@@ -129,7 +134,9 @@ def write_json(calibration: Calibration, path: Path) -> None:
         OutputUnusable: the disk refuses.
     """
     content = {
-        "score": calibration.score.model_dump(),
+        "score": calibration.score.model_dump(mode="json"),
+        "precision": [_plain(each) for each in calibration.precision],
+        "roll_up": None if calibration.roll_up is None else _plain(calibration.roll_up),
         "rerank": None if calibration.rerank is None else asdict(calibration.rerank),
         "images": {
             **_image_counts(calibration),
@@ -157,6 +164,41 @@ def _detailed(assessment: Assessment) -> dict[str, object]:
     ]
     content["coverage"] = {name: getattr(curve, name).tolist() for name in ("confidence", "coverage", "accuracy")}
     return content
+
+
+def _precision_lines(calibration: Calibration) -> Iterator[str]:
+    for each in calibration.precision:
+        reached = f"{each.reached:.3f}" if math.isfinite(each.reached) else "-"
+        yield (
+            f"--precision {each.asked:g}: from confidence {each.confidence:.3g} on; on the others {each.labelled:.0%} "
+            f"get a label, and {reached} of them the right one"
+        )
+    curve = calibration.score.precision_curve
+    if curve and curve[-1][1] < ASKED[-1]:
+        yield f"the best precision that these images support is {curve[-1][1]:.3f}, with {curve[-1][2]:g} of them"
+
+
+def _roll_up_lines(fit: RollUpFit) -> Iterator[str]:
+    thresholds = ", ".join(f"{threshold:.3g}" for threshold in fit.thresholds)
+    yield f"--roll-up auto: accuracy {fit.stated:g} stated; thresholds of the category and levels above: {thresholds}"
+    report = fit.report
+    yield (
+        f"on the others {_show(report.accuracy)} of the labels are right; {report.answered:.0%} of the images get one, "
+        f"{report.category:.0%} a category; {report.depth:.0%} of the depth kept"
+    )
+
+
+def _plain(result: PrecisionReached | RollUpFit) -> Any:  # noqa: ANN401  any value of JSON
+    """Return a dataclass as JSON values; numbers that are not finite become null."""
+
+    def plain(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return _number(value) if isinstance(value, float) else value
+
+    return plain(asdict(result))
 
 
 def _rerank_lines(fit: RerankFit) -> Iterator[str]:

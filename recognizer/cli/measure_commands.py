@@ -13,6 +13,7 @@ from recognizer.cli.box_evaluation import evaluate_box_files
 from recognizer.cli.options import (
     INPUT,
     OUTPUT,
+    SEARCH,
     ConfigOption,
     DescriptionsOption,
     DeviceOption,
@@ -150,6 +151,15 @@ def calibrate(
     figures: Annotated[
         Path, typer.Option(help="Folder for the report and the diagrams.", rich_help_panel=OUTPUT)
     ] = Path("calibration"),
+    roll_up_accuracy: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=0.99,
+            help="With groups: share of right labels that the thresholds of `run --roll-up auto` are to give.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = 0.9,
     rerank_model: RerankModelOption = None,
     features: FeaturesOption = None,
     device: DeviceOption = "auto",
@@ -187,7 +197,9 @@ def calibrate(
         recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
         stack.enter_context(use_features(recognizer, features))
         with progress_bar(len(labelled.items), "images", "calibrate") as advance:
-            calibration = run_calibration(recognizer, labelled, seed=seed, progress=advance)
+            calibration = run_calibration(
+                recognizer, labelled, roll_up_accuracy=roll_up_accuracy, seed=seed, progress=advance
+            )
         if reranker is not None:
             from recognizer.calibration.rerank import fit_reranking
 

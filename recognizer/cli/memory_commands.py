@@ -24,6 +24,7 @@ from recognizer.cli.options import (
     DeviceOption,
     FeaturesOption,
     HeaderOption,
+    Hierarchy,
     Index,
     KeyOption,
     LabelFormatOption,
@@ -99,6 +100,14 @@ def build(
         Index | None,
         typer.Option(help="exact, or hnsw (approximate). Default: as in the memory, or exact.", rich_help_panel=SEARCH),
     ] = None,
+    hierarchy: Annotated[
+        Hierarchy | None,
+        typer.Option(
+            help="wordnet: categories without a group get the path of their hypernyms as one. Groups that are paths "
+            "('animal > bird'), columns of ranks or a column parent need no option.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     fine_grained: Annotated[
         bool,
         typer.Option(
@@ -141,6 +150,11 @@ def build(
         encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
         for sentence in explain_encoder(encoder):
             note(sentence)
+    if hierarchy is Hierarchy.wordnet:
+        from recognizer.hierarchy.wordnet import with_hypernyms
+
+        categories, sentence = with_hypernyms(categories, encoder)
+        note(sentence)
     has_exemplars = exemplars is not None or any(category.exemplars for category in categories)
     default_index = Index(existing.index.kind) if existing is not None else Index.exact
     with (

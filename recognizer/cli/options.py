@@ -25,6 +25,12 @@ class Index(StrEnum):
     hnsw = "hnsw"
 
 
+class Hierarchy(StrEnum):
+    """Where groups come from that the label file does not have."""
+
+    wordnet = "wordnet"
+
+
 class Format(StrEnum):
     """File format of results."""
 
@@ -165,6 +171,34 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.
 PrecisionOption = Annotated[
     str, typer.Option(help="auto (bf16 where the hardware supports it), fp32 or bf16.", rich_help_panel=HARDWARE)
 ]
+RunPrecisionOption = Annotated[
+    str,
+    typer.Option(
+        help="A number such as 0.98: the least share of right labels; images that would lower it get no label "
+        "(`calibrate` fits from which confidence on). Or auto, fp32 or bf16: the arithmetic of the encoder, which goes "
+        "with --set score.precision=0.98.",
+        rich_help_panel=SEARCH,
+    ),
+]
+MinConfidenceOption = Annotated[
+    float | None,
+    typer.Option(help="Below this confidence an image gets no label, and the status below.", rich_help_panel=SEARCH),
+]
+RollUpOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Confidence that a label needs, such as 0.65: where the best category lacks it, the label is the lowest "
+        "group above it that has it. auto: as `calibrate` fitted.",
+        rich_help_panel=SEARCH,
+    ),
+]
+AllAboveOption = Annotated[
+    float | None,
+    typer.Option(
+        help="List every category that a region shows with at least this probability, such as 0.5.",
+        rich_help_panel=SEARCH,
+    ),
+]
 
 SeedOption = Annotated[int, typer.Option(help="Seed of everything that is chosen at random.", rich_help_panel=SETTINGS)]
 ConfigOption = Annotated[
@@ -177,3 +211,11 @@ SetOption = Annotated[
         "--set", help="One setting of the YAML file, as SECTION.NAME=VALUE; may be repeated.", rich_help_panel=SETTINGS
     ),
 ]
+
+
+def split_precision(text: str) -> tuple[str, float | None]:
+    """Return the arithmetic of the encoder, and the precision of the labels where a number is given."""
+    try:
+        return "auto", float(text)
+    except ValueError:
+        return text, None

@@ -17,6 +17,7 @@ from recognizer.cli.options import (
     INPUT,
     OUTPUT,
     SEARCH,
+    AllAboveOption,
     ConfigOption,
     DeviceOption,
     ExcludeOption,
@@ -25,15 +26,18 @@ from recognizer.cli.options import (
     FormatOption,
     ImagesArgument,
     MemoryOption,
+    MinConfidenceOption,
     OverwriteOption,
-    PrecisionOption,
     PriorOption,
     Rerank,
     RerankModelOption,
     RerankOption,
     ResultsOption,
+    RollUpOption,
+    RunPrecisionOption,
     SetOption,
     StrictOption,
+    split_precision,
 )
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
 from recognizer.cli.run_pictures import check_pictures, draw_run, written_rows
@@ -104,19 +108,9 @@ def run(
         typer.Option("--without", help="All categories but these: as --only.", rich_help_panel=SEARCH),
     ] = None,
     prior: PriorOption = None,
-    min_confidence: Annotated[
-        float | None,
-        typer.Option(
-            help="Below this confidence an image gets no label, and the status below.", rich_help_panel=SEARCH
-        ),
-    ] = None,
-    all_above: Annotated[
-        float | None,
-        typer.Option(
-            help="List every category that a region shows with at least this probability, such as 0.5.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = None,
+    min_confidence: MinConfidenceOption = None,
+    roll_up: RollUpOption = None,
+    all_above: AllAboveOption = None,
     rerank: RerankOption = None,
     rerank_model: RerankModelOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per forward pass.", rich_help_panel=HARDWARE)] = None,
@@ -125,7 +119,7 @@ def run(
     ] = None,
     features: FeaturesOption = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    precision: RunPrecisionOption = "auto",
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -140,6 +134,7 @@ def run(
     from functools import cache, partial
 
     from memory import Memory
+    from recognizer.hierarchy.rule import label_rule
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import carried_settings
     from recognizer.prior import read_prior
@@ -153,12 +148,15 @@ def run(
     if pictures is not None:
         check_pictures(pictures, images, output)
     opened = Memory.open(memory)
+    precision, of_labels = split_precision(precision)
     flags = {
         "run.top_k": top_k,
         "run.batch_size": batch_size,
         "run.workers": workers,
         "run.all_above": all_above,
         "score.min_confidence": min_confidence,
+        "score.roll_up": roll_up,
+        "score.precision": of_labels,
     }
     flag_overrides = [f"{name}={value}" for name, value in flags.items() if value is not None]
     flag_overrides += rerank_overrides(rerank, rerank_model)
@@ -178,6 +176,9 @@ def run(
         note("the calibration was fitted on all categories; among some of them confidences are not calibrated")
     if priors is not None and settings.score.calibrated:
         note("the calibration was fitted without a prior; with one confidences are not calibrated")
+    label_rule(settings.score if selection is None and priors is None else settings.score.uncalibrated())
+    if of_labels is not None and settings.rerank.when != "off":
+        note("the precision was calibrated for retrieval; after reranking it is not bounded")
     listing = list_images(images, exclude=exclude or [])
     if absolute_paths:
         listing = listing.with_absolute_keys()
@@ -276,6 +277,7 @@ def rerank_results(
     Example: recognizer rerank results.jsonl --output final.jsonl --rerank-model http://127.0.0.1:8000/v1
     """
     from recognizer.errors import RecognizerError
+    from recognizer.hierarchy.rule import label_rule
     from recognizer.reranking.file import (
         earlier_settings,
         is_ranked,
@@ -301,6 +303,7 @@ def rerank_results(
             raise RecognizerError("--rerank off leaves nothing to do; use auto or always")
         always = settings.rerank.model_copy(update={"when": "always"})
         settings = settings.model_copy(update={"rerank": always})
+    label_rule(settings.score)
     require_model(settings.rerank, max((len(row.candidates) for row in earlier.results), default=0))
     ranked = sum(map(is_ranked, earlier.rows))
     if ranked:

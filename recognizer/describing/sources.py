@@ -19,7 +19,7 @@ from memory.durable import file_sha256
 from memory.templates import prompt_name
 from recognizer.describing.confusing import confusable, name_vectors
 from recognizer.describing.questions import MAX_TOKENS, SCHEMA, question_text, read_answer
-from recognizer.describing.wordnet.nouns import nouns
+from recognizer.describing.wordnet.nouns import Sense, nouns
 from recognizer.describing.wordnet.phrases import phrases
 from recognizer.describing.wordnet.senses import choose_senses, of_group
 from recognizer.images import ImageError, ImageItem, ImageLimits
@@ -59,8 +59,8 @@ class Draft:
     answer: str = ""
 
 
-def wordnet_drafts(categories: Sequence[Category], encoder: Encoder) -> list[Draft]:
-    """Describe categories by the glosses of WordNet, in the meaning that fits the other categories.
+def wordnet_senses(categories: Sequence[Category], encoder: Encoder) -> list[Sense | None]:
+    """Choose the meaning of each category in WordNet that fits the other categories; None where it has none.
 
     Args:
         categories: of one label file; names that are not found are looked up by their aliases.
@@ -77,8 +77,20 @@ def wordnet_drafts(categories: Sequence[Category], encoder: Encoder) -> list[Dra
         entry if entry is None or not group else of_group(entry, group, table)
         for entry, group in zip(found, groups, strict=True)
     ]
-    senses = choose_senses(names, groups, found, table, encoder.encode_texts)
-    return [Draft(problem=NOT_FOUND) if sense is None else Draft(tuple(phrases(sense, table))) for sense in senses]
+    return choose_senses(names, groups, found, table, encoder.encode_texts)
+
+
+def wordnet_drafts(categories: Sequence[Category], encoder: Encoder) -> list[Draft]:
+    """Describe categories by the glosses of WordNet, in the meaning that fits the other categories.
+
+    Args:
+        categories: as in `wordnet_senses`.
+        encoder: as in `wordnet_senses`.
+    """
+    return [
+        Draft(problem=NOT_FOUND) if sense is None else Draft(tuple(phrases(sense, nouns())))
+        for sense in wordnet_senses(categories, encoder)
+    ]
 
 
 def written_drafts(

@@ -24,6 +24,9 @@ from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.evaluation.labelled import LabelledSet
 from recognizer.evaluation.metrics import Accuracy, confusions, measure, truth_ranks
 from recognizer.evaluation.reranked import RerankEvaluation, evaluate_reranking
+from recognizer.hierarchy.climbs import Climbs, RollUpEvaluation, climb_scores, evaluate_roll_up
+from recognizer.hierarchy.rule import roll_up_thresholds
+from recognizer.hierarchy.tree import Tree
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage
 from recognizer.reranking.stage import RowBatch
@@ -95,6 +98,7 @@ class Evaluation:
         confusions: the most frequent (truth, prediction, count), likewise.
         changes: per row but the first, how many categories it helps and hurts.
         rerank: how an MLLM changed the order of `run`; None where none was asked.
+        roll_up: of the settings' score; None in a memory without groups.
     """
 
     rows: Mapping[str, Accuracy]
@@ -105,6 +109,7 @@ class Evaluation:
     confusions: Sequence[tuple[str, str, int]]
     changes: Mapping[str, Change]
     rerank: RerankEvaluation | None = None
+    roll_up: RollUpEvaluation | None = None
 
 
 def evaluate(
@@ -141,6 +146,8 @@ def evaluate(
     predicted: list[int] = []
     retrieved: list[RowBatch] = []
     retrieved_ranks: list[Ranks] = []
+    score, temperature = recognizer.settings.score, recognizer.retriever.temperature
+    tree, climbs = Tree(recognizer.memory.vectors.categories), list[Climbs]()
     failures = Failures()
     prior = recognizer.scorer.prior
     summands = np.float32(0) if prior is None else prior.summands
@@ -163,6 +170,8 @@ def evaluate(
             ranks[name].append(truth_ranks(scores, batch.rows))
             if name == last:
                 predicted.extend(scores.argmax(1).tolist())
+        if len(tree):
+            climbs.append(climb_scores(weigh(terms, score), temperature, tree, batch.rows))
         if reranker is not None:
             rows = recognizer.rows(batch.features, batch.items, exclude=batch.hashes)
             images = [RankedImage(item, digest) for item, digest in zip(batch.items, batch.hashes, strict=True)]
@@ -201,6 +210,7 @@ def evaluate(
         confusions=confusions([names[row] for row in truth], answers),
         changes={name: change(all_ranks[NAMES], all_ranks[name], true_rows) for name in ways if name != NAMES},
         rerank=reranked,
+        roll_up=evaluate_roll_up(climbs, roll_up_thresholds(score), seed=seed) if climbs else None,
     )
 
 

@@ -13,6 +13,7 @@ from recognizer.console import table
 from recognizer.evaluation.evaluate import Evaluation
 from recognizer.evaluation.metrics import Interval
 from recognizer.evaluation.reranked import RerankEvaluation
+from recognizer.hierarchy.climbs import RollUpEvaluation
 from recognizer.results.tables import neutralise
 
 MOST_CHANGES = 10
@@ -31,6 +32,8 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
     yield f"{counted(evaluation.images, 'image')}; 95 % bootstrap intervals in brackets"
     if evaluation.rerank is not None:
         yield from _rerank_lines(evaluation.rerank)
+    if evaluation.roll_up is not None:
+        yield from _roll_up_lines(evaluation.roll_up)
     if evaluation.confusions:
         yield ""
         yield table(["truth", "taken for", "images"], [[t, p, str(n)] for t, p, n in evaluation.confusions])
@@ -38,6 +41,28 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"{counted(number, 'image')} could not be decoded ({code})"
     for label, number in evaluation.unmatched.items():
         yield f"{counted(number, 'image')} left out: {label!r} is no category of the memory"
+
+
+def _roll_up_lines(roll_up: RollUpEvaluation) -> Iterator[str]:
+    figures = roll_up.figures
+    thresholds = ", ".join(f"{threshold:.3g}" for threshold in roll_up.thresholds)
+    yield ""
+    yield (
+        f"rolled up at {thresholds}: {_show(figures.accuracy)} of the answers are right; {figures.answered:.0%} of the "
+        f"images get one, {figures.category:.0%} a category; {figures.depth:.0%} of the depth kept"
+    )
+    rows = [
+        ["category" if level == 0 else f"{level} above", str(count), f"{accuracy:.3f}"]
+        for level, (count, accuracy) in enumerate(figures.levels)
+        if count
+    ]
+    if rows:
+        yield table(["level", "answers", "accuracy"], rows)
+    for precision, coverage in roll_up.coverage.items():
+        yield (
+            f"answered with a precision of {precision:.0%}: categories {_show(coverage.category)}, "
+            f"rolled up {_show(coverage.rolled_up)}"
+        )
 
 
 def _rerank_lines(rerank: RerankEvaluation) -> Iterator[str]:
@@ -76,7 +101,32 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
             "changes": [asdict(change) for change in evaluation.rerank.changes],
             "cost": evaluation.rerank.cost.to_dict(),
         }
+    if evaluation.roll_up is not None:
+        content["roll_up"] = _roll_up_content(evaluation.roll_up)
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _roll_up_content(roll_up: RollUpEvaluation) -> dict[str, object]:
+    figures = roll_up.figures
+    accuracy = figures.accuracy
+    return {
+        "thresholds": list(roll_up.thresholds),
+        "accuracy": accuracy.value if figures.answered else None,
+        "accuracy_interval": [accuracy.low, accuracy.high] if figures.answered else None,
+        "answered": figures.answered,
+        "category": figures.category,
+        "depth": figures.depth,
+        "levels": [{"answers": count, "accuracy": share if count else None} for count, share in figures.levels],
+        "coverage": {
+            f"{precision:g}": {
+                "category": coverage.category.value,
+                "category_interval": [coverage.category.low, coverage.category.high],
+                "rolled_up": coverage.rolled_up.value,
+                "rolled_up_interval": [coverage.rolled_up.low, coverage.rolled_up.high],
+            }
+            for precision, coverage in roll_up.coverage.items()
+        },
+    }
 
 
 def write_per_class(evaluation: Evaluation, path: Path) -> None:

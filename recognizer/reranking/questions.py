@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from memory.durable import file_sha256
 from recognizer.boxes.crop import show_box
+from recognizer.hierarchy.roll_up import paths_above
+from recognizer.hierarchy.rule import label_rule
 from recognizer.images import ImageError, ImageItem, ImageLimits
 from recognizer.images.workers import WorkerPool
 from recognizer.results.row import CandidateRow, EvidenceRow, ResultRow, Row
@@ -139,7 +141,7 @@ def apply_ranking(
         row: from retrieval.
         ranking: of its candidates.
         model: name of the MLLM.
-        score: has the threshold of `unknown`.
+        score: has the threshold of `unknown`, and what a label needs.
         fitted: whether the weight of the fusion was fitted for this model; if not, the confidences are not calibrated
             and `unknown` is None.
     """
@@ -161,11 +163,11 @@ def apply_ranking(
         unknown = best.confidence < score.unknown_threshold
     groups = dict(row.group_confidence or {})
     for candidate in row.candidates:
-        if candidate.group in groups:
-            groups[candidate.group] -= candidate.confidence
+        for path in paths_above(candidate.category, candidate.group, groups):
+            groups[path] -= candidate.confidence
     for candidate in candidates:
-        if candidate.group in groups:
-            groups[candidate.group] = max(0.0, groups[candidate.group]) + candidate.confidence
+        for path in paths_above(candidate.category, candidate.group, groups):
+            groups[path] = max(0.0, groups[path]) + candidate.confidence
     return replace(
         row,
         calibrated=row.calibrated and fitted,
@@ -173,7 +175,7 @@ def apply_ranking(
         candidates=candidates,
         group_confidence=row.group_confidence and dict(sorted(groups.items(), key=lambda each: -each[1])),
         rerank=record,
-    ).with_label(score.min_confidence)
+    ).with_label(label_rule(score))
 
 
 def _record(model: str, status: str, order: Sequence[int]) -> dict[str, object]:

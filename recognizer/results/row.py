@@ -6,8 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
+from memory import Category
+from memory.lineage import join_levels, levels
+from recognizer.hierarchy.roll_up import NO_ANSWER, paths_above, roll_up
+from recognizer.hierarchy.rule import LabelRule
+
+CATEGORY: Final = "category"
+ROLLED_UP: Final = "rolled up"
 # Rounding, so that equal results give equal bytes. `encode_row` says what each number must still allow.
 _DECIMALS = 8
 _BOX_DECIMALS = 2
@@ -143,18 +150,23 @@ class ResultRow:
         path: key of the image.
         path_b64: the bytes of the key in base64 if `path` is escaped, else None.
         box: the box that was recognised; None: the whole image was.
-        status: `ok`, `below` where the confidence is below the least that a label needs, or `empty` for an image
+        status: `ok`, `below` where nothing has the confidence that a label needs, or `empty` for an image
             without a box in a run over boxes, which was not opened.
         width: of the displayed image in pixels; None in rows of earlier releases.
         height: likewise.
-        label: name of the first category; None in a memory without categories, and with the status `below`.
-        confidence: that of the first category, in [0, 1].
+        label: name of the first category, or of a group above it where labels are rolled up; None in a memory without
+            categories, and with the status `below`.
+        confidence: that of the label, in [0, 1]; without a label that of the first category.
         calibrated: whether the confidence was fitted on labelled images.
         unknown: whether the image seems to show none of the categories; None before calibration.
         candidates: the ranking, best first.
-        group_confidence: by group, the sum of the confidences of its categories, largest first: the largest groups and
-            those of the candidates; None where no category has a group.
+        group_confidence: by path of a group, the sum of the confidences of all categories below it, largest first: the
+            largest groups and all above the candidates; None where no category has a group.
         labels: all that the image shows, most certain first; None unless several labels were asked for.
+        label_level: how many levels the path of the label has: 1 for a group at the top; None unless labels are rolled
+            up.
+        label_path: the levels of the label, from the top, with ` > ` between them; None likewise.
+        source: whether the label is a `category` or was `rolled up` to a group; None likewise.
         rerank: outcome of the reranking (status, model, order); None without reranking.
     """
 
@@ -171,6 +183,9 @@ class ResultRow:
     candidates: Sequence[CandidateRow]
     group_confidence: Mapping[str, float] | None = None
     labels: Sequence[FoundLabel] | None = None
+    label_level: int | None = None
+    label_path: str | None = None
+    source: Literal["category", "rolled up"] | None = None
     rerank: Mapping[str, Any] | None = None
 
     @property
@@ -186,6 +201,9 @@ class ResultRow:
             **({} if self.width is None else {"width": int(self.width)}),
             **({} if self.height is None else {"height": int(self.height)}),
             "label": self.label,
+            **({} if self.label_level is None else {"label_level": int(self.label_level)}),
+            **({} if self.label_path is None else {"label_path": self.label_path}),
+            **({} if self.source is None else {"source": self.source}),
             "confidence": None if self.confidence is None else _digits(self.confidence, _CONFIDENCE_DIGITS),
             "calibrated": bool(self.calibrated),
             "unknown": None if self.unknown is None else bool(self.unknown),
@@ -195,19 +213,32 @@ class ResultRow:
             "rerank": None if self.rerank is None else dict(self.rerank),
         }
 
-    def with_label(self, least_confidence: float | None) -> ResultRow:
-        """Return the row labelled with its first candidate.
+    def with_label(self, rule: LabelRule) -> ResultRow:
+        """Return the row labelled with its first candidate, or with a group above it where labels are rolled up.
 
         Args:
-            least_confidence: below it the label is None and the status `below`; None: there is no such bound.
+            rule: what a label needs; where nothing has it, the label is None and the status `below`.
         """
-        best = self.candidates[0] if self.candidates else None
-        below = best is not None and least_confidence is not None and best.confidence < least_confidence
+        if not self.candidates:
+            return replace(self, status="ok", label=None, confidence=None)
+        best = self.candidates[0]
+        sums = {} if rule.thresholds is None else self.group_confidence or {}
+        above = paths_above(best.category, best.group, sums)
+        level = roll_up(best.confidence, [sums[path] for path in above], rule.needed)
+        row = replace(self, status="ok", label=best.category, confidence=best.confidence)
+        row = replace(row, label_level=None, label_path=None, source=None)
+        if level == NO_ANSWER:
+            return replace(row, status="below", label=None)
+        if rule.thresholds is None:
+            return row
+        path = Category(best.category, best.group).path if level == 0 else levels(above[level - 1])
         return replace(
-            self,
-            status="below" if below else "ok",
-            label=None if best is None or below else best.category,
-            confidence=best.confidence if best else None,
+            row,
+            label=path[-1],
+            confidence=best.confidence if level == 0 else sums[above[level - 1]],
+            label_level=len(path),
+            label_path=join_levels(path),
+            source=ROLLED_UP if level else CATEGORY,
         )
 
 
@@ -294,6 +325,9 @@ def parse_row(content: Mapping[str, Any]) -> Row:
         width=content.get("width"),
         height=content.get("height"),
         label=content["label"],
+        label_level=content.get("label_level"),
+        label_path=content.get("label_path"),
+        source=content.get("source"),
         confidence=content["confidence"],
         calibrated=content["calibrated"],
         unknown=content["unknown"],

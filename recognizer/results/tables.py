@@ -51,6 +51,10 @@ CSV_COLUMNS = (
     "rerank_status",
     "error_code",
     "error_reason",
+    "label",
+    "label_level",
+    "label_path",
+    "source",
 )
 BOX_COLUMNS = ("box_id", "box_x_min", "box_y_min", "box_x_max", "box_y_max", "box_category", "box_confidence")
 """Further columns of a run over boxes: the box that was recognised."""
@@ -88,6 +92,7 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         "rerank_status": None if rerank is None else rerank.get("status"),
         "error_code": error.get("code"),
         "error_reason": error.get("reason"),
+        **{name: row.get(name) for name in ("label", "label_level", "label_path", "source")},
     }
     candidates = row.get("candidates") or []
     groups = row.get("group_confidence") or {}
@@ -296,6 +301,10 @@ def _schema(*, boxes: bool) -> pa.Schema:
             ("rerank", pa.string()),
             ("error_code", pa.string()),
             ("error_reason", pa.string()),
+            ("label", pa.string()),
+            ("label_level", pa.int32()),
+            ("label_path", pa.string()),
+            ("source", pa.string()),
             *([("box", box)] if boxes else []),
         ]
     )

@@ -53,6 +53,8 @@ MAY = {
     ("score", "temperature"),
     ("score", "calibrated"),
     ("score", "unknown_threshold"),
+    ("score", "precision_curve"),
+    ("score", "roll_up_thresholds"),
     ("rerank", "when"),
     ("rerank", "margin"),
     ("rerank", "weight"),

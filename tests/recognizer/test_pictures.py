@@ -77,11 +77,10 @@ def test_a_picture_without_region_evidence_says_so(evidence):
 def test_every_row_can_be_drawn_and_its_label_is_part_of_the_picture():
     grey = Image.new("RGB", (900, 600), (90, 90, 90))
     row = result(evidence=[piece("cat", 0.5)])
-    pictures = [
-        draw_row(grey, each)
-        for each in (row, replace(row, status="below", label=None), result(candidates=[], label=None, confidence=None))
-    ]
-    assert len({picture.tobytes() for picture in pictures}) == 3
+    rolled_up = replace(row, label="mammal", label_level=1, label_path="mammal", source="rolled up")
+    nothing = result(candidates=[], label=None, confidence=None)
+    pictures = [draw_row(grey, each) for each in (row, replace(row, status="below", label=None), nothing, rolled_up)]
+    assert len({picture.tobytes() for picture in pictures}) == 4
 
 
 def test_a_given_box_is_drawn_in_the_first_colour_with_what_it_was_given_as():

@@ -83,7 +83,7 @@ def test_a_taxonomy_needs_the_column_of_names_and_is_the_group():
     with pytest.raises(LabelError, match=r"'scientificName', 'taxonRank', 'commonName'.*--name-column scientificName"):
         read_labels(path)
     fox, heron = read_labels(path, name_column="commonName")
-    assert (fox.name, fox.group) == ("red fox", "Animalia;Chordata;Mammalia;Carnivora;Canidae;Vulpes")
+    assert (fox.name, fox.group) == ("red fox", "Animalia > Chordata > Mammalia > Carnivora > Canidae > Vulpes")
     assert (heron.name, heron.metadata["scientificName"]) == ("great blue heron", "Ardea herodias")
     assert [c.name for c in read_labels(path, name_column="SCIENTIFICNAME")] == ["Vulpes vulpes", "Ardea herodias"]
 

@@ -42,7 +42,7 @@ def test_comments_before_the_header_are_left_out(tmp_path):
 
 def test_a_taxonomy_is_the_group_unless_there_is_one(tmp_path):
     (fox,) = read(tmp_path, "scientificName,order,family,genus\nVulpes vulpes,Carnivora,Canidae,\n")
-    assert (fox.name, fox.group) == ("Vulpes vulpes", "Carnivora;Canidae")
+    assert (fox.name, fox.group) == ("Vulpes vulpes", "Carnivora > Canidae")
     (fox,) = read(tmp_path, "name,family,genus,group\nfox,Canidae,Vulpes,wild\n")
     assert fox.group == "wild"
 

@@ -136,6 +136,36 @@ def test_run_picks_up_what_was_written(calibration, recognizer, tmp_path):
             assert len(diagram.convert("RGB").getcolors(maxcolors=1 << 20)) > 20
 
 
+def test_a_memory_with_groups_gets_thresholds_of_roll_up_that_a_run_uses(recognizer, sample, starter, tmp_path):
+    names = [category.name for category in recognizer.memory.vectors.categories]
+    categories = [Category(name, f"kind {number % 2} > sort {number % 4}") for number, name in enumerate(names)]
+    memory = Memory.build(categories, tmp_path / "grouped", encoder=starter, templates=["{}"])
+    grouped = Recognizer(starter, memory)
+    calibration = calibrate(grouped, LabelledImages([], []), roll_up_accuracy=0.7)
+    fit = calibration.roll_up
+    assert calibration.score.roll_up_thresholds == fit.thresholds
+    assert fit.stated == 0.7
+    assert fit.report.accuracy.value == pytest.approx(0.7, abs=0.08)
+    assert calibrate(grouped, LabelledImages([], []), roll_up_accuracy=0.9).roll_up.thresholds[0] > fit.thresholds[0]
+    write(calibration, grouped, figures=tmp_path / "figures")
+    content = json.loads((tmp_path / "figures" / "calibration.json").read_text())
+    assert content["roll_up"]["report"]["answered"] == fit.report.answered
+    assert "accuracy 0.7 stated" in "\n".join(print_lines(calibration))
+    settings = load_settings(overrides=["score.roll_up=auto"], base=read_calibration(memory))
+    row = Recognizer(starter, memory, settings=settings).recognize([Image.new("RGB", (64, 64))])[0]
+    assert (row.status == "below") == (row.source is None)
+
+
+def test_the_curve_of_precision_is_of_the_half_that_was_fitted_on(calibration):
+    assert calibration.roll_up is None
+    curve = calibration.score.precision_curve
+    assert max(images for _, _, images in curve) <= len(calibration.fit.items)
+    assert [precision for _, precision, _ in curve] == sorted(precision for _, precision, _ in curve)
+    for each in calibration.precision:
+        assert each.confidence == min(confidence for confidence, precision, _ in curve if precision >= each.asked)
+    assert "the best precision that these images support is" in "\n".join(print_lines(calibration))
+
+
 def test_file_fitted_on_another_memory_is_ignored_with_a_sentence(calibration, recognizer, starter, tmp_path):
     path = write(calibration, recognizer, settings=tmp_path / "elsewhere.yaml", figures=tmp_path)
     memory = Memory.open(recognizer.memory.directory)

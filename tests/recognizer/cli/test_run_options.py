@@ -6,6 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from memory import read_labels
 from recognizer.errors import RecognizerError
 from recognizer.results import ResumeRefused
 from recognizer.selection import SelectionError
@@ -61,6 +62,69 @@ def test_weak_images_get_no_label(world, tmp_path):
     assert "4 of 4 images are already done" in err
     with pytest.raises(ResumeRefused, match=r"score\.min_confidence: was .*, is None"):
         run(world, tmp_path / "r.jsonl")
+
+
+def test_labels_are_rolled_up_to_the_lowest_group_that_is_sure_enough(world, tmp_path):
+    labels = LABELS.replace(",animals,", ",things > animals,").replace(",drinks,", ",things,")
+    (tmp_path / "labels.csv").write_text(labels)
+    call("build", tmp_path / "labels.csv", "--memory", tmp_path / "memory", "--precision", "fp32")
+    place = (world / "images", "--memory", tmp_path / "memory", "--precision", "fp32")
+    output = tmp_path / "r.jsonl"
+
+    def rows(*more):
+        code, _, err = call("run", *place, "--output", output, "--overwrite", *more)
+        assert code == 0, err
+        return {row["path"].rpartition("/")[2]: row for row in map(json.loads, output.read_text().splitlines())}
+
+    plain = rows()["cat.jpg"]
+    sums = plain["group_confidence"]
+    assert {"things", "things > animals"} <= sums.keys()
+    assert "source" not in plain
+    cat = plain["confidence"]
+    between = (cat + sums["things > animals"]) / 2
+    for threshold, expected in (
+        (cat * 0.99, ("tabby cat", 3, "things > animals > tabby cat", "category", cat)),
+        (between, ("animals", 2, "things > animals", "rolled up", sums["things > animals"])),
+    ):
+        row = rows("--roll-up", threshold)["cat.jpg"]
+        found = tuple(row[name] for name in ("label", "label_level", "label_path", "source", "confidence"))
+        assert found == expected
+        assert row["candidates"] == plain["candidates"]
+    nothing = rows("--roll-up", 1)["cat.jpg"]
+    assert (nothing["status"], nothing["label"]) == ("below", None)
+
+
+def test_wordnet_gives_groups_where_the_label_file_has_none(world, tmp_path):
+    (tmp_path / "labels.csv").write_text("name,group\nowl,\nhen,\ndog,\nbat,sports\n")
+    memory = tmp_path / "memory"
+    _, _, err = call(
+        "build", tmp_path / "labels.csv", "--memory", memory, "--hierarchy", "wordnet", "--precision", "fp32"
+    )
+    assert "WordNet: hypernyms of 3 of 4 categories; 1 keep the group of the label file" in err
+    exported = call("export", "--memory", memory)[1]
+    groups = {row["name"]: row["group"] for row in map(json.loads, exported.splitlines())}
+    assert groups["bat"] == "sports"
+    assert groups["owl"] == groups["hen"] == f"{groups['dog']} > bird"
+    (tmp_path / "again.jsonl").write_text(exported)
+    assert {each.name: each.group for each in read_labels(tmp_path / "again.jsonl")} == groups
+
+
+def test_what_needs_a_calibration_is_refused_before_anything_is_loaded(world, tmp_path):
+    with pytest.raises(RecognizerError, match="needs the thresholds that `recognizer calibrate` fits"):
+        run(world, tmp_path / "r.jsonl", "--roll-up", "auto")
+    with pytest.raises(RecognizerError, match="needs the curve that `recognizer calibrate` fits"):
+        run(world, tmp_path / "r.jsonl", "--set", "score.precision=0.98")
+    curve = "score.precision_curve=[[0.0, 0.5, 60], [0.2, 0.9, 40]]"
+    with pytest.raises(RecognizerError, match=r"best reachable precision is 0\.9, with 40 images"):
+        run(world, tmp_path / "r.jsonl", "--set", curve, "--set", "score.precision=0.98")
+    with pytest.raises(RecognizerError, match="needs the curve"):
+        run(world, tmp_path / "r.jsonl", "--set", curve, "--set", "score.precision=0.9", "--only", "rocket")
+    assert not (tmp_path / "r.jsonl").exists()
+    _, rows = run(world, tmp_path / "r.jsonl", "--set", curve, "--precision", "0.9")
+    labelled = [row for row in rows.values() if row["status"] == "ok"]
+    assert labelled
+    assert all(row["confidence"] >= 0.2 for row in labelled)
+    assert {row["status"] for row in rows.values() if row.get("confidence", 1) < 0.2} <= {"below"}
 
 
 def test_a_threshold_without_effect_is_an_error(world, tmp_path):

@@ -26,6 +26,7 @@ from recognizer.evaluation.evaluate import (
 from recognizer.evaluation.labelled import LabelledImages, LabelledSetError, match_labels, read_labelled
 from recognizer.evaluation.report import print_lines, write_json, write_per_class
 from recognizer.prior import Prior
+from recognizer.settings import load_settings
 
 SHOWN = {"cat": "tabby_cat", "coffee": "cup of coffee", "rocket": "rocket launch", "astronaut": "Astronaut"}
 
@@ -69,6 +70,30 @@ def test_a_prior_has_a_row_of_its_own_and_an_excluded_category_is_never_right(st
     assert list(evaluation.rows)[-2:] == ["+ regions", "+ prior"]
     assert evaluation.rows["+ regions"].top5.value == 1
     assert evaluation.rows["+ prior"].top5.value == 0.25
+
+
+def test_groups_are_measured_with_the_score_of_the_settings(starter, labelled_folder, tmp_path):
+    groups = ("thing > animal", "thing", "thing", "")
+    names = [name.replace("_", " ").lower() for name in SHOWN.values()]
+    categories = [Category(name, group) for name, group in zip(names, groups, strict=True)]
+    memory = Memory.build(categories, tmp_path / "memory", encoder=starter, templates=["{}"])
+    recognizer = Recognizer(starter, memory)
+    evaluation = evaluate(recognizer, match_labels(read_labelled(labelled_folder), memory.vectors.categories))
+    rows = list(recognizer.recognize(sorted(labelled_folder.glob("*/*.jpg"))))
+    settings = load_settings(overrides=["score.roll_up=0.65"])
+    rolled = list(Recognizer(starter, memory, settings=settings).recognize(sorted(labelled_folder.glob("*/*.jpg"))))
+    figures = evaluation.roll_up.figures
+    assert evaluation.roll_up.thresholds == (0.65,)
+    assert figures.answered == sum(row.label is not None for row in rolled) / 4
+    assert figures.category == sum(row.source == "category" for row in rolled) / 4
+    assert figures.category == sum(row.confidence >= 0.65 for row in rows) / 4
+    text = "\n".join(print_lines(evaluation))
+    assert "rolled up at 0.65" in text
+    assert "answered with a precision of 98%" in text
+    write_json(evaluation, tmp_path / "e.json")
+    content = json.loads((tmp_path / "e.json").read_text())["roll_up"]
+    assert content["answered"] == figures.answered
+    assert set(content["coverage"]) == {"0.95", "0.98"}
 
 
 def test_exemplar_that_is_the_query_does_not_answer_for_it(starter, labelled_folder, tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import json
 import threading
 
 import numpy as np
@@ -9,13 +10,14 @@ from memory import Category, Memory
 from recognizer.boxes.crop import show_box
 from recognizer.building import build_memory
 from recognizer.errors import RecognizerError
+from recognizer.hierarchy.rule import label_rule
 from recognizer.images import ImageLimits, decode_image, list_images
 from recognizer.memory_settings import carried_settings
 from recognizer.reranking.open import RerankNotConfigured, open_reranker, require_model
 from recognizer.reranking.questions import RankedImage, apply_ranking, candidates_of, margin, question_of, rerank_rows
 from recognizer.reranking.stage import MOST_WAITING, RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
-from recognizer.results.row import RowBox
+from recognizer.results.row import RowBox, parse_row
 from recognizer.settings import RerankSettings, ScoreSettings, SettingsError, load_settings
 from rerank.base import CONFIDENT, Ranking
 from rerank.cache import CacheFileRefused
@@ -125,6 +127,27 @@ def test_sums_of_groups_follow_the_candidates():
     after = apply_ranking(before, Ranking((1, 0), (0.2, 0.8)), "m", score=ScoreSettings())
     assert list(after.group_confidence) == ["b", "a", "c"]
     assert after.group_confidence == pytest.approx({"a": 0.1 + 0.17, "b": 0.68, "c": 0.05})
+
+
+def test_all_groups_above_follow_the_candidates_and_the_label_is_rolled_up_anew():
+    score = ScoreSettings(roll_up=0.6)
+    candidates = [
+        dataclasses.replace(candidate(name, confidence), group=group)
+        for name, confidence, group in (("owl", 0.4, "animal > bird"), ("cat", 0.3, "animal"), ("cup", 0.1, "thing"))
+    ]
+    groups = {"animal": 0.75, "animal > bird": 0.45, "thing": 0.2}
+    before = dataclasses.replace(row(*candidates), group_confidence=groups).with_label(label_rule(score))
+    assert (before.label, before.label_level, before.label_path, before.source) == ("animal", 1, "animal", "rolled up")
+    assert (before.confidence, before.candidates[0].category) == (0.75, "owl")
+    after = apply_ranking(before, Ranking((2, 0, 1), (0.1, 0.1, 0.8)), "m", score=score)
+    sums = {"animal": 0.05 + 0.16, "animal > bird": 0.05 + 0.08, "thing": 0.1 + 0.64}
+    assert after.group_confidence == pytest.approx(sums)
+    assert (after.label, after.label_path, after.source) == ("cup", "thing > cup", "category")
+    failed = apply_ranking(before, Ranking((0, 1, 2), (0.5, 0.4, 0.1), "timeout"), "m", score=score)
+    assert (failed.label, failed.source) == ("animal", "rolled up")
+    vague = apply_ranking(before, Ranking((1, 0, 2), (0.1, 0.2, 0.7)), "m", score=score)
+    assert (vague.status, vague.label, vague.source) == ("below", None, None)
+    assert parse_row(json.loads(encode_row(before))) == parse_row(before.to_dict())
 
 
 def test_margin_is_of_the_two_best():

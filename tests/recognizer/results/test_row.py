@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from recognizer.hierarchy.rule import LabelRule
 from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, FoundLabel, ResultRow, encode_row
 from recognizer.results.row import RowBox, parse_row
 
@@ -118,6 +119,6 @@ def test_rows_of_earlier_releases_are_read(make_row):
 @pytest.mark.parametrize(("least", "status"), [(None, "ok"), (0.4, "ok"), (0.41, "below")])
 def test_a_label_needs_the_least_confidence(least, status):
     best = CandidateRow(category="cat", score=0.3, confidence=0.4)
-    row = result(label="dog", confidence=0.1, candidates=[best]).with_label(least)
+    row = result(label="dog", confidence=0.1, candidates=[best]).with_label(LabelRule(least))
     assert (row.status, row.label, row.confidence) == (status, "cat" if status == "ok" else None, 0.4)
-    assert result(candidates=[]).with_label(least).label is None
+    assert result(candidates=[]).with_label(LabelRule(least)).label is None

@@ -1,0 +1,1 @@
+"""Trees above categories: sums of confidences, and answers at the level at which they are sure enough."""
