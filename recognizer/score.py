@@ -152,7 +152,7 @@ class Scorer:
         """
         keep = features.region_weight >= self.settings.region_threshold
         return [
-            regions[mask] if mask.any() else image[None]
+            (regions if mask.all() else regions[mask]) if mask.any() else image[None]
             for image, regions, mask in zip(features.image, features.regions, keep, strict=True)
         ]
 
