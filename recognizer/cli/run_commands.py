@@ -207,7 +207,7 @@ def run(
         if boxes == AUTO:
             plan = find_box_plan(listing, setup, output, open_recognizer, features, **kept)
         else:
-            plan = read_box_plan(boxes, listing)
+            plan = read_box_plan(boxes, listing, settings.boxes)
         unit, keys, items, recognize = "rows", plan.keys, plan.items, recognized_boxes
     with _opened_output(
         output,
