@@ -53,6 +53,7 @@ def find_box_plan(
     output: str,
     recognizer: Callable[[], Recognizer],
     features: str | None,
+    scratch: str,
     *,
     overwrite: bool,
     retry_errors: bool,
@@ -66,6 +67,7 @@ def find_box_plan(
         output: of the run; beside a stream nothing is kept.
         recognizer: opens the one that is asked where images are new or have changed.
         features: as given to the command.
+        scratch: as for `use_features`.
         overwrite: as given to the command, like the rest.
         retry_errors: likewise.
         keep_missing: likewise.
@@ -94,7 +96,7 @@ def find_box_plan(
         )
         if sink.done_rows < len(listing):
             opened = recognizer()
-            stack.enter_context(use_features(opened, features, retry_errors=retry_errors))
+            stack.enter_context(use_features(opened, features, retry_errors=retry_errors, scratch=scratch))
             settings = opened.settings
             batches = row_batches(
                 listing,

@@ -44,24 +44,31 @@ def opened_features(
 
 
 @contextmanager
-def use_features(recognizer: Recognizer, option: str | None, *, retry_errors: bool = False) -> Iterator[None]:
+def use_features(
+    recognizer: Recognizer, option: str | None, *, retry_errors: bool = False, scratch: str | None = None
+) -> Iterator[None]:
     """Let a recogniser use the stored features that `--features`, or else its settings, name.
 
     Args:
         recognizer: gets them.
         option: what `--features` was given; None: the setting `run.features` decides.
         retry_errors: images that could not be decoded are decoded again.
+        scratch: a folder that takes them where none is named and a decoder finds regions: in a run that finds its
+            boxes by itself, whole images are encoded for those, and their regions are read once more for the crops.
     """
     from recognizer.features import REGION_FLOOR
 
     settings = recognizer.settings
     name = option or settings.run.features
-    if name is not None and settings.score.region_threshold < REGION_FLOOR:
-        note(
-            f"stored features are not used: they lack regions of weight below {REGION_FLOOR:g}, and "
-            f"score.region_threshold is {settings.score.region_threshold:g}"
-        )
+    if settings.score.region_threshold < REGION_FLOOR:
+        if name is not None:
+            note(
+                f"stored features are not used: they lack regions of weight below {REGION_FLOOR:g}, and "
+                f"score.region_threshold is {settings.score.region_threshold:g}"
+            )
         name = None
+    elif name is None and recognizer.encoder.has_decoder and settings.boxes.least_weight >= REGION_FLOOR:
+        name = scratch
     with opened_features(name, recognizer.encoder, settings.images, retry_errors=retry_errors) as features:
         recognizer.features = features
         yield
