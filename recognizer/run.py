@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from memory import Memory
 from recognizer.encoder.device import choose_device, choose_precision
@@ -94,12 +94,15 @@ Recognize = Callable[[Recognizer, Iterator[NumberedItems]], Recognized]
 def recognized_images(recognizer: Recognizer, batches: Iterator[NumberedItems]) -> Recognized:
     """Recognise whole images, batch by batch; candidates of the next batch are looked for while the caller uses one."""
     settings = recognizer.settings
-    encoded = encode_or_read(
-        recognizer.encoder,
-        batches,
-        features=recognizer.features,
-        workers=settings.run.workers,
-        limits=settings.images,
+    encoded = cast(
+        "Generator[EncodedBatch, None, None]",
+        encode_or_read(
+            recognizer.encoder,
+            batches,
+            features=recognizer.features,
+            workers=settings.run.workers,
+            limits=settings.images,
+        ),
     )
 
     def retrieve_next() -> tuple[EncodedBatch, list[Retrieved], float] | None:

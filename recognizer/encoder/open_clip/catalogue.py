@@ -88,8 +88,7 @@ def is_named_at_hand(encoder: NamedEncoder) -> bool:
 
 def hub_answers() -> bool:
     """Tell whether the hub answers at all, within seconds; its library would try again for half a minute."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=_HUB_SECONDS)
