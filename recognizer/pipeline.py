@@ -68,7 +68,7 @@ class EncodedBatch:
         hashes: sha256 of the files of those.
         sizes_hw: height and width in pixels of those, as displayed.
         decode_s: seconds of decoding, summed over the threads.
-        encode_s: seconds from the pixels to the vectors; two batches may share the processors.
+        encode_s: seconds from the pixels to the vectors, with those of waiting: two batches share the processors.
     """
 
     number: int

@@ -171,8 +171,17 @@ class Recognizer:
         )
         return (row for batch in batches for row in self.batch_rows(batch))
 
-    def batch_rows(self, batch: EncodedBatch) -> list[Row]:
-        """Return one row per image of a batch, in order; an image that failed has an `ErrorRow`."""
+    def retrieve(self, batch: EncodedBatch) -> list[Retrieved]:
+        """Find the candidates of the images of a batch that have features; the first half of `batch_rows`."""
+        return [] if batch.features is None else self.retriever.retrieve(batch.features, self.settings.run.top_k)
+
+    def batch_rows(self, batch: EncodedBatch, retrieved: Sequence[Retrieved] | None = None) -> list[Row]:
+        """Return one row per image of a batch, in order; an image that failed has an `ErrorRow`.
+
+        Args:
+            batch: the images.
+            retrieved: what `retrieve` returned; None: it is called here.
+        """
         rows: dict[int, Row] = {
             position: ErrorRow(path=item.key, path_b64=item.key_base64, code=error.code, reason=error.reason)
             for position, (item, error) in enumerate(zip(batch.items, batch.errors, strict=True))
@@ -180,7 +189,8 @@ class Recognizer:
         }
         if batch.features is not None:
             items = [batch.items[position] for position in batch.positions]
-            rows |= dict(zip(batch.positions, self.rows(batch.features, items, sizes_hw=batch.sizes_hw), strict=True))
+            found = self.rows(batch.features, items, sizes_hw=batch.sizes_hw, retrieved=retrieved)
+            rows |= dict(zip(batch.positions, found, strict=True))
         return [rows[position] for position in range(len(batch.items))]
 
     def rows(
@@ -190,6 +200,7 @@ class Recognizer:
         *,
         sizes_hw: Sequence[tuple[int, int]] = (),
         exclude: Sequence[str] = (),
+        retrieved: Sequence[Retrieved] | None = None,
     ) -> list[ResultRow]:
         """Turn features into rows of the results.
 
@@ -198,8 +209,10 @@ class Recognizer:
             items: (B,) the images; only their keys are read.
             sizes_hw: (B,) their heights and widths in pixels, for the rows; empty: the rows have none.
             exclude: per image the file hash whose exemplars are left out; empty: none.
+            retrieved: (B,) their candidates; None: they are looked for here.
         """
-        retrieved = self.retriever.retrieve(features, self.settings.run.top_k, exclude=exclude)
+        if retrieved is None:
+            retrieved = self.retriever.retrieve(features, self.settings.run.top_k, exclude=exclude)
         rows = []
         for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
             evidence = explain(self.scorer, features, image, best.rows.tolist(), exclude=exclude)

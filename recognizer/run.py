@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from memory import Memory
 from recognizer.encoder.device import choose_device, choose_precision
@@ -23,6 +25,7 @@ from recognizer.settings import Settings
 
 if TYPE_CHECKING:
     from recognizer.prior import Prior
+    from recognizer.retrieval import Retrieved
     from rerank.reranker import MllmReranker
 
 
@@ -93,18 +96,35 @@ Recognize = Callable[[Recognizer, Iterator[NumberedItems]], Recognized]
 
 
 def recognized_images(recognizer: Recognizer, batches: Iterator[NumberedItems]) -> Recognized:
-    """Recognise whole images, batch by batch."""
+    """Recognise whole images, batch by batch; candidates of the next batch are looked for while the caller uses one."""
     settings = recognizer.settings
-    for batch in encode_or_read(
-        recognizer.encoder,
-        batches,
-        features=recognizer.features,
-        workers=settings.run.workers,
-        limits=settings.images,
-    ):
+    encoded = cast(
+        "Generator[EncodedBatch, None, None]",
+        encode_or_read(
+            recognizer.encoder,
+            batches,
+            features=recognizer.features,
+            workers=settings.run.workers,
+            limits=settings.images,
+        ),
+    )
+
+    def retrieve_next() -> tuple[EncodedBatch, list[Retrieved], float] | None:
+        batch = next(encoded, None)
+        if batch is None:
+            return None
         started = time.perf_counter()
-        rows = recognizer.batch_rows(batch)
-        yield batch, rows, time.perf_counter() - started
+        retrieved = recognizer.retrieve(batch)
+        return batch, retrieved, time.perf_counter() - started
+
+    with contextlib.closing(encoded), ThreadPoolExecutor(1, "score") as thread:
+        ahead = thread.submit(retrieve_next)
+        while (scored := ahead.result()) is not None:
+            ahead = thread.submit(retrieve_next)  # NumPy's products leave the interpreter free for the rows
+            batch, retrieved, score_s = scored
+            started = time.perf_counter()
+            rows = recognizer.batch_rows(batch, retrieved)
+            yield batch, rows, score_s + time.perf_counter() - started
 
 
 def recognize_into(

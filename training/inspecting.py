@@ -34,7 +34,7 @@ def inspect(
     """
     import numpy as np
 
-    from memory.durable import replacing
+    from memory.durable import make_folder, replacing
     from recognizer.images import ImageLimits
     from training.data.contact_sheet import CELL, contact_sheet, draw_sample
     from training.data.record import Rejects
@@ -43,6 +43,7 @@ def inspect(
 
     limits = ImageLimits()
     source = open_sources(data, limits=limits)
+    make_folder(output.resolve().parent)  # before the samples are read, which can take long
     with progress_bar(len(source), "img", "inspect") as advance:
         found = measure_data(source, limits=limits, progress=advance)
     if found.values:

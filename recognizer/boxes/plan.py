@@ -158,9 +158,8 @@ class _Lookup:
         outside = False
         for written in dict.fromkeys((name, name.replace("\\", "/"))):  # as Windows writes paths
             for folder in self._folders:
-                try:
-                    path = os.path.normpath(os.path.join(folder, os.fsencode(written)))
-                except ValueError:  # a surrogate
+                path = _below(folder, written)
+                if path is None:
                     continue
                 place = self._places.get(path)
                 leads_to = path_under(self._root, path)
@@ -180,12 +179,9 @@ class _Lookup:
     def _from_above(self, name: str) -> int | None:
         """Return the place of a listed image whose path is written from a folder above the root."""
         for folder in self._above:
-            try:
-                path = os.path.normpath(os.path.join(folder, os.fsencode(name.replace("\\", "/"))))
-            except ValueError:  # a surrogate
-                return None
-            place = self._places.get(path)
-            if place is not None and path_under(self._root, path) is not None:
+            path = _below(folder, name.replace("\\", "/"))
+            place = None if path is None else self._places.get(path)
+            if path is not None and place is not None and path_under(self._root, path) is not None:
                 return place
         return None
 
@@ -200,3 +196,11 @@ class _Lookup:
             self.refused.add(places[0])
             return ImageError("E_OUTSIDE", "the path leads out of the folder of the images")
         return places[0]
+
+
+def _below(folder: bytes, name: str) -> bytes | None:
+    """Return the path of a name in a folder, without detours; None for a name that no file can have."""
+    try:
+        return os.path.normpath(os.path.join(folder, os.fsencode(name)))
+    except ValueError:  # a surrogate
+        return None

@@ -26,6 +26,12 @@ class BoxSettings(BaseModel):
     region_overlap: float = Field(
         default=0.7, gt=0, le=1, description="overlap (IoU) from which a region of the whole image counts for a box"
     )
+    least_confidence: float = Field(
+        default=0.2,  # MegaDetector's own threshold for display; its files hold boxes from 0.005 on
+        ge=0,
+        le=1,
+        description="MegaDetector and SpeciesNet: boxes of less confidence are left out",
+    )
     least_weight: float = Field(
         default=0.3, ge=0, le=1, description="auto: a region of at least this weight is an object"
     )

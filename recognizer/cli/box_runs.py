@@ -15,6 +15,7 @@ from recognizer.console import note, progress_bar
 if TYPE_CHECKING:
     from memory import Memory
     from recognizer.boxes.plan import BoxPlan
+    from recognizer.boxes.settings import BoxSettings
     from recognizer.images import Listing
     from recognizer.recognizer import Recognizer
     from recognizer.results import Row, RunSetup
@@ -37,12 +38,13 @@ def check_box_options(boxes: str | None, output: str, coco: Path | None, megadet
             raise RecognizerError(f"{path} is a folder; name a file for {option}")
 
 
-def read_box_plan(boxes: str, listing: Listing) -> BoxPlan:
+def read_box_plan(boxes: str, listing: Listing, settings: BoxSettings) -> BoxPlan:
     """Read a file of boxes, find their images, and say what was left out."""
     from recognizer.boxes.formats import read_boxes
+    from recognizer.boxes.formats.megadetector import sure_boxes
     from recognizer.boxes.plan import plan_boxes
 
-    return _noted(plan_boxes(read_boxes(Path(boxes)), listing), listing)
+    return _noted(plan_boxes(sure_boxes(read_boxes(Path(boxes)), settings.least_confidence), listing), listing)
 
 
 def find_box_plan(
@@ -51,6 +53,7 @@ def find_box_plan(
     output: str,
     recognizer: Callable[[], Recognizer],
     features: str | None,
+    scratch: str,
     *,
     overwrite: bool,
     retry_errors: bool,
@@ -64,6 +67,7 @@ def find_box_plan(
         output: of the run; beside a stream nothing is kept.
         recognizer: opens the one that is asked where images are new or have changed.
         features: as given to the command.
+        scratch: as for `use_features`.
         overwrite: as given to the command, like the rest.
         retry_errors: likewise.
         keep_missing: likewise.
@@ -92,7 +96,7 @@ def find_box_plan(
         )
         if sink.done_rows < len(listing):
             opened = recognizer()
-            stack.enter_context(use_features(opened, features, retry_errors=retry_errors))
+            stack.enter_context(use_features(opened, features, retry_errors=retry_errors, scratch=scratch))
             settings = opened.settings
             batches = row_batches(
                 listing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def run(
+    context: typer.Context,
     images: ImagesArgument,
     memory: MemoryOption,
     output: ResultsOption,
@@ -211,13 +213,15 @@ def run(
     plan, unit, keys = None, "images", listing.keys
     items: Sequence[ImageItem] = listing
     recognize: Recognize = recognized_images
+    scratch = None
     if boxes is not None:
         from recognizer.boxes.rows import recognized_boxes
 
         if boxes == AUTO:
-            plan = find_box_plan(listing, setup, output, open_recognizer, features, **kept)
+            scratch = context.with_resource(tempfile.TemporaryDirectory())
+            plan = find_box_plan(listing, setup, output, open_recognizer, features, scratch, **kept)
         else:
-            plan = read_box_plan(boxes, listing)
+            plan = read_box_plan(boxes, listing, settings.boxes)
         unit, keys, items, recognize = "rows", plan.keys, plan.items, recognized_boxes
     with _opened_output(
         output,
@@ -231,7 +235,7 @@ def run(
     ) as (sink, reranker):
         if sink.done_rows < len(items):
             recognizer = open_recognizer()
-            with use_features(recognizer, features, retry_errors=retry_errors):
+            with use_features(recognizer, features, retry_errors=retry_errors, scratch=scratch):
                 batches = recognize_into(recognizer, items, sink, reranker=reranker, recognize=recognize)
                 _show_progress(batches, sink, len(items), "recognise", unit=unit)
         counts = sink.finish()

@@ -45,16 +45,26 @@ def opened_features(
 
 
 @contextmanager
-def use_features(recognizer: Recognizer, option: str | None, *, retry_errors: bool = False) -> Iterator[None]:
+def use_features(
+    recognizer: Recognizer, option: str | None, *, retry_errors: bool = False, scratch: str | None = None
+) -> Iterator[None]:
     """Let a recogniser use the stored features that `--features`, or else its settings, name.
 
     Args:
         recognizer: gets them.
         option: what `--features` was given; None: the setting `run.features` decides.
         retry_errors: images that could not be decoded are decoded again.
+        scratch: a folder that takes them where none is named and a decoder finds regions: in a run that finds its
+            boxes by itself, whole images are encoded for those, and their regions are read once more for the crops.
     """
+    from recognizer.features import REGION_FLOOR
+
     settings = recognizer.settings
-    name = usable_features(option, settings)
+    named = option or settings.run.features
+    name = usable_features(named, settings)
+    wide_enough = min(settings.score.region_threshold, settings.boxes.least_weight) >= REGION_FLOOR
+    if named is None and recognizer.encoder.has_decoder and wide_enough:
+        name = scratch
     with opened_features(name, recognizer.encoder, settings.images, retry_errors=retry_errors) as features:
         recognizer.features = features
         yield

@@ -15,7 +15,7 @@ from memory.templates import bare_text, contains_name
 LONGEST = 100
 MOST = 10
 # What lists put before their items, and what is left of "It has long ears" and "The lynx has long ears".
-_BULLET = re.compile(r"^(?:[-*•–]+|\(?\d{1,2}[.):])\s+")
+_BULLET = re.compile(r"^(?:[-*•–·]+|\(?\d{1,2}[.):])\s+")
 _LEAD = re.compile(
     r"^(?:(?:it|they|this|these)\s+)?(?:is|are|has|have|shows?|features?|typically|usually|often|which|that|with)\s+",
     re.IGNORECASE,
@@ -73,10 +73,15 @@ def _without_leading(phrase: str, name: str) -> str:
 
 
 def _tidied(text: str) -> str:
-    """Return a text on one line, without invisible characters, bullet, quotes, final stop and empty first words."""
-    visible = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
-    line = _BULLET.sub("", " ".join(visible.split())).strip(_QUOTES).rstrip(".;,")
+    """Return a text as `plain_line` does, without final stop and empty first words."""
+    line = plain_line(text).rstrip(".;,")
     before = None
     while before != line:
         before, line = line, _LEAD.sub("", line)
     return line.strip(_QUOTES)
+
+
+def plain_line(text: str) -> str:
+    """Return what a model wrote as one line, without invisible characters, bullet and quotes."""
+    visible = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
+    return _BULLET.sub("", " ".join(visible.split())).strip(_QUOTES)

@@ -61,7 +61,7 @@ def read_answer(answer: str) -> list[str]:
     """
     text = answer.rpartition(THOUGHT_END)[2][:LONGEST_ANSWER]
     decoder = json.JSONDecoder()
-    for start in re.finditer(r"[{\[]", text):
+    for start in _START.finditer(text):
         try:
             value, _ = decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):
@@ -74,6 +74,8 @@ def read_answer(answer: str) -> list[str]:
     return _ITEM.findall(text)
 
 
+# A list in a list holds no phrases, and reading thousands of brackets from each of them on would take seconds.
+_START = re.compile(r"[{\[](?!\s*+[{\[])")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*"')
 
 

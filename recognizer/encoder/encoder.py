@@ -22,8 +22,6 @@ from recognizer.encoder.device import Precision, autocast, choose_device, choose
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.features import Frame, ImageFeatures, area_share
 from recognizer.encoder.named import NAMED
-from recognizer.encoder.open_clip.file_settings import FileSettings, read_pretrained
-from recognizer.encoder.open_clip.model import load_open_clip
 from recognizer.encoder.parts import EncoderParts, apply_trained
 from recognizer.encoder.passes import Passes
 from recognizer.encoder.starter.starter import STARTER, load_starter, read_starter_settings, starter_spec
@@ -304,6 +302,8 @@ def make_spec(model: str, pretrained: str | None = None, *, windows: WindowSetti
         if pretrained is not None:
             raise EncoderError(f"{model} brings its own weights; leave pretrained out (it is {pretrained!r})")
         model, pretrained = NAMED[model].model, NAMED[model].tag
+    from recognizer.encoder.open_clip.file_settings import read_pretrained
+
     weights, settings = read_pretrained(model, pretrained)
     chosen = (windows or WindowSettings()).to_json()
     spec = {"kind": "open_clip", "model": model, "pretrained": weights, "windows": chosen}
@@ -321,6 +321,9 @@ def load_parts(spec: Mapping[str, Any], *, device: torch.device, precision: Prec
         case {"kind": "starter", "settings": settings}:
             return load_starter(read_starter_settings(settings), device=device, precision=precision)
         case {"kind": "open_clip", "model": model, "pretrained": pretrained, "windows": windows}:
+            from recognizer.encoder.open_clip.file_settings import FileSettings
+            from recognizer.encoder.open_clip.model import load_open_clip
+
             chosen = WindowSettings.from_json(windows)
             settings = FileSettings.from_json(spec["settings"]) if "settings" in spec else None
             return load_open_clip(

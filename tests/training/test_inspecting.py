@@ -13,14 +13,14 @@ from training.errors import DataError
 def test_a_manifest_is_shown_and_counted(tmp_path, monkeypatch):
     write_data(tmp_path, 6, bad=["{\n"])
     monkeypatch.chdir(tmp_path)
-    code, out, _ = call("inspect", "train.jsonl", "--output", "sheet.png", "--images", "4")
+    code, out, _ = call("inspect", "train.jsonl", "--output", "new/sheet.png", "--images", "4")
     assert code == 0
     assert re.search(r"^boxes per image +6 +1\.17 +0 ", out, re.MULTILINE)
     assert "6 images, 2 of them without boxes" in out
     assert "in descriptions: something" in out or "in descriptions: square" in out
     assert "1 of 7 samples could not be used: not JSON 1" in out
-    assert f"contact sheet of 4 images: {tmp_path / 'sheet.png'}" in out
-    with Image.open("sheet.png") as sheet:
+    assert f"contact sheet of 4 images: {tmp_path / 'new' / 'sheet.png'}" in out
+    with Image.open("new/sheet.png") as sheet:
         assert sheet.width > sheet.height > 500
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from memory.errors import printable
 from memory.wording import counted
 from recognizer.cli.options import (
     HARDWARE,
@@ -154,6 +156,9 @@ def annotate(
         f"{report.records} of {counted(report.images, 'image')} annotated, {counted(report.boxes, 'box', 'boxes')}: "
         f"{output}; counts and settings: {report_path(output)}"
     )
+    first = {reason: path for path, reason in reversed(report.left_out.items())}
+    for reason, number in Counter(report.left_out.values()).most_common():
+        note(f"left out: {printable(reason)}: {counted(number, 'image')}, such as {printable(first[reason], 80)}")
     if without := sum(reason == NO_CAPTION for reason in report.left_out.values()):
         note(
             f"{counted(without, 'image')} left out for want of a caption: give --mllm to write one, a .txt or a column "

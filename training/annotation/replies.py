@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from recognizer.describing.questions import read_answer
 from training.annotation.words import as_unicode, clean
 
 CAPTION_PROMPT: Final = (
@@ -66,7 +67,6 @@ _NO_SUBJECT = frozenset(["none", "no subject", "nothing", "unknown", "n/a", "not
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 _MOST_CAPTION_WORDS = 80  # of CLIP's 77 tokens few would be left for more
 _MOST_SUBJECT_WORDS = 6
-_BULLET = re.compile(r"^\s*(?:[-*•–]|\d{1,2}[.)])\s+(.+)$", re.MULTILINE)
 
 
 def read_caption(reply: str, counts: Counter[str]) -> str | None:
@@ -102,10 +102,8 @@ def read_subject(reply: str, counts: Counter[str]) -> str | None:
 
 
 def read_features(reply: str, counts: Counter[str]) -> list[str]:
-    """Read descriptions: of the JSON, else the bullets of a list; not cleaned."""
-    value = _value(reply, "descriptions")
-    texts = value if isinstance(value, list) else _BULLET.findall(reply)
-    found = [each for each in texts if isinstance(each, str)]
+    """Read descriptions, not cleaned, as those of categories are read."""
+    found = read_answer(reply)
     if not found:
         counts["descriptions: refused" if _REFUSAL.match(reply) else "descriptions: unreadable reply"] += 1
     return found

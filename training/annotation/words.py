@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from recognizer.describing.cleaning import plain_line
+
 LONGEST_WORDS = 30
 """A description of more words is a passage about the image rather than a part of it that a box could hold."""
 
-_SPACE = re.compile(r"\s+")
-_BULLET = re.compile(r"^(?:[-*•–·]+|\(?\d{1,2}[.)])\s+")
 _ENDS = " \t\"'“”‘’`.,;:!?*_"
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _ARTICLES = ("a", "an", "the")
@@ -34,8 +34,7 @@ def as_unicode(text: str) -> str:
 
 def clean(text: str) -> str:
     """Return a description in one line, without the bullet, quotes and full stop that models put around it."""
-    text = as_unicode(text)
-    return _BULLET.sub("", _SPACE.sub(" ", text).strip()).strip(_ENDS)
+    return plain_line(text).strip(_ENDS)
 
 
 def clean_all(texts: Iterable[str], counts: Counter[str]) -> list[str]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from recognizer.boxes.formats.coco import NO_BOX, NO_IMAGE
 from recognizer.boxes.given import BoxFile, GivenBox, from_corner, to_confidence, to_text
 
+MEGADETECTOR, SPECIESNET = "MegaDetector", "SpeciesNet"
 FAILED = "images that the detector failed on"
 
 
@@ -21,12 +23,23 @@ def read_megadetector(path: Path, document: Mapping[str, Any]) -> BoxFile:
     names = document.get("detection_categories")
     known = names if isinstance(names, dict) else {}
     categories: dict[int | str, str] = {str(key): str(name) for key, name in known.items()}
-    return _read(path, "MegaDetector", document, document["images"], "file", categories)
+    return _read(path, MEGADETECTOR, document, document["images"], "file", categories)
 
 
 def read_speciesnet(path: Path, document: Mapping[str, Any]) -> BoxFile:
     """Read predictions of SpeciesNet: images with `filepath` and `detections`, which have a `label`."""
-    return _read(path, "SpeciesNet", document, document["predictions"], "filepath", {})
+    return _read(path, SPECIESNET, document, document["predictions"], "filepath", {})
+
+
+def sure_boxes(file: BoxFile, least: float) -> BoxFile:
+    """Return a file of MegaDetector or SpeciesNet without boxes of less confidence; other files as they are."""
+    if file.format not in (MEGADETECTOR, SPECIESNET):
+        return file
+    kept = [box for box in file.boxes if box.confidence is None or box.confidence >= least]
+    less = len(file.boxes) - len(kept)
+    what = f"boxes of confidence below {least:g} (boxes.least_confidence)"
+    left_out = Counter(file.left_out) + Counter({what: less})
+    return replace(file, boxes=kept, left_out=left_out)
 
 
 def _read(

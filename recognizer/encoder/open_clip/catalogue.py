@@ -15,6 +15,8 @@ from recognizer.encoder.named import NAMED, NamedEncoder
 
 _ACCURACIES = "imagenet_zero_shot.csv"
 _QUICK_GELU = "-quickgelu"
+# Slow lines answer sooner.
+_HUB_SECONDS = 5.0
 # open_clip's names for the weights of a repository, and the files one of which a tokenizer of Transformers needs.
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
@@ -82,6 +84,17 @@ def is_named_at_hand(encoder: NamedEncoder) -> bool:
 
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=encoder.repository, repo_type="model")
     return folder.is_dir() and is_at_hand(encoder.model, encoder.tag)
+
+
+def hub_answers() -> bool:
+    """Tell whether the hub answers at all, within seconds; its library would try again for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_HUB_SECONDS)
+    except Exception:  # noqa: BLE001  of whichever client the library uses
+        return False
+    return True
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from torch import nn
 from recognizer.encoder.device import Precision, is_convolutional
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
 from recognizer.encoder.named import NAMED
+from recognizer.encoder.open_clip.catalogue import hub_answers, nothing_fetched
 from recognizer.encoder.open_clip.file_settings import RANDOM, FileSettings
 from recognizer.encoder.open_clip.image import PlainTower, ResNetTower, TimmTower, ViTTower
 from recognizer.encoder.open_clip.text import build_text_tower, describe_tokenizer
@@ -154,7 +155,7 @@ def _build(model: str, pretrained: str | None, settings: FileSettings | None) ->
     if file is not None:
         check_weights_file(file)
     try:
-        with torch.random.fork_rng(devices=[]), nullcontext() if file is not None else _quiet_hub():
+        with torch.random.fork_rng(devices=[]), nullcontext() if file is not None else _quiet_hub(model, pretrained):
             torch.manual_seed(0)
             converted = _of_transformers(file) if settings is not None and file is not None else None
             if converted is not None:
@@ -203,21 +204,35 @@ def _build_tokenizer(model: str) -> Tokenizer:
     import open_clip
 
     try:
-        with _quiet_hub():
+        with _quiet_hub(model, RANDOM):
             return open_clip.get_tokenizer(model)
     except (RuntimeError, OSError, ValueError) as error:
         raise EncoderUnavailable(_missing(model, _TOKENIZER, error)) from error
 
 
 @contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Keep retries and failures of a download out of the logs: dozens of lines before the error that says it once."""
+def _quiet_hub(model: str, pretrained: str | None) -> Iterator[None]:
+    """Keep retries and failures of a download out of the logs: dozens of lines before the error that says it once.
+
+    Where the hub does not answer, nothing is fetched: the retries of its library would take half a minute.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        yield
+        with nothing_fetched() if _needs_hub(model, pretrained) and not hub_answers() else nullcontext():
+            yield
     finally:
         logging.disable(before)
+
+
+def _needs_hub(model: str, pretrained: str | None) -> bool:
+    """Tell whether weights, tokenizer or settings of a model come from the hub, or from its cache."""
+    import open_clip
+
+    config = None if model.startswith(_SCHEMAS) else open_clip.get_model_config(model)
+    if config is None or pretrained != RANDOM:
+        return not model.startswith(_FOLDER)
+    return bool({"hf_tokenizer_name", "hf_model_name"} & config["text_cfg"].keys())
 
 
 def _missing(model: str, what: str | None, error: Exception) -> str:

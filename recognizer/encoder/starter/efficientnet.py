@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 _STEM_CHANNELS, _HEAD_CHANNELS, _CLASSES = 32, 1280, 1000
 # Blocks, kernel, stride of the first block, expansion of the channels, channels out.
@@ -193,9 +193,14 @@ def fold_batch_norms(module: nn.Module) -> None:
     map once less, a quarter of its time on a CPU.
     """
     children = list(module.named_children())
-    for (conv_name, conv), (norm_name, norm) in pairwise(children):
+    for (_, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            # `fuse_conv_bn_eval` copies the module first, which takes 0.1 s for all of them.
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
             setattr(module, norm_name, nn.Identity())
     for _, child in children:
         fold_batch_norms(child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -105,43 +106,47 @@ def load_starter(pretrained: str, *, device: torch.device, precision: Precision)
         std=(0.5, 0.5, 0.5),
         fill=255,
     )
-    classifier = load_classifier()
-    sentences = MiniLM.load(starter_text_folder(), device)
-    classes = load_file(CLASSES_FILE)
-    identity = {
-        "architecture": [_ARCHITECTURE, "MiniLM", "class space"],
-        "temperature": 1.0,  # of the classifier's softmax
-        "text_temperature": TEXT_TEMPERATURE,
-        "whole_size": WHOLE_SIZE,
-        "tokenizer": sentences.describe_tokenizer(),
-        "preprocessing": preprocessing.to_json(),
-    }
-    weights = {f"image.{name}": tensor for name, tensor in classifier.state_dict().items()}
-    weights |= {f"text.{name}": tensor for name, tensor in sentences.tensors.items()}
-    weights |= classes
-    hexdigest = fingerprint(identity, weights)
+    with ThreadPoolExecutor(1, "hash") as hashing:  # which leaves the interpreter free
+        text_folder = hashing.submit(starter_text_folder)
+        classifier = load_classifier()
+        sentences = MiniLM.load(text_folder.result(), device)
+        classes = load_file(CLASSES_FILE)
+        identity = {
+            "architecture": [_ARCHITECTURE, "MiniLM", "class space"],
+            "temperature": 1.0,  # of the classifier's softmax
+            "text_temperature": TEXT_TEMPERATURE,
+            "whole_size": WHOLE_SIZE,
+            "tokenizer": sentences.describe_tokenizer(),
+            "preprocessing": preprocessing.to_json(),
+        }
+        weights = {f"image.{name}": tensor for name, tensor in classifier.state_dict().items()}
+        weights |= {f"text.{name}": tensor for name, tensor in sentences.tensors.items()}
+        weights |= classes
+        hexdigest = hashing.submit(fingerprint, identity, weights)
 
-    space = ClassSpace(classes["class_vectors"].to(device), text_temperature=TEXT_TEMPERATURE)
-    bf16 = precision == "bf16"
-    parts = EncoderParts(
-        name="starter (EfficientNet-Lite0 + MiniLM, class space)",
-        fingerprint=hexdigest,
-        spec=starter_spec(pretrained),
-        image_tower=ClassifierTower(
+        space = ClassSpace(classes["class_vectors"].to(device), text_temperature=TEXT_TEMPERATURE)
+        bf16 = precision == "bf16"
+        image_tower = ClassifierTower(
             classifier.to(device),
             preprocessing,
             space,
             whole_size=WHOLE_SIZE,
             full_weight_length=FULL_WEIGHT_LENGTH,
             bf16=bf16,
-        ),
-        text_tower=MappedTextTower(
+        )
+        text_tower = MappedTextTower(
             sentences.cast(torch.bfloat16) if bf16 else sentences, space.embed_texts, dim=space.dim
-        ),
-        templates=TEMPLATES,
-        windows=WINDOWS,
-        temperature=CONFIDENCE_TEMPERATURE,
-    )
+        )
+        parts = EncoderParts(
+            name="starter (EfficientNet-Lite0 + MiniLM, class space)",
+            fingerprint=hexdigest.result(),
+            spec=starter_spec(pretrained),
+            image_tower=image_tower,
+            text_tower=text_tower,
+            templates=TEMPLATES,
+            windows=WINDOWS,
+            temperature=CONFIDENCE_TEMPERATURE,
+        )
     if pretrained == CONSE:
         return parts
     name = "starter (EfficientNet-Lite0 + MiniLM, class space, grounding decoder)"

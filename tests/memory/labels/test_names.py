@@ -62,12 +62,12 @@ def test_rows_with_descriptions_of_one_category_are_not_repeated_names(tmp_path)
 
 
 def test_many_keys_and_columns_are_read_in_linear_time(tmp_path):
-    # Half an hour of comparisons where each key is compared with all before it.
+    # Minutes of comparisons where each key is compared with all before it.
     path = tmp_path / "many.json"
-    keys = [*range(400_000), 399_999]
+    keys = [*range(100_000), 99_999]
     path.write_text("{" + ",\n".join(f'"{key}x": []' for key in keys) + "}")
-    with pytest.raises(LabelError, match="line 400001: the key '399999x' occurs twice"):
+    with pytest.raises(LabelError, match="line 100001: the key '99999x' occurs twice"):
         read_labels(path)
     path = tmp_path / "many.csv"
-    path.write_text("name," + ",".join(f"column {number}" for number in range(100_000)) + "\ncat\n")
+    path.write_text("name," + ",".join(f"column {number}" for number in range(30_000)) + "\ncat\n")
     assert len(read_labels(path)) == 1

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from recognizer.errors import RecognizerError
+from recognizer.features import FeatureStore
 from recognizer.results import ResumeRefused
 from tests.recognizer.commands import call
 
@@ -157,7 +158,14 @@ def test_only_boxes_that_changed_are_done_again(world, done, tmp_path):
         run(world, tmp_path / "r.csv")
 
 
-def test_auto_finds_objects_once_and_with_stored_features_the_same_bytes(world, tmp_path):
+def test_auto_finds_objects_once_and_with_stored_features_the_same_bytes(world, tmp_path, monkeypatch):
+    keep, encoded = FeatureStore.keep, []
+
+    def count(store, batch, known):
+        encoded.append(len(batch.positions))
+        keep(store, batch, known)
+
+    monkeypatch.setattr(FeatureStore, "keep", count)
     images = [world / "images" / name for name in ("both.png", "broken.jpg", "link.png")]
 
     def run_auto(output, *more):
@@ -167,6 +175,7 @@ def test_auto_finds_objects_once_and_with_stored_features_the_same_bytes(world, 
         return err
 
     run_auto(tmp_path / "r.jsonl")
+    assert sum(encoded) == 2  # for their objects, and not again for the crops
     rows = rows_of(tmp_path / "r.jsonl")
     assert [(row["path"], row["status"]) for row in rows] == [
         *[("both.png", "ok")] * 3,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from recognizer.boxes.errors import BoxFileError
 from recognizer.boxes.formats import read_annotated, read_boxes, read_detected
+from recognizer.boxes.formats.megadetector import sure_boxes
 
 COCO = {
     "images": [{"id": 7, "file_name": "a/1.jpg", "width": 100, "height": 50}, {"id": 8, "file_name": "2.jpg"}],
@@ -84,6 +85,18 @@ def test_megadetector_and_speciesnet(tmp_path):
     predictions = {"predictions": [{"filepath": "a.jpg", "detections": [detection | {"label": "human"}]}]}
     (box,) = read_boxes(written(tmp_path, predictions)).boxes
     assert (box.image, box.category, box.shares) == ("a.jpg", "human", True)
+
+
+def test_boxes_of_megadetector_that_are_not_sure_are_left_out(tmp_path):
+    confidences = [0.2, 0.199, None]
+    detections = [{"conf": conf, "bbox": [0.1, 0.2, 0.3, 0.4]} for conf in confidences]
+    file = read_boxes(written(tmp_path, {"images": [{"file": "a.jpg", "detections": detections}]}))
+    sure = sure_boxes(file, 0.2)
+    assert [box.confidence for box in sure.boxes] == [0.2, None]
+    assert sure.left_out == {"boxes of confidence below 0.2 (boxes.least_confidence)": 1}
+    assert sure_boxes(file, 0).left_out == {}
+    others = read_boxes(written(tmp_path, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.01}]))
+    assert sure_boxes(others, 0.2) is others
 
 
 def test_yolo_boxes_outlines_and_confidences(tmp_path):

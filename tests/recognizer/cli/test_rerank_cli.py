@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import yaml
@@ -21,6 +20,7 @@ from memory.manifest import read_manifest, write_manifest
 from recognizer.cli import main
 from recognizer.errors import RecognizerError
 from recognizer.memory_settings import memory_identity, sealed
+from recognizer.results.writer import ResultWriter
 from recognizer.settings import SettingsError
 from rerank.cache import CacheFileRefused
 from tests.recognizer.commands import call
@@ -122,22 +122,23 @@ def test_the_mllm_puts_right_what_retrieval_got_wrong_and_the_second_run_asks_no
 
 
 def test_killed_and_resumed_reranking_gives_the_same_bytes_and_asks_little_twice(world, tmp_path):
-    memory = ("--memory", str(world / "memory"), "--device", "cpu", "--precision", "fp32", "--set", "run.batch_size=4")
+    memory = ("--memory", str(world / "memory"), "--device", "cpu", "--precision", "fp32", "--set", "run.batch_size=2")
     asked = ("--rerank", "always", *map(str, TINY), "--set", "rerank.rotations=1", "--set", "rerank.device=cpu")
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    here = ["run", str(world / "images"), *memory, *asked]
+    folders = [str(world / "images" / name) for name in NAMES[:3]]
+    here = ["run", *folders, *memory, *asked]
     call(*here, "--output", whole, "--set", f"rerank.cache={tmp_path / 'other.sqlite'}")
     command = [sys.executable, "-m", "recognizer", *here, "--output", str(killed)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while process.poll() is None and (not killed.exists() or killed.read_bytes().count(b"\n") < 4):
+    while process.poll() is None and (not killed.exists() or killed.read_bytes().count(b"\n") < 2):
         time.sleep(0.01)
     process.kill()
     process.wait()
     done = killed.read_bytes().count(b"\n")
-    assert 4 <= done < IMAGES
+    assert 2 <= done < 3 * PER_NAME
     _, _, err = call(*here, "--output", killed)
     again = int(re.search(r"rerank: (\d+) images asked", err)[1])
-    assert again <= IMAGES - done
+    assert again <= 3 * PER_NAME - done
     assert killed.read_bytes() == whole.read_bytes()
 
 
@@ -274,21 +275,30 @@ def test_images_that_were_moved_are_asked_for(world, tmp_path):
     assert f"{PER_NAME} images asked, 0 cached, 0 skipped, 0 failed" in err
 
 
-def test_an_interrupt_says_how_to_go_on_and_blames_no_mllm(world, tmp_path):
+def test_an_interrupt_says_how_to_go_on_and_blames_no_mllm(world, tmp_path, capsys, monkeypatch):
     output = tmp_path / "x.jsonl"
-    command = [sys.executable, "-m", "recognizer", "run", str(world / "images"), "--memory", str(world / "memory")]
-    command += ["--output", str(output), "--rerank", "always", *map(str, TINY), "--set", "run.batch_size=2"]
-    # A shell starts what runs in the background with interrupts ignored, and children take that over.
-    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (not output.exists() or output.read_bytes().count(b"\n") < 4):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    write = ResultWriter.write
+
+    def write_and_interrupt(writer, *rows, **more):
+        write(writer, *rows, **more)
+        if writer.done_rows >= 4:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ResultWriter, "write", write_and_interrupt)
+    monkeypatch.setattr(sys, "argv", ["recognizer", "run", str(world / "images"), "--memory", str(world / "memory")])
+    sys.argv += ["--output", str(output), "--rerank", "always", *map(str, TINY), "--set", "run.batch_size=2"]
+    # A shell starts what runs in the background with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.code == 130
+    err = capsys.readouterr().err
     assert "interrupted; repeat the same command to resume" in err
     assert "left alone" not in err
+    assert 4 <= len(rows_of(output)) < IMAGES
 
 
 def test_off_switches_the_cache_off_and_is_no_way_to_rerank(world, tmp_path):

@@ -413,8 +413,10 @@ def test_the_command_annotates_cut_outs_by_names_and_descriptions(tmp_path, monk
     assert "descriptions_file" in json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])["annotation"]
     with pytest.raises(DataError, match="is the input"):
         call("annotate", "a.jsonl", "--output", "a.jsonl", "--detector", "mask")
+    (tmp_path / "cut-outs" / "torn.png").write_bytes(b"no picture")
     code, _, err = call("annotate", "cut-outs", "--output", "b.jsonl", "--detector", "mask")
     assert code == 1
+    assert "left out: E_NOT_IMAGE: 1 image, such as torn.png" in err
     assert "2 images left out for want of a caption: give --mllm" in err
 
 

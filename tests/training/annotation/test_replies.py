@@ -52,7 +52,8 @@ def test_subjects(reply, subject, reason):
         ('{"descriptions": ["red tail", 3, "white wing"]}', ["red tail", "white wing"], None),
         ("Here you are:\n- red tail\n* white wing\n 2. beak\n", ["red tail", "white wing", "beak"], None),
         ("A lovely bird with many colours.", [], "descriptions: unreadable reply"),
-        ('{"descriptions": "red tail"}', [], "descriptions: unreadable reply"),
+        ('{"descriptions": "red tail"}', ["red tail"], None),
+        ('<think>["no"]</think> (1) red tail', ["red tail"], None),
         ("Sorry, no.", [], "descriptions: refused"),
     ],
 )

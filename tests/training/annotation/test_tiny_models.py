@@ -95,7 +95,7 @@ def check(found, scene):
 
 @pytest.mark.parametrize("shape", scenes.SHAPES)
 def test_boxes_fit_what_is_shown_on_any_canvas(detect, shape):
-    made = scenes.known_scenes(shape)
+    made = scenes.known_scenes(shape)[::2]  # one and two cut-outs; a pass takes 0.7 s
     found, sizes_hw = boxes_of(detect, [encoded(scene.image, format="PNG") for scene in made])
     assert sizes_hw == [scenes.SHAPES[shape][::-1]] * len(made)
     for boxes, scene in zip(found, made, strict=True):

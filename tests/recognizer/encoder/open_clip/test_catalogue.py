@@ -8,9 +8,9 @@ import torch
 from huggingface_hub import constants
 
 from recognizer.building import load_default_encoder
-from recognizer.encoder import Encoder, EncoderError
+from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable
 from recognizer.encoder.named import NAMED, NamedEncoder
-from recognizer.encoder.open_clip.catalogue import is_at_hand, list_offers, nothing_fetched
+from recognizer.encoder.open_clip.catalogue import hub_answers, is_at_hand, list_offers, nothing_fetched
 
 COMMIT = "0" * 40
 
@@ -122,3 +122,20 @@ def test_the_default_is_base_where_its_files_are_and_the_starter_elsewhere(hub_c
     assert sentence.startswith("encoder: base (tiny-vit/odd, 79.1 % zero-shot")
     assert "from the hub cache; better: the same command with --model large (PE-Core-L-14-336/meta" in sentence
     assert Encoder.from_spec(encoder.card.spec, device="cpu").card == encoder.card
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert not hub_answers()
+    tried = []
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: tried.append(constants.HF_HUB_OFFLINE) or fail())
+    for pretrained in ("laion2b_s34b_b79k", "random"):
+        with pytest.raises(EncoderUnavailable, match="could not be fetched: not here"):
+            Encoder.load("ViT-B-32", pretrained, device="cpu")
+    assert tried == [True, False]  # random weights need no hub
+    assert not constants.HF_HUB_OFFLINE
+
+
+def fail():
+    raise OSError("not here")
