@@ -9,9 +9,9 @@ import numpy as np
 from recognizer.heads.residual import Doubles, Floats, Shots
 
 GDA_SPREADS = 3.0
-"""Spreads of the score that the term of GDA has over the exemplars. Chosen as `residual.MARGIN` was."""
+"""Spreads of the score that the term of GDA has over the exemplars; not tuned."""
 TIP_SPREADS = 6.0
-"""Spreads that one equal exemplar adds in Tip-Adapter. Chosen as `residual.MARGIN` was."""
+"""Spreads that one equal exemplar adds in Tip-Adapter; not tuned."""
 TIP_BETA = 5.5  # of the paper
 
 

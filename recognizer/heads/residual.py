@@ -23,7 +23,7 @@ MARGIN = 10.0
 """Spreads by which an exemplar's category is to lie above the exemplar's mean score.
 
 Chosen on emoji of fold 1, with costumes, GCompris and the folders of the stamps: 13 gains 1 point at one exemplar per
-category and costs 2 where half of the categories have none; 7 loses 4 at one."""
+category and costs 1 to 4 where half of the categories or more have none; 8 loses 3 at one."""
 HINGE = 1.5
 """Spreads by which the other categories are to lie below it; one that does already is left alone.
 
