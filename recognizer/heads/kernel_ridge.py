@@ -43,7 +43,7 @@ With a tenth of the labels of exemplars wrong on purpose (emoji at 3 per name, f
 0.71 of the doubted ones were wrong ones, and 0.38 to 0.84 of the wrong ones were doubted. At 0, half of all are
 doubted."""
 DOUBTED = 0.5
-"""Weight of a doubted exemplar: with a fifth of the labels wrong it gains 0.3 to 1.3 points, with none it costs up to 0.5.
+"""Weight of a doubted exemplar: with a fifth of all labels wrong it gains 0.3 to 1.3 points, with none it costs 0.5.
 
 A weight of 0.1 gains up to 2.4 and costs up to 1."""
 SAFETY = 0.25
