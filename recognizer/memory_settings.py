@@ -23,8 +23,8 @@ SETTINGS_FILE = "calibration.yaml"
 
 FROM_MEMORY: Mapping[str, frozenset[str]] = {
     "score": frozenset(
-        {*TERMS, "region_threshold", "largest_region", "exemplar_top", "temperature", "calibrated", "unknown_threshold"}
-        | {"precision_curve", "roll_up_thresholds"},
+        {*TERMS, "region_threshold", "largest_region", "temperature", "calibrated", "unknown_threshold"}
+        | {"head", "head_beta", "head_ridge", "precision_curve", "roll_up_thresholds"},
     ),
     "rerank": frozenset({"when", "margin", "weight", "fitted_for"}),
 }

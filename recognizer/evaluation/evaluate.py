@@ -161,12 +161,15 @@ def evaluate(
         progress=progress,
     ):
         truth.extend(batch.rows.tolist())
-        terms = recognizer.scorer.terms(batch.features, exclude=batch.hashes)
+        terms = recognizer.scorer.terms(batch.features)
+        exemplar = recognizer.scorer.exemplar_term(batch.features.image, batch.hashes)
         for name, way in ways.items():
             if name in others:
                 scores = others[name].score(batch.features, exclude=batch.hashes)
             else:
                 scores = weigh(terms, way.weights) + (summands if way.prior else 0)
+                if way.weights.head != "off":
+                    scores += exemplar
             ranks[name].append(truth_ranks(scores, batch.rows))
             if name == last:
                 predicted.extend(scores.argmax(1).tolist())
@@ -177,7 +180,9 @@ def evaluate(
             images = [RankedImage(item, digest) for item, digest in zip(batch.items, batch.hashes, strict=True)]
             timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
             retrieved.append(RowBatch(list(rows), images, timing))
-            retrieved_ranks.append(truth_ranks(weigh(terms, recognizer.settings.score) + summands, batch.rows))
+            retrieved_ranks.append(
+                truth_ranks(weigh(terms, recognizer.settings.score) + exemplar + summands, batch.rows)
+            )
     failed = failures.by_code()
     if not truth:
         raise ValueError(f"none of the {len(labelled.items)} images could be decoded: {failed}")
@@ -230,7 +235,7 @@ def ways_of_scoring(recognizer: Recognizer, *, seed: int = 0) -> dict[str, Way]:
         ways["+ regions"] = Way(score.only("image_name", "image_description", "region_description", "region_name"))
     else:
         ways["+ regions"] = Way(score.only("image_name", "region_name"))
-    if len(vectors.exemplars):
+    if recognizer.scorer.head is not None:
         ways["+ exemplars"] = Way(score)
     if recognizer.scorer.prior is not None:
         ways[WITH_PRIOR] = Way(ways[list(ways)[-1]].weights, prior=True)
