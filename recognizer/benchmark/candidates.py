@@ -57,7 +57,6 @@ def candidates(
     *,
     sizes: Sequence[int] = SIZES,
     seeds: int = 3,
-    templates: Sequence[str] | None = None,
     reranker: MllmReranker | None = None,
     diagram: Path | None = None,
 ) -> BenchmarkTable:
@@ -70,7 +69,6 @@ def candidates(
         data: labelled images.
         sizes: numbers of candidates, the true names included; those that the names alone exceed are left out.
         seeds: how many draws of distractors.
-        templates: around the names; None: the encoder's own.
         reranker: an MLLM that orders the best candidates.
         diagram: PNG of the curve.
 
@@ -80,8 +78,8 @@ def candidates(
     """
     rows: list[BenchmarkRow] = []
     points: list[Point] = []
-    for each in read_data(data):
-        measured = list(_measured(bench, each, sizes, seeds, templates or bench.encoder.default_templates, reranker))
+    for each in read_data(data, with_training=False):
+        measured = list(_measured(bench, each, sizes, seeds, reranker))
         points += measured
         rows += [
             BenchmarkRow(
@@ -155,7 +153,6 @@ def _measured(
     data: LabelledData,
     sizes: Sequence[int],
     seeds: int,
-    templates: Sequence[str],
     reranker: MllmReranker | None,
 ) -> Iterator[Point]:
     true = len(data.classes)
@@ -165,6 +162,7 @@ def _measured(
     names = [*data.classes, *words]
     column_of = {word: true + place for place, word in enumerate(words)}
     orders = [np.array([*range(true), *(column_of[word] for word in own)]) for own in drawn]
+    templates = data.templates or bench.encoder.default_templates
     vectors = bench.class_vectors([Category(name) for name in names], templates)
     score = bench.settings.score
     scorers = {WHOLE: Scorer(vectors, score.only("image_name")), REGIONS: Scorer(vectors, score)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -15,7 +16,7 @@ def distractors(names: Sequence[str], count: int, *, seed: int = 0) -> list[str]
     """Draw nouns that are wrong answers for each of some names; fewer are the beginning of more.
 
     Left out are the synonyms of the names in all their meanings, what these are kinds of ("bird" is true of an owl,
-    too), and words that are written like a name. Narrower nouns stay ("Asian black grizzly" beside "bear"), so a
+    too), and words that are written like a name. Narrower nouns stay ("Asiatic black bear" beside "bear"), so a
     picture may show one: an accuracy among distractors is a lower bound.
 
     Args:
@@ -34,13 +35,14 @@ def distractors(names: Sequence[str], count: int, *, seed: int = 0) -> list[str]
             true |= table.kinds(sense)
     # By the words: "carnivore" is also a meaning beside the one that bears are kinds of.
     taken = {_written(word) for row in true for word in table.sense(row).words} | set(map(_written, names))
-    words = [sense.words[0] for sense in distinct(table) if _written(sense.words[0]) not in taken]
+    words = [word for word in vocabulary() if _written(word) not in taken]
     if count > len(words):
         raise RecognizerError(f"WordNet has {len(words)} nouns beside these names; ask for at most so many")
     return [words[place] for place in np.random.default_rng(seed).permutation(len(words))[:count]]
 
 
-def vocabulary(root: str | None = None) -> list[str]:
+@cache
+def vocabulary(root: str | None = None) -> tuple[str, ...]:
     """Return the concrete nouns of WordNet, one of each meaning.
 
     Args:
@@ -51,16 +53,16 @@ def vocabulary(root: str | None = None) -> list[str]:
     """
     table = nouns()
     if root is None:
-        return [sense.words[0] for sense in distinct(table)]
+        return tuple(sense.words[0] for sense in _distinct(table))
     entry = table.find(root)
     for sense in entry.senses if entry is not None else ():
-        words = [other.words[0] for other in distinct(table) if sense.row in table.kinds(other) - {other.row}]
+        words = tuple(other.words[0] for other in _distinct(table) if sense.row in table.kinds(other) - {other.row})
         if words:
             return words
     raise RecognizerError(f"WordNet knows no kinds of {root!r}; name a common noun such as bird, dog or flower")
 
 
-def distinct(table: Nouns) -> Iterator[Sense]:
+def _distinct(table: Nouns) -> Iterator[Sense]:
     """Yield the meanings whose first word is not that of an earlier one, in whatever case."""
     seen: set[str] = set()
     for row in range(len(table)):

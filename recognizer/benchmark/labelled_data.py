@@ -1,8 +1,8 @@
-"""The data of a protocol that needs labelled images: a data set of the papers, an ImageFolder or a CSV file."""
+"""The data of a protocol that needs labelled images: the usual data sets, an ImageFolder or a CSV file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recognizer.benchmark.bench import LayoutError, contents
+from recognizer.benchmark.data_sets import DATA_SETS, ImageSplit, read_split
 from recognizer.benchmark.shots import Rows, halves
-from recognizer.evaluation.labelled import EXPECTED, LabelledImages, read_labelled
+from recognizer.evaluation.labelled import LabelledImages, read_labelled
 from recognizer.images import ImageItem
 
-LAYOUTS = f"DATA/train and DATA/test (folders of labels, or train.csv and test.csv), or {EXPECTED}"
+LAYOUTS = (
+    "the usual layouts of data sets (as for zero-shot); or train/LABEL/IMAGE and test/LABEL/IMAGE, or train.csv and "
+    "test.csv with the columns path and label; or LABEL/IMAGE; or such a CSV file in place of the folder"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +31,9 @@ class LabelledData:
         items: (N) the images.
         labels: (N,) class of each.
         is_test: (N,) which images are the test set; None: there is none, and a part of the images must serve as one.
+        templates: of the data set; None: it has none of its own.
         note: what a reader must know about the data; may be empty.
+        splits: what the images were read from, which may keep files of theirs.
     """
 
     name: str
@@ -35,7 +41,9 @@ class LabelledData:
     items: Sequence[ImageItem]
     labels: Rows
     is_test: NDArray[np.bool_] | None = None
+    templates: Sequence[str] | None = None
     note: str = ""
+    splits: Sequence[ImageSplit] = ()
 
     @property
     def tests(self) -> Rows:
@@ -46,7 +54,7 @@ class LabelledData:
         """Return the numbers of the images that may be shots, and of those that test.
 
         Args:
-            seed: of the division of data without a test set.
+            seed: of the division of data without a test set; None: shots are the first in the order of the files.
         """
         if self.is_test is None:
             return halves(self.labels, seed=seed)
@@ -57,29 +65,60 @@ class LabelledData:
         return [self.items[row] for row in rows]
 
 
-def read_data(path: Path) -> list[LabelledData]:
-    """Read every data set that a folder or file holds.
+def read_data(path: Path, *, with_training: bool = True) -> Iterator[LabelledData]:
+    """Read every data set that a folder holds, one after the other; a file holds one.
 
     Args:
-        path: see `LAYOUTS`; labels of the images are the names of the classes.
+        path: see `LAYOUTS`; labels of a folder or table are the names of the classes.
+        with_training: whether training images are wanted, which may be a million.
 
     Raises:
-        LayoutError: it holds none; the message says what is expected and what is there.
+        LayoutError: it holds none, or one that cannot be read; the message says what is expected and what is there.
         LabelledSetError: a table or folder of labels cannot be used.
     """
     if path.is_file():
-        return [_joined(path.stem, read_labelled(path))]
+        yield _joined(path.stem, read_labelled(path))
+        return
     shown = contents(path)
-    parts = [
-        next((place for place in (path / part, path / f"{part}.csv") if place.exists()), None)
-        for part in ("train", "test")
-    ]
+    known = False
+    for name in DATA_SETS:
+        test = read_split(name, path, "test", prefer="coop")
+        if test is not None:
+            known = True
+            yield _data_set(name, test, _training(name, path) if with_training else None)
+    if known:
+        return
+    parts = [next((p for p in (path / part, path / f"{part}.csv") if p.exists()), None) for part in ("train", "test")]
     if None not in parts:
-        train, test = (read_labelled(part) for part in parts if part is not None)
-        return [_joined(path.name, train, test)]
+        train, test_images = (read_labelled(part) for part in parts if part is not None)
+        yield _joined(path.name, train, test_images)
+        return
     if not any(entry.is_dir() for entry in path.iterdir()):
         raise LayoutError(f"{path} holds no labelled images: expected {LAYOUTS}; it has {shown}")
-    return [_joined(path.name, read_labelled(path))]
+    yield _joined(path.name, read_labelled(path))
+
+
+def _training(name: str, path: Path) -> ImageSplit | None:
+    try:
+        return read_split(name, path, "train", prefer="coop")
+    except LayoutError:  # a set without a split, or of which only the test images are here
+        return None
+
+
+def _data_set(name: str, test: ImageSplit, train: ImageSplit | None) -> LabelledData:
+    found = [split for split in (train, test) if split is not None]
+    size = len(train.items) if train is not None else 0
+    items = [item for split in found for item in split.items]
+    return LabelledData(
+        name,
+        test.classes,
+        items,
+        np.concatenate([split.labels for split in found]),
+        np.arange(len(items)) >= size if train is not None else None,
+        DATA_SETS[name].templates,
+        test.note,
+        found,
+    )
 
 
 def _joined(name: str, first: LabelledImages, test: LabelledImages | None = None) -> LabelledData:
