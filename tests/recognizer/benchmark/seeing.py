@@ -1,4 +1,4 @@
-"""A bench whose encoder sees what the name of a file says: image vectors are made of text vectors, nothing is decoded."""
+"""A bench whose encoder sees what the name of a file says: image vectors are made of text vectors."""
 
 import hashlib
 from pathlib import Path

@@ -13,10 +13,17 @@ NAMES = ["barn owl", "truck", "pear"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One image of a truck looks more like a distractor among the first 20 of seed 0, one like one among the first 40."""
+    """Two images of a truck look more like distractors: one among the first 20 of seed 0, one among the first 40."""
     drawn = distractors(NAMES, 37)
     folder = tmp_path_factory.mktemp("set")
-    pictures(folder, {"barn owl": ["barn owl", "barn owl"], "pear": ["pear"], "truck": [f"truck+{word}+{word}" for word in (drawn[3], drawn[30])]})
+    pictures(
+        folder,
+        {
+            "barn owl": ["barn owl", "barn owl"],
+            "pear": ["pear"],
+            "truck": [f"truck+{word}+{word}" for word in (drawn[3], drawn[30])],
+        },
+    )
     return folder
 
 
