@@ -1,0 +1,47 @@
+"""The constants of the kernel ridge for these exemplars: the prior's, or those that leave-one-out clearly prefers."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from recognizer.heads.kernel_ridge import FEWEST, PRIOR, Constants, doubtful, evenly, inverse_kernel, leave_out
+from recognizer.heads.residual import Shots
+
+BETAS = (0.5, 1.0, 2.0, 4.0)
+RIDGES = (0.1, 0.3, 1.0, 3.0)
+CLEARLY = 2.0
+"""Standard errors by which other constants must beat the prior's, as the best of 15 is looked for."""
+MOST = 1024
+"""Exemplars that the choice looks at; 16 inverses of a matrix of that size take 2 s."""
+
+
+def choose_constants(shots: Shots) -> Constants:
+    """Choose beta and lambda by closed-form leave-one-out over the categories with at least `FEWEST` exemplars.
+
+    With fewer exemplars leave-one-out would leave a category out rather than an exemplar, and prefer no head at all:
+    the prior stands. So it does unless others get more exemplars right by `CLEARLY` standard errors of the difference.
+    """
+    enough = np.flatnonzero(shots.counts[shots.labels] >= FEWEST)
+    if not len(enough):
+        return PRIOR
+    few = shots.take(enough)
+    few = few.take(evenly(few.labels, MOST))
+    few = few.take(np.flatnonzero(few.counts[few.labels] >= FEWEST))
+    if len(np.unique(few.labels)) < 2:
+        return PRIOR
+
+    def right(constants: Constants) -> np.ndarray:
+        inverse = inverse_kernel(few, constants, np.ones(len(few.labels)))
+        left_out = leave_out(few, inverse, by="exemplar")
+        return (left_out.own > np.maximum(left_out.seen, left_out.unseen)).astype(float)
+
+    prior = right(PRIOR)
+    best, most = PRIOR, 0.0
+    for constants in (Constants(beta, ridge) for beta, ridge in product(BETAS, RIDGES)):
+        gain = right(constants) - prior
+        error = gain.std() / np.sqrt(len(gain))
+        if gain.mean() > max(most, CLEARLY * error):
+            best, most = constants, float(gain.mean())
+    return best
