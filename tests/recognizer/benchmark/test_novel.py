@@ -57,6 +57,7 @@ def test_commands_print_the_table_with_the_encoder_and_write_it_as_json(products
         "novel": ["--shots", "0", "--seeds", "1"],
     }.items():
         common = ["--data", products, "--model", "starter", "--json", tmp_path / "t.json"]
+        common += ["--features", tmp_path / "features"]
         code, shown, _ = call("benchmark", name, *common, *options)
         assert code == 0
         assert "starter" in shown
