@@ -146,15 +146,8 @@ class Scorer:
         )
 
     def visible_regions(self, features: ImageFeatures) -> list[Floats]:
-        """Return the regions whose weight reaches the threshold, per image; the image itself where none does.
-
-        Regions of low weight are masked, not multiplied: a small factor would raise a negative cosine.
-        """
-        keep = features.region_weight >= self.settings.region_threshold
-        return [
-            regions[mask] if mask.any() else image[None]
-            for image, regions, mask in zip(features.image, features.regions, keep, strict=True)
-        ]
+        """Return the `visible_regions` under the threshold of the settings."""
+        return visible_regions(features, self.settings.region_threshold)
 
     def exemplar_term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
         """Return z(top-mean_k <g, x_ck>): standardised per image over the categories that have exemplars, else 0.
@@ -220,6 +213,18 @@ def weigh(terms: NDArray[np.float32], settings: ScoreSettings) -> Floats:
     """Add up terms (..., 5) under the weights of the settings: the scores (...) float32."""
     scores: Floats = terms @ np.asarray(settings.weights(), np.float32)
     return scores
+
+
+def visible_regions(features: ImageFeatures, threshold: float) -> list[Floats]:
+    """Return the regions whose weight reaches the threshold, per image; the image itself where none does.
+
+    Regions of low weight are masked, not multiplied: a small factor would raise a negative cosine.
+    """
+    keep = features.region_weight >= threshold
+    return [
+        regions[mask] if mask.any() else image[None]
+        for image, regions, mask in zip(features.image, features.regions, keep, strict=True)
+    ]
 
 
 def max_over_regions(regions: Sequence[Floats], texts: Floats) -> Floats:

@@ -6,6 +6,10 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
   in recognizer/test_score.py::test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops
 - nearest_rows = memory.index.ExactIndex
   in memory/test_index.py::test_the_best_rows_come_first_and_never_more_than_there_are
+- grain_region_term = recognizer.benchmark.zero_shot.region_term
+  in recognizer/benchmark/test_zero_shot.py::test_region_term_equals_the_loops
+- found_among_the_first = recognizer.benchmark.retrieval.pair_ranks
+  in recognizer/benchmark/test_retrieval.py::test_ranks_equal_the_sorted_lists
 - window_means = recognizer.encoder.windows.pool_windows
   in recognizer/encoder/test_windows.py::test_pooling_equals_the_loop
 - giou_of_two = recognizer.encoder.boxes.giou
@@ -81,6 +85,24 @@ def slow_scores(vectors, features, settings):
             for c, value in exemplar_means.items():
                 scores[i, c] += settings.exemplar * (value - mean) / spread
     return scores
+
+
+def grain_region_term(regions, vectors):
+    """Mean over an image's queries of the best description of each class: `recognizer.benchmark.zero_shot`."""
+    term = np.zeros((len(regions), len(vectors.names)))
+    for i, own in enumerate(regions):
+        for c, name in enumerate(vectors.names):
+            texts = [vectors.bare[j] for j in range(*vectors.offsets[c : c + 2])] or [name]
+            term[i, c] = np.mean([max(float(query @ text) for text in texts) for query in own])
+    return term
+
+
+def found_among_the_first(scores, owner, k):
+    """Whether each image finds a caption of its own among its first k, and each caption its image."""
+    images, texts = range(len(scores)), range(len(owner))
+    by_image = [any(owner[t] == i for t in sorted(texts, key=lambda t: (-scores[i][t], t))[:k]) for i in images]
+    by_text = [owner[t] in sorted(images, key=lambda i: (-scores[i][t], i))[:k] for t in texts]
+    return by_image, by_text
 
 
 def window_means(tokens, cells_xyxy):

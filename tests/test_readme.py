@@ -55,6 +55,7 @@ def test_every_command_named_exists():
     from recognizer.cli import app
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
     named = set(re.findall(r"^recognizer (\w+)", README, re.MULTILINE)) | set(
         re.findall(r"&& recognizer (\w+)", README)
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from recognizer.features import FeatureStore
     from recognizer.images import ImageLimits
     from recognizer.recognizer import Recognizer
+    from recognizer.settings import Settings
 
 USER_FOLDER = "user"
 """The name that stands for a folder in the user's cache."""
@@ -52,16 +53,22 @@ def use_features(recognizer: Recognizer, option: str | None, *, retry_errors: bo
         option: what `--features` was given; None: the setting `run.features` decides.
         retry_errors: images that could not be decoded are decoded again.
     """
+    settings = recognizer.settings
+    name = usable_features(option, settings)
+    with opened_features(name, recognizer.encoder, settings.images, retry_errors=retry_errors) as features:
+        recognizer.features = features
+        yield
+
+
+def usable_features(option: str | None, settings: Settings) -> str | None:
+    """Return the folder that `--features`, or else the settings, name; None, and a note, where it lacks regions."""
     from recognizer.features import REGION_FLOOR
 
-    settings = recognizer.settings
     name = option or settings.run.features
     if name is not None and settings.score.region_threshold < REGION_FLOOR:
         note(
             f"stored features are not used: they lack regions of weight below {REGION_FLOOR:g}, and "
             f"score.region_threshold is {settings.score.region_threshold:g}"
         )
-        name = None
-    with opened_features(name, recognizer.encoder, settings.images, retry_errors=retry_errors) as features:
-        recognizer.features = features
-        yield
+        return None
+    return name

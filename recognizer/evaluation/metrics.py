@@ -62,7 +62,7 @@ def measure(ranks: NDArray[np.int64], truth: NDArray[np.int64], *, seed: int = 0
     return Accuracy(
         top1=bootstrap(lambda drawn: float(top1[drawn].mean()), count, seed=seed),
         top5=bootstrap(lambda drawn: float(top5[drawn].mean()), count, seed=seed),
-        mean_per_class_recall=bootstrap(lambda drawn: _class_recall(top1[drawn], classes[drawn]), count, seed=seed),
+        mean_per_class_recall=bootstrap(lambda drawn: class_recall(top1[drawn], classes[drawn]), count, seed=seed),
         median_rank=float(np.median(ranks)),
     )
 
@@ -94,8 +94,13 @@ def confusions(truth: Sequence[str], predicted: Sequence[str], *, most: int = 10
     return [(t, p, n) for (t, p), n in sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:most]]
 
 
-def _class_recall(hits: NDArray[np.float64], classes: NDArray[np.int64]) -> float:
-    """Average the recall over the classes that were drawn; a class that was not drawn has none."""
+def class_recall(hits: NDArray[np.float64], classes: NDArray[np.int64]) -> float:
+    """Average the recall over the classes that have images.
+
+    Args:
+        hits: (N,) 1 where an image is right, else 0.
+        classes: (N,) true class of each.
+    """
     counts = np.bincount(classes)
     drawn = counts > 0
     return float((np.bincount(classes, weights=hits)[drawn] / counts[drawn]).mean())

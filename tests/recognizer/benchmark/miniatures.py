@@ -15,6 +15,11 @@ def picture(path, label, shade=0):
     Image.new("RGB", (40, 30), tuple(max(c - shade, 0) for c in COLOURS[label])).save(path, quality=95)
 
 
+def mean_colour(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), int).mean((0, 1))
+
+
 def lines(path, *rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{row}\n" for row in rows))

@@ -1,57 +1,14 @@
-"""Each layout is read from a miniature copy: names, images and the class of each."""
+"""Which layout of a set is read, and what is said of others."""
 
 import gc
 import os
 import pickle
-from collections import Counter
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from memory.templates import fill_template, prompt_name
 from recognizer.benchmark.bench import LayoutError
 from recognizer.benchmark.data_sets import DATA_SETS, GRAIN_SETS, read_split
-from tests.recognizer.benchmark.miniatures import COLOURS, MAKE, birds, coop, eurosat, food, lines, sun, textures
-
-# Names of the classes as prompts have them, and how many images of each there are to test.
-NAMES = {
-    "CIFAR10": {"airplane": 1, "bird": 2},
-    "CIFAR100": {"apple": 1, "aquarium fish": 2},
-    "SUN397": {"abbey": 2, "apartment building outdoor": 2},
-    "StanfordCars": {"AM General Hummer SUV 2000": 2, "Acura RL Sedan 2012": 1},
-    "DTD": {"banded": 1, "polka-dotted": 1},
-    "OxfordPets": {"Abyssinian": 1, "American Bulldog": 1},
-    "Caltech101": {"centered face": 2, "ceiling fan": 2},
-    "Flowers102": {"pink primrose": 1, "hard-leaved pocket orchid": 1},
-    "CUB": {"Black footed Albatross": 1, "Laysan Albatross": 1},
-    "Places365": {"airfield": 1, "apartment building outdoor": 1},
-    "Food101": {"apple pie": 2, "waffles": 2},
-    "FGVCAircraft": {"707-320": 1, "A320": 1},
-    "EuroSAT": {"annual crop land": 2, "lake or sea": 2},
-    "ImageNet": {"goldfish": 1, "great white shark": 1},
-    "ImageNetV2": {"great white shark": 1, "brambling": 1},
-}
-
-
-def colour(item):
-    with Image.open(item.path) as image:
-        return np.asarray(image.convert("RGB"), int).mean((0, 1))
-
-
-@pytest.mark.usefixtures("any_content")
-@pytest.mark.parametrize("name", sorted(MAKE))
-def test_each_layout_gives_the_names_and_the_class_of_each_image(name, tmp_path):
-    assert read_split(name, tmp_path, "test") is None
-    assert list(tmp_path.iterdir()) == []
-    MAKE[name](tmp_path)
-    split = read_split(name, tmp_path, "test")
-    named = [prompt_name(split.classes[label]) for label in split.labels]
-    assert Counter(named) == NAMES[name]
-    first = {label: at for at, label in enumerate(NAMES[name])}
-    for item, label in zip(split.items, named, strict=True):
-        assert np.abs(colour(item) - COLOURS[first[label]]).max() < 20
-    assert len({item.key for item in split.items}) == len(split.items)
+from tests.recognizer.benchmark.miniatures import MAKE, coop, eurosat, lines, mean_colour, sun, textures
 
 
 def test_every_set_has_a_miniature_or_is_coops_alone():
@@ -59,41 +16,6 @@ def test_every_set_has_a_miniature_or_is_coops_alone():
     assert len(GRAIN_SETS) == 11
     assert {"CUB", "Places365", "CIFAR100"} < set(GRAIN_SETS)
     assert not {"ImageNet", "EuroSAT", "FGVCAircraft"} & set(GRAIN_SETS)
-
-
-def test_templates_are_as_many_as_clips_and_have_a_place_for_the_name():
-    counts = {name: len(one.templates) for name, one in DATA_SETS.items() if one.templates is not None}
-    assert counts == {
-        "CIFAR10": 18,
-        "CIFAR100": 18,
-        "SUN397": 2,
-        "StanfordCars": 8,
-        "DTD": 8,
-        "OxfordPets": 1,
-        "Caltech101": 34,
-        "Flowers102": 1,
-        "CUB": 1,
-        "Places365": 2,
-        "Food101": 1,
-        "FGVCAircraft": 2,
-        "EuroSAT": 3,
-        "UCF101": 1,
-    }
-    for one in DATA_SETS.values():
-        texts = [fill_template(template, "heron") for template in one.templates or ()]
-        assert len(set(texts)) == len(texts)
-        assert all("heron" in text and "%" not in text for text in texts)
-    assert "a photo of the big {}." in DATA_SETS["CIFAR10"].templates
-    assert "the {} in a video game." in DATA_SETS["Caltech101"].templates
-
-
-def test_the_training_split_has_other_images(tmp_path):
-    food(tmp_path)
-    birds(tmp_path)
-    for name in ("Food101", "CUB"):
-        keys = [{item.key for item in read_split(name, tmp_path, part).items} for part in ("train", "test")]
-        assert keys[0]
-        assert not keys[0] & keys[1]
 
 
 def test_a_set_without_a_split_is_read_as_a_whole_or_by_coops_file(tmp_path):
@@ -117,7 +39,7 @@ def test_a_set_without_a_split_is_read_as_a_whole_or_by_coops_file(tmp_path):
 def test_coops_layout_is_read_where_no_other_is_there(name, tmp_path):
     coop(tmp_path, *DATA_SETS[name].coop, ["first", "second"])
     split = read_split(name, tmp_path, "test", prefer="coop")
-    assert [colour(item).argmax() for item in split.items] == [0, 2]
+    assert [mean_colour(item.path).argmax() for item in split.items] == [0, 2]
     assert split.note == "CoOp's split"
 
 
