@@ -39,7 +39,7 @@ def test_heads_learn_from_shots_what_the_names_do_not_say(divided):
     assert {row.n for row in table.rows} == {12}
     assert found["8 shots"] == ()  # measured nothing new
     assert [row.note for row in table.rows if not row.values] == ["no class has more than 5 images for shots"]
-    assert "set0, 4 shots: fewer images than that have tern 2" in table.notes
+    assert "set0, 4 shots: classes with fewer images, and how many: tern 2" in table.notes
     assert json.loads(json.dumps(table.to_json()))["options"]["short"]["set0"]["8"] == {"owl": 5, "gull": 5, "tern": 2}
 
 
@@ -53,7 +53,7 @@ def test_without_a_test_set_half_of_each_class_tests(tmp_path):
     pictures(tmp_path / "birds", {"owl": ["screw"] * 4, "gull": ["gull"] * 3, "tern": ["cloud"]})
     table = few_shot(SeeingBench(), tmp_path / "birds", shots=(1, 2), seeds=2)
     assert {row.n for row in table.rows} == {2 + 2 + 1}
-    assert any("1 shot: fewer images than that have tern 0" in line for line in table.notes)
+    assert any("1 shot: classes with fewer images, and how many: tern 0" in line for line in table.notes)
     pictures(tmp_path / "single", {"owl": ["owl"], "gull": ["gull"]})
     with pytest.raises(RecognizerError, match="single has no image for shots"):
         few_shot(SeeingBench(), tmp_path / "single")

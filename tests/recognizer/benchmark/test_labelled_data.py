@@ -13,9 +13,9 @@ from tests.recognizer.benchmark.seeing import pictures
 
 
 def named(data, images):
-    return sorted(
-        (data.classes[data.labels[image]], os.path.basename(data.items[image].path).decode()) for image in images
-    )
+    """The class and the file of each image."""
+    files = [os.path.basename(data.items[image].path).decode() for image in images]
+    return sorted(zip((data.classes[label] for label in data.labels[images]), files, strict=True))
 
 
 def test_train_and_test_are_told_apart_as_folders_and_as_tables(tmp_path):
