@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from memory.templates import prompt_name
-from recognizer.describing.wordnet.nouns import Nouns, Sense, nouns
+from recognizer.describing.wordnet.nouns import KINDS, Nouns, Sense, nouns
 from recognizer.errors import RecognizerError
 
 
@@ -46,7 +46,8 @@ def vocabulary(root: str | None = None) -> tuple[str, ...]:
     """Return the concrete nouns of WordNet, one of each meaning.
 
     Args:
-        root: what they are kinds of, such as "bird" (in the first meaning that has kinds); None: all.
+        root: what they are kinds of, such as "bird" (in the first meaning that has kinds), or one of `KINDS`, which
+            are above all nouns of the table; None: all.
 
     Raises:
         RecognizerError: WordNet has no such noun, or knows no kinds of it.
@@ -54,6 +55,8 @@ def vocabulary(root: str | None = None) -> tuple[str, ...]:
     table = nouns()
     if root is None:
         return tuple(sense.words[0] for sense in _distinct(table))
+    if root in KINDS.values():
+        return tuple(sense.words[0] for sense in _distinct(table) if sense.kind == root)
     entry = table.find(root)
     for sense in entry.senses if entry is not None else ():
         words = tuple(other.words[0] for other in _distinct(table) if sense.row in table.kinds(other) - {other.row})

@@ -6,6 +6,7 @@ PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. It write
 
 - FOLDER/emoji/train.csv and test.csv: the emoji of one fold's names (0 is held out), in three styles to learn from and
   in the fourth to test
+- FOLDER/animals/train.csv and test.csv: those of them that are animals, by WordNet
 - FOLDER/gcompris.csv: photographs of 121 things, most of them one or two of each
 - FOLDER/gcompris.txt: their names
 """
@@ -17,6 +18,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
+from recognizer.describing.wordnet.nouns import nouns
 from tests.benchmarks.gcompris import gcompris
 from training.starter.emoji import STYLES, emoji
 from training.starter.pictures import Picture, fold
@@ -30,6 +32,12 @@ def write_table(path: Path, pictures: Iterable[Picture]) -> None:
         writer.writerows([picture.path.resolve(), picture.name] for picture in pictures)
 
 
+def is_animal(name: str) -> bool:
+    """Tell whether a whole name is a noun whose most frequent meaning is an animal."""
+    entry = nouns().find(name)
+    return entry is not None and entry.words == name and entry.senses[0].kind == "animal"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
@@ -37,8 +45,10 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=0, help="of the names of the emoji; choose on 1")
     arguments = parser.parse_args()
     *learned, tested = ([p for p in emoji(arguments.pictures, s) if fold(p.name) == arguments.fold] for s in STYLES)
-    write_table(arguments.folder / "emoji" / "train.csv", (picture for style in learned for picture in style))
-    write_table(arguments.folder / "emoji" / "test.csv", tested)
+    train = [picture for style in learned for picture in style]
+    for folder, among in (("emoji", lambda _: True), ("animals", is_animal)):
+        for part, pictures in (("train", train), ("test", tested)):
+            write_table(arguments.folder / folder / f"{part}.csv", (p for p in pictures if among(p.name)))
     photographs = gcompris(arguments.pictures)
     write_table(arguments.folder / "gcompris.csv", photographs)
     names = dict.fromkeys(picture.name for picture in photographs)

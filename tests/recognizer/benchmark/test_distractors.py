@@ -37,3 +37,6 @@ def test_a_vocabulary_under_a_root_holds_its_kinds_alone():
     assert {"barn owl", "penguin"} <= set(birds)
     assert not {"bird", "truck", "bear"} & set(birds)
     assert 500 < len(birds) < 2_000
+    animals = set(vocabulary("animal"))  # which stands above the nouns of the table
+    assert set(birds) < animals
+    assert "truck" not in animals
