@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from memory import Category
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PROTOCOL = "candidates"
 SIZES = (200, 2_000, 20_000)
 WHOLE, REGIONS = "whole image", "with regions"
+_MOST_COLUMNS = 4  # panels beside each other; the eleven data sets of GRAIN make three rows
 _COLOURS = {WHOLE: GREY, REGIONS: BLUE, RERANKED: ORANGE}
 
 
@@ -84,7 +85,7 @@ def candidates(
         rows += [
             BenchmarkRow(
                 point.data,
-                f"{point.candidates} candidates, {point.way}",
+                f"{point.candidates:,} candidates, {point.way}",
                 point.metric,
                 point.values,
                 len(each.tests),
@@ -93,7 +94,7 @@ def candidates(
             for point in measured
         ]
         rows += [
-            BenchmarkRow(each.name, f"{size} candidates", "top-1", (), len(each.tests), "the true names are more")
+            BenchmarkRow(each.name, f"{size:,} candidates", "top-1", (), len(each.tests), "the true names are more")
             for size in sizes
             if size < len(each.classes)
         ]
@@ -120,9 +121,13 @@ def candidate_diagram(points: Sequence[Point], encoder: str, path: Path) -> None
         OutputUnusable: the disk refuses.
     """
     sets = list(dict.fromkeys(point.data for point in points))
-    figure = Figure(figsize=(max(6.4, 4.8 * len(sets)), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
-    for axes, data in zip(panels, sets, strict=True):
+    columns = min(len(sets), _MOST_COLUMNS)
+    lines = -(-len(sets) // columns)
+    figure = Figure(figsize=(max(6.4, 4.8 * columns), 4 * lines + 0.6), layout="constrained")
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for unused in panels.flat[len(sets) :]:
+        unused.set_axis_off()
+    for axes, data in zip(panels.flat, sets, strict=False):
         for way, colour in _COLOURS.items():
             for metric, line in (("top-1", "-"), ("top-5", "--")):
                 own = [p for p in points if (p.data, p.way, p.metric) == (data, way, metric)]
@@ -130,7 +135,7 @@ def candidate_diagram(points: Sequence[Point], encoder: str, path: Path) -> None
                     axes.errorbar(
                         [point.candidates for point in own],
                         [np.mean(point.values) for point in own],
-                        [np.std(point.values, ddof=1) if len(point.values) > 1 else 0 for point in own],
+                        [np.std(point.values, ddof=1) if len(point.values) > 1 else np.nan for point in own],
                         color=colour,
                         linestyle=line,
                         marker="o",
@@ -139,11 +144,15 @@ def candidate_diagram(points: Sequence[Point], encoder: str, path: Path) -> None
                         label=f"{way}, {metric}",
                     )
         axes.set(xscale="log", xlabel="candidates", ylim=(0, 1.02))
+        axes.set_xticks(sorted({point.candidates for point in points if point.data == data}))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(data, color=INK, fontsize=11)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         plain(axes)
-    panels[0].set_ylabel("accuracy")
-    panels[-1].legend(loc="upper right", frameon=False, fontsize=8)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("accuracy")
+    panels.flat[len(sets) - 1].legend(loc="upper right", frameon=False, fontsize=8)
     figure.suptitle(f"Accuracy among more and more names\n{encoder}", color=INK, fontsize=11)
     save(figure, path)
 

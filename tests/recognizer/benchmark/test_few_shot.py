@@ -39,8 +39,12 @@ def test_heads_learn_from_shots_what_the_names_do_not_say(divided):
     assert {row.n for row in table.rows} == {12}
     assert found["8 shots"] == ()  # measured nothing new
     assert [row.note for row in table.rows if not row.values] == ["no class has more than 5 images for shots"]
-    assert "set0, 4 shots: classes with fewer images, and how many: tern 2" in table.notes
-    assert json.loads(json.dumps(table.to_json()))["options"]["short"]["set0"]["8"] == {"owl": 5, "gull": 5, "tern": 2}
+    assert f"{divided.name}, 4 shots: classes with fewer images, and how many: tern 2" in table.notes
+    assert json.loads(json.dumps(table.to_json()))["options"]["short"][divided.name]["8"] == {
+        "owl": 5,
+        "gull": 5,
+        "tern": 2,
+    }
 
 
 def test_in_file_order_there_is_one_draw_and_it_is_the_first_images(divided):
