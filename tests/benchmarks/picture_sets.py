@@ -6,7 +6,8 @@ PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. It write
 
 - FOLDER/emoji/train.csv and test.csv: the emoji of one fold's names (0 is held out), in three styles to learn from and
   in the fourth to test
-- FOLDER/animals/train.csv and test.csv: those of them that are animals, by WordNet
+- FOLDER/animals/train.csv and test.csv: those of them that are animals by WordNet, one style for guessing their names
+  and three to test
 - FOLDER/gcompris.csv: photographs of 121 things, most of them one or two of each
 - FOLDER/gcompris.txt: their names
 """
@@ -44,11 +45,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fold", type=int, default=0, help="of the names of the emoji; choose on 1")
     arguments = parser.parse_args()
-    *learned, tested = ([p for p in emoji(arguments.pictures, s) if fold(p.name) == arguments.fold] for s in STYLES)
-    train = [picture for style in learned for picture in style]
-    for folder, among in (("emoji", lambda _: True), ("animals", is_animal)):
-        for part, pictures in (("train", train), ("test", tested)):
-            write_table(arguments.folder / folder / f"{part}.csv", (p for p in pictures if among(p.name)))
+    styles = [[p for p in emoji(arguments.pictures, s) if fold(p.name) == arguments.fold] for s in STYLES]
+    animals = [[picture for picture in style if is_animal(picture.name)] for style in styles]
+    for folder, train, test in (("emoji", styles[:3], styles[3:]), ("animals", animals[:1], animals[1:])):
+        write_table(arguments.folder / folder / "train.csv", (picture for style in train for picture in style))
+        write_table(arguments.folder / folder / "test.csv", (picture for style in test for picture in style))
     photographs = gcompris(arguments.pictures)
     write_table(arguments.folder / "gcompris.csv", photographs)
     names = dict.fromkeys(picture.name for picture in photographs)

@@ -1,6 +1,7 @@
 import pytest
 
 from recognizer.benchmark.fine_grained import fine_grained
+from recognizer.errors import RecognizerError
 from recognizer.reranking.open import open_writer
 from recognizer.settings import load_settings
 from tests.recognizer.benchmark.seeing import SeeingBench, pictures
@@ -25,8 +26,11 @@ def test_a_wrong_name_for_a_whole_class_groups_its_images_right(folder):
     table = fine_grained(SeeingBench(), folder, root="bird", unlabelled=2, seeds=2)
     found = figures(table)
     ways = list(dict.fromkeys(what for what, _ in found))
-    assert ways == ["2 names given", "846 kinds of bird", "kinds of bird, 2 unlabelled images per class"]
-    assert min(found["kinds of bird, 2 unlabelled images per class", "cACC"]) >= 7 / 8
+    few = "kinds of bird, 2 unlabelled images per class"
+    assert ways == ["another name for every image", "2 names given", "846 kinds of bird", few, f"{few} as exemplars"]
+    assert found["another name for every image", "cACC"] == [2 / 8, 2 / 8]
+    assert min(found[few, "cACC"]) >= 7 / 8
+    assert min(found[f"{few} as exemplars", "cACC"]) >= 7 / 8
     assert len(found["846 kinds of bird", "sACC"]) == 2
     assert all(row.n == 8 for row in table.rows)
     assert "all-MiniLM-L6-v2" in table.notes[0]
@@ -49,3 +53,9 @@ def test_an_mllm_names_the_unlabelled_images(folder):
     table = fine_grained(SeeingBench(), folder, root="bird", unlabelled=3, seeds=1, writer=writer)
     found = figures(table)
     assert found["scripted, 3 unlabelled images per class", "cACC"][0] >= 7 / 8
+
+
+def test_without_an_image_to_guess_from_there_is_no_protocol(tmp_path):
+    pictures(tmp_path / "set", {"owl": ["barn owl"], "gull": ["penguin"]})
+    with pytest.raises(RecognizerError, match="set has no image from which to guess names"):
+        fine_grained(SeeingBench(), tmp_path / "set", root="bird")
