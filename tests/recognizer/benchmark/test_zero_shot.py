@@ -94,6 +94,16 @@ def test_a_set_that_is_not_there_has_a_row_and_a_damaged_one_too(bench, tmp_path
     assert not any(row.data.startswith("average") for row in table.rows)
 
 
+def test_a_set_whose_images_fail_costs_only_itself(bench, tmp_path):
+    food(tmp_path)
+    pets(tmp_path)
+    for path in (tmp_path / "oxford-iiit-pet" / "images").iterdir():
+        path.write_bytes(b"")
+    table = zero_shot(bench, tmp_path, sets=["OxfordPets", "Food101"])
+    assert "none of 2 images could be decoded" in table.rows[0].note
+    assert table.rows[1].mean == 1
+
+
 def test_none_there_is_an_error_with_the_layouts(bench, tmp_path):
     lines(tmp_path / "readme.txt", "a")
     with pytest.raises(
@@ -155,8 +165,9 @@ def test_descriptions_are_found_by_name_in_any_order_and_the_control_has_other_w
     assert {"a photo of waffles, a type of food, brown grid.", "red crust"} < set(eye.read)
     assert table.to_json()["options"]["alpha"] == 0.25
     lines(tmp_path / "other.json", json.dumps({"heron": ["long legs"]}))
-    with pytest.raises(RecognizerError, match=r"no name in .*other\.json is a class"):
-        zero_shot(bench, tmp_path / "sets", sets=["Food101"], descriptions=tmp_path / "other.json")
+    table = zero_shot(bench, tmp_path / "sets", sets=["Food101"], descriptions=tmp_path / "other.json")
+    assert [row.what for row in table.rows] == ["names, per-set templates"]
+    assert "other.json is a class of a set" in table.notes[-1]
 
 
 def test_any_labelled_folder_is_a_set_with_the_encoders_templates(bench, eye, tmp_path):
