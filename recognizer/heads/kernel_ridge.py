@@ -26,6 +26,7 @@ from scipy.linalg.lapack import dpotrf, dpotri  # type: ignore[import-untyped]
 from scipy.special import expit  # type: ignore[import-untyped]
 
 from memory.index import inner_products
+from recognizer.heads.constants import PRIOR, Constants
 from recognizer.heads.residual import Doubles, Floats, Rows, Shots, blocks
 
 EXACT = 4096
@@ -50,29 +51,11 @@ SAFETY = 0.25
 
 Exemplars are more like each other than like the pictures to come, so this asks for a little too little: without it
 categories without exemplars lost up to 1.5 points on GCompris and costumes."""
-_SOFTNESS = 0.6  # spreads; width of the logistic that stands for right or wrong, so that few exemplars give a steady sum
+_SOFTNESS = (
+    0.6  # spreads; width of the logistic that stands for right or wrong, so that few exemplars give a steady sum
+)
 _SHIFTS = np.arange(0, 4.01, 0.125)  # spreads
 _JITTER = 1e-8  # equal landmarks make the kernel singular
-
-
-@dataclass(frozen=True, slots=True)
-class Constants:
-    """The two constants of the kernel ridge.
-
-    Attributes:
-        beta: how fast the kernel falls with the cosine, > 0.
-        ridge: lambda, > 0; towards infinity the zero-shot scores remain.
-    """
-
-    beta: float = 1.0
-    ridge: float = 0.3
-
-
-PRIOR = Constants()
-"""Chosen once, on emoji of fold 1 (three of four styles as exemplars, the other to be named) and sets for training.
-
-Top-1 at 1, 2 and 3 exemplars per name .479, .649 and .728, zero-shot .157, 1-NN .410, .528 and .570
-(`tests/benchmarks/heads.py`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +86,7 @@ class KernelRidge:
         basis: (m,) exemplars whose kernels carry the term; all of them up to `EXACT`.
         coefficients: (C, m) float32 of each category for these.
         weights: (n,) of the exemplars, 1 or `DOUBTED`.
+        doubted: exemplars of the basis that vote wrong, each with the category that it looks like instead.
         shift: what a category with exemplars pays, in units of the score.
     """
 
@@ -114,9 +98,11 @@ class KernelRidge:
         core = shots.take(self.basis)
         self.weights = np.ones(total)
         inverse = inverse_kernel(core, constants, self.weights[self.basis])
-        contradicted = self.basis[doubtful(core, leave_out(core, inverse, by="exemplar"))]
-        if len(contradicted):
-            self.weights[contradicted] = DOUBTED
+        left_out = leave_out(core, inverse, by="exemplar")
+        wrong = doubtful(core, left_out)
+        self.doubted = list(zip(self.basis[wrong].tolist(), left_out.rivals[wrong].tolist(), strict=True))
+        if self.doubted:
+            self.weights[self.basis[wrong]] = DOUBTED
             inverse = inverse_kernel(core, constants, self.weights[self.basis])
         self._counts = shots.counts
         self.shift = 0.0 if self._counts.all() else find_shift(core, inverse)
