@@ -104,8 +104,9 @@ def build_memory(
         known = _known_vectors(directory, before, encoder)
         read = encode_exemplars(encoder, categories, images, known=known, features=features)
         examples = read.exemplars
-        for sentence in read.problems if warn is not None else ():
-            warn(sentence)
+        if warn is not None:
+            for sentence in read.problems:
+                warn(sentence)
     if before is not None and examples is None and before.rows("exemplars") and warn is not None:
         warn(f"{counted(before.rows('exemplars'), 'exemplar')} of the memory dropped; give --exemplars to keep them")
     if before is not None and warn is not None:
@@ -129,8 +130,9 @@ def build_memory(
         progress=progress,
     )
     store_head(built)
-    for sentence in warnings_about(built.vectors) if examples is not None and warn is not None else ():
-        warn(sentence)
+    if examples is not None and warn is not None:
+        for sentence in warnings_about(built.vectors):
+            warn(sentence)
     return built
 
 

@@ -142,7 +142,7 @@ def remove_exemplars(memory: Memory, names: Sequence[str]) -> int:
 
     Args:
         memory: an opened one.
-        names: references of exemplars, as `verify --exemplars` lists them, or names of categories, all of whose
+        names: references of exemplars, as the memory has them, or names of categories, all of whose
             exemplars go.
 
     Raises:
@@ -156,7 +156,7 @@ def remove_exemplars(memory: Memory, names: Sequence[str]) -> int:
     if unknown:
         raise UnknownCategory(
             f"{printable(min(unknown))!r} is neither an exemplar of the memory nor a category with exemplars. Give a "
-            "path as `recognizer verify --exemplars --all` lists it, or a name."
+            "path as `recognizer export` lists it, or a name."
         )
     pairs = enumerate(zip(present.references, owners, strict=True))
     kept = [place for place, pair in pairs if not set(pair) & set(names)]

@@ -1,5 +1,4 @@
-"""The score of an image against the categories of a memory: a weighted sum of four terms and the exemplars'
-term, computed exactly.
+"""The score of an image against the categories of a memory: four weighted terms and that of the exemplars, exactly.
 
 For image vector g, region vectors r_q and category c with name vector n_c, grounded descriptions v_cj, and bare
 descriptions d_cj:
@@ -103,7 +102,7 @@ class Scorer:
         return ExemplarHead(self.vectors, self.settings) if fitted else None
 
     def exemplar_term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
-        """Return (B, C) what exemplars add to the scores of images (B, D); 0 without a head; `exclude` as in `score`."""
+        """Return (B, C) what exemplars add for images (B, D), 0 without a head; `exclude` as in `score`."""
         if self.head is None:
             return np.zeros((len(images), len(self.vectors.names)), np.float32)
         return self.head.term(images, exclude)

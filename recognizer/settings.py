@@ -153,7 +153,7 @@ class ScoreSettings(_Section):
     region_threshold: float = Field(default=0.5, ge=0, le=1, description="regions of less weight are masked")
     head: Literal["auto", "proker", "off"] = Field(
         default="auto",
-        description="of the exemplars; auto: proker, its constants chosen by leave-one-out at each start",
+        description="of the exemplars; auto: proker, constants by leave-one-out at every start",
     )
     head_beta: float | None = Field(
         default=None, gt=0, description="proker: how fast the kernel falls with the cosine; null: the prior's"

@@ -43,7 +43,7 @@ With a tenth of the labels of exemplars wrong on purpose (emoji at 3 per name, f
 0.71 of the doubted ones were wrong ones, and 0.38 to 0.84 of the wrong ones were doubted. At 0, half of all are
 doubted."""
 DOUBTED = 0.5
-"""Weight of a doubted exemplar: with a fifth of the labels wrong it gains 0.5 to 1.3 points, with none it costs 0 to 0.5.
+"""Weight of a doubted exemplar: with a fifth of the labels wrong it gains 0.3 to 1.3 points, with none it costs 0.5.
 
 With a weight of 0.1 it gains no more and costs up to 1."""
 SAFETY = 0.25
@@ -51,9 +51,7 @@ SAFETY = 0.25
 
 Exemplars are more like each other than like the pictures to come, so this asks for a little too little: without it
 categories without exemplars lost up to 1.5 points on GCompris and costumes."""
-_SOFTNESS = (
-    0.6  # spreads; width of the logistic that stands for right or wrong, so that few exemplars give a steady sum
-)
+_SOFTNESS = 0.6  # spreads; width of the logistic for right or wrong, so that few exemplars give a steady sum
 _SHIFTS = np.arange(0, 4.01, 0.125)  # spreads
 _JITTER = 1e-8  # equal landmarks make the kernel singular
 

@@ -69,7 +69,8 @@ class Shots:
 
     def scores(self, part: slice) -> Floats:
         """Return (n, c) zero-shot scores of a block of categories."""
-        return self.vectors @ self.texts[part].T
+        scores: Floats = self.vectors @ self.texts[part].T
+        return scores
 
     def own_scores(self) -> Floats:
         """Return (n,) each exemplar's zero-shot score for its own category."""
@@ -79,7 +80,7 @@ class Shots:
     def targets(self, part: slice) -> Floats:
         """Return (n, c) what should be added to the scores of a block of categories."""
         own = self.own_scores()[:, None]
-        wanted = -np.maximum(self.scores(part) - own + np.float32(HINGE * self.spread), 0)
+        wanted: Floats = -np.maximum(self.scores(part) - own + np.float32(HINGE * self.spread), 0)
         inside = np.flatnonzero((self.labels >= part.start) & (self.labels < part.stop))
         wanted[inside, self.labels[inside] - part.start] = MARGIN * self.spread - own[inside, 0]
         return wanted
