@@ -159,6 +159,13 @@ class MemoryWriter:
                 tables[name] = self._store.delete(name, tables[name], column, ids)
         return tables
 
+    def with_exemplars(self, exemplars: ExemplarSet | None, dim: int) -> dict[str, TableRecord]:
+        """Write tables with these exemplars only; return them, not yet published."""
+        batches = () if exemplars is None else exemplar_batches(exemplars, {}, dim)
+        table = self._store.replace("exemplars", self._tables.get("exemplars"), schema("exemplars", dim), batches)
+        others = {name: record for name, record in self._tables.items() if name != "exemplars"}
+        return others if table is None else {**others, "exemplars": table}
+
     def publish(self, manifest: Manifest) -> Manifest:
         """Write MEMORY.json with the next version; return the manifest with that version.
 

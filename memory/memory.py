@@ -300,6 +300,35 @@ class Memory:
                     self._publish(writer, writer.without(sorted(removed)))
         return list(removed.values())
 
+    def replace_exemplars(self, exemplars: ExemplarSet | None) -> None:
+        """Hold these exemplars instead of the present ones.
+
+        Args:
+            exemplars: of categories of the memory, encoded by its encoder; None: no exemplar.
+
+        Raises:
+            MemoryLocked, BadVectors, MemoryStoreError: as for ``build``.
+        """
+        with WriterLock(self.directory):
+            self._refresh()
+            ids = {category.id for category in self.bare_categories()}
+            checked = check_exemplars(exemplars, ids, self.encoder)
+            with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
+                self._publish(writer, writer.with_exemplars(checked, self.encoder.dim))
+
+    def store_settings(self, settings: Mapping[str, Any]) -> None:
+        """Store other settings with the memory; its tables and its version stay.
+
+        Raises:
+            MemoryLocked: another process is writing.
+            ValueError: they are not JSON.
+        """
+        checked = checked_settings(settings)
+        with WriterLock(self.directory):
+            self._refresh()
+            self._manifest = replace(self._manifest, settings=checked)
+            write_manifest(self.directory, self._manifest)
+
     def index(self, fold: Fold | None = None) -> MemoryIndex:
         """Return what the memory is searched with: exact search, or the approximate indexes it was built with.
 

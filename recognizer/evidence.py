@@ -1,8 +1,10 @@
 """Why a category scored what it scored: the pieces of evidence that its score is the sum of.
 
-A piece is one text or exemplar compared with the image or its best region. Its term is one of `settings.TERMS`; its
-value is a cosine (a standard score for `exemplar`); its weight is the term's weight, divided by the number of the
-category's descriptions where the term is a mean over them. Values are those of `Scorer.similarities`, which the terms
+A piece is one text compared with the image or its best region; its term is one of `settings.TERMS`, its value a cosine,
+and its weight the term's, divided by the number of the category's descriptions where the term is a mean over them. Or
+it is an exemplar of any category, under the term `exemplar`: its value is a similarity exp(-beta (1 - cosine)) and its
+weight a coefficient of the head, below 0 where the exemplar speaks against the category. Values of texts
+are those of `Scorer.similarities`, which the terms
 of the score average, up to rounding: here one product per image has all of them.
 """
 
@@ -16,9 +18,15 @@ import numpy as np
 from memory.vectors import rows_between
 from recognizer.results.row import EvidenceRow
 from recognizer.score import Scorer
+from recognizer.settings import EXEMPLAR
 
 if TYPE_CHECKING:
     from recognizer.encoder import ImageFeatures
+
+
+SHOWN = 3
+"""Exemplars that are named one by one."""
+OTHERS = "(all other exemplars)"
 
 
 def explain(
@@ -63,7 +71,9 @@ class _Pieces:
         self.by_image: list[float] = [*(names @ self.image).tolist(), *(grounded @ self.image).tolist()]
         self.best = by_region.argmax(axis=0).tolist()
         self.by_region = by_region.max(axis=0).tolist()
-        self.exemplar = scorer.exemplar_term(one.image, exclude)[0, self.rows].tolist()
+        self.exemplars = (
+            [] if scorer.head is None else scorer.head.weighed(self.image, self.rows, "".join(exclude), SHOWN)
+        )
 
     def of_category(self, place: int) -> Iterator[EvidenceRow]:
         """Yield the pieces of the category at a place of `rows`."""
@@ -88,16 +98,8 @@ class _Pieces:
                 yield self._best_region("region_description", name, place, weight)
         if weights.region_name:
             yield self._best_region("region_name", name, place, weights.region_name)
-        if weights.exemplar and len(self.vectors.exemplars):
-            yield _piece("exemplar", self._nearest_exemplar(row), self.exemplar[place], weights.exemplar)
-
-    def _nearest_exemplar(self, row: int) -> str:
-        """Return where the category's exemplar nearest to the image lies; empty for a category without any."""
-        start, stop = self.vectors.exemplar_offsets[row], self.vectors.exemplar_offsets[row + 1]
-        if start == stop:
-            return ""
-        nearest = int((self.vectors.exemplars[start:stop] @ self.image).argmax())
-        return self.vectors.exemplar_references[int(start) + nearest]
+        for one in self.exemplars[place] if self.exemplars else ():
+            yield _piece(EXEMPLAR, one.reference or OTHERS, one.similarity, one.coefficient)
 
     def _best_region(self, term: str, text: str, column: int, weight: float) -> EvidenceRow:
         value = self.by_region[column]

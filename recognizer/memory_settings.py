@@ -23,7 +23,16 @@ SETTINGS_FILE = "calibration.yaml"
 
 FROM_MEMORY: Mapping[str, frozenset[str]] = {
     "score": frozenset(
-        {*TERMS, "region_threshold", "exemplar_top", "temperature", "calibrated", "unknown_threshold"},
+        {
+            *TERMS,
+            "region_threshold",
+            "head",
+            "head_beta",
+            "head_ridge",
+            "temperature",
+            "calibrated",
+            "unknown_threshold",
+        }
     ),
     "rerank": frozenset({"when", "margin", "weight", "fitted_for"}),
 }

@@ -69,8 +69,8 @@ class ExactRetriever:
 class ApproximateRetriever:
     """Scores exactly what two HNSW indexes propose: the nearest categories of the image and of every region.
 
-    The winner of a sum need not lead any list, so this is approximate search; its recall is measured when the memory is
-    built. Confidences are relative to the proposed categories.
+    The categories of the nearest exemplars are proposed as well. The winner of a sum need not lead any list, so this is
+    approximate search; its recall is measured when the memory is built. Confidences are relative to the proposed categories.
 
     Args:
         scorer: the exact score.
@@ -96,9 +96,13 @@ class ApproximateRetriever:
         found = []
         for image, regions in enumerate(self.scorer.visible_regions(features)):
             _, by_region = self.index.descriptions.search(regions, k * self.depth)
-            rows = np.unique(np.concatenate([by_image[image], self.index.description_categories[by_region.ravel()]]))
-            terms = self.scorer.terms(features.take(image), rows, exclude=exclude[image : image + 1])
-            scores = weigh(terms, self.scorer.settings)[0]
+            proposed = [by_image[image], self.index.description_categories[by_region.ravel()]]
+            if self.scorer.head is not None:
+                proposed.append(self.scorer.head.nearest_categories(features.image[image], k * self.depth))
+            rows = np.unique(np.concatenate(proposed))
+            one = features.take(image)
+            scores = weigh(self.scorer.terms(one, rows), self.scorer.settings)[0]
+            scores += self.scorer.exemplar_term(one.image, exclude[image : image + 1])[0, rows]
             best = best_columns(scores[None], k)[0]
             normaliser = log_normaliser(scores[None], self.temperature)[0]
             found.append(_retrieved(scores, best, self.temperature, normaliser, self._groups, proposed=rows))

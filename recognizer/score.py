@@ -1,14 +1,15 @@
-"""The score of an image against the categories of a memory: a weighted sum of five terms, computed exactly.
+"""The score of an image against the categories of a memory: four weighted terms and that of the exemplars, exactly.
 
-For image vector g, region vectors r_q and category c with name vector n_c, grounded descriptions v_cj, bare
-descriptions d_cj and exemplars x_ck:
+For image vector g, region vectors r_q and category c with name vector n_c, grounded descriptions v_cj, and bare
+descriptions d_cj:
 
     s(i,c) = w_image_name <g, n_c> + w_image_description mean_j <g, v_cj>
            + w_region_description mean_j max_q <r_q, d_cj> + w_region_name max_q <r_q, n_c>
-           + w_exemplar z(top-mean_k <g, x_ck>)
+           + h(g, c)
 
 A category without descriptions has its name as its only description. The sum has two forms here and nowhere else:
-`Scorer.terms` gives the five terms of chosen categories, and `weigh` adds them up; `Scorer.score` gives the sums of
+`Scorer.terms` gives the four terms of chosen categories, and `weigh` adds them up, beside
+`Scorer.exemplar_term`, which is what the few-shot head says (`recognizer.exemplars`); `Scorer.score` gives the sums of
 all categories, folded for search: the first two terms are linear in g, so they fold into one vector per category,
 u_c = w_image_name n_c + w_image_description mean_j v_cj, and the region terms are one product in chunks with a maximum
 over the regions. Knows arrays only: no encoder, no images.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from memory.index import inner_products
 from memory.search import Fold
 from memory.vectors import MemoryVectors, mean_by_category, rows_between
+from recognizer.exemplars import ExemplarHead
 from recognizer.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -50,7 +53,6 @@ class Similarities:
         image_description: (B, m) cosine of image and grounded description.
         region_description: (B, m) cosine of the best region and the bare description.
         region_name: (B, n) cosine of the best region and the name.
-        exemplar: (B, n) standard score of the nearest exemplars.
     """
 
     offsets: Rows
@@ -59,7 +61,6 @@ class Similarities:
     image_description: Floats
     region_description: Floats
     region_name: Floats
-    exemplar: Floats
 
 
 class Scorer:
@@ -67,7 +68,7 @@ class Scorer:
 
     Args:
         vectors: the memory's vectors, C categories and J descriptions of D dimensions.
-        settings: weights, the region threshold and the number of exemplars averaged.
+        settings: weights, the region threshold and the head of the exemplars.
     """
 
     def __init__(self, vectors: MemoryVectors, settings: ScoreSettings) -> None:
@@ -90,24 +91,33 @@ class Scorer:
         scores = inner_products(features.image, self.folded)
         if self.settings.region_description or self.settings.region_name:
             self._add_region_terms(scores, features)
-        if self.settings.exemplar and len(self.vectors.exemplars):
-            scores += self.settings.exemplar * self.exemplar_term(features.image, exclude)
+        if self.head is not None:
+            scores += self.head.term(features.image, exclude)
         return scores
 
-    def terms(
-        self, features: ImageFeatures, rows: Rows | None = None, *, exclude: Sequence[str] = ()
-    ) -> NDArray[np.float32]:
-        """Compute the five terms of some categories, whatever the weights are.
+    @cached_property
+    def head(self) -> ExemplarHead | None:
+        """The few-shot head, fitted at the first use; None without exemplars, and where it is off."""
+        fitted = self.settings.head != "off" and len(self.vectors.exemplars)
+        return ExemplarHead(self.vectors, self.settings) if fitted else None
+
+    def exemplar_term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
+        """Return (B, C) what exemplars add for images (B, D), 0 without a head; `exclude` as in `score`."""
+        if self.head is None:
+            return np.zeros((len(images), len(self.vectors.names)), np.float32)
+        return self.head.term(images, exclude)
+
+    def terms(self, features: ImageFeatures, rows: Rows | None = None) -> NDArray[np.float32]:
+        """Compute the four terms of some categories, whatever the weights are.
 
         Args:
             features: of B images.
             rows: (n,) category rows of the memory; all of them where None.
-            exclude: as in `score`.
 
         Returns:
-            (B, n, 5) float32, the last axis in the order of `TERMS`.
+            (B, n, 4) float32, the last axis in the order of `TERMS`.
         """
-        similar = self.similarities(features, rows, exclude=exclude)
+        similar = self.similarities(features, rows)
         means = [
             mean_by_category(descriptions.T, similar.offsets, names.T).T
             for descriptions, names in (
@@ -115,26 +125,21 @@ class Scorer:
                 (similar.region_description, similar.region_name),
             )
         ]
-        return np.stack([similar.image_name, *means, similar.region_name, similar.exemplar], axis=2)
+        return np.stack([similar.image_name, *means, similar.region_name], axis=2)
 
-    def similarities(
-        self, features: ImageFeatures, rows: Rows | None = None, *, exclude: Sequence[str] = ()
-    ) -> Similarities:
-        """Compare images with every text and the exemplars of some categories.
+    def similarities(self, features: ImageFeatures, rows: Rows | None = None) -> Similarities:
+        """Compare images with every text of some categories.
 
         Args:
             features: of B images.
             rows: as in `terms`.
-            exclude: as in `score`.
         """
         vectors, regions = self.vectors, self.visible_regions(features)
         names, grounded, bare = vectors.names, vectors.grounded, vectors.bare
         offsets, descriptions = vectors.offsets, np.arange(len(bare))
-        exemplar = self.exemplar_term(features.image, exclude)
         if rows is not None:
             descriptions, offsets = rows_between(offsets, rows)
             names, grounded, bare = names[rows], grounded[descriptions], bare[descriptions]
-            exemplar = exemplar[:, rows]
         return Similarities(
             offsets=offsets,
             descriptions=descriptions,
@@ -142,49 +147,11 @@ class Scorer:
             image_description=inner_products(features.image, grounded),
             region_description=_in_chunks(regions, bare),
             region_name=_in_chunks(regions, names),
-            exemplar=exemplar,
         )
 
     def visible_regions(self, features: ImageFeatures) -> list[Floats]:
         """Return the `visible_regions` under the threshold of the settings."""
         return visible_regions(features, self.settings.region_threshold)
-
-    def exemplar_term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
-        """Return z(top-mean_k <g, x_ck>): standardised per image over the categories that have exemplars, else 0.
-
-        Args:
-            images: (B, D) unit rows.
-            exclude: per image a file hash whose exemplars are left out, or empty.
-
-        Returns:
-            (B, C) float32; 0 for a category with no (remaining) exemplar and when fewer than two categories have one.
-        """
-        term = np.zeros((len(images), len(self.vectors.names)), np.float32)
-        if not len(self.vectors.exemplars):
-            return term
-        similarity = inner_products(images, self.vectors.exemplars)
-        hashes = np.asarray(self.vectors.exemplar_hashes, dtype=object)
-        for row, excluded in enumerate(exclude):
-            similarity[row, hashes == excluded] = -np.inf
-        slots, owners = self._exemplar_slots()
-        padded = np.pad(similarity, ((0, 0), (0, 1)), constant_values=-np.inf)
-        nearest = -np.sort(-padded[:, slots], axis=2)[:, :, : self.settings.exemplar_top]
-        counts = np.isfinite(nearest).sum(2)
-        means = np.where(np.isfinite(nearest), nearest, 0).sum(2) / np.maximum(counts, 1)
-        for row in range(len(images)):
-            present = counts[row] > 0
-            if present.sum() >= 2 and (spread := means[row, present].std()) > 0:
-                term[row, owners[present]] = (means[row, present] - means[row, present].mean()) / spread
-        return term
-
-    def _exemplar_slots(self) -> tuple[Rows, Rows]:
-        """Return (Cx, M) exemplar rows per category that has some, padded with K, and those categories' rows (Cx,)."""
-        offsets = self.vectors.exemplar_offsets
-        counts = np.diff(offsets)
-        owners = np.flatnonzero(counts)
-        place = np.arange(counts.max(initial=0))
-        slots = np.where(place < counts[owners, None], offsets[:-1][owners, None] + place, len(self.vectors.exemplars))
-        return slots, owners
 
     def _add_region_terms(self, scores: Floats, features: ImageFeatures) -> None:
         """Add both region terms in place, without ever holding the similarities of all descriptions."""
@@ -210,7 +177,7 @@ class Scorer:
 
 
 def weigh(terms: NDArray[np.float32], settings: ScoreSettings) -> Floats:
-    """Add up terms (..., 5) under the weights of the settings: the scores (...) float32."""
+    """Add up terms (..., 4) under the weights of the settings: the scores (...) float32."""
     scores: Floats = terms @ np.asarray(settings.weights(), np.float32)
     return scores
 

@@ -11,13 +11,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from memory.errors import printable
 from recognizer.boxes.settings import BoxSettings
 from recognizer.images.limits import ImageLimits
 from recognizer.yaml_settings import SettingsError as SettingsError
 from recognizer.yaml_settings import load_yaml_settings
 
-TERMS = ("image_name", "image_description", "region_description", "region_name", "exemplar")
-"""The terms of the score: the names and the order in which weights, evidence and reports have them."""
+TERMS = ("image_name", "image_description", "region_description", "region_name")
+"""The weighted terms of the score: the names and the order in which weights, evidence and reports have them."""
+
+EXEMPLAR = "exemplar"
+"""The term of the few-shot head in the evidence; it has no weight of its own."""
 
 RENAMED_TERMS = {"name": "image_name", "description": "image_description", "region": "region_description"}
 """Earlier names of terms, by which stored settings and earlier result files still call them."""
@@ -90,8 +94,7 @@ class RerankSettings(BaseModel):
     @field_validator("when", "cache", mode="before")
     @classmethod
     def _bare_off(cls, value: object) -> object:
-        """YAML reads a bare `off` as false."""
-        return "off" if value is False else value
+        return _off_for_false(value)
 
     @field_validator("rotations", mode="wrap")
     @classmethod
@@ -125,6 +128,11 @@ class RerankSettings(BaseModel):
         return self.model_dump(mode="json", exclude={*PATIENCE, *usual})
 
 
+def _off_for_false(value: object) -> object:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -132,7 +140,8 @@ class _Section(BaseModel):
 class ScoreSettings(_Section):
     """The weights of the additive score of `recognizer.score`, and what surrounds it.
 
-    The five weights are named after the terms, are non-negative and sum to 1. The defaults were chosen on the
+    The four weights are named after the terms, are non-negative and sum to 1. What the memory's exemplars add stands
+    beside them (`recognizer.heads`). The defaults were chosen on the
     development fold of the stamps and of the clutter scenes: 0.4 for the whole image and 0.6 for its regions, in equal
     parts for names and descriptions.
     """
@@ -141,9 +150,17 @@ class ScoreSettings(_Section):
     image_description: float = Field(default=0.2, ge=0, le=1, description="image against the named descriptions")
     region_description: float = Field(default=0.3, ge=0, le=1, description="best region of each bare description")
     region_name: float = Field(default=0.3, ge=0, le=1, description="best region against the name")
-    exemplar: float = Field(default=0.0, ge=0, le=1, description="image against the category's example images")
     region_threshold: float = Field(default=0.5, ge=0, le=1, description="regions of less weight are masked")
-    exemplar_top: int = Field(default=3, ge=1, description="how many nearest exemplars of a category are averaged")
+    head: Literal["auto", "proker", "off"] = Field(
+        default="auto",
+        description="of the exemplars; auto: proker, constants by leave-one-out at every start",
+    )
+    head_beta: float | None = Field(
+        default=None, gt=0, description="proker: how fast the kernel falls with the cosine; null: the prior's"
+    )
+    head_ridge: float | None = Field(
+        default=None, gt=0, description="proker: the larger, the less exemplars count; null: the prior's"
+    )
     temperature: float | None = Field(
         default=None, gt=0, description="of the confidence: softmax(score / temperature); null: the encoder's own"
     )
@@ -156,6 +173,11 @@ class ScoreSettings(_Section):
     min_confidence: float | None = Field(
         default=None, ge=0, le=1, description="confidence below which an image gets no label, calibrated or not"
     )
+
+    @field_validator("head", mode="before")
+    @classmethod
+    def _bare_off(cls, value: object) -> object:
+        return _off_for_false(value)
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> Self:
@@ -175,15 +197,15 @@ class ScoreSettings(_Section):
         return self
 
     def weights(self) -> tuple[float, ...]:
-        """Return the five weights in the order of `TERMS`."""
+        """Return the four weights in the order of `TERMS`."""
         return tuple(getattr(self, term) for term in TERMS)
 
     def with_weights(self, weights: Iterable[float]) -> ScoreSettings:
-        """Return the settings with other weights, five in the order of `TERMS`, which are not checked."""
+        """Return the settings with other weights, four in the order of `TERMS`, which are not checked."""
         return self.model_copy(update=dict(zip(TERMS, weights, strict=True)))
 
     def only(self, *terms: str) -> ScoreSettings:
-        """Switch every other term off and share the weight among `terms` in their present proportions.
+        """Switch every other term and the head off and share the weight among `terms` in their present proportions.
 
         Args:
             terms: names of terms; those that all have weight 0 share equally.
@@ -191,7 +213,7 @@ class ScoreSettings(_Section):
         total = sum(getattr(self, term) for term in terms)
         return self.with_weights(
             (getattr(self, term) / total if total else 1 / len(terms)) if term in terms else 0.0 for term in TERMS
-        )
+        ).model_copy(update={"head": "off"})
 
 
 class RunSettings(_Section):
@@ -288,7 +310,25 @@ def upgraded(source: Mapping[str, Any]) -> dict[str, Any]:
         if new in values:
             raise SettingsError(f"score.{old} is the earlier name of score.{new}, and both are set. Keep score.{new}.")
         values[new] = values.pop(old)
-    return {**source, "score": values}
+    return {**source, "score": _without_exemplar_weight(values)}
+
+
+def _without_exemplar_weight(score: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights of `score` without that of the exemplars, which earlier releases had among them.
+
+    Raises:
+        SettingsError: it stands alone, or has all the weight.
+    """
+    score.pop("exemplar_top", None)
+    weight = score.pop("exemplar", None)
+    if weight is None:
+        return score
+    if not isinstance(weight, int | float) or not 0 <= weight < 1 or (weight and not score.keys() >= set(TERMS)):
+        raise SettingsError(
+            f"score.exemplar = {printable(repr(weight))} no longer exists: exemplars count beside the weights, by "
+            "score.head (auto, proker or off). Take the setting out."
+        )
+    return {**score, **{term: score[term] / (1 - weight) for term in TERMS if weight}}
 
 
 def earlier_names(source: Mapping[str, Any]) -> dict[str, str]:

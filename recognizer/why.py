@@ -14,7 +14,7 @@ from recognizer.images.workers import WorkerPool
 from recognizer.pictures import draw_row
 from recognizer.recognizer import Recognizer
 from recognizer.results import CandidateRow, ErrorRow, EvidenceRow, ResultRow
-from recognizer.settings import TERMS
+from recognizer.settings import EXEMPLAR, TERMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ class Explanation:
     def by_term(self) -> list[tuple[str, float, float]]:
         """Return (term, contribution to the winner, to the runner-up); columns add up to the two scores."""
         other = self.runner_up.evidence if self.runner_up else ()
-        sums = [(term, contribution(self.winner.evidence, term), contribution(other, term)) for term in TERMS]
+        sums = [
+            (term, contribution(self.winner.evidence, term), contribution(other, term)) for term in (*TERMS, EXEMPLAR)
+        ]
         return [line for line in sums if line[1] or line[2]]
 
     def tables(self) -> Iterator[tuple[list[str], list[list[str]]]]:

@@ -4,6 +4,8 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
 
 - slow_scores = recognizer.score.Scorer.score
   in recognizer/test_score.py::test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops
+- slow_head = recognizer.heads.kernel_ridge.KernelRidge
+  in recognizer/heads/test_heads.py::test_the_term_is_that_of_a_fit_in_loops_and_without_an_exemplar_that_of_a_new_fit
 - nearest_rows = memory.index.ExactIndex
   in memory/test_index.py::test_the_best_rows_come_first_and_never_more_than_there_are
 - grain_region_term = recognizer.benchmark.zero_shot.region_term
@@ -43,10 +45,15 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
 parts of these, and `numerical_gradient` stands for every gradient that autograd computes.
 """
 
+import itertools
 import math
 from itertools import permutations
 
 import numpy as np
+
+from recognizer.heads.constants import PRIOR
+from recognizer.heads.kernel_ridge import CLEARLY_WRONG, DOUBTED, FEWEST, SAFETY
+from recognizer.heads.residual import HINGE, MARGIN
 
 
 def slow_regions(features, image, settings):
@@ -60,11 +67,10 @@ def slow_regions(features, image, settings):
 
 
 def slow_scores(vectors, features, settings):
-    """The sum of the five terms for every image and category: `recognizer.score`."""
+    """The sum of the terms for every image and category: `recognizer.score`."""
     scores = np.zeros((len(features.image), len(vectors.names)))
     for i in range(len(features.image)):
         g, regions = features.image[i], slow_regions(features, i, settings)
-        exemplar_means = {}
         for c in range(len(vectors.names)):
             image_name = float(g @ vectors.names[c])
             region_name = max(float(r @ vectors.names[c]) for r in regions)
@@ -77,13 +83,14 @@ def slow_scores(vectors, features, settings):
                 + settings.region_description * np.mean(region_descriptions)
                 + settings.region_name * region_name
             )
-            own = [float(g @ vectors.exemplars[k]) for k in range(*vectors.exemplar_offsets[c : c + 2])]
-            if own:
-                exemplar_means[c] = np.mean(sorted(own)[-settings.exemplar_top :])
-        if len(exemplar_means) >= 2 and np.std(list(exemplar_means.values())) > 0:
-            mean, spread = np.mean(list(exemplar_means.values())), np.std(list(exemplar_means.values()))
-            for c, value in exemplar_means.items():
-                scores[i, c] += settings.exemplar * (value - mean) / spread
+    if len(vectors.exemplars) and settings.head != "off":
+        counts = np.diff(vectors.exemplar_offsets)
+        labels = np.repeat(np.arange(len(counts)), counts)
+        texts = [
+            vectors.names[c] / 2 + (vectors.grounded[a:b].mean(0) if b > a else vectors.names[c]) / 2
+            for c, (a, b) in enumerate(itertools.pairwise(vectors.offsets))
+        ]
+        scores += slow_head(vectors.exemplars, labels, np.array(texts), PRIOR.beta, PRIOR.ridge)(features.image)
     return scores
 
 
@@ -103,6 +110,65 @@ def found_among_the_first(scores, owner, k):
     by_image = [any(owner[t] == i for t in sorted(texts, key=lambda t: (-scores[i][t], t))[:k]) for i in images]
     by_text = [owner[t] in sorted(images, key=lambda i: (-scores[i][t], i))[:k] for t in texts]
     return by_image, by_text
+
+
+def slow_head(exemplars, labels, texts, beta, ridge, weights=None, spread=None, shift=None):
+    """ProKeR with a hinge, doubt and a shift, fitted anew for every exemplar and category that is left out.
+
+    Returns a function from images (B, D) to the term (B, C); it has what was found as `weights`, `spread`, `shift`.
+    """
+    n = len(labels)
+    zero_shot = exemplars.astype(float) @ texts.T.astype(float)
+    zero_shot -= zero_shot.mean(1, keepdims=True)
+    spread = np.sqrt((zero_shot**2).mean()) if spread is None else spread
+
+    def wanted(i, c):
+        own = zero_shot[i, labels[i]]
+        return MARGIN * spread - own if c == labels[i] else -max(zero_shot[i, c] - own + HINGE * spread, 0)
+
+    targets = np.array([[wanted(i, c) for c in range(len(texts))] for i in range(n)]).reshape(n, len(texts))
+
+    def kernel(a, b):
+        return np.exp(-beta * (1 - a.astype(float) @ b.T.astype(float)))
+
+    def fitted(kept, weights):
+        own = kernel(exemplars[kept], exemplars[kept]) + np.diag(ridge / weights[kept])
+        coefficients = np.linalg.solve(own, targets[kept])
+        return lambda images: kernel(images, exemplars[kept]) @ coefficients
+
+    def left_out(weights, gone):
+        """Scores (n, C) of each exemplar by a fit without the exemplars gone(i)."""
+        terms = [fitted([k for k in range(n) if k not in gone(i)], weights)(exemplars[i : i + 1]) for i in range(n)]
+        return zero_shot + np.concatenate(terms)
+
+    has = np.isin(np.arange(len(texts)), labels)
+    others = [[c for c in range(len(texts)) if c != labels[i]] for i in range(n)]
+    if weights is None:
+        weights, scores = np.ones(n), left_out(np.ones(n), lambda i: {i})
+        for i in range(n):
+            rivals = [scores[i, c] for c in others[i] if has[c]]
+            if rivals and (labels == labels[i]).sum() >= FEWEST:
+                if max(rivals) - scores[i, labels[i]] > CLEARLY_WRONG * spread:
+                    weights[i] = DOUBTED
+    if shift is None:
+        scores = left_out(weights, lambda i: set(np.flatnonzero(labels == labels[i])))
+
+        def accuracy(values, step):
+            margins = [values[i, labels[i]] - max(values[i, c] - step * has[c] for c in others[i]) for i in range(n)]
+            return np.mean([1 / (1 + np.exp(-margin / (0.6 * spread))) for margin in margins])
+
+        shift = 0.0
+        if not has.all():
+            steps = [step * spread for step in np.arange(0, 4.01, 0.125)]
+            enough = [step for step in steps if accuracy(scores, step) >= accuracy(zero_shot, 0)]
+            shift = min(enough, default=steps[-1]) + SAFETY * spread
+    whole = fitted(list(range(n)), weights) if n else lambda images: np.zeros((len(images), len(texts)))
+
+    def term(images):
+        return whole(images) - shift * has
+
+    term.weights, term.spread, term.shift = weights, spread, shift
+    return term
 
 
 def window_means(tokens, cells_xyxy):

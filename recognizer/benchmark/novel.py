@@ -23,13 +23,10 @@ from recognizer.console import note, progress_bar
 from recognizer.evaluation.evaluate import Evaluation, evaluate
 from recognizer.evaluation.labelled import LabelledImages, match_labels
 from recognizer.features import FeatureStore
-from recognizer.memory_settings import carried_settings
 from recognizer.recognizer import Recognizer
 from recognizer.score import Rows
-from recognizer.settings import ScoreSettings, Settings, load_settings
 
 if TYPE_CHECKING:
-    from memory import Memory
     from rerank.reranker import MllmReranker
 
 PROTOCOL = "novel"
@@ -77,9 +74,7 @@ def novel(
                     encoder=bench.encoder,
                     features=features,
                 )
-                recognizer = Recognizer(
-                    bench.encoder, memory, settings=_settings(bench.settings, memory), features=features
-                )
+                recognizer = Recognizer(bench.encoder, memory, settings=bench.settings, features=features)
                 evaluation = _evaluated(recognizer, _labelled(each, tests), reranker, seed, each.name)
                 for what, accuracy in evaluation.rows.items():
                     for metric, figure in (("top-1", accuracy.top1), ("top-5", accuracy.top5)):
@@ -113,13 +108,6 @@ def _with_exemplars(categories: Sequence[Category], images: LabelledImages) -> l
         for item, row in zip(matched.items, matched.rows, strict=True):
             paths[row].append(os.fsdecode(item.path))
     return [replace(category, exemplars=tuple(own)) for category, own in zip(categories, paths, strict=True)]
-
-
-def _settings(settings: Settings, memory: Memory) -> Settings:
-    """Return the settings with the weights that suit the memory, unless the user chose others."""
-    if settings.score != ScoreSettings():
-        return settings
-    return settings.model_copy(update={"score": load_settings(base=carried_settings(memory)).score})
 
 
 def _evaluated(

@@ -89,7 +89,7 @@ def fit_slopes(known: TermTable, present: Sequence[float], terms: Sequence[str] 
         terms: as in `fit_score`.
 
     Returns:
-        (5,) weights over temperature, non-negative, in the order of `TERMS`; all 0 where no term helps.
+        (4,) weights over temperature, non-negative, in the order of `TERMS`; all 0 where no term helps.
     """
     columns = np.array([TERMS.index(term) for term in terms])
     problem = LogitProblem(known, columns)

@@ -111,7 +111,8 @@ def measure_sample(
     ):
         items.extend(batch.items)
         rows.append(batch.rows)
-        tables.append(make_table(recognizer.scorer.terms(batch.features, exclude=batch.hashes), batch.rows, rng))
+        exemplar = recognizer.scorer.exemplar_term(batch.features.image, batch.hashes)
+        tables.append(make_table(recognizer.scorer.terms(batch.features) + exemplar[:, :, None], batch.rows, rng))
         vectors.append(batch.features.image)
         hashes.extend(batch.hashes)
     failed = failures.by_code()

@@ -23,7 +23,7 @@ UNKNOWN = -1
 """The true category of an image that shows none of the memory's."""
 
 KEEP_ALL = 2000
-"""Categories up to which every one is kept; a table is then at most 72 kB per image."""
+"""Categories up to which every one is kept; a table is then at most 64 kB per image."""
 BEST = 200
 """Best categories by each term that are kept of a larger memory: the likely answers, whatever the weights."""
 OTHERS = 200
@@ -38,7 +38,8 @@ class TermTable:
     """Terms of N images against K kept categories each.
 
     Attributes:
-        values: (N, K, 5) float32, in the order of `TERMS`.
+        values: (N, K, 4) float32, in the order of `TERMS`, the exemplars' term added to each: as weights sum to 1, the
+            score then has it once, whatever they are.
         categories: (N, K) int64 category rows of the memory, ascending.
         log_offset: (N, K) float64 added to the logits: 0, log(rest / sample) for a sampled category, -inf for one that
             does not take part.
@@ -97,12 +98,9 @@ class TermTable:
 def distinct_terms(vectors: MemoryVectors) -> tuple[str, ...]:
     """Return the terms that no other term repeats.
 
-    Without descriptions a category has its name as its only one, so those terms repeat the name's; without exemplars
-    their term is 0.
+    Without descriptions a category has its name as its only one, so those terms repeat the name's.
     """
     repeats = set[str]() if len(vectors.bare) else {"image_description", "region_description"}
-    if not len(vectors.exemplars):
-        repeats.add("exemplar")
     return tuple(term for term in TERMS if term not in repeats)
 
 
@@ -110,7 +108,7 @@ def make_table(values: NDArray[np.float32], truth_rows: Rows, rng: np.random.Gen
     """Choose the categories that are kept of each image.
 
     Args:
-        values: (B, C, 5) terms against every category.
+        values: (B, C, 4) terms against every category.
         truth_rows: (B,) true category rows, or `UNKNOWN`.
         rng: of the sample.
     """
@@ -125,7 +123,7 @@ def make_table(values: NDArray[np.float32], truth_rows: Rows, rng: np.random.Gen
 
 
 def _chosen(values: NDArray[np.float32], best: Rows, truth: int, rng: np.random.Generator) -> TermTable:
-    """Keep the best, the truth and a sample of the rest of one image; values are (C, 5)."""
+    """Keep the best, the truth and a sample of the rest of one image; values are (C, 4)."""
     sure = np.unique(best if truth == UNKNOWN else np.append(best, truth))
     rest, others = len(values) - len(sure), len(TERMS) * BEST + OTHERS - len(sure)
     # The r-th category that is not among the sure ones is r plus how many of the sure ones come before it.

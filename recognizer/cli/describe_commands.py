@@ -144,8 +144,8 @@ def describe(
 
 
 def _examples(categories: Sequence[Category], folder: Path | None) -> Examples:
-    from recognizer.building import exemplar_images
     from recognizer.errors import RecognizerError
+    from recognizer.exemplar_files import exemplar_images
     from recognizer.images import ImageItem
 
     images = exemplar_images(categories, folder)

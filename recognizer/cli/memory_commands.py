@@ -164,49 +164,91 @@ def build(
 
 @app.command()
 def add(
-    labels: Annotated[Path, typer.Argument(help="Label file with the categories to add.")],
     memory: MemoryOption,
+    labels: Annotated[Path | None, typer.Argument(help="Label file with the categories to add.")] = None,
     format: LabelFormatOption = "auto",
     key: KeyOption = "name",
     header: HeaderOption = None,
     name_column: NameColumnOption = None,
     aliases: AliasesOption = None,
+    exemplars: Annotated[
+        Path | None,
+        typer.Option(
+            help="Few-shot images to add: DIR/NAME/IMAGE, or a CSV file with the columns path and label.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    features: FeaturesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Add categories to a memory; only their own texts are encoded.
+    """Add categories, example images, or both to a memory; only what it does not know is encoded.
 
     Example: recognizer add more.csv --memory birds.memory
     """
     from memory import Memory
+    from recognizer.errors import RecognizerError
 
-    categories = read_label_file(labels, format, key, header, name_column, aliases)
+    if labels is None and exemplars is None:
+        raise RecognizerError("there is nothing to add; give a label file, --exemplars, or both")
+    categories = read_label_file(labels, format, key, header, name_column, aliases) if labels is not None else ()
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
+    from recognizer.exemplar_files import add_exemplars, store_head, warnings_about
+    from recognizer.images import ImageLimits
 
-    before = opened.info().categories
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
-    with text_progress() as progress:
-        opened.add(categories, encoder=encoder, progress=progress)
-    now = opened.info().categories
-    merged = opened.report.categories - (now - before)
-    also = f", merged {counted(merged, 'category')} that it had" if merged else ""
-    show(f"added {counted(now - before, 'category')}{also}; {opened.directory} now has {counted(now, 'category')}")
-    show(_work(opened))
+    if categories:
+        before = opened.info().categories
+        with text_progress() as progress:
+            opened.add(categories, encoder=encoder, progress=progress)
+        store_head(opened)
+        now = opened.info().categories
+        merged = opened.report.categories - (now - before)
+        also = f", merged {counted(merged, 'category')} that it had" if merged else ""
+        show(f"added {counted(now - before, 'category')}{also}; {opened.directory} now has {counted(now, 'category')}")
+        show(_work(opened))
+    if exemplars is not None:
+        before = opened.info().exemplars
+        with opened_features(features, encoder, ImageLimits()) as stored:
+            read = add_exemplars(opened, encoder, exemplars, features=stored)
+        for sentence in (*read.problems, *warnings_about(opened.vectors)):
+            note(sentence)
+        now = opened.info().exemplars
+        show(
+            f"added {counted(now - before, 'exemplar')}, {counted(read.encoded, 'image')} encoded; {opened.directory} "
+            f"now has {counted(now, 'exemplar')}"
+        )
 
 
 @app.command()
 def remove(
-    names: Annotated[list[str], typer.Argument(help="Names or ids of categories.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names or ids of categories; with --exemplars paths of exemplars as the memory has them, or names of "
+            "categories."
+        ),
+    ],
     memory: MemoryOption,
+    exemplars: Annotated[
+        bool, typer.Option("--exemplars", help="Remove example images only: these, or all those of these categories.")
+    ] = False,
 ) -> None:
-    """Remove categories with their descriptions and exemplars.
+    """Remove categories with their descriptions and exemplars, or exemplars alone.
 
     Example: recognizer remove kingfisher "snowy owl" --memory birds.memory
     """
     from memory import Memory
 
     opened = Memory.open(memory)
+    if exemplars:
+        from recognizer.exemplar_files import remove_exemplars
+
+        gone = remove_exemplars(opened, names)
+        left = counted(opened.info().exemplars, "exemplar")
+        show(f"removed {counted(gone, 'exemplar')}; {opened.directory} now has {left}")
+        return
     removed = opened.remove(names)
     now = opened.info().categories
     show(f"removed {counted(len(removed), 'category')}; {opened.directory} now has {counted(now, 'category')}")
@@ -258,13 +300,22 @@ def _file_settings(spec: Mapping[str, Any]) -> list[list[str]]:
 
 
 @app.command()
-def verify(memory: MemoryOption) -> None:
+def verify(
+    memory: MemoryOption,
+    exemplars: Annotated[
+        bool,
+        typer.Option("--exemplars", help="Instead, list example images that seem to have a wrong label."),
+    ] = False,
+) -> None:
     """Check a memory: files, counts, dimensions, unit norms, orphan rows, fingerprint, index.
 
     Example: recognizer verify --memory birds.memory
     """
     from memory import Memory
 
+    if exemplars:
+        _verify_exemplars(Memory.open(memory))
+        return
     findings = Memory.open(memory).verify()
     show(
         table(
@@ -275,6 +326,25 @@ def verify(memory: MemoryOption) -> None:
     )
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+def _verify_exemplars(opened: Memory) -> None:
+    """List equal exemplars of several categories, and those that the others contradict."""
+    from recognizer.exemplar_files import warnings_about
+    from recognizer.exemplars import ExemplarHead
+    from recognizer.memory_settings import carried_settings
+    from recognizer.settings import load_settings
+
+    vectors = opened.vectors
+    for sentence in warnings_about(vectors):
+        show(sentence)
+    score = load_settings(base=carried_settings(opened, warn=note)).score
+    doubted = ExemplarHead(vectors, score).doubted() if len(vectors.exemplars) else []
+    if doubted:
+        rows = [[each.reference, each.category, each.rival] for each in doubted]
+        show(table(["exemplar", "category", "others say"], rows, widest=100))
+    total = counted(len(vectors.exemplars), "exemplar")
+    show(f"{total}; {len(doubted)} contradicted by the others of their category, which therefore count less")
 
 
 @app.command()

@@ -149,12 +149,15 @@ def evaluate(
         progress=progress,
     ):
         truth.extend(batch.rows.tolist())
-        terms = recognizer.scorer.terms(batch.features, exclude=batch.hashes)
+        terms = recognizer.scorer.terms(batch.features)
+        exemplar = recognizer.scorer.exemplar_term(batch.features.image, batch.hashes)
         for name, way in ways.items():
             if name in others:
                 scores = others[name].score(batch.features, exclude=batch.hashes)
             else:
                 scores = weigh(terms, way.weights)
+                if way.weights.head != "off":
+                    scores += exemplar
             ranks[name].append(truth_ranks(scores, batch.rows))
             if name == last:
                 predicted.extend(scores.argmax(1).tolist())
@@ -163,7 +166,7 @@ def evaluate(
             images = [RankedImage(item, digest) for item, digest in zip(batch.items, batch.hashes, strict=True)]
             timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
             retrieved.append(RowBatch(list(rows), images, timing))
-            retrieved_ranks.append(truth_ranks(weigh(terms, recognizer.settings.score), batch.rows))
+            retrieved_ranks.append(truth_ranks(weigh(terms, recognizer.settings.score) + exemplar, batch.rows))
     failed = failures.by_code()
     if not truth:
         raise ValueError(f"none of the {len(labelled.items)} images could be decoded: {failed}")
@@ -215,7 +218,7 @@ def ways_of_scoring(recognizer: Recognizer, *, seed: int = 0) -> dict[str, Way]:
         ways["+ regions"] = Way(score.only("image_name", "image_description", "region_description", "region_name"))
     else:
         ways["+ regions"] = Way(score.only("image_name", "region_name"))
-    if len(vectors.exemplars):
+    if recognizer.scorer.head is not None:
         ways["+ exemplars"] = Way(score)
     return ways
 

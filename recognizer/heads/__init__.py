@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from recognizer.heads.baselines import Tip, fit_gda, fit_sstext, nearest
+from recognizer.heads.baselines import Linear, Tip, fit_gda, fit_sstext, nearest
 from recognizer.heads.choice import choose_constants
 from recognizer.heads.kernel_ridge import KernelRidge
 from recognizer.heads.residual import Floats, Rows, Shots
@@ -15,7 +15,7 @@ Predict = Callable[[Floats, Floats], Floats]
 """(B, D) images and their (B, C) zero-shot scores to (B, C) scores."""
 
 
-def _adding(head: KernelRidge | Tip | object) -> Predict:
+def _adding(head: KernelRidge | Tip | Linear) -> Predict:
     return lambda images, scores: scores + head.term(images)
 
 

@@ -49,10 +49,8 @@ def fit_gda(shots: Shots) -> Linear:
     within = (shots.vectors - means[order]).astype(np.float64)
     covariance = within.T @ within / max(total - 1, 1)
     trace = float(np.trace(covariance))
-    if trace > 0:
-        precision = dim * np.linalg.inv((total - 1) * covariance + trace * np.eye(dim))
-    else:
-        precision = np.eye(dim)
+    sphere = np.eye(dim)
+    precision = dim * np.linalg.inv((total - 1) * covariance + trace * sphere) if trace > 0 else sphere
     centre = means.mean(0)
     directions = (means - centre) @ precision
     biases = -0.5 * np.einsum("cd,cd->c", directions, means + centre)

@@ -6,8 +6,9 @@ from itertools import product
 
 import numpy as np
 
-from recognizer.heads.kernel_ridge import FEWEST, PRIOR, Constants, doubtful, evenly, inverse_kernel, leave_out
-from recognizer.heads.residual import Shots
+from recognizer.heads.constants import PRIOR, Constants
+from recognizer.heads.kernel_ridge import FEWEST, evenly, inverse_kernel, leave_out
+from recognizer.heads.residual import Doubles, Shots
 
 BETAS = (0.5, 1.0, 2.0, 4.0)
 RIDGES = (0.1, 0.3, 1.0, 3.0)
@@ -32,7 +33,7 @@ def choose_constants(shots: Shots) -> Constants:
     if len(np.unique(few.labels)) < 2:
         return PRIOR
 
-    def right(constants: Constants) -> np.ndarray:
+    def right(constants: Constants) -> Doubles:
         inverse = inverse_kernel(few, constants, np.ones(len(few.labels)))
         left_out = leave_out(few, inverse, by="exemplar")
         return (left_out.own > np.maximum(left_out.seen, left_out.unseen)).astype(float)

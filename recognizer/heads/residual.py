@@ -67,18 +67,20 @@ class Shots:
         """(C,) exemplars of each category."""
         return np.bincount(self.labels, minlength=len(self.texts)).astype(np.int64)
 
-    def scores(self, part: slice) -> Doubles:
+    def scores(self, part: slice) -> Floats:
         """Return (n, c) zero-shot scores of a block of categories."""
-        return (self.vectors @ self.texts[part].T).astype(np.float64)
+        scores: Floats = self.vectors @ self.texts[part].T
+        return scores
 
-    def own_scores(self) -> Doubles:
+    def own_scores(self) -> Floats:
         """Return (n,) each exemplar's zero-shot score for its own category."""
-        return np.einsum("nd,nd->n", self.vectors, self.texts[self.labels]).astype(np.float64)
+        own: Floats = np.einsum("nd,nd->n", self.vectors, self.texts[self.labels])
+        return own
 
-    def targets(self, part: slice) -> Doubles:
+    def targets(self, part: slice) -> Floats:
         """Return (n, c) what should be added to the scores of a block of categories."""
         own = self.own_scores()[:, None]
-        wanted = -np.maximum(self.scores(part) - own + HINGE * self.spread, 0)
+        wanted: Floats = -np.maximum(self.scores(part) - own + np.float32(HINGE * self.spread), 0)
         inside = np.flatnonzero((self.labels >= part.start) & (self.labels < part.stop))
         wanted[inside, self.labels[inside] - part.start] = MARGIN * self.spread - own[inside, 0]
         return wanted

@@ -6,22 +6,26 @@ from recognizer.score import Scorer
 from recognizer.settings import TERMS, ScoreSettings
 from tests.recognizer.worlds import make_features, make_vectors
 
-WEIGHTS = ScoreSettings(image_name=0.3, image_description=0.2, region_description=0.2, region_name=0.1, exemplar=0.2)
+WEIGHTS = ScoreSettings(image_name=0.4, image_description=0.2, region_description=0.3, region_name=0.1)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_contributions_add_up_to_the_score_and_to_its_terms(seed):
     rng = np.random.default_rng(seed)
-    vectors, features = make_vectors(rng, [3, 0, 1], [1, 2, 0]), make_features(rng)
+    vectors, features = make_vectors(rng, [3, 0, 1], [3, 5, 0]), make_features(rng)
     scorer = Scorer(vectors, WEIGHTS)
     exclude = ["hash 1", "", ""]
     scores = scorer.score(features, exclude=exclude)
-    terms = scorer.terms(features, exclude=exclude)
+    terms, exemplar = scorer.terms(features), scorer.exemplar_term(features.image, exclude)
     for image in range(3):
         for row, evidence in zip([2, 0, 1], explain(scorer, features, image, [2, 0, 1], exclude=exclude), strict=True):
             assert sum(piece.contribution for piece in evidence) == pytest.approx(scores[image, row], abs=1e-5)
             assert all(piece.contribution == piece.weight * piece.value for piece in evidence)
-            assert sum(piece.weight for piece in evidence) == pytest.approx(1)
+            assert sum(piece.weight for piece in evidence if piece.term in TERMS) == pytest.approx(1)
+            heads = [piece for piece in evidence if piece.term == "exemplar"]
+            assert sum(piece.contribution for piece in heads) == pytest.approx(exemplar[image, row], abs=1e-5)
+            assert [piece.description for piece in heads].count("(all other exemplars)") == 1
+            assert len({piece.description for piece in heads}) == len(heads) == 4
             for number, term in enumerate(TERMS):
                 total = sum(piece.contribution for piece in evidence if piece.term == term)
                 expected = WEIGHTS.weights()[number] * terms[image, row, number]
@@ -48,14 +52,16 @@ def test_image_stands_in_where_no_region_is_visible():
     assert piece.value == pytest.approx(float(features.image[2] @ vectors.names[0]), abs=1e-6)
 
 
-def test_evidence_names_the_nearest_exemplar():
+def test_evidence_names_the_exemplars_that_weigh_most():
     rng = np.random.default_rng(3)
     vectors, features = make_vectors(rng, [0, 0, 0], [2, 3, 0]), make_features(rng)
     features.image[0] = vectors.exemplars[3]
-    evidence = explain(Scorer(vectors, WEIGHTS.only("exemplar")), features, 0, [1, 2])
-    assert evidence[0][0].description == "photo 3"
-    assert evidence[0][0].value != 0
-    assert (evidence[1][0].description, evidence[1][0].value) == ("", 0)
+    own, other = explain(Scorer(vectors, WEIGHTS), features, 0, [1, 2])
+    assert (own[0].term, own[0].description) == ("exemplar", "photo 3")
+    assert own[0].value == pytest.approx(1, abs=1e-5)
+    assert own[0].weight > 0
+    against = [piece for piece in other if piece.term == "exemplar" and piece.description == "photo 3"]
+    assert all(piece.contribution <= 0 for piece in against)
 
 
 def test_evidence_is_sorted_and_leaves_out_terms_without_weight():

@@ -46,9 +46,10 @@ MAY = {
     ("score", "image_description"),
     ("score", "region_description"),
     ("score", "region_name"),
-    ("score", "exemplar"),
     ("score", "region_threshold"),
-    ("score", "exemplar_top"),
+    ("score", "head"),
+    ("score", "head_beta"),
+    ("score", "head_ridge"),
     ("score", "temperature"),
     ("score", "calibrated"),
     ("score", "unknown_threshold"),
@@ -160,13 +161,13 @@ def test_every_flipped_bit_of_a_calibration_is_seen(memory_copy):
 
 
 def test_calibration_overrides_the_settings_of_the_memory_under_whichever_names_both_are_stored(starter, tmp_path):
-    stored = {"score": {"name": 0.4, "region": 0.1, "exemplar_top": 5}, "rerank": "always"}
+    stored = {"score": {"name": 0.4, "region": 0.1, "exemplar_top": 5, "head_beta": 2}, "rerank": "always"}
     memory = Memory.build([Category("cat")], tmp_path / "m", encoder=starter, templates=["{}"], settings=stored)
     earlier = {"name": 0.1, "description": 0.2, "region": 0.3, "region_name": 0.4, "exemplar": 0.0, "center": False}
     write_calibration(memory, earlier)
     settings = load_settings(base=carried_settings(memory), overrides=["rerank.model=m"])
-    assert settings.score.weights() == (0.1, 0.2, 0.3, 0.4, 0)
-    assert settings.score.exemplar_top == 5
+    assert settings.score.weights() == (0.1, 0.2, 0.3, 0.4)
+    assert settings.score.head_beta == 2
     assert settings.rerank.when == "always"
 
 

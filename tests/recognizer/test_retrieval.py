@@ -9,7 +9,7 @@ from recognizer.score import Scorer
 from recognizer.settings import ScoreSettings
 from tests.recognizer.worlds import make_features, make_vectors
 
-WEIGHTS = ScoreSettings().with_weights([0.3, 0.2, 0.2, 0.1, 0.2])
+WEIGHTS = ScoreSettings().with_weights([0.4, 0.2, 0.3, 0.1])
 TEMPERATURE = 0.1
 
 

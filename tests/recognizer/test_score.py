@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from tests.recognizer.worlds import make_features, make_vectors, unit
 from tests.reference import slow_scores
 
 ALL_TERMS = ScoreSettings(
-    image_name=0.3, image_description=0.2, region_description=0.2, region_name=0.1, exemplar=0.2, region_threshold=0.5
+    image_name=0.4, image_description=0.2, region_description=0.3, region_name=0.1, region_threshold=0.5, head="proker"
 )
 
 
@@ -26,19 +28,19 @@ def test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops(seed, descri
     rng = np.random.default_rng(seed)
     examples = rng.integers(0, 5, len(descriptions)).tolist() if exemplars else None
     vectors, features = make_vectors(rng, descriptions, examples), make_features(rng)
-    weights = ALL_TERMS.with_weights(rng.dirichlet(np.ones(5)).tolist())
+    weights = ALL_TERMS.with_weights(rng.dirichlet(np.ones(4)).tolist())
     scorer = Scorer(vectors, weights)
     exclude = ["hash 0", "", "hash 1"]
     some = np.array([row % len(descriptions) for row in rows], np.int64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score_module, "CHUNK_ROWS", chunk)
         folded = scorer.score(features, exclude=exclude)
-        terms = scorer.terms(features, exclude=exclude)
-        of_some = scorer.terms(features, some, exclude=exclude)
-        np.testing.assert_allclose(scorer.score(features), slow_scores(vectors, features, weights), atol=1e-5)
+        terms, exemplar = scorer.terms(features), scorer.exemplar_term(features.image, exclude)
+        of_some = scorer.terms(features, some)
+        np.testing.assert_allclose(scorer.score(features), slow_scores(vectors, features, weights), atol=2e-5)
     assert terms.shape == (3, len(descriptions), len(TERMS))
     assert terms.dtype == np.float32
-    np.testing.assert_allclose(weigh(terms, weights), folded, atol=1e-5)
+    np.testing.assert_allclose(weigh(terms, weights) + exemplar, folded, atol=1e-5)
     np.testing.assert_allclose(of_some, terms[:, some], atol=1e-5)
 
 
@@ -55,8 +57,8 @@ def test_each_term_is_the_score_under_its_weight_alone(term):
 def test_category_without_descriptions_competes_with_its_name():
     rng = np.random.default_rng(1)
     vectors, features = make_vectors(rng, [0]), make_features(rng)
-    scores = Scorer(vectors, ScoreSettings().with_weights([0.25, 0.25, 0.25, 0.25, 0])).score(features)
-    names_only = Scorer(vectors, ScoreSettings().with_weights([0.5, 0, 0, 0.5, 0])).score(features)
+    scores = Scorer(vectors, ScoreSettings().with_weights([0.25, 0.25, 0.25, 0.25])).score(features)
+    names_only = Scorer(vectors, ScoreSettings().with_weights([0.5, 0, 0, 0.5])).score(features)
     np.testing.assert_allclose(scores, names_only, atol=1e-6)
 
 
@@ -79,29 +81,35 @@ def test_region_whose_weight_is_the_threshold_is_visible():
     assert len(everything.visible_regions(features)[0]) == 4
 
 
-def test_having_one_exemplar_is_no_advantage_in_itself():
+def test_without_exemplars_or_with_the_head_off_scores_are_the_weighted_terms_to_the_last_bit():
     rng = np.random.default_rng(3)
-    vectors = make_vectors(rng, [0] * 200, [1] * 100 + [0] * 100, dim=64)
-    scorer = Scorer(vectors, ALL_TERMS.only("exemplar"))
-    term = scorer.exemplar_term(unit(rng, 50, 64))
-    assert (term[:, 100:] == 0).all()
-    np.testing.assert_allclose(term[:, :100].mean(1), 0, atol=1e-5)
-    np.testing.assert_allclose(term[:, :100].std(1), 1, atol=1e-5)
+    vectors, features = make_vectors(rng, [2, 0, 1], [1, 0, 2]), make_features(rng)
+    bare = replace(
+        vectors,
+        exemplars=vectors.exemplars[:0],
+        exemplar_offsets=np.zeros(4, np.int64),
+        exemplar_hashes=[],
+        exemplar_references=[],
+    )
+    off = Scorer(vectors, ALL_TERMS.model_copy(update={"head": "off"})).score(features)
+    assert np.array_equal(Scorer(bare, ALL_TERMS).score(features), off)
+    assert not np.array_equal(Scorer(vectors, ALL_TERMS).score(features), off)
 
 
 def test_exemplar_that_is_the_image_itself_is_left_out():
     rng = np.random.default_rng(4)
     vectors = make_vectors(rng, [0, 0, 0], [1, 2, 2])
+    scorer = Scorer(vectors, ALL_TERMS)
     images = vectors.exemplars[:1]
-    scorer = Scorer(vectors, ALL_TERMS.only("exemplar"))
     assert scorer.exemplar_term(images)[0].argmax() == 0
-    assert scorer.exemplar_term(images, ["hash 0"])[0, 0] == 0
+    assert scorer.exemplar_term(images, ["hash 0"])[0].argmax() != 0
+    assert np.array_equal(scorer.exemplar_term(images, ["another"]), scorer.exemplar_term(images))
 
 
 @pytest.mark.parametrize("dim", [64, 509])
 def test_an_image_s_scores_are_the_same_bytes_in_any_company(dim):
     rng = np.random.default_rng(7)
-    scorer = Scorer(make_vectors(rng, [2] * 300, [1] * 300, dim=dim), ALL_TERMS)
+    scorer = Scorer(make_vectors(rng, [2] * 300, [1] * 200 + [0] * 100, dim=dim), ALL_TERMS)
     features = make_features(rng, images=19, regions=7, dim=dim)
     scores, terms = scorer.score(features), scorer.terms(features)
     for company in ([4], [4, 5], [18, 4, 0], rng.permutation(19).tolist()):
@@ -114,7 +122,7 @@ def test_memory_without_categories_gives_no_scores():
     rng = np.random.default_rng(5)
     scorer = Scorer(make_vectors(rng, []), ALL_TERMS)
     assert scorer.score(make_features(rng)).shape == (3, 0)
-    assert scorer.terms(make_features(rng)).shape == (3, 0, 5)
+    assert scorer.terms(make_features(rng)).shape == (3, 0, 4)
 
 
 def test_confidences_over_all_categories_sum_to_one():

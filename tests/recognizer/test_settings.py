@@ -46,15 +46,29 @@ def test_bad_config_names_its_file(tmp_path):
 
 def test_only_keeps_the_proportions_of_the_terms_left():
     score = ScoreSettings(image_name=0.2, image_description=0.6, region_description=0.1, region_name=0.1)
-    assert score.only("image_name", "image_description").weights() == pytest.approx((0.25, 0.75, 0, 0, 0))
-    assert score.only("exemplar").weights() == (0, 0, 0, 0, 1)
+    assert score.only("image_name", "image_description").weights() == pytest.approx((0.25, 0.75, 0, 0))
+    assert (score.head, score.only("image_name").head) == ("auto", "off")
 
 
 def test_weights_stand_in_the_order_of_the_terms():
-    score = ScoreSettings().with_weights([0.1, 0.2, 0.3, 0.15, 0.25])
-    assert TERMS == ("image_name", "image_description", "region_description", "region_name", "exemplar")
-    assert score.weights() == (0.1, 0.2, 0.3, 0.15, 0.25)
+    score = ScoreSettings().with_weights([0.1, 0.2, 0.3, 0.4])
+    assert TERMS == ("image_name", "image_description", "region_description", "region_name")
+    assert score.weights() == (0.1, 0.2, 0.3, 0.4)
     assert (score.image_name, score.image_description, score.region_description) == (0.1, 0.2, 0.3)
+
+
+def test_the_earlier_weight_of_exemplars_goes_to_the_other_terms():
+    earlier = dict.fromkeys(TERMS, 0.24) | {"exemplar": 0.04, "exemplar_top": 3}
+    assert load_settings(base={"score": earlier}).score == ScoreSettings().with_weights([0.25] * 4)
+    assert load_settings(base={"score": {"exemplar": 0.0}}) == load_settings()
+    for bad in ({"exemplar": 0.1}, dict.fromkeys(TERMS, 0.0) | {"exemplar": 1.0}, {"exemplar": "much"}):
+        with pytest.raises(SettingsError, match=r"score\.exemplar = .* no longer exists: .*score\.head"):
+            load_settings(base={"score": bad})
+
+
+def test_head_may_be_a_bare_off_of_yaml():
+    assert load_settings(overrides=["score.head=off"]).score.head == "off"
+    assert load_settings(overrides=["score.head=proker", "score.head_beta=2"]).score.head_beta == 2
 
 
 def test_earlier_names_are_read_from_every_source_with_one_note(tmp_path):

@@ -25,7 +25,7 @@ from recognizer.settings import load_settings
 from tests.recognizer.calibration.tables import drawn_table
 from tests.recognizer.worlds import unit
 
-RIGHT = (0.1, 0.1, 0.1, 0.7, 0.0)
+RIGHT = (0.1, 0.1, 0.1, 0.7)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from recognizer.errors import RecognizerError
 from recognizer.settings import TERMS
 from tests.recognizer.calibration.tables import drawn_table, make_table
 
-EQUAL = (0.2,) * 5
+EQUAL = (0.25,) * 4
 ALL = np.arange(5)
 
 
@@ -41,7 +41,7 @@ def test_loss_equals_the_sum_written_out_and_its_gradient_finite_differences():
     table = drawn_table(rng, 700, 6, EQUAL, 0.2)
     table.log_offset[:] = np.where(rng.random(table.log_offset.shape) < 0.2, 1.5, 0)
     problem = LogitProblem(table, ALL)
-    slopes = rng.uniform(0, 3, 5)
+    slopes = rng.uniform(0, 3, 4)
     loss, gradient = problem.loss(slopes)
     assert loss == pytest.approx(slow_loss(table, slopes), abs=1e-9)
     numeric = approx_fprime(slopes, lambda point: problem.loss(point)[0], 1e-6)
@@ -49,14 +49,14 @@ def test_loss_equals_the_sum_written_out_and_its_gradient_finite_differences():
 
 
 def test_spread_leaves_out_categories_that_take_no_part():
-    values = np.zeros((1, 3, 5))
+    values = np.zeros((1, 3, 4))
     values[0, :, 0] = [1, 3, 1000]
     table = make_table(values, [0]).without(np.array([2]))
     assert LogitProblem(table, ALL).spread.tolist() == [1, 1, 1, 1, 1]
 
 
 def test_optimum_is_that_of_a_slow_search():
-    table = drawn_table(np.random.default_rng(1), 60, 8, (0.5, 0.1, 0.1, 0.3, 0), 0.3, spread=0.5)
+    table = drawn_table(np.random.default_rng(1), 60, 8, (0.5, 0.1, 0.1, 0.3), 0.3, spread=0.5)
     present = (0.1, 0.4, 0.2, 0.2, 0.1)
     problem = LogitProblem(table, ALL)
     direction = np.array(present) * problem.spread
@@ -87,7 +87,7 @@ def test_weight_goes_to_the_term_that_knows(term):
 
 
 def test_weights_and_temperature_that_drew_the_labels_are_found_again():
-    weights = (0.4, 0.1, 0.3, 0.2, 0.0)
+    weights = (0.4, 0.1, 0.3, 0.2)
     table = drawn_table(np.random.default_rng(2), 3000, 40, weights, 0.1, spread=0.4)
     found = fit_score(table, EQUAL)
     np.testing.assert_allclose(found.weights, weights, atol=0.03)
@@ -96,14 +96,14 @@ def test_weights_and_temperature_that_drew_the_labels_are_found_again():
 
 def test_standard_scores_and_cosines_are_pulled_alike():
     rng = np.random.default_rng(3)
-    table = drawn_table(rng, 30, 20, (0.25, 0.25, 0.25, 0.25, 0), 0.25)
-    scaled = make_table(table.values * [1, 1, 0.01, 1, 1], table.truth)
-    other = fit_slopes(scaled, (1, 1, 100, 1, 1)) * [1, 1, 0.01, 1, 1]
+    table = drawn_table(rng, 30, 20, (0.25, 0.25, 0.25, 0.25), 0.25)
+    scaled = make_table(table.values * [1, 1, 0.01, 1], table.truth)
+    other = fit_slopes(scaled, (1, 1, 100, 1)) * [1, 1, 0.01, 1]
     np.testing.assert_allclose(other, fit_slopes(table, EQUAL), rtol=1e-3)
 
 
 def test_few_images_do_not_throw_the_weights_into_a_corner():
-    present = (0.2, 0.2, 0.3, 0.3, 0.0)
+    present = (0.2, 0.2, 0.3, 0.3)
     for seed in range(10):
         table = drawn_table(np.random.default_rng(seed), FEWEST, 100, present, 0.2)
         found = np.array(fit_score(table, present, TERMS[:4]).weights)
@@ -111,7 +111,7 @@ def test_few_images_do_not_throw_the_weights_into_a_corner():
 
 
 def test_temperature_stays_above_zero_where_every_image_is_right():
-    values = np.zeros((40, 5, 5))
+    values = np.zeros((40, 5, 4))
     values[:, 0] = 1
     found = fit_score(make_table(values, np.zeros(40, int)), EQUAL)
     confidence = 1 / (1 + 4 * np.exp(-1 / found.temperature))
@@ -121,10 +121,10 @@ def test_temperature_stays_above_zero_where_every_image_is_right():
 def test_temperature_makes_the_best_answers_as_sure_as_they_are_right():
     """Where the truth is not the best one it is the very worst: the likelihood flattens the softmax for its sake."""
     rng = np.random.default_rng(8)
-    values = np.zeros((600, 20, 5))
+    values = np.zeros((600, 20, 4))
     values[:, :, 0] = [3.0, *np.linspace(1, 0, 18), -4.0]
     table = make_table(values, np.where(rng.random(600) < 0.7, 0, 19))
-    weights = (1.0, 0, 0, 0, 0)
+    weights = (1.0, 0, 0, 0)
     likelihood = 1 / fit_slopes(table, weights).sum()
     assert answer(table, weights, likelihood).confidence.mean() < 0.6
     answers = answer(table, weights, fit_temperature(table, weights, likelihood))
@@ -132,7 +132,7 @@ def test_temperature_makes_the_best_answers_as_sure_as_they_are_right():
 
 
 def test_temperature_is_the_best_of_a_grid():
-    table = drawn_table(np.random.default_rng(9), 150, 30, (0.5, 0.5, 0, 0, 0), 0.3)
+    table = drawn_table(np.random.default_rng(9), 150, 30, (0.5, 0.5, 0, 0), 0.3)
     answers = answer(table, EQUAL, 0.3)
     right, wrong = answers.right.sum(), (~answers.right).sum()
     losses = {}
@@ -145,12 +145,12 @@ def test_temperature_is_the_best_of_a_grid():
 
 
 def test_terms_without_a_say_get_no_weight_and_their_present_weight_counts_for_the_names():
-    table = drawn_table(np.random.default_rng(4), 25, 30, (0.5, 0, 0, 0.5, 0), 0.25)
+    table = drawn_table(np.random.default_rng(4), 25, 30, (0.5, 0, 0, 0.5), 0.25)
     table.values[:, :, 1] = table.values[:, :, 0]
     table.values[:, :, 2] = table.values[:, :, 3]
-    found = fit_score(table, (0.0, 0.5, 0.5, 0.0, 0.0), ("image_name", "region_name"))
+    found = fit_score(table, (0.0, 0.5, 0.5, 0.0), ("image_name", "region_name"))
     assert found.weights[1] == found.weights[2] == found.weights[4] == 0
-    assert found.weights == fit_score(table, (0.5, 0, 0, 0.5, 0), ("image_name", "region_name")).weights
+    assert found.weights == fit_score(table, (0.5, 0, 0, 0.5), ("image_name", "region_name")).weights
 
 
 def test_sampled_categories_give_the_fit_of_all(monkeypatch):
@@ -175,7 +175,7 @@ def test_too_few_images_are_refused_with_both_numbers():
 
 
 def test_labels_that_contradict_every_term_are_refused():
-    values = np.zeros((FEWEST, 3, 5))
+    values = np.zeros((FEWEST, 3, 4))
     values[:, 0] = -1
     with pytest.raises(RecognizerError, match="labels belong to the images"):
         fit_score(make_table(values, np.zeros(FEWEST, int)), EQUAL)

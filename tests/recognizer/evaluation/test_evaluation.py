@@ -64,7 +64,7 @@ def test_exemplar_that_is_the_query_does_not_answer_for_it(starter, labelled_fol
     build_memory(categories, folder, encoder=starter, exemplars=labelled_folder)
     memory = Memory.open(folder)
     assert memory.info().exemplars == 4
-    assert memory.settings["score"]["exemplar"] > 0
+    assert memory.settings["score"] == {"head": "proker", "head_beta": 1.0, "head_ridge": 0.3}
     recognizer = Recognizer(starter, memory)
     evaluation = evaluate(recognizer, match_labels(read_labelled(labelled_folder), memory.vectors.categories))
     assert list(evaluation.rows) == ["names", "+ regions", "+ exemplars"]
@@ -74,7 +74,7 @@ def test_exemplar_that_is_the_query_does_not_answer_for_it(starter, labelled_fol
     row = [c.name for c in memory.vectors.categories].index("tabby cat")
     own = memory.vectors.exemplar_hashes[memory.vectors.exemplar_offsets[row]]
     assert scorer.exemplar_term(image.image)[0].argmax() == row
-    assert scorer.exemplar_term(image.image, [own])[0, row] == 0
+    assert scorer.exemplar_term(image.image, [own])[0, row] <= 0
 
 
 def test_the_memory_s_own_descriptions_anew_are_the_memory_s_vectors(demo_recognizer, starter):

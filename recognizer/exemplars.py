@@ -1,0 +1,165 @@
+"""The example images of a memory as a few-shot head, and what it says of them.
+
+The head is fitted to the score of the whole image, names and descriptions in equal parts, whatever the weights of the
+score are: so its term stands beside the weighted terms, and fitting these does not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memory.search import Fold
+from memory.vectors import MemoryVectors
+from recognizer.heads.choice import choose_constants
+from recognizer.heads.constants import PRIOR, Constants
+from recognizer.heads.kernel_ridge import KernelRidge, evenly
+from recognizer.heads.residual import Floats, Rows, Shots
+from recognizer.settings import ScoreSettings
+
+MOST = 16384
+"""Exemplars that are used; of more, the first ones of each category. The fit then takes 4 s of two cores and 300 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """An exemplar beside an image.
+
+    Attributes:
+        reference: where it is; empty for all that are not named one by one.
+        similarity: exp(-beta (1 - cosine)); 1 where `reference` is empty.
+        coefficient: of the category; times the similarity it is what the exemplar adds to the score.
+    """
+
+    reference: str
+    similarity: float
+    coefficient: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """An exemplar that the others of its category contradict.
+
+    Attributes:
+        reference: where it is.
+        category: whose exemplar it is.
+        rival: the category that it looks like without its own vote.
+    """
+
+    reference: str
+    category: str
+    rival: str
+
+
+class ExemplarHead:
+    """The head of a memory.
+
+    Args:
+        vectors: of a memory with at least one exemplar.
+        settings: whose `head` is `auto` or `proker`.
+    """
+
+    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings) -> None:
+        """Fit it."""
+        self._vectors = vectors
+        self._used, shots = memory_shots(vectors)
+        constants = Constants(settings.head_beta or PRIOR.beta, settings.head_ridge or PRIOR.ridge)
+        self._ridge = KernelRidge(shots, choose_constants(shots) if settings.head == "auto" else constants)
+        self._places: dict[str, list[int]] = {}
+        for place, row in enumerate(self._used.tolist()):
+            self._places.setdefault(vectors.exemplar_hashes[row], []).append(place)
+
+    @property
+    def constants(self) -> Constants:
+        """Those of the fit."""
+        return self._ridge.constants
+
+    def term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
+        """Return (B, C) what is added to the scores of images (B, D); `exclude` as in `Scorer.score`."""
+        return self._ridge.term(images, [self._of_file(digest) for digest in exclude])
+
+    def nearest_categories(self, image: Floats, count: int) -> Rows:
+        """Return the categories of the exemplars that are nearest to an image (D,), at most `count` exemplars."""
+        nearest = np.argsort(-(self._ridge.shots.vectors @ image), kind="stable")[:count]
+        return np.unique(self._ridge.shots.labels[nearest])
+
+    def weighed(self, image: Floats, rows: Sequence[int], exclude: str, shown: int) -> list[list[Weighed]]:
+        """Take the term of some categories apart.
+
+        Args:
+            image: (D,).
+            rows: categories.
+            exclude: the hash of the image's file, or empty.
+            shown: exemplars named one by one, those that add or take away most; one piece holds all others and the
+                shift of the head.
+
+        Returns:
+            Per category its pieces; similarity times coefficient adds up to the term.
+        """
+        gone = self._of_file(exclude)
+        coefficients, shifts = self._ridge.coefficients, self._ridge.shifts(gone)
+        if len(gone):
+            coefficients = self._ridge.coefficients_without(gone)
+        kernels = self._ridge.kernel(image[None])[0].astype(np.float64)
+        references = self._vectors.exemplar_references
+        found = []
+        for row in rows:
+            parts = kernels * coefficients[row]
+            most = np.argsort(-np.abs(parts), kind="stable")[:shown]
+            most = most[parts[most] != 0]
+            pieces = [
+                Weighed(
+                    references[self._used[self._ridge.basis[place]]],
+                    float(kernels[place]),
+                    float(coefficients[row, place]),
+                )
+                for place in most.tolist()
+            ]
+            rest = float(parts.sum() - parts[most].sum() - shifts[row])
+            found.append([*pieces, Weighed("", 1.0, rest)])
+        return found
+
+    def doubted(self) -> list[Doubted]:
+        """List the exemplars that vote wrong when they are left out, in the memory's order."""
+        references, categories = self._vectors.exemplar_references, self._vectors.categories
+        return [
+            Doubted(
+                references[self._used[place]],
+                categories[self._ridge.shots.labels[place]].name,
+                categories[rival].name,
+            )
+            for place, rival in self._ridge.doubted
+        ]
+
+    def _of_file(self, digest: str) -> Rows:
+        return np.array(self._places.get(digest, []), np.int64)
+
+
+def memory_shots(vectors: MemoryVectors) -> tuple[Rows, Shots]:
+    """Return the rows of the exemplars that are used, and these beside the texts of the categories."""
+    labels = np.repeat(np.arange(len(vectors.names)), np.diff(vectors.exemplar_offsets))
+    used = evenly(labels, MOST)
+    return used, Shots.of(vectors.exemplars[used], labels[used], Fold().rows(vectors))
+
+
+def chosen_settings(vectors: MemoryVectors) -> dict[str, str | float]:
+    """Return the settings of the head that fits a memory's exemplars; none for a memory without exemplars."""
+    if not len(vectors.exemplars):
+        return {}
+    constants = choose_constants(memory_shots(vectors)[1])
+    return {"head": "proker", "head_beta": constants.beta, "head_ridge": constants.ridge}
+
+
+def equal_images(vectors: MemoryVectors) -> list[tuple[str, ...]]:
+    """Return the references of exemplars whose files are equal and whose categories are not."""
+    labels = np.repeat(np.arange(len(vectors.names)), np.diff(vectors.exemplar_offsets)).tolist()
+    places: dict[str, list[int]] = {}
+    for place, digest in enumerate(vectors.exemplar_hashes):
+        places.setdefault(digest, []).append(place)
+    return [
+        tuple(vectors.exemplar_references[place] for place in same)
+        for same in places.values()
+        if len({labels[place] for place in same}) > 1
+    ]
