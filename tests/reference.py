@@ -47,7 +47,6 @@ parts of these, and `numerical_gradient` stands for every gradient that autograd
 
 import itertools
 import math
-from itertools import permutations
 
 import numpy as np
 
@@ -371,7 +370,7 @@ def best_pairing_accuracy(predicted, truth):
     names, classes = sorted(set(predicted)), sorted(set(truth))
     meanings = [*classes, *[None] * len(names)]
     most = 0
-    for chosen in permutations(meanings, len(names)):
+    for chosen in itertools.permutations(meanings, len(names)):
         stands_for = dict(zip(names, chosen, strict=True))
         most = max(most, sum(stands_for[name] == true for name, true in zip(predicted, truth, strict=True)))
     return most / len(predicted)
