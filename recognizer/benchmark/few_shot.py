@@ -17,6 +17,7 @@ from memory.errors import printable
 from memory.index import inner_products
 from memory.vectors import Matrix
 from memory.wording import counted
+from recognizer.benchmark.averages import averages
 from recognizer.benchmark.bench import Bench
 from recognizer.benchmark.image_vectors import ImageVectors, encode_vectors
 from recognizer.benchmark.labelled_data import LabelledData, read_data
@@ -73,13 +74,10 @@ def few_shot(
     drawn = [None] if in_file_order else list(range(seeds))
     rows: list[BenchmarkRow] = []
     short: dict[str, dict[int, dict[str, int]]] = {}
-    sets = 0
     for each in read_data(data):
-        sets += 1
         short[each.name] = _short(each, shots)
         rows += _rows(bench, each, sorted(set(shots)), drawn, reranker)
-    if sets > 1:
-        rows += _averages(rows, sets)
+    rows += list(averages(rows))
     return BenchmarkTable(
         PROTOCOL,
         bench.encoder.card,
@@ -186,20 +184,6 @@ def _share(ranks: Rows, within: int = 1) -> float:
 
 def _temperature(bench: Bench) -> float:
     return bench.settings.score.temperature or bench.encoder.default_temperature
-
-
-def _averages(rows: Sequence[BenchmarkRow], sets: int) -> Iterator[BenchmarkRow]:
-    """Average what was measured on every data set, seed by seed."""
-    by_figure: dict[str, list[BenchmarkRow]] = {}
-    for row in rows:
-        by_figure.setdefault(row.what, []).append(row)
-    for what, own in by_figure.items():
-        if len(own) == sets and all(row.values for row in own):
-            seeds = max(len(row.values) for row in own)
-            # A figure that does not depend on the seed is the same for each.
-            values = [[row.values[seed if len(row.values) > 1 else 0] for row in own] for seed in range(seeds)]
-            means = [float(np.mean(each)) for each in values]
-            yield BenchmarkRow(f"average of {sets}", what, own[0].metric, means, sum(row.n for row in own))
 
 
 def _short(data: LabelledData, shots: Sequence[int]) -> dict[int, dict[str, int]]:

@@ -18,6 +18,7 @@ from memory import Category, read_labels
 from memory.index import best_columns, inner_products
 from memory.vectors import Matrix
 from memory.wording import counted
+from recognizer.benchmark.averages import averages
 from recognizer.benchmark.bench import Bench
 from recognizer.benchmark.distractors import vocabulary
 from recognizer.benchmark.image_vectors import encode_vectors
@@ -124,6 +125,7 @@ def fine_grained(
             nouns[templates] = _encoded(bench, words, templates)
         named = _encoded(bench, given or each.classes, templates)
         rows += _rows(bench, each, named, nouns[templates], guessing, encode)
+    rows += list(averages(rows))
     return BenchmarkTable(
         PROTOCOL,
         bench.encoder.card,
@@ -162,8 +164,8 @@ def _rows(
         return nouns.only(nouns.nearest(images.of(shown)))
 
     ways: dict[str, Callable[[Rows], Namer]] = {
-        f"{len(named.words)} names given": lambda _: named.nearest,
-        f"{len(nouns.words)} {kind}": lambda _: nouns.nearest,
+        "names given": lambda _: named.nearest,
+        kind: lambda _: nouns.nearest,
         f"{kind}, {few}": lambda shown: guessed(shown).nearest,
         f"{kind}, {few} as exemplars": lambda shown: _remembering(guessed(shown), images.of(shown)),
     }
@@ -177,6 +179,7 @@ def _rows(
     # Of few images per class many are "grouped right" by chance: names that are all different reach this much.
     single = [len(np.unique(data.labels[tests])) / len(tests) for _, tests in draws]
     yield BenchmarkRow(data.name, "another name for every image", "cACC", single, len(draws[0][1]), "a floor")
+    notes = {"names given": counted(len(named.words), "name"), kind: counted(len(nouns.words), "noun")}
     for what, namer in ways.items():
         values = []
         for shown, tests in draws:
@@ -184,7 +187,7 @@ def _rows(
             truth = [data.classes[label] for label in data.labels[tests]]
             values.append((cluster_accuracy(predicted, truth), semantic_accuracy(predicted, truth, encode)))
         for metric, figures in zip(("cACC", "sACC"), zip(*values, strict=True), strict=True):
-            yield BenchmarkRow(data.name, what, metric, figures, len(draws[0][1]), data.note)
+            yield BenchmarkRow(data.name, what, metric, figures, len(draws[0][1]), notes.get(what, data.note))
 
 
 def _draw(data: LabelledData, unlabelled: int, seed: int) -> tuple[Rows, Rows]:

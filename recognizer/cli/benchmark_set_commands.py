@@ -128,6 +128,8 @@ def fine_grained(
 ) -> None:
     """Names given, or guessed from a few unlabelled images: cACC (are classes told apart?), sACC (are names near?).
 
+    DATA as for few-shot. Of Stanford Dogs give the folder Images, which holds LABEL/IMAGE.
+
     Example: recognizer benchmark fine-grained --data birds --root bird
     """
     from recognizer.benchmark.fine_grained import fine_grained as run
