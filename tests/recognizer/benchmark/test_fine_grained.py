@@ -7,7 +7,7 @@ from recognizer.settings import load_settings
 from tests.recognizer.benchmark.seeing import SeeingBench, pictures
 from tests.rerank.scripted import ScriptedMllm
 
-SHOWN = {"tawny owl": ["barn owl"] * 4, "herring gull": ["penguin"] * 3 + ["barn owl+penguin"]}
+SHOWN = {"tawny owl": ["barn owl"] * 4, "herring gull": ["penguin"] * 3 + ["wren+wren+penguin"]}
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,9 @@ def test_a_wrong_name_for_a_whole_class_groups_its_images_right(folder):
     few = "kinds of bird, 2 unlabelled images per class"
     assert ways == ["another name for every image", "names given", "kinds of bird", few, f"{few} as exemplars"]
     assert found["another name for every image", "cACC"] == [2 / 8, 2 / 8]
-    assert min(found[few, "cACC"]) >= 7 / 8
-    assert min(found[f"{few} as exemplars", "cACC"]) >= 7 / 8
+    # no unlabelled image shows a wren, so the image that does is called a penguin
+    assert found["kinds of bird", "cACC"] == (7 / 8, 7 / 8)
+    assert found[few, "cACC"] == found[f"{few} as exemplars", "cACC"] == (1, 1)
     assert len(found["kinds of bird", "sACC"]) == 2
     assert all(row.n == 8 for row in table.rows)
     assert {row.note for row in table.rows if row.what == "kinds of bird"} == {"846 nouns"}
