@@ -133,8 +133,8 @@ def slow_head(exemplars, labels, texts, beta, ridge, weights=None, spread=None, 
         shift = 0.0
         if not has.all():
             steps = [step * spread for step in np.arange(0, 4.01, 0.125)]
-            enough = [step for step in steps if accuracy(scores, step) >= accuracy(zero_shot, 0)]
-            shift = min(enough, default=steps[-1]) + SAFETY * spread
+            wanted = min(accuracy(zero_shot, 0), accuracy(scores, steps[-1])) - 1e-3
+            shift = min(step for step in steps if accuracy(scores, step) >= wanted) + SAFETY * spread
     whole = fitted(list(range(n)), weights) if n else lambda images: np.zeros((len(images), len(texts)))
 
     def term(images):
