@@ -120,9 +120,9 @@ def slow_head(exemplars, labels, texts, beta, ridge, weights=None, spread=None, 
         weights, scores = np.ones(n), left_out(np.ones(n), lambda i: {i})
         for i in range(n):
             rivals = [scores[i, c] for c in others[i] if has[c]]
-            if rivals and (labels == labels[i]).sum() >= FEWEST:
-                if max(rivals) - scores[i, labels[i]] > CLEARLY_WRONG * spread:
-                    weights[i] = DOUBTED
+            several = (labels == labels[i]).sum() >= FEWEST
+            if rivals and several and max(rivals) - scores[i, labels[i]] > CLEARLY_WRONG * spread:
+                weights[i] = DOUBTED
     if shift is None:
         scores = left_out(weights, lambda i: set(np.flatnonzero(labels == labels[i])))
 
