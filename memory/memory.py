@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import shutil
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
-from memory.category import Category, merge_categories
+from memory.category import Category, matching_category, merge_categories
 from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import MemoryLocked, MemoryStoreError, UnknownCategory, printable, printable_path
+from memory.errors import MemoryLocked, MemoryStoreError, printable_path
 from memory.export import export_memory
 from memory.flat import read_flat
 from memory.integrity import check_rows, open_checked
@@ -294,21 +292,14 @@ class Memory:
         wanted = list(names_or_ids)
         with WriterLock(self.directory):
             self._refresh()
-            removed = {c.id: c for c in (_matching_category(self.vectors.categories, text) for text in wanted)}
+            removed = {c.id: c for c in (matching_category(self.vectors.categories, text) for text in wanted)}
             if removed:
                 with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
                     self._publish(writer, writer.without(sorted(removed)))
         return list(removed.values())
 
     def replace_exemplars(self, exemplars: ExemplarSet | None) -> None:
-        """Hold these exemplars instead of the present ones.
-
-        Args:
-            exemplars: of categories of the memory, encoded by its encoder; None: no exemplar.
-
-        Raises:
-            MemoryLocked, BadVectors, MemoryStoreError: as for ``build``.
-        """
+        """Hold these exemplars, by the memory's encoder, instead of the present ones; errors are those of ``build``."""
         with WriterLock(self.directory):
             self._refresh()
             ids = {category.id for category in self.bare_categories()}
@@ -317,12 +308,7 @@ class Memory:
                 self._publish(writer, writer.with_exemplars(checked, self.encoder.dim))
 
     def store_settings(self, settings: Mapping[str, Any]) -> None:
-        """Store other settings with the memory; its tables and its version stay.
-
-        Raises:
-            MemoryLocked: another process is writing.
-            ValueError: they are not JSON.
-        """
+        """Store other settings with the memory, which must be JSON; its tables and its version stay."""
         checked = checked_settings(settings)
         with WriterLock(self.directory):
             self._refresh()
@@ -409,18 +395,3 @@ class Memory:
                     write_manifest(self.directory, self._manifest)
         except (OSError, MemoryLocked, MemoryStoreError):
             self._manifest = replace(self._manifest, index=record)
-
-
-def _matching_category(categories: Sequence[Category], text: str) -> Category:
-    """Return the one category with this name or id."""
-    for wanted in (text, unicodedata.normalize("NFC", text)):
-        matches = [category for category in categories if wanted in (category.name, category.id)]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            groups = ", ".join(f"{category.id} (group {printable(category.group)!r})" for category in matches)
-            raise UnknownCategory(f"{printable(text)!r} matches {len(matches)} categories; give the id: {groups}.")
-    # Names may have 10,000 characters, and the comparison is quadratic in them.
-    close = difflib.get_close_matches(text[:80], [category.name[:80] for category in categories], n=3)
-    hint = f" Similar names: {', '.join(map(repr, map(printable, close)))}." if close else ""
-    raise UnknownCategory(f"the memory holds no category {printable(text)!r}.{hint} Give a name as `export` shows it.")

@@ -70,7 +70,8 @@ class ApproximateRetriever:
     """Scores exactly what two HNSW indexes propose: the nearest categories of the image and of every region.
 
     The categories of the nearest exemplars are proposed as well. The winner of a sum need not lead any list, so this is
-    approximate search; its recall is measured when the memory is built. Confidences are relative to the proposed categories.
+    approximate search; its recall is measured when the memory is built. Confidences are relative to the proposed
+    categories.
 
     Args:
         scorer: the exact score.

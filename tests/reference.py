@@ -146,9 +146,9 @@ def slow_head(exemplars, labels, texts, beta, ridge, weights=None, spread=None, 
         weights, scores = np.ones(n), left_out(np.ones(n), lambda i: {i})
         for i in range(n):
             rivals = [scores[i, c] for c in others[i] if has[c]]
-            if rivals and (labels == labels[i]).sum() >= FEWEST:
-                if max(rivals) - scores[i, labels[i]] > CLEARLY_WRONG * spread:
-                    weights[i] = DOUBTED
+            several = (labels == labels[i]).sum() >= FEWEST
+            if rivals and several and max(rivals) - scores[i, labels[i]] > CLEARLY_WRONG * spread:
+                weights[i] = DOUBTED
     if shift is None:
         scores = left_out(weights, lambda i: set(np.flatnonzero(labels == labels[i])))
 
@@ -159,8 +159,8 @@ def slow_head(exemplars, labels, texts, beta, ridge, weights=None, spread=None, 
         shift = 0.0
         if not has.all():
             steps = [step * spread for step in np.arange(0, 4.01, 0.125)]
-            enough = [step for step in steps if accuracy(scores, step) >= accuracy(zero_shot, 0)]
-            shift = min(enough, default=steps[-1]) + SAFETY * spread
+            wanted = min(accuracy(zero_shot, 0), accuracy(scores, steps[-1])) - 1e-3
+            shift = min(step for step in steps if accuracy(scores, step) >= wanted) + SAFETY * spread
     whole = fitted(list(range(n)), weights) if n else lambda images: np.zeros((len(images), len(texts)))
 
     def term(images):

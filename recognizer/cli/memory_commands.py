@@ -12,6 +12,7 @@ import typer
 
 from memory.wording import counted
 from recognizer.cli.app import app
+from recognizer.cli.examples import add_examples, list_doubted, remove_examples
 from recognizer.cli.options import (
     ENCODER,
     INPUT,
@@ -194,8 +195,7 @@ def add(
     categories = read_label_file(labels, format, key, header, name_column, aliases) if labels is not None else ()
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
-    from recognizer.exemplar_files import add_exemplars, store_head, warnings_about
-    from recognizer.images import ImageLimits
+    from recognizer.exemplar_files import store_head
 
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
     if categories:
@@ -209,16 +209,7 @@ def add(
         show(f"added {counted(now - before, 'category')}{also}; {opened.directory} now has {counted(now, 'category')}")
         show(_work(opened))
     if exemplars is not None:
-        before = opened.info().exemplars
-        with opened_features(features, encoder, ImageLimits()) as stored:
-            read = add_exemplars(opened, encoder, exemplars, features=stored)
-        for sentence in (*read.problems, *warnings_about(opened.vectors)):
-            note(sentence)
-        now = opened.info().exemplars
-        show(
-            f"added {counted(now - before, 'exemplar')}, {counted(read.encoded, 'image')} encoded; {opened.directory} "
-            f"now has {counted(now, 'exemplar')}"
-        )
+        add_examples(opened, encoder, exemplars, features)
 
 
 @app.command()
@@ -243,11 +234,7 @@ def remove(
 
     opened = Memory.open(memory)
     if exemplars:
-        from recognizer.exemplar_files import remove_exemplars
-
-        gone = remove_exemplars(opened, names)
-        left = counted(opened.info().exemplars, "exemplar")
-        show(f"removed {counted(gone, 'exemplar')}; {opened.directory} now has {left}")
+        remove_examples(opened, names)
         return
     removed = opened.remove(names)
     now = opened.info().categories
@@ -314,7 +301,7 @@ def verify(
     from memory import Memory
 
     if exemplars:
-        _verify_exemplars(Memory.open(memory))
+        list_doubted(Memory.open(memory))
         return
     findings = Memory.open(memory).verify()
     show(
@@ -326,25 +313,6 @@ def verify(
     )
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
-
-
-def _verify_exemplars(opened: Memory) -> None:
-    """List equal exemplars of several categories, and those that the others contradict."""
-    from recognizer.exemplar_files import warnings_about
-    from recognizer.exemplars import ExemplarHead
-    from recognizer.memory_settings import carried_settings
-    from recognizer.settings import load_settings
-
-    vectors = opened.vectors
-    for sentence in warnings_about(vectors):
-        show(sentence)
-    score = load_settings(base=carried_settings(opened, warn=note)).score
-    doubted = ExemplarHead(vectors, score).doubted() if len(vectors.exemplars) else []
-    if doubted:
-        rows = [[each.reference, each.category, each.rival] for each in doubted]
-        show(table(["exemplar", "category", "others say"], rows, widest=100))
-    total = counted(len(vectors.exemplars), "exemplar")
-    show(f"{total}; {len(doubted)} contradicted by the others of their category, which therefore count less")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The constants of the kernel ridge for these exemplars: the prior's, or those that leave-one-out clearly prefers."""
+"""The constants of the kernel ridge for these exemplars: fixed ones, or those that leave-one-out clearly prefers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from recognizer.heads.constants import PRIOR, Constants
+from recognizer.heads.constants import ALONE, FEW_CATEGORIES, PRIOR, Constants
 from recognizer.heads.kernel_ridge import FEWEST, evenly, inverse_kernel, leave_out
 from recognizer.heads.residual import Doubles, Shots
 
@@ -24,6 +24,8 @@ def choose_constants(shots: Shots) -> Constants:
     With fewer exemplars leave-one-out would leave a category out rather than an exemplar, and prefer no head at all:
     the prior stands. So it does unless others get more exemplars right by `CLEARLY` standard errors of the difference.
     """
+    if np.count_nonzero(shots.counts) < FEW_CATEGORIES:
+        return ALONE
     enough = np.flatnonzero(shots.counts[shots.labels] >= FEWEST)
     if not len(enough):
         return PRIOR

@@ -52,6 +52,7 @@ SAFETY = 0.25
 Exemplars are more like each other than like the pictures to come, so this asks for a little too little: without it
 categories without exemplars lost up to 1.5 points on GCompris and costumes."""
 _SOFTNESS = 0.6  # spreads; width of the logistic for right or wrong, so that few exemplars give a steady sum
+_NEARLY = 1e-3  # of the accuracy; no shift is paid for less
 _SHIFTS = np.arange(0, 4.01, 0.125)  # spreads
 _JITTER = 1e-8  # equal landmarks make the kernel singular
 
@@ -281,10 +282,12 @@ def find_shift(shots: Shots, inverse: Floats) -> float:
 
     if not shots.spread:
         return 0.0
-    wanted = accuracy(plain.own - np.maximum(plain.seen, plain.unseen))
     shifts = shots.spread * _SHIFTS
-    enough = (s for s in shifts if accuracy(without.own - np.maximum(without.seen - s, without.unseen)) >= wanted)
-    return float(next(enough, shifts[-1]) + SAFETY * shots.spread)
+    reached = [accuracy(without.own - np.maximum(without.seen - shift, without.unseen)) for shift in shifts]
+    wanted = min(accuracy(plain.own - np.maximum(plain.seen, plain.unseen)), reached[-1]) - _NEARLY
+    return float(next(shift for shift, value in zip(shifts, reached, strict=True) if value >= wanted)) + (
+        SAFETY * shots.spread
+    )
 
 
 def evenly(labels: Rows, total: int) -> Rows:

@@ -4,33 +4,11 @@ import pytest
 
 from memory import Category, Memory
 from recognizer.building import (
-    EXEMPLAR_WEIGHT,
     TemplateError,
     build_memory,
-    exemplar_images,
     published_manifest,
     read_templates,
-    with_exemplars,
 )
-from recognizer.settings import ScoreSettings
-
-
-def test_exemplar_weight_is_taken_from_the_others_in_proportion():
-    before, after = ScoreSettings(), with_exemplars(ScoreSettings())
-    assert after.exemplar == EXEMPLAR_WEIGHT
-    assert sum(after.weights()) == pytest.approx(1)
-    for one, other in zip(before.weights()[:4], after.weights()[:4], strict=True):
-        assert other == pytest.approx(one * (1 - EXEMPLAR_WEIGHT))
-
-
-def test_exemplars_are_those_of_the_folder_else_those_of_the_label_file(photos, tmp_path):
-    (tmp_path / "set" / "dog").mkdir(parents=True)
-    shutil.copy(photos / "cat.jpg", tmp_path / "set" / "dog" / "1.jpg")
-    categories = [Category("cat", exemplars=(str(photos / "cat.jpg"),)), Category("dog")]
-    assert exemplar_images(categories, tmp_path / "set").rows == [1]
-    named = exemplar_images(categories, None)
-    assert (named.rows, named.items[0].key) == ([0], str(photos / "cat.jpg"))
-    assert exemplar_images([Category("cat")], None) is None
 
 
 def test_memory_holds_the_exemplars_that_could_be_decoded(starter, photos, tmp_path):
@@ -48,13 +26,12 @@ def test_memory_holds_the_exemplars_that_could_be_decoded(starter, photos, tmp_p
     start, stop = vectors.exemplar_offsets[cat : cat + 2]
     assert vectors.exemplar_references[start:stop] == ["cat/cat.jpg", "cat/retina.jpg"]
     assert len(vectors.exemplars) == 3
-    assert memory.settings["score"]["exemplar"] == EXEMPLAR_WEIGHT
-    assert sum(memory.settings["score"].values()) == pytest.approx(1)
+    assert memory.settings["score"] == {"head": "proker", "head_beta": 3.0, "head_ridge": 0.3}
     assert any("exemplar cat/broken.jpg left out: E_NOT_IMAGE" in warning for warning in warnings)
     assert "1 exemplar left out: 'nobody' is not a category of the label file" in warnings
 
 
-def test_exemplars_that_are_not_given_again_leave_with_the_weight_of_their_term(starter, photos, tmp_path):
+def test_exemplars_that_are_not_given_again_leave_with_their_head(starter, photos, tmp_path):
     (tmp_path / "set" / "cat").mkdir(parents=True)
     shutil.copy(photos / "cat.jpg", tmp_path / "set" / "cat")
     warnings = []

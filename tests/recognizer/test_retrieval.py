@@ -65,9 +65,9 @@ def test_key_of_the_fold_changes_with_its_two_weights_alone():
     def key(*weights):
         return Scorer(vectors, WEIGHTS.with_weights(weights)).fold.key
 
-    assert key(0.3, 0.2, 0.2, 0.1, 0.2) == "name=0.300000 description=0.200000"  # stored indexes carry it
-    assert key(0.3, 0.2, 0.1, 0.2, 0.2) == key(0.3, 0.2, 0.2, 0.1, 0.2)
-    assert key(0.2, 0.3, 0.2, 0.1, 0.2) != key(0.3, 0.2, 0.2, 0.1, 0.2)
+    assert key(0.3, 0.2, 0.2, 0.3) == "name=0.300000 description=0.200000"  # stored indexes carry it
+    assert key(0.3, 0.2, 0.1, 0.4) == key(0.3, 0.2, 0.2, 0.3)
+    assert key(0.2, 0.3, 0.2, 0.3) != key(0.3, 0.2, 0.2, 0.3)
 
 
 def test_confidences_are_summed_by_group_over_all_categories():

@@ -77,11 +77,11 @@ def test_earlier_names_are_read_from_every_source_with_one_note(tmp_path):
     base = {"score": {"name": 0.3, "description": 0.4, "region": 0.2, "region_name": 0.1, "center": False}}
     notes = []
     settings = load_settings(config, ["score.image_name=0.5", "score.region_name=0.2"], base=base, warn=notes.append)
-    assert settings.score.weights() == (0.5, 0.1, 0.2, 0.2, 0)
+    assert settings.score.weights() == (0.5, 0.1, 0.2, 0.2)
     assert len(notes) == 1
     assert "score.description is now score.image_description" in notes[0]
     assert "score.name" not in notes[0]  # the memory's own settings are nothing that a user could rewrite
-    assert load_settings(base=base, warn=notes.append).score.weights() == (0.3, 0.4, 0.2, 0.1, 0)
+    assert load_settings(base=base, warn=notes.append).score.weights() == (0.3, 0.4, 0.2, 0.1)
     assert len(notes) == 1
 
 

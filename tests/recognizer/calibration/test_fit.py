@@ -22,7 +22,7 @@ from recognizer.settings import TERMS
 from tests.recognizer.calibration.tables import drawn_table, make_table
 
 EQUAL = (0.25,) * 4
-ALL = np.arange(5)
+ALL = np.arange(4)
 
 
 def slow_loss(table, slopes):
@@ -52,12 +52,12 @@ def test_spread_leaves_out_categories_that_take_no_part():
     values = np.zeros((1, 3, 4))
     values[0, :, 0] = [1, 3, 1000]
     table = make_table(values, [0]).without(np.array([2]))
-    assert LogitProblem(table, ALL).spread.tolist() == [1, 1, 1, 1, 1]
+    assert LogitProblem(table, ALL).spread.tolist() == [1, 1, 1, 1]
 
 
 def test_optimum_is_that_of_a_slow_search():
     table = drawn_table(np.random.default_rng(1), 60, 8, (0.5, 0.1, 0.1, 0.3), 0.3, spread=0.5)
-    present = (0.1, 0.4, 0.2, 0.2, 0.1)
+    present = (0.2, 0.4, 0.2, 0.2)
     problem = LogitProblem(table, ALL)
     direction = np.array(present) * problem.spread
     direction /= np.linalg.norm(direction)
@@ -72,14 +72,14 @@ def test_optimum_is_that_of_a_slow_search():
         return problem.loss(root**2 / problem.spread)[0] + PULL / 120 * away @ away
 
     search = {"xatol": 1e-8, "fatol": 1e-13, "maxiter": 20000, "maxfev": 20000, "adaptive": True}
-    slopes = minimize(whole, np.ones(5), method="Nelder-Mead", options=search).x ** 2 / problem.spread
+    slopes = minimize(whole, np.ones(4), method="Nelder-Mead", options=search).x ** 2 / problem.spread
     np.testing.assert_allclose(fit_slopes(table, present), slopes, rtol=2e-3, atol=1e-3)
     np.testing.assert_allclose(fit_score(table, present).weights, slopes / slopes.sum(), atol=1e-3)
 
 
-@pytest.mark.parametrize("term", range(5))
+@pytest.mark.parametrize("term", range(4))
 def test_weight_goes_to_the_term_that_knows(term):
-    weights = np.eye(5)[term]
+    weights = np.eye(4)[term]
     found = fit_score(drawn_table(np.random.default_rng(term), 400, 50, weights, 0.02, spread=0.06), EQUAL)
     assert found.weights[term] > 0.9
     assert sum(found.weights) == pytest.approx(1, abs=1e-9)
@@ -149,19 +149,19 @@ def test_terms_without_a_say_get_no_weight_and_their_present_weight_counts_for_t
     table.values[:, :, 1] = table.values[:, :, 0]
     table.values[:, :, 2] = table.values[:, :, 3]
     found = fit_score(table, (0.0, 0.5, 0.5, 0.0), ("image_name", "region_name"))
-    assert found.weights[1] == found.weights[2] == found.weights[4] == 0
+    assert found.weights[1] == found.weights[2] == 0
     assert found.weights == fit_score(table, (0.5, 0, 0, 0.5), ("image_name", "region_name")).weights
 
 
 def test_sampled_categories_give_the_fit_of_all(monkeypatch):
     from recognizer.calibration import terms as terms_module
 
-    table = drawn_table(np.random.default_rng(5), 300, 1500, (0.6, 0.1, 0.1, 0.1, 0.1), 0.15, spread=0.4)
+    table = drawn_table(np.random.default_rng(5), 300, 1500, (0.6, 0.2, 0.1, 0.1), 0.15, spread=0.4)
     whole = fit_score(table, EQUAL)
     for name, value in (("KEEP_ALL", 100), ("BEST", 20), ("OTHERS", 100)):
         monkeypatch.setattr(terms_module, name, value)
     sampled = terms_module.make_table(table.values, table.truth, np.random.default_rng(0))
-    assert sampled.values.shape[1] <= 5 * 20 + 1 + 100
+    assert sampled.values.shape[1] <= 4 * 20 + 1 + 100
     found = fit_score(sampled, EQUAL)
     np.testing.assert_allclose(found.weights, whole.weights, atol=0.02)
     assert found.temperature == pytest.approx(whole.temperature, rel=0.03)

@@ -34,16 +34,16 @@ def small_limits(monkeypatch):
 
 def test_large_memory_keeps_the_best_the_truth_and_a_sample(small_limits):
     rng = np.random.default_rng(1)
-    values = rng.normal(size=(3, 200, 5)).astype(np.float32)
+    values = rng.normal(size=(3, 200, 4)).astype(np.float32)
     worst = int(values[0].sum(1).argmin())
     table = make_table(values, np.array([worst, 5, UNKNOWN]), rng)
     assert table.true_categories().tolist() == [worst, 5, UNKNOWN]
-    assert table.categories.shape == (3, 5 * 4 + 10)
+    assert table.categories.shape == (3, 4 * 4 + 10)
     for image, truth in enumerate([worst, 5, UNKNOWN]):
         kept = table.categories[image]
         assert (np.diff(kept) > 0).all()
         np.testing.assert_array_equal(table.values[image], values[image, kept])
-        best = {int(c) for term in range(5) for c in np.argsort(-values[image, :, term])[:4]} | {truth} - {UNKNOWN}
+        best = {int(c) for term in range(4) for c in np.argsort(-values[image, :, term])[:4]} | {truth} - {UNKNOWN}
         sampled = table.log_offset[image] > 0
         assert set(kept[~sampled].tolist()) == best
         rest = 200 - len(best)
@@ -51,8 +51,8 @@ def test_large_memory_keeps_the_best_the_truth_and_a_sample(small_limits):
 
 
 def test_sum_over_the_kept_is_an_unbiased_estimate_of_the_sum_over_all(small_limits):
-    values = np.random.default_rng(2).normal(size=(1, 300, 5)).astype(np.float32)
-    slopes = np.array([0.5, 0.2, 0.1, 0.4, 0.3])
+    values = np.random.default_rng(2).normal(size=(1, 300, 4)).astype(np.float32)
+    slopes = np.array([0.5, 0.2, 0.1, 0.4])
     taken_out = np.arange(0, 300, 3)
     whole = np.exp(values[0] @ slopes)
     remaining = np.delete(whole, taken_out)
@@ -70,7 +70,7 @@ def test_sum_over_the_kept_is_an_unbiased_estimate_of_the_sum_over_all(small_lim
 
 
 def test_category_taken_out_leaves_every_softmax_and_its_images_are_unknown():
-    values = np.zeros((3, 4, 5), np.float32)
+    values = np.zeros((3, 4, 4), np.float32)
     table = make_table(values, np.array([0, 2, 1]), np.random.default_rng(0)).without(np.array([2]))
     assert table.truth.tolist() == [0, UNKNOWN, 1]
     assert table.known.tolist() == [True, False, True]
@@ -79,8 +79,8 @@ def test_category_taken_out_leaves_every_softmax_and_its_images_are_unknown():
 
 
 def test_joining_keeps_the_order_of_the_images():
-    one = make_table(np.ones((1, 3, 5), np.float32), np.array([2]), np.random.default_rng(0))
-    other = make_table(np.zeros((2, 3, 5), np.float32), np.array([1, UNKNOWN]), np.random.default_rng(0))
+    one = make_table(np.ones((1, 3, 4), np.float32), np.array([2]), np.random.default_rng(0))
+    other = make_table(np.zeros((2, 3, 4), np.float32), np.array([1, UNKNOWN]), np.random.default_rng(0))
     both = TermTable.concatenate([one, other])
     assert both.true_categories().tolist() == [2, 1, UNKNOWN]
     assert both.values[:, 0, 0].tolist() == [1, 0, 0]
@@ -88,7 +88,7 @@ def test_joining_keeps_the_order_of_the_images():
 
 def test_confidences_are_those_of_a_run():
     rng = np.random.default_rng(0)
-    table = whole_table(rng.normal(size=(40, 9, 5)), rng.integers(-1, 9, 40))
+    table = whole_table(rng.normal(size=(40, 9, 4)), rng.integers(-1, 9, 40))
     answers = answer(table, WEIGHTS, 0.3)
     scores = (table.values @ np.array(WEIGHTS)).astype(np.float32)
     log_p = scores / 0.3 - log_normaliser(scores, 0.3)[:, None]
@@ -109,7 +109,7 @@ def test_category_taken_out_is_never_the_answer():
     assert not answer(whole, WEIGHTS, 1.0).right[0]
     fewer = answer(whole.without(np.array([0])), WEIGHTS, 1.0)
     assert fewer.right[0]
-    assert fewer.confidence[0] == pytest.approx(1 / (1 + np.exp(-0.3)))
+    assert fewer.confidence[0] == pytest.approx(1 / (1 + np.exp(-0.4)))
 
 
 def test_sampled_category_stands_for_many_in_the_sum_and_competes_as_one():

@@ -180,17 +180,25 @@ def test_a_header_is_as_the_user_says(tmp_path):
     assert "2 categories" in call("build", tmp_path / "names.txt", *memory, "--header", "no")[1]
 
 
-def test_exemplars_go_with_their_weights(world, tmp_path, photos):
+def test_exemplars_go_with_their_head(world, tmp_path, photos):
     memory = tmp_path / "memory"
     (tmp_path / "shots.csv").write_text(f"path,label\n{photos / 'cat.jpg'},tabby cat\n{photos / 'cat.jpg'},nobody\n")
     _, _, err = call("build", world / "labels.json", "--memory", memory, "--exemplars", tmp_path / "shots.csv")
     assert "'nobody' is not a category" in err
     held = json.loads(call("info", "--memory", memory, "--json")[1])
     assert held["exemplars"] == 1
-    weight = held["settings"]["score"]["exemplar"]
-    assert weight > 0
+    assert held["settings"]["score"]["head"] == "proker"
     _, out, _ = call("info", "--memory", memory)
-    assert re.search(rf"^score\.exemplar +{weight}$", out, re.MULTILINE)
+    assert re.search(r"^score\.head_beta +3\.0$", out, re.MULTILINE)
+    _, out, _ = call("add", "--memory", memory, "--exemplars", tmp_path / "shots.csv")
+    assert "added 0 exemplars, 0 images encoded" in out
+    (tmp_path / "more.csv").write_text(f"path,label\n{photos / 'rocket.jpg'},tabby cat\n")
+    assert "now has 2 exemplars" in call("add", "--memory", memory, "--exemplars", tmp_path / "more.csv")[1]
+    assert "2 exemplars; 0 contradicted" in call("verify", "--exemplars", "--memory", memory)[1]
+    _, out, _ = call("remove", photos / "rocket.jpg", "--exemplars", "--memory", memory)
+    assert "removed 1 exemplar;" in out
+    with pytest.raises(RecognizerError, match="nothing to add"):
+        call("add", "--memory", memory)
     assert "{}" not in out.replace("a photo of a {}.", "")
     _, _, err = call("build", world / "labels.json", "--memory", memory)
     assert "1 exemplar of the memory dropped" in err

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from recognizer.exemplars import ExemplarHead, chosen_settings, equal_images
+from recognizer.settings import ScoreSettings
+from tests.recognizer.worlds import make_vectors, unit
+
+
+def test_pieces_add_up_to_the_term_with_and_without_the_image_s_own_file():
+    rng = np.random.default_rng(0)
+    vectors, image = make_vectors(rng, [1, 0, 2, 0], [3, 0, 4, 1]), unit(rng, 8)
+    head = ExemplarHead(vectors, ScoreSettings())
+    for exclude in ("", "hash 2", "hash 7", "another"):
+        term = head.term(image[None], [exclude])[0]
+        for row, pieces in enumerate(head.weighed(image, range(4), exclude, 3)):
+            assert sum(piece.similarity * piece.coefficient for piece in pieces) == pytest.approx(term[row], abs=1e-5)
+            assert len(pieces) == 4
+            number = exclude.removeprefix("hash ")
+            assert f"photo {number}" not in [piece.reference for piece in pieces]
+
+
+def test_categories_of_the_nearest_exemplars():
+    rng = np.random.default_rng(1)
+    vectors = make_vectors(rng, [0] * 4, [3, 0, 4, 1])
+    head = ExemplarHead(vectors, ScoreSettings())
+    assert head.nearest_categories(vectors.exemplars[7], 1).tolist() == [3]
+    assert head.nearest_categories(vectors.exemplars[7], 99).tolist() == [0, 2, 3]
+
+
+def test_constants_are_those_of_the_settings_or_chosen():
+    vectors = make_vectors(np.random.default_rng(2), [0] * 5, [1] * 5)
+    fixed = ScoreSettings(head="proker", head_beta=2, head_ridge=0.7)
+    assert (ExemplarHead(vectors, fixed).constants.beta, ExemplarHead(vectors, fixed).constants.ridge) == (2, 0.7)
+    assert chosen_settings(vectors) == {"head": "proker", "head_beta": 1.0, "head_ridge": 0.3}
+    assert chosen_settings(make_vectors(np.random.default_rng(2), [0])) == {}
+    auto = ExemplarHead(vectors, ScoreSettings()).constants
+    assert (auto.beta, auto.ridge) == (1.0, 0.3)
+
+
+def test_equal_files_of_one_category_are_no_problem():
+    vectors = make_vectors(np.random.default_rng(3), [0, 0], [2, 1])
+    vectors.exemplar_hashes[:] = ["a", "a", "b"]
+    assert equal_images(vectors) == []
+    vectors.exemplar_hashes[:] = ["a", "b", "a"]
+    assert equal_images(vectors) == [("photo 0", "photo 2")]
