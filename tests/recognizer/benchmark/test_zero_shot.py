@@ -129,9 +129,17 @@ def test_mean_per_class_and_top1_differ_where_classes_are_uneven(bench, tmp_path
     for name in names[1:]:
         picture(root / "images" / f"{name}.jpg", 1)
     picture(root / "images" / "Abyssinian_test.jpg", 1)  # looks like the other class
-    found = figures(zero_shot(bench, tmp_path, sets=["OxfordPets"]))
-    assert found["OxfordPets", "names, per-set templates", "mean per class"] == 0.5
-    assert found["OxfordPets", "names, per-set templates", "top-1"] == 0.75
+    food(tmp_path)
+    table = zero_shot(bench, tmp_path, sets=["OxfordPets", "Food101", "DTD"])
+    found, what = figures(table), "names, per-set templates"
+    assert found["OxfordPets", what, "mean per class"] == 0.5
+    assert found["OxfordPets", what, "top-1"] == 0.75
+    assert found["Food101", what, "top-1"] == 1
+    average = "average of 2 of GRAIN's 11"
+    assert found[average, what, "CLIP's of each set"] == 0.75
+    assert found[average, what, "top-1"] == 0.875
+    assert table.rows[-1].n == 8
+    assert "DTD" in table.rows[-1].note
 
 
 def test_templates_are_those_of_the_choice(bench, eye, tmp_path):
