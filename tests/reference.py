@@ -38,6 +38,10 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
   in training/test_contrastive.py::test_value_and_gradient_are_those_of_the_loops
 - whole_prompt = rerank.backends.transformers_local.TransformersLocal.choose
   in rerank/backends/test_prefix.py::test_shared_beginnings_change_no_log_probability
+- best_pairing_accuracy = recognizer.benchmark.naming.cluster_accuracy
+  in recognizer/benchmark/test_naming.py::test_cacc_is_the_best_of_all_pairings
+- mean_of_cosines = recognizer.benchmark.naming.semantic_accuracy
+  in recognizer/benchmark/test_naming.py::test_sacc_is_the_mean_cosine_of_the_pairs
 
 `slow_region_description` with a bias is the partner of `region_description_sigmoid`, in the same test. The others are
 parts of these, and `numerical_gradient` stands for every gradient that autograd computes.
@@ -376,3 +380,20 @@ def whole_prompt(network, processor, request):
         spellings = {tuple(tokenizer.encode(text, add_special_tokens=False)) for text in (symbol, f" {symbol}")}
         weights.append(sum(math.exp(logits[tokens[0]]) for tokens in spellings if len(tokens) == 1))
     return [math.log(weight / sum(weights)) for weight in weights]
+
+
+def best_pairing_accuracy(predicted, truth):
+    """The most images that are right when each predicted name stands for one class or none: every pairing is tried."""
+    names, classes = sorted(set(predicted)), sorted(set(truth))
+    meanings = [*classes, *[None] * len(names)]
+    most = 0
+    for chosen in itertools.permutations(meanings, len(names)):
+        stands_for = dict(zip(names, chosen, strict=True))
+        most = max(most, sum(stands_for[name] == true for name, true in zip(predicted, truth, strict=True)))
+    return most / len(predicted)
+
+
+def mean_of_cosines(predicted, truth, vector):
+    """The mean of the cosines of each pair of names, one by one."""
+    cosines = [dot(vector(name), vector(true)) for name, true in zip(predicted, truth, strict=True)]
+    return sum(cosines) / len(cosines)

@@ -36,11 +36,15 @@ from recognizer.cli import feature_commands
 # isort: split
 from recognizer.cli import benchmark_commands
 
+# isort: split
+from recognizer.cli import benchmark_set_commands
+
 add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = [
     "app",
     "benchmark_commands",
+    "benchmark_set_commands",
     "describe_commands",
     "evidence_commands",
     "feature_commands",

@@ -173,6 +173,20 @@ class Nouns:
             tuple(map(int, parts.split())),
         )
 
+    def __len__(self) -> int:
+        """Number of meanings, the lines of the table."""
+        return len(self._lines)
+
+    def kinds(self, sense: Sense) -> set[int]:
+        """Return the rows of a meaning and of all that it is a kind of."""
+        rows, waiting = {sense.row}, [*sense.hypernyms]
+        while waiting:
+            row = waiting.pop()
+            if row not in rows:
+                rows.add(row)
+                waiting += self.sense(row).hypernyms
+        return rows
+
     def _exact(self, words: Sequence[str]) -> Entry | None:
         for lemma in self._lemmas(words):
             # "butterflyfish" and "butterfly fish" are written for each other, and each has a meaning of its own.

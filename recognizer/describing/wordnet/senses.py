@@ -90,7 +90,7 @@ def of_group(entry: Entry, group: str, nouns: Nouns) -> Entry:
     """
     above = nouns.find(group)
     wanted = {sense.row for sense in above.senses} if above is not None else set[int]()
-    fitting = [place for place, sense in enumerate(entry.senses) if wanted & _kinds(sense, nouns)]
+    fitting = [place for place, sense in enumerate(entry.senses) if wanted & nouns.kinds(sense)]
     if not fitting:
         return entry
     return replace(
@@ -98,17 +98,6 @@ def of_group(entry: Entry, group: str, nouns: Nouns) -> Entry:
         senses=tuple(entry.senses[place] for place in fitting),
         ranks=tuple(entry.ranks[place] for place in fitting),
     )
-
-
-def _kinds(sense: Sense, nouns: Nouns) -> set[int]:
-    """Return the rows of a meaning and of all that it is a kind of."""
-    rows, waiting = {sense.row}, [*sense.hypernyms]
-    while waiting:
-        row = waiting.pop()
-        if row not in rows:
-            rows.add(row)
-            waiting += nouns.sense(row).hypernyms
-    return rows
 
 
 def gloss_text(sense: Sense, nouns: Nouns) -> str:
