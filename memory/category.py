@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from memory.errors import printable
+from memory.errors import UnknownCategory, printable
 
 DescriptionKind = Literal["attribute", "sentence"]
 
@@ -117,3 +119,22 @@ def _merge(members: list[Category]) -> Category:
         exemplars.update(dict.fromkeys(member.exemplars))
         aliases.update(dict.fromkeys(alias for alias in member.aliases if alias != first.name))
     return Category(first.name, first.group, tuple(descriptions.values()), metadata, tuple(exemplars), tuple(aliases))
+
+
+def matching_category(categories: Sequence[Category], text: str) -> Category:
+    """Return the one category with this name or id.
+
+    Raises:
+        UnknownCategory: there is none, or several have this name.
+    """
+    for wanted in (text, unicodedata.normalize("NFC", text)):
+        matches = [category for category in categories if wanted in (category.name, category.id)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            groups = ", ".join(f"{category.id} (group {printable(category.group)!r})" for category in matches)
+            raise UnknownCategory(f"{printable(text)!r} matches {len(matches)} categories; give the id: {groups}.")
+    # Names may have 10,000 characters, and the comparison is quadratic in them.
+    close = difflib.get_close_matches(text[:80], [category.name[:80] for category in categories], n=3)
+    hint = f" Similar names: {', '.join(map(repr, map(printable, close)))}." if close else ""
+    raise UnknownCategory(f"the memory holds no category {printable(text)!r}.{hint} Give a name as `export` shows it.")

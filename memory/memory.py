@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import shutil
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
-from memory.category import Category, merge_categories
+from memory.category import Category, matching_category, merge_categories
 from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import MemoryLocked, MemoryStoreError, UnknownCategory, printable, printable_path
+from memory.errors import MemoryLocked, MemoryStoreError, printable_path
 from memory.export import export_memory
 from memory.flat import read_flat
 from memory.integrity import check_rows, open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
+from memory.negatives import NegativeLabels
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
 from memory.store import TableStore
@@ -42,6 +41,7 @@ class MemoryInfo:
         categories: number of categories.
         descriptions: number of descriptions.
         exemplars: number of example images.
+        negatives: number of candidates for negative labels.
         encoder: the encoder that made it.
         templates: the templates that names and descriptions were put into.
         dim: dimension of the vectors.
@@ -55,6 +55,7 @@ class MemoryInfo:
     categories: int
     descriptions: int
     exemplars: int
+    negatives: int
     encoder: EncoderCard
     templates: tuple[str, ...]
     dim: int
@@ -99,6 +100,7 @@ class Memory:
         templates: Sequence[str],
         settings: Mapping[str, Any] | None = None,
         exemplars: ExemplarSet | None = None,
+        negatives: NegativeLabels | None = None,
         index: IndexKind = "exact",
         fold: Fold | None = None,
         progress: Progress | None = None,
@@ -115,6 +117,7 @@ class Memory:
             templates: texts with ``{}`` or ``{c}`` for the name.
             settings: free JSON; None keeps the settings of a memory by the same encoder.
             exemplars: example images, or None.
+            negatives: candidates for negative labels, or None.
             index: "exact", or "hnsw" for approximate search, whose recall is then measured.
             fold: weights of names and descriptions in approximate search, by default equal.
             progress: called with texts encoded so far and texts to encode.
@@ -143,7 +146,7 @@ class Memory:
             tables = usable_tables(path, before)
             make_room(path, before, tables)
             with MemoryWriter(path, tables, 0 if before is None else before.version) as writer:
-                new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress)
+                new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress, negatives)
                 if new_settings is None:
                     same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
                     new_settings = dict(before.settings) if before is not None and same_encoder else {}
@@ -245,6 +248,7 @@ class Memory:
         *,
         encoder: TextEncoder,
         exemplars: ExemplarSet | None = None,
+        negatives: NegativeLabels | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Add categories, or further descriptions and exemplars of categories; ``report`` says what was done.
@@ -253,6 +257,8 @@ class Memory:
             categories: at least one.
             encoder: the encoder that made the memory.
             exemplars: further example images, of categories of the memory or of ``categories``.
+            negatives: candidates for negative labels, chosen again for all categories; None drops those of the memory,
+                for one of them may be a new category.
             progress: called with texts encoded so far and texts to encode.
 
         Raises:
@@ -272,12 +278,14 @@ class Memory:
             united = merge_categories([*(known[i] for i in replaced), *merged])
             counts = {i: len(category.exemplars) for i, category in known.items()}
             with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
-                tables, report = writer.put(united, replaced, examples, counts, self._manifest, encoder, progress)
+                tables, report = writer.put(
+                    united, replaced, examples, counts, self._manifest, encoder, progress, negatives, self.vectors
+                )
                 self._publish(writer, tables)
         self._report = report
 
     def remove(self, names_or_ids: Iterable[str]) -> list[Category]:
-        """Remove categories with their descriptions and exemplars.
+        """Remove categories with their descriptions and exemplars; negative labels stay as they were chosen.
 
         Args:
             names_or_ids: exact names, or ids; a name that is in several groups needs its id.
@@ -294,7 +302,7 @@ class Memory:
         wanted = list(names_or_ids)
         with WriterLock(self.directory):
             self._refresh()
-            removed = {c.id: c for c in (_matching_category(self.vectors.categories, text) for text in wanted)}
+            removed = {c.id: c for c in (matching_category(self.vectors.categories, text) for text in wanted)}
             if removed:
                 with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
                     self._publish(writer, writer.without(sorted(removed)))
@@ -331,6 +339,7 @@ class Memory:
             categories=manifest.rows("categories"),
             descriptions=manifest.rows("descriptions"),
             exemplars=manifest.rows("exemplars"),
+            negatives=manifest.rows("negatives"),
             encoder=manifest.encoder,
             templates=manifest.templates,
             dim=manifest.encoder.dim,
@@ -380,18 +389,3 @@ class Memory:
                     write_manifest(self.directory, self._manifest)
         except (OSError, MemoryLocked, MemoryStoreError):
             self._manifest = replace(self._manifest, index=record)
-
-
-def _matching_category(categories: Sequence[Category], text: str) -> Category:
-    """Return the one category with this name or id."""
-    for wanted in (text, unicodedata.normalize("NFC", text)):
-        matches = [category for category in categories if wanted in (category.name, category.id)]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            groups = ", ".join(f"{category.id} (group {printable(category.group)!r})" for category in matches)
-            raise UnknownCategory(f"{printable(text)!r} matches {len(matches)} categories; give the id: {groups}.")
-    # Names may have 10,000 characters, and the comparison is quadratic in them.
-    close = difflib.get_close_matches(text[:80], [category.name[:80] for category in categories], n=3)
-    hint = f" Similar names: {', '.join(map(repr, map(printable, close)))}." if close else ""
-    raise UnknownCategory(f"the memory holds no category {printable(text)!r}.{hint} Give a name as `export` shows it.")

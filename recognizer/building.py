@@ -27,6 +27,7 @@ from recognizer.evaluation.labelled import LabelledSet, match_labels, read_label
 from recognizer.features import FeatureStore
 from recognizer.images import ImageItem
 from recognizer.settings import TERMS, ScoreSettings
+from recognizer.unknown.mining import negative_labels
 
 EXEMPLAR_WEIGHT = 0.04
 """Weight of the exemplar term in a memory with exemplars.
@@ -138,6 +139,7 @@ def build_memory(
     exemplars: Path | None = None,
     index: Literal["exact", "hnsw"] = "exact",
     fine_grained: bool = False,
+    unknown: Literal["confidence", "negatives"] | None = None,
     features: FeatureStore | None = None,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -152,6 +154,8 @@ def build_memory(
         exemplars: an ImageFolder or a CSV of path and label; exemplars that the label file names are used where None.
         index: how the memory is searched.
         fine_grained: store `rerank: always` with the memory.
+        unknown: negatives: store negative labels, too, which costs the encoder some thousand texts once; confidence:
+            none. None: as the memory has it, or none.
         features: stored ones, which exemplars use and are added to.
         progress: called with texts encoded so far and texts to encode.
         warn: called with a sentence per image that could not be used.
@@ -182,6 +186,7 @@ def build_memory(
                 f"the memory was made by {before.encoder.name}; every text is encoded again by {encoder.card.name}, "
                 "and earlier result files cannot be resumed"
             )
+    kept = unknown is None and before is not None and before.rows("negatives") > 0
     return Memory.build(
         categories,
         directory,
@@ -189,6 +194,7 @@ def build_memory(
         templates=templates or encoder.default_templates,
         settings=settings,
         exemplars=examples,
+        negatives=negative_labels() if unknown == "negatives" or kept else None,
         index=index,
         fold=Fold(score.image_name, score.image_description),
         progress=progress,

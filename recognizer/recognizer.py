@@ -21,9 +21,10 @@ from recognizer.results.row import CandidateRow, ErrorRow, FoundLabel, ResultRow
 from recognizer.retrieval import Retrieved, make_retriever
 from recognizer.score import Rows, Scorer
 from recognizer.settings import Settings, load_settings
+from recognizer.unknown.rule import NegativesRule
 
 if TYPE_CHECKING:
-    from recognizer.results.row import EvidenceRow
+    from recognizer.results.row import EvidenceRow, KnownRow
 
 
 class Recognizer:
@@ -68,6 +69,9 @@ class Recognizer:
         index = memory.index_kind if wanted == "auto" else wanted
         approximate = index == "hnsw" and only is None
         self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=approximate)
+        self.negatives = NegativesRule.of_settings(
+            vectors, self.settings.unknown, encoder.default_temperature, comparable=only is None
+        )
         several = self.settings.run.all_above is not None
         self._presence = PresenceScorer(self.scorer, temperature) if several else None
 
@@ -184,10 +188,13 @@ class Recognizer:
             exclude: per image the file hash whose exemplars are left out; empty: none.
         """
         retrieved = self.retriever.retrieve(features, self.settings.run.top_k, exclude=exclude)
+        known: Sequence[KnownRow | None] = [None] * len(retrieved)
+        if self.negatives is not None:
+            known = self.negatives.rows(features.image)
         rows = []
         for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
             evidence = explain(self.scorer, features, image, best.rows.tolist(), exclude=exclude)
-            row = self._row(item, best, evidence, self._labels(features.take(image)))
+            row = self._row(item, best, evidence, self._labels(features.take(image)), known[image])
             if sizes_hw:
                 height, width = sizes_hw[image]
                 row = replace(row, width=width, height=height)
@@ -212,6 +219,7 @@ class Recognizer:
         retrieved: Retrieved,
         evidence: Sequence[Sequence[EvidenceRow]],
         labels: Sequence[FoundLabel] | None,
+        known: KnownRow | None,
     ) -> ResultRow:
         score, keep = self.settings.score, self.settings.run.evidence or None
         categories = [self.scorer.vectors.categories[row] for row in retrieved.rows.tolist()]
@@ -228,8 +236,8 @@ class Recognizer:
             )
         ]
         best = candidates[0] if candidates else None
-        unknown = None
-        if score.calibrated and score.unknown_threshold is not None:
+        unknown = known.unknown if known is not None else None
+        if known is None and score.calibrated and score.unknown_threshold is not None:
             unknown = best is None or best.confidence < score.unknown_threshold
         return ResultRow(
             path=item.key,
@@ -241,4 +249,5 @@ class Recognizer:
             candidates=candidates,
             group_confidence=retrieved.groups,
             labels=labels,
+            known=known,
         ).with_label(score.min_confidence)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from recognizer.boxes.settings import BoxSettings
 from recognizer.images.limits import ImageLimits
+from recognizer.unknown.settings import UnknownSettings
 from recognizer.yaml_settings import SettingsError as SettingsError
 from recognizer.yaml_settings import load_yaml_settings
 
@@ -221,6 +222,7 @@ class Settings(_Section):
     images: ImageLimits = ImageLimits()
     rerank: RerankSettings = RerankSettings()
     boxes: BoxSettings = BoxSettings()
+    unknown: UnknownSettings = UnknownSettings()
     calibration: dict[str, Any] | None = Field(
         default=None, exclude=True, description="what `calibrate` fitted the score on; for people, changes nothing"
     )
@@ -236,7 +238,7 @@ def load_settings(
     """Merge defaults, a base mapping, a YAML file and `a.b=c` overrides into validated settings.
 
     Args:
-        config: a YAML file with the sections `score`, `run`, `images`, `rerank` and `boxes`, or None.
+        config: a YAML file with the sections `score`, `run`, `images`, `rerank`, `boxes` and `unknown`, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
         base: settings that a memory carries (see `carried_settings`), the weakest after the defaults. Its
             `rerank.when` counts only with a model that the file or an override names.

@@ -13,11 +13,12 @@ from recognizer.calibration.figures import Assessment, assess
 from recognizer.calibration.fit import fit_score, fit_threshold
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.sample import Split, copy_groups, measure_sample, split_halves
-from recognizer.calibration.terms import answer, distinct_terms
+from recognizer.calibration.terms import UNKNOWN, answer, distinct_terms
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.labelled import LabelledImages
 from recognizer.recognizer import Recognizer
 from recognizer.settings import ScoreSettings
+from recognizer.unknown.settings import UnknownSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +34,7 @@ class Calibration:
         copies: images that are a copy of an earlier one.
         failed: images that could not be decoded, by error code.
         unmatched: labels that name no category, with the number of their images, which count as unknown.
+        unknown: threshold of the rule by negative labels, in a memory that has them.
         rerank: margin and weight of the reranker, where they were fitted.
     """
 
@@ -44,6 +46,7 @@ class Calibration:
     copies: int
     failed: Mapping[str, int]
     unmatched: Mapping[str, int]
+    unknown: UnknownSettings | None = None
     rerank: RerankFit | None = None
 
 
@@ -95,6 +98,7 @@ def calibrate(
             seed=seed,
         )
 
+    rule = recognizer.negatives
     return Calibration(
         score=after,
         before=figures(before),
@@ -104,4 +108,5 @@ def calibrate(
         copies=len(groups) - len(set(groups.tolist())),
         failed=sample.failed,
         unmatched=sample.unmatched,
+        unknown=rule.fit(sample.vectors[fit.images[fit.rows != UNKNOWN]]) if rule is not None else None,
     )

@@ -30,6 +30,7 @@ from recognizer.cli.options import (
     MemoryOption,
     NameColumnOption,
     PrecisionOption,
+    Unknown,
     YesNo,
 )
 from recognizer.cli.stored_features import opened_features
@@ -105,6 +106,15 @@ def build(
             "--fine-grained", help="Rerank every image by default; stored in the memory.", rich_help_panel=RERANKING
         ),
     ] = False,
+    unknown: Annotated[
+        Unknown | None,
+        typer.Option(
+            help="negatives: also store names of other things (from WordNet), by which `run` tells images of none of "
+            "the categories without labelled images. Default: as in the memory, or confidence, which needs "
+            "`calibrate`.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -155,6 +165,7 @@ def build(
             exemplars=exemplars,
             index=(index or default_index).value,
             fine_grained=fine_grained,
+            unknown=unknown.value if unknown else None,
             features=stored,
             progress=progress,
             warn=note,
@@ -183,11 +194,13 @@ def add(
     categories = read_label_file(labels, format, key, header, name_column, aliases)
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
+    from recognizer.unknown.mining import negative_labels
 
     before = opened.info().categories
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
     with text_progress() as progress:
-        opened.add(categories, encoder=encoder, progress=progress)
+        negatives = negative_labels() if opened.info().negatives else None
+        opened.add(categories, encoder=encoder, negatives=negatives, progress=progress)
     now = opened.info().categories
     merged = opened.report.categories - (now - before)
     also = f", merged {counted(merged, 'category')} that it had" if merged else ""
