@@ -4,6 +4,8 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
 
 - slow_scores = recognizer.score.Scorer.score
   in recognizer/test_score.py::test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops
+- slow_known_score = recognizer.unknown.rule.NegativesRule.measure
+  in recognizer/unknown/test_unknown.py::test_known_scores_are_those_of_the_loops
 - nearest_rows = memory.index.ExactIndex
   in memory/test_index.py::test_the_best_rows_come_first_and_never_more_than_there_are
 - window_means = recognizer.encoder.windows.pool_windows
@@ -271,3 +273,13 @@ def whole_prompt(network, processor, request):
         spellings = {tuple(tokenizer.encode(text, add_special_tokens=False)) for text in (symbol, f" {symbol}")}
         weights.append(sum(math.exp(logits[tokens[0]]) for tokens in spellings if len(tokens) == 1))
     return [math.log(weight / sum(weights)) for weight in weights]
+
+
+def slow_known_score(image, names, negatives, temperature):
+    """Share of the best name among all names and negative labels; the rows of that name and of the nearest negative."""
+    similarities = [float(image @ row) for row in names]
+    rivals = [float(image @ row) for row in negatives]
+    total = sum(math.exp(each / temperature) for each in similarities + rivals)
+    best = max(range(len(similarities)), key=similarities.__getitem__)
+    nearest = max(range(len(rivals)), key=rivals.__getitem__)
+    return math.exp(similarities[best] / temperature) / total, best, nearest

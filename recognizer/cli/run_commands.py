@@ -196,11 +196,8 @@ def run(
         STOCK.start()  # gets ready while the weights load
         rows = None if selection is None else selection.rows
         recognizer = Recognizer.open(opened, settings=settings, only=rows, device=device, precision=precision)
-        if recognizer.negatives is not None and recognizer.negatives.threshold is None:
-            note(
-                "`unknown` is null, for no image of the categories says where its threshold lies; give 19 exemplars or "
-                "more at a rate of 0.05, or run `recognizer calibrate IMAGES --known`"
-            )
+        if recognizer.negatives is not None and (advice := recognizer.negatives.advice()):
+            note(advice)
         return recognizer
 
     kept = {"overwrite": overwrite, "retry_errors": retry_errors, "keep_missing": keep_missing}

@@ -127,6 +127,16 @@ class NegativesRule:
         fitted = {"threshold": float(f"{threshold * (1 - 1e-6):.7g}"), "fitted_for": self._settings.rate}
         return self._settings.model_copy(update=fitted)
 
+    def advice(self) -> str | None:
+        """Say how to have a threshold where there is none."""
+        if self.threshold is not None:
+            return None
+        fewest = fewest_images(self._settings.rate)
+        return (
+            "`unknown` stays null, because nothing says where its threshold lies. Build the memory with at least "
+            f"{fewest} exemplars, or run `recognizer calibrate IMAGES --known` on {fewest} images of the categories"
+        )
+
     def rows(self, images: NDArray[np.float32]) -> list[KnownRow]:
         """Return what the rule says of images, for their rows; `images` as in `measure`."""
         known = self.measure(images)
