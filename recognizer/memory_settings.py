@@ -26,7 +26,7 @@ FROM_MEMORY: Mapping[str, frozenset[str]] = {
         {*TERMS, "region_threshold", "exemplar_top", "temperature", "calibrated", "unknown_threshold"},
     ),
     "rerank": frozenset({"when", "margin", "weight", "fitted_for"}),
-    "unknown": frozenset({"rule", "rate", "threshold", "fitted_for"}),
+    "unknown": frozenset({"rate", "threshold", "fitted_for"}),
 }
 """By section, the settings that a memory may carry; any other is an error. None of them names a model, an address, a
 key, a file, a device or a limit."""

@@ -25,7 +25,7 @@ WordNet does not know. NegLabel takes the farthest 15 %; here the farthest 15, 5
 
 def negative_labels() -> NegativeLabels:
     """Return the candidates of every memory, and the choice among them."""
-    return NegativeLabels([words for words, _ in _candidates()], choose)
+    return NegativeLabels([words for words, _ in _candidates(CANDIDATES)], choose)
 
 
 def choose(categories: Sequence[Category], nearest: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -46,15 +46,15 @@ def choose(categories: Sequence[Category], nearest: NDArray[np.float32]) -> NDAr
     entries = [entry for name in names if (entry := table.find(name)) is not None]
     related = table.relatives({sense.row for entry in entries for sense in entry.senses})
     words = {name.lower() for name in names} | {entry.words.lower() for entry in entries}
-    unlike = np.array([row not in related and word not in words for word, row in _candidates()])
+    unlike = np.array([row not in related and word not in words for word, row in _candidates(CANDIDATES)])
     count = int(FARTHEST * unlike.sum())
     farthest = np.flatnonzero(unlike)[np.argsort(nearest[unlike], kind="stable")[:count]]
     return np.isin(np.arange(len(unlike)), farthest)
 
 
 @cache
-def _candidates() -> list[tuple[str, int]]:
+def _candidates(count: int) -> list[tuple[str, int]]:
     """Return the words of the candidates, each with the row of its meaning."""
     senses = list(nouns().common_senses())
-    rows = np.linspace(0, len(senses) - 1, CANDIDATES).round().astype(int)
+    rows = np.linspace(0, len(senses) - 1, count).round().astype(int)
     return [(senses[row].words[0], senses[row].row) for row in rows]

@@ -85,13 +85,14 @@ def main() -> None:
     arguments = parser.parse_args()
     encoder = Encoder.load("starter")
     rows, rates = [], []
+    directory = tempfile.mkdtemp()  # of one memory after the other, so that the negative labels are encoded once
     read: dict[str, Pictures] = {}
     for label in arguments.sets:
         for needed in dict.fromkeys((SOURCES.get(label, label), label)):
             if needed not in read:
                 note(f"encoding {needed}")
                 read[needed] = read_set(encoder, arguments.pictures, needed, arguments.fold)
-        draws = list(drawn(encoder, read[label], arguments.draws))
+        draws = list(drawn(encoder, read[label], arguments.draws, directory))
         rows.append([f"{label} ({len(read[label].truth)})", *figures(draws)])
         rates.append([label, *shares(draws, read[label], read.get(SOURCES.get(label, "")))])
     print(f"fold {arguments.fold}, {arguments.draws} draws; AUROC, FPR95")
@@ -109,13 +110,13 @@ def read_set(encoder: Encoder, root: Path, label: str, fold_number: int) -> Pict
     return Pictures(features, np.array([picture.name for picture in shown]), names)
 
 
-def drawn(encoder: Encoder, pictures: Pictures, draws: int) -> Iterator[Draw]:
+def drawn(encoder: Encoder, pictures: Pictures, draws: int, directory: str) -> Iterator[Draw]:
     """Take half of the shown names out of the memory, again and again."""
     names = negative_labels().names
     candidates = NegativeLabels(names, lambda _, nearest: np.ones(len(nearest), bool))
     memory = Memory.build(
         [Category(name) for name in pictures.names],
-        tempfile.mkdtemp(),
+        directory,
         encoder=encoder,
         templates=encoder.default_templates,
         negatives=candidates,

@@ -107,7 +107,7 @@ def test_more_negative_labels_only_lower_the_known_score(count, seed):
         NegativesRule(replace(world, negatives=some, negative_names=["x"] * len(some)), UnknownSettings(), 0.05)
         for some in (negatives[:count], negatives)
     )
-    assert (all_of_them.measure(images).scores <= few.measure(images).scores + 1e-12).all()
+    assert (all_of_them.measure(images).scores <= few.measure(images).scores * (1 + 1e-4)).all()
 
 
 def test_an_image_is_scored_alone(vectors):
