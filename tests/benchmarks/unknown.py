@@ -1,6 +1,6 @@
 """How well images of none of the names are told from images of them, without labelled images.
 
-usage: python tests/benchmarks/unknown.py PICTURES [--fold 1] [--draws 10] [--sets stamps gcompris]
+usage: python tests/benchmarks/unknown.py PICTURES [--fold 1] [--draws 5] [--sets stamps gcompris]
 
 PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. From the names of a set (stamps and emoji: those
 of the fold, where all other names stay in the memory) half are taken out, in several draws; their pictures are then
@@ -42,7 +42,7 @@ from tests.benchmarks.zero_shot import encoded
 from training.starter.emoji import STYLES, emoji
 from training.starter.pictures import Picture, costumes, fold, on_white, qabcs, stamps
 
-RESAMPLES = 1000
+RESAMPLES = 300  # of a mean over draws, which takes a while
 WAYS = ("max-softmax", "margin", "negatives")
 READERS: dict[str, Callable[[Path], list[Picture]]] = {
     "stamps": stamps,
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--fold", type=int, default=0, help="0 is held out; choose on 1")
-    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--sets", nargs="+", choices=READERS, default=list(READERS), help="default: all")
     arguments = parser.parse_args()
     encoder = Encoder.load("starter")
