@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from memory.encoder_card import EncoderCard, TextEncoder
     from memory.labels import read_labels
     from memory.memory import Memory
+    from memory.negatives import NegativeLabels
     from memory.vectors import ExemplarSet
 
 _MODULES = {
     "EncoderCard": "memory.encoder_card",
     "ExemplarSet": "memory.vectors",
     "Memory": "memory.memory",
+    "NegativeLabels": "memory.negatives",
     "TextEncoder": "memory.encoder_card",
     "read_labels": "memory.labels",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "MemoryLocked",
     "MemoryNotFound",
     "MemoryStoreError",
+    "NegativeLabels",
     "SchemaTooNew",
     "TextEncoder",
     "UnknownCategory",

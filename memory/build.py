@@ -30,10 +30,19 @@ from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
 from memory.flat import write_flat
 from memory.journal import VectorJournal, remove_journal
 from memory.manifest import Manifest, TableRecord, write_manifest
-from memory.store import TableStore
-from memory.tables import TABLES, category_batches, description_batches, exemplar_batches, schema
+from memory.negatives import NegativeLabels, nearest_cosines
+from memory.store import BATCH_ROWS, TableStore
+from memory.tables import (
+    CATEGORY_TABLES,
+    TABLES,
+    category_batches,
+    description_batches,
+    exemplar_batches,
+    negative_batches,
+    schema,
+)
 from memory.texts import BuildTexts
-from memory.vectors import ExemplarSet, check_unit_rows
+from memory.vectors import ExemplarSet, Matrix, MemoryVectors, check_unit_rows
 
 # A table of more files is rewritten into one. Each addition adds three files or so, and opening a memory hashes all of
 # them, so hundreds would be slow; rewriting at every addition would copy all vectors each time.
@@ -109,11 +118,15 @@ class MemoryWriter:
         templates: tuple[str, ...],
         encoder: TextEncoder,
         progress: Progress | None,
+        negatives: NegativeLabels | None = None,
     ) -> tuple[dict[str, TableRecord], BuildReport]:
         """Write tables that hold only these categories; return them, not yet published."""
-        texts = BuildTexts.make(categories, templates, encoder.card)
+        names = () if negatives is None else negatives.names
+        texts = BuildTexts.make(categories, templates, encoder.card, names)
         source, report = self._encode(texts, encoder, progress)
         batches = self._batches(texts, exemplars, {}, encoder.card, source)
+        if negatives is not None:
+            batches["negatives"] = _negative_batches(negatives, texts, texts.categories, (), encoder.card, source)
         tables = {
             name: self._store.replace(name, self._tables.get(name), schema(name, encoder.card.dim), rows)
             for name, rows in batches.items()
@@ -129,6 +142,8 @@ class MemoryWriter:
         manifest: Manifest,
         encoder: TextEncoder,
         progress: Progress | None,
+        negatives: NegativeLabels | None,
+        stored: MemoryVectors,
     ) -> tuple[dict[str, TableRecord], BuildReport]:
         """Write tables with categories added; return them, not yet published.
 
@@ -140,17 +155,31 @@ class MemoryWriter:
             manifest: the published manifest.
             encoder: the memory's encoder.
             progress: called with texts encoded so far and texts to encode.
+            negatives: chosen again; None: the tables then have none.
+            stored: the vectors in the tables.
         """
-        texts = BuildTexts.make(categories, manifest.templates, encoder.card)
+        names = () if negatives is None else negatives.names
+        texts = BuildTexts.make(categories, manifest.templates, encoder.card, names)
         source, report = self._encode(texts, encoder, progress)
         tables = self.without(replaced, ("categories", "descriptions")) if replaced else dict(self._tables)
         for name, rows in self._batches(texts, exemplars, exemplar_counts, encoder.card, source).items():
             table = self._extend(name, tables.get(name), schema(name, encoder.card.dim), rows)
             if table is not None:
                 tables[name] = table
+        before = tables.pop("negatives", None)
+        if negatives is not None:
+            gone = set(replaced)
+            stay = [row for row, category in enumerate(stored.categories) if category.id not in gone]
+            others = [stored.categories[row] for row in stay]
+            rows = _negative_batches(
+                negatives, texts, [*others, *texts.categories], (stored.names[stay],), encoder.card, source
+            )
+            table = self._store.replace("negatives", before, schema("negatives", encoder.card.dim), rows)
+            if table is not None:
+                tables["negatives"] = table
         return tables, self._timed(report)
 
-    def without(self, ids: Sequence[str], names: Iterable[str] = TABLES) -> dict[str, TableRecord]:
+    def without(self, ids: Sequence[str], names: Iterable[str] = CATEGORY_TABLES) -> dict[str, TableRecord]:
         """Write tables without the rows of some categories; return them, not yet published."""
         tables = dict(self._tables)
         for name in names:
@@ -228,6 +257,33 @@ class MemoryWriter:
 
     def _timed(self, report: BuildReport) -> BuildReport:
         return replace(report, seconds=time.monotonic() - self._started)
+
+
+def _negative_batches(
+    negatives: NegativeLabels,
+    texts: BuildTexts,
+    categories: Sequence[Category],
+    others: Iterable[Matrix],
+    card: EncoderCard,
+    source: VectorSource,
+) -> Iterable[pa.RecordBatch]:
+    """Choose the negative labels, and return the rows of their table.
+
+    Args:
+        negatives: the candidates.
+        texts: of the build.
+        categories: all that the memory will have.
+        others: vectors of the names of those that are not in `texts`.
+        card: of the encoder.
+        source: of the vectors of `texts`.
+    """
+    new = (
+        source.vectors_of(texts.names, slice(start, start + BATCH_ROWS))
+        for start in range(0, len(texts.categories), BATCH_ROWS)
+    )
+    candidates = source.vectors_of(texts.negatives, slice(None))
+    chosen = negatives.choose(categories, nearest_cosines(candidates, chain(others, new)))
+    return negative_batches(negatives.names, texts.negatives, chosen, card.dim, source.vectors_of)
 
 
 def check_exemplars(exemplars: ExemplarSet | None, ids: Iterable[str], card: EncoderCard) -> ExemplarSet | None:

@@ -19,6 +19,7 @@ from memory.export import export_memory
 from memory.flat import read_flat
 from memory.integrity import check_rows, open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
+from memory.negatives import NegativeLabels
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
 from memory.store import TableStore
@@ -40,6 +41,7 @@ class MemoryInfo:
         categories: number of categories.
         descriptions: number of descriptions.
         exemplars: number of example images.
+        negatives: number of candidates for negative labels.
         encoder: the encoder that made it.
         templates: the templates that names and descriptions were put into.
         dim: dimension of the vectors.
@@ -53,6 +55,7 @@ class MemoryInfo:
     categories: int
     descriptions: int
     exemplars: int
+    negatives: int
     encoder: EncoderCard
     templates: tuple[str, ...]
     dim: int
@@ -97,6 +100,7 @@ class Memory:
         templates: Sequence[str],
         settings: Mapping[str, Any] | None = None,
         exemplars: ExemplarSet | None = None,
+        negatives: NegativeLabels | None = None,
         index: IndexKind = "exact",
         fold: Fold | None = None,
         progress: Progress | None = None,
@@ -113,6 +117,7 @@ class Memory:
             templates: texts with ``{}`` or ``{c}`` for the name.
             settings: free JSON; None keeps the settings of a memory by the same encoder.
             exemplars: example images, or None.
+            negatives: candidates for negative labels, or None.
             index: "exact", or "hnsw" for approximate search, whose recall is then measured.
             fold: weights of names and descriptions in approximate search, by default equal.
             progress: called with texts encoded so far and texts to encode.
@@ -141,7 +146,7 @@ class Memory:
             tables = usable_tables(path, before)
             make_room(path, before, tables)
             with MemoryWriter(path, tables, 0 if before is None else before.version) as writer:
-                new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress)
+                new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress, negatives)
                 if new_settings is None:
                     same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
                     new_settings = dict(before.settings) if before is not None and same_encoder else {}
@@ -243,6 +248,7 @@ class Memory:
         *,
         encoder: TextEncoder,
         exemplars: ExemplarSet | None = None,
+        negatives: NegativeLabels | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Add categories, or further descriptions and exemplars of categories; ``report`` says what was done.
@@ -251,6 +257,8 @@ class Memory:
             categories: at least one.
             encoder: the encoder that made the memory.
             exemplars: further example images, of categories of the memory or of ``categories``.
+            negatives: candidates for negative labels, chosen again for all categories; None drops those of the memory,
+                for one of them may be a new category.
             progress: called with texts encoded so far and texts to encode.
 
         Raises:
@@ -270,12 +278,14 @@ class Memory:
             united = merge_categories([*(known[i] for i in replaced), *merged])
             counts = {i: len(category.exemplars) for i, category in known.items()}
             with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
-                tables, report = writer.put(united, replaced, examples, counts, self._manifest, encoder, progress)
+                tables, report = writer.put(
+                    united, replaced, examples, counts, self._manifest, encoder, progress, negatives, self.vectors
+                )
                 self._publish(writer, tables)
         self._report = report
 
     def remove(self, names_or_ids: Iterable[str]) -> list[Category]:
-        """Remove categories with their descriptions and exemplars.
+        """Remove categories with their descriptions and exemplars; negative labels stay as they were chosen.
 
         Args:
             names_or_ids: exact names, or ids; a name that is in several groups needs its id.
@@ -346,6 +356,7 @@ class Memory:
             categories=manifest.rows("categories"),
             descriptions=manifest.rows("descriptions"),
             exemplars=manifest.rows("exemplars"),
+            negatives=manifest.rows("negatives"),
             encoder=manifest.encoder,
             templates=manifest.templates,
             dim=manifest.encoder.dim,

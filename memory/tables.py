@@ -16,10 +16,13 @@ from memory.store import BATCH_ROWS, TableStore
 from memory.texts import KEY_BYTES, BuildTexts, Keys, TextGroups, keys_from_bytes
 from memory.vectors import ExemplarSet, Matrix, MemoryVectors
 
-TABLES = ("categories", "descriptions", "exemplars")
+CATEGORY_TABLES = ("categories", "descriptions", "exemplars")
+"""Those whose rows belong to categories."""
+TABLES = (*CATEGORY_TABLES, "negatives")
 VECTOR_COLUMNS = {
     "categories": (("key", "vector"),),
     "descriptions": (("grounded_key", "grounded"), ("bare_key", "bare")),
+    "negatives": (("key", "vector"),),
 }
 """By table, the pairs of a column of keys and a column of vectors; those of exemplars do not come from texts."""
 
@@ -27,6 +30,7 @@ READ_COLUMNS = {
     "categories": ("id", "name", "group", "metadata", "vector"),
     "descriptions": ("id", "category_id", "text", "kind", "source", "grounded", "bare"),
     "exemplars": ("id", "category_id", "reference", "sha256", "vector"),
+    "negatives": ("id", "name", "chosen", "vector"),
 }
 """By table, the columns that readers of a memory need: all but the keys, by which a build knows its texts again."""
 
@@ -62,6 +66,13 @@ def schema(table: str, dim: int) -> pa.Schema:
             ("category_id", pa.string()),
             ("reference", text),
             ("sha256", pa.string()),
+            ("vector", vector),
+        ],
+        "negatives": [
+            ("id", pa.string()),
+            ("name", text),
+            ("chosen", pa.bool_()),
+            ("key", key),
             ("vector", vector),
         ],
     }
@@ -132,6 +143,29 @@ def exemplar_batches(exemplars: ExemplarSet, present: Mapping[str, int], dim: in
         yield _batch(columns, schema("exemplars", dim))
 
 
+def negative_batches(
+    names: Sequence[str], texts: TextGroups, chosen: NDArray[np.bool_], dim: int, vectors_of: VectorsOf
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the table ``negatives``: all candidates, so that another choice encodes nothing.
+
+    Args:
+        names: (P) the candidates.
+        texts: (P) their texts.
+        chosen: (P) which of them are unlike every category.
+        dim: dimension D.
+        vectors_of: gives their vectors.
+    """
+    for part in _slices(len(names)):
+        columns = [
+            [f"{number:08x}" for number in range(part.start, part.stop)],
+            list(names[part]),
+            pa.array(chosen[part]),
+            _key_column(texts.keys[part]),
+            _vector_column(vectors_of(texts, part)),
+        ]
+        yield _batch(columns, schema("negatives", dim))
+
+
 def keys_and_vectors(
     store: TableStore, table: str, record: TableRecord, columns: tuple[str, str]
 ) -> Iterator[tuple[Keys, Matrix]]:
@@ -164,6 +198,8 @@ def load_vectors(store: TableReader, tables: Mapping[str, TableRecord], dim: int
         store, tables, "descriptions", ("id", "category_id", "text", "kind", "source"), ("grounded", "bare"), dim
     )
     exemplars = _read(store, tables, "exemplars", ("id", "category_id", "reference", "sha256"), ("vector",), dim)
+    negatives = _read(store, tables, "negatives", ("id", "name", "chosen"), ("vector",), dim)
+    chosen = np.flatnonzero(negatives["chosen"])
     ids = categories["id"]
     offsets = _offsets(ids, descriptions["category_id"])
     exemplar_offsets = _offsets(ids, exemplars["category_id"])
@@ -191,6 +227,8 @@ def load_vectors(store: TableReader, tables: Mapping[str, TableRecord], dim: int
         exemplars=exemplars["vector"],
         exemplar_hashes=exemplars["sha256"],
         exemplar_references=exemplars["reference"],
+        negatives=_read_only(negatives["vector"][chosen]),
+        negative_names=[negatives["name"][row] for row in chosen],
     )
 
 
@@ -230,7 +268,7 @@ def _read(
     """Return columns sorted by id: texts as lists, vectors as read-only (rows, dim) float32."""
     record = tables.get(table)
     rows = record.rows if record is not None else 0
-    texts: dict[str, list[str]] = {column: [] for column in text_columns}
+    texts: dict[str, list[Any]] = {column: [] for column in text_columns}
     vectors = {column: np.empty((rows, dim), np.float32) for column in vector_columns}
     start = 0
     for batch in store.scan(table, record, (*text_columns, *vector_columns)) if record is not None else ():
@@ -250,9 +288,12 @@ def _read(
     if order != list(range(rows)):
         texts = {column: [values[i] for i in order] for column, values in texts.items()}
         vectors = {column: matrix[order] for column, matrix in vectors.items()}
-    for matrix in vectors.values():
-        matrix.setflags(write=False)
-    return {**texts, **vectors}
+    return {**texts, **{column: _read_only(matrix) for column, matrix in vectors.items()}}
+
+
+def _read_only(matrix: Matrix) -> Matrix:
+    matrix.setflags(write=False)
+    return matrix
 
 
 def _offsets(ids: Sequence[str], category_ids: Sequence[str]) -> NDArray[np.int64]:

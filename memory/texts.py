@@ -35,22 +35,30 @@ class TextGroups:
 
 @dataclass(frozen=True, slots=True)
 class BuildTexts:
-    """C categories sorted by id, with the texts of their names and of their J descriptions.
+    """C categories sorted by id, with the texts of their names and J descriptions, and of P negative labels.
 
     Attributes:
         categories: (C) sorted by id.
         names: (C) texts of the names.
         grounded: (J) texts of the descriptions together with the name, in the order of the categories.
         bare: (J) texts of the descriptions alone.
+        negatives: (P) texts of the candidates for negative labels.
     """
 
     categories: Sequence[Category]
     names: TextGroups
     grounded: TextGroups
     bare: TextGroups
+    negatives: TextGroups
 
     @classmethod
-    def make(cls, categories: Sequence[Category], templates: Sequence[str], card: EncoderCard) -> BuildTexts:
+    def make(
+        cls,
+        categories: Sequence[Category],
+        templates: Sequence[str],
+        card: EncoderCard,
+        negatives: Sequence[str] = (),
+    ) -> BuildTexts:
         """Put names and descriptions into the templates, and compute the keys."""
         ordered = sorted(categories, key=lambda category: category.id)
         pairs = [(category, description) for category in ordered for description in category.descriptions]
@@ -63,12 +71,13 @@ class BuildTexts:
             groups([name_texts(category, templates) for category in ordered]),
             groups([grounded_texts(category, description, templates) for category, description in pairs]),
             groups([(bare_text(category, description),) for category, description in pairs]),
+            groups([name_texts(Category(name), templates) for name in negatives]),
         )
 
     @property
-    def groups(self) -> tuple[TextGroups, TextGroups, TextGroups]:
-        """Names, grounded and bare descriptions."""
-        return self.names, self.grounded, self.bare
+    def groups(self) -> tuple[TextGroups, ...]:
+        """Names, grounded and bare descriptions, candidates for negative labels."""
+        return self.names, self.grounded, self.bare, self.negatives
 
 
 def text_keys(groups: Sequence[Sequence[str]], card: EncoderCard) -> Keys:

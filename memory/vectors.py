@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class MemoryVectors:
         exemplars: (K, D) vectors of the example images.
         exemplar_hashes: (K) hexadecimal sha256 of the image files.
         exemplar_references: (K) where the images are.
+        negatives: (M, D) vectors of the negative labels; M is 0 in a memory without any.
+        negative_names: (M) their names.
     """
 
     categories: Sequence[Category]
@@ -48,9 +50,11 @@ class MemoryVectors:
     exemplars: Matrix
     exemplar_hashes: Sequence[str]
     exemplar_references: Sequence[str]
+    negatives: Matrix = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    negative_names: Sequence[str] = ()
 
     def take(self, rows: NDArray[np.int64]) -> MemoryVectors:
-        """Return the vectors of some categories.
+        """Return the vectors of some categories, and all negative labels: they are unlike these, too.
 
         Args:
             rows: (n) ascending rows of categories.
@@ -68,6 +72,8 @@ class MemoryVectors:
             exemplars=self.exemplars[exemplars],
             exemplar_hashes=[self.exemplar_hashes[row] for row in exemplars],
             exemplar_references=[self.exemplar_references[row] for row in exemplars],
+            negatives=self.negatives,
+            negative_names=self.negative_names,
         )
 
 

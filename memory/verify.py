@@ -84,6 +84,7 @@ def _matrices(manifest: Manifest, vectors: MemoryVectors) -> Iterator[Finding]:
         "grounded descriptions": vectors.grounded,
         "bare descriptions": vectors.bare,
         "exemplars": vectors.exemplars,
+        **({"negative labels": vectors.negatives} if len(vectors.negatives) else {}),
     }
     wrong = [f"{what} have {m.shape[1]}" for what, m in matrices.items() if m.shape[1] != manifest.encoder.dim]
     yield Finding("dimensions", not wrong, "; ".join(wrong) or f"all vectors have {manifest.encoder.dim} dimensions")

@@ -24,6 +24,7 @@ from recognizer.errors import RecognizerError
 from recognizer.exemplar_files import encode_exemplars, exemplar_images, known_vectors, store_head, warnings_about
 from recognizer.features import FeatureStore
 from recognizer.settings import ScoreSettings
+from recognizer.unknown.mining import negative_labels
 
 _DEFAULT = "base"
 # The top-5 of stamps in the README's table.
@@ -79,6 +80,7 @@ def build_memory(
     exemplars: Path | None = None,
     index: Literal["exact", "hnsw"] = "exact",
     fine_grained: bool = False,
+    unknown: Literal["confidence", "negatives"] | None = None,
     features: FeatureStore | None = None,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -93,6 +95,8 @@ def build_memory(
         exemplars: an ImageFolder or a CSV of path and label; exemplars that the label file names are used where None.
         index: how the memory is searched.
         fine_grained: store `rerank: always` with the memory.
+        unknown: negatives: store negative labels, too, which costs the encoder some thousand texts once; confidence:
+            none. None: as the memory has it, or none.
         features: stored ones, which exemplars use and are added to.
         progress: called with texts encoded so far and texts to encode.
         warn: called with a sentence per image that could not be used.
@@ -117,14 +121,17 @@ def build_memory(
                 "and earlier result files cannot be resumed"
             )
     score = ScoreSettings()
-    kept = before.settings if before is not None and before.encoder.fingerprint == encoder.card.fingerprint else {}
+    stored = before.settings if before is not None and before.encoder.fingerprint == encoder.card.fingerprint else {}
+    had_negatives = before is not None and before.rows("negatives") > 0
+    with_negatives = unknown == "negatives" or (unknown is None and had_negatives)
     built = Memory.build(
         categories,
         directory,
         encoder=encoder,
         templates=templates or encoder.default_templates,
-        settings={**kept, "rerank": "always"} if fine_grained else None,
+        settings={**stored, "rerank": "always"} if fine_grained else None,
         exemplars=examples,
+        negatives=negative_labels() if with_negatives else None,
         index=index,
         fold=Fold(score.image_name, score.image_description),
         progress=progress,

@@ -27,6 +27,7 @@ FROM_MEMORY: Mapping[str, frozenset[str]] = {
         | {"head", "head_beta", "head_ridge", "precision_curve", "roll_up_thresholds"},
     ),
     "rerank": frozenset({"when", "margin", "weight", "fitted_for"}),
+    "unknown": frozenset({"rate", "threshold", "fitted_for"}),
 }
 """By section, the settings that a memory may carry; any other is an error. None of them names a model, an address, a
 key, a file, a device or a limit."""

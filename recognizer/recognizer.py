@@ -24,10 +24,11 @@ from recognizer.results.row import CandidateRow, ErrorRow, FoundLabel, ResultRow
 from recognizer.retrieval import Retrieved, make_retriever
 from recognizer.score import PriorTerm, Rows, Scorer
 from recognizer.settings import Settings, load_settings
+from recognizer.unknown.rule import NegativesRule
 
 if TYPE_CHECKING:
     from recognizer.prior import Prior
-    from recognizer.results.row import EvidenceRow
+    from recognizer.results.row import EvidenceRow, KnownRow
 
 
 class Recognizer:
@@ -82,6 +83,9 @@ class Recognizer:
         index = memory.index_kind if wanted == "auto" else wanted
         approximate = index == "hnsw" and only is None and prior is None
         self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=approximate)
+        self.negatives = NegativesRule.of_settings(
+            vectors, self.settings.unknown, encoder.default_temperature, comparable=only is None
+        )
         several = self.settings.run.all_above is not None
         self._presence = PresenceScorer(self.scorer, temperature) if several else None
 
@@ -213,10 +217,13 @@ class Recognizer:
         """
         if retrieved is None:
             retrieved = self.retriever.retrieve(features, self.settings.run.top_k, exclude=exclude)
+        known: Sequence[KnownRow | None] = [None] * len(retrieved)
+        if self.negatives is not None:
+            known = self.negatives.rows(features.image)
         rows = []
         for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
             evidence = explain(self.scorer, features, image, best.rows.tolist(), exclude=exclude)
-            row = self._row(item, best, evidence, self._labels(features.take(image)))
+            row = self._row(item, best, evidence, self._labels(features.take(image)), known[image])
             if sizes_hw:
                 height, width = sizes_hw[image]
                 row = replace(row, width=width, height=height)
@@ -241,6 +248,7 @@ class Recognizer:
         retrieved: Retrieved,
         evidence: Sequence[Sequence[EvidenceRow]],
         labels: Sequence[FoundLabel] | None,
+        known: KnownRow | None,
     ) -> ResultRow:
         score, keep = self.settings.score, self.settings.run.evidence or None
         categories = [self.scorer.vectors.categories[row] for row in retrieved.rows.tolist()]
@@ -257,8 +265,8 @@ class Recognizer:
             )
         ]
         best = candidates[0] if candidates else None
-        unknown = None
-        if score.calibrated and score.unknown_threshold is not None:
+        unknown = known.unknown if known is not None else None
+        if known is None and score.calibrated and score.unknown_threshold is not None:
             unknown = best is None or best.confidence < score.unknown_threshold
         return ResultRow(
             path=item.key,
@@ -270,4 +278,5 @@ class Recognizer:
             candidates=candidates,
             group_confidence=retrieved.groups,
             labels=labels,
+            known=known,
         ).with_label(label_rule(score))

@@ -74,10 +74,12 @@ def run_setup(
                 "images": {"max_seconds", "max_memory_bytes"},
                 "rerank": True,
                 "boxes": True,
+                "unknown": True,
             },
         )
         | ({} if boxes is None else {"boxes": {**settings.boxes.model_dump(mode="json"), "from": boxes}})
         | {"rerank": settings.rerank.decisive()}
+        | ({"unknown": unknown} if (unknown := settings.unknown.decisive()) else {})
         | {"precision": choose_precision(precision, resolved), "device": resolved.type}
         | {"input_root": os.fsdecode(listing.root)}
         | ({} if selection is None else {"categories": f"{len(selection.rows)} chosen, sha256 {selection.sha256}"})

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from memory.errors import printable
 from recognizer.boxes.settings import BoxSettings
 from recognizer.images.limits import ImageLimits
+from recognizer.unknown.settings import UnknownSettings
 from recognizer.yaml_settings import SettingsError as SettingsError
 from recognizer.yaml_settings import load_yaml_settings
 
@@ -282,6 +283,7 @@ class Settings(_Section):
     images: ImageLimits = ImageLimits()
     rerank: RerankSettings = RerankSettings()
     boxes: BoxSettings = BoxSettings()
+    unknown: UnknownSettings = UnknownSettings()
     calibration: dict[str, Any] | None = Field(
         default=None, exclude=True, description="what `calibrate` fitted the score on; for people, changes nothing"
     )
@@ -297,7 +299,7 @@ def load_settings(
     """Merge defaults, a base mapping, a YAML file and `a.b=c` overrides into validated settings.
 
     Args:
-        config: a YAML file with the sections `score`, `run`, `images`, `rerank` and `boxes`, or None.
+        config: a YAML file with the sections `score`, `run`, `images`, `rerank`, `boxes` and `unknown`, or None.
         overrides: strings `section.key=value`; the value is read as YAML (`true`, `0.3`, `[JPEG, PNG]`).
         base: settings that a memory carries (see `carried_settings`), the weakest after the defaults. Its
             `rerank.when` counts only with a model that the file or an override names.

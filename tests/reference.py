@@ -6,6 +6,8 @@ Each has a clever partner and a test that compares the two (`test_reference.py` 
   in recognizer/test_score.py::test_folded_score_equals_the_weighed_terms_and_the_sum_in_loops
 - slow_head = recognizer.heads.kernel_ridge.KernelRidge
   in recognizer/heads/test_heads.py::test_the_term_is_that_of_a_fit_in_loops_and_without_an_exemplar_that_of_a_new_fit
+- slow_known_score = recognizer.unknown.rule.NegativesRule.measure
+  in recognizer/unknown/test_unknown.py::test_known_scores_are_those_of_the_loops
 - nearest_rows = memory.index.ExactIndex
   in memory/test_index.py::test_the_best_rows_come_first_and_never_more_than_there_are
 - grain_region_term = recognizer.benchmark.zero_shot.region_term
@@ -397,3 +399,13 @@ def mean_of_cosines(predicted, truth, vector):
     """The mean of the cosines of each pair of names, one by one."""
     cosines = [dot(vector(name), vector(true)) for name, true in zip(predicted, truth, strict=True)]
     return sum(cosines) / len(cosines)
+
+
+def slow_known_score(image, names, negatives, temperature):
+    """Share of the best name among all names and negative labels; the rows of that name and of the nearest negative."""
+    similarities = [float(image @ row) for row in names]
+    rivals = [float(image @ row) for row in negatives]
+    total = sum(math.exp(each / temperature) for each in similarities + rivals)
+    best = max(range(len(similarities)), key=similarities.__getitem__)
+    nearest = max(range(len(rivals)), key=rivals.__getitem__)
+    return math.exp(similarities[best] / temperature) / total, best, nearest

@@ -15,13 +15,14 @@ from recognizer.calibration.precision import PrecisionReached, precision_curve, 
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.roll_up import RollUpFit, climb_table, fit_thresholds
 from recognizer.calibration.sample import Split, copy_groups, measure_sample, split_halves
-from recognizer.calibration.terms import TermTable, answer, distinct_terms
+from recognizer.calibration.terms import UNKNOWN, TermTable, answer, distinct_terms
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.labelled import LabelledImages
 from recognizer.hierarchy.climbs import Climbs, roll_up_figures
 from recognizer.hierarchy.tree import Tree
 from recognizer.recognizer import Recognizer
 from recognizer.settings import ScoreSettings
+from recognizer.unknown.settings import UnknownSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +39,7 @@ class Calibration:
         failed: images that could not be decoded, by error code.
         unmatched: labels that name no category, with the number of their images, which count as unknown.
         precision: what asking for some precision gives on the report half, as far as the curve supports it.
+        unknown: threshold of the rule by negative labels, in a memory that has them.
         rerank: margin and weight of the reranker, where they were fitted.
         roll_up: thresholds of roll-up; None in a memory without groups.
     """
@@ -51,6 +53,7 @@ class Calibration:
     failed: Mapping[str, int]
     unmatched: Mapping[str, int]
     precision: Sequence[PrecisionReached]
+    unknown: UnknownSettings | None = None
     rerank: RerankFit | None = None
     roll_up: RollUpFit | None = None
 
@@ -118,6 +121,7 @@ def calibrate(
             seed=seed,
         )
 
+    rule = recognizer.negatives
     return Calibration(
         score=after,
         before=figures(before),
@@ -131,4 +135,5 @@ def calibrate(
         precision=precision_reached(
             after.precision_curve or (), answer(report_table, fitted.weights, fitted.temperature)
         ),
+        unknown=rule.fit(sample.vectors[fit.images[fit.rows != UNKNOWN]]) if rule is not None else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from recognizer.evaluation.metrics import Interval
 from recognizer.memory_settings import FROM_MEMORY, SETTINGS_FILE, memory_identity, sealed
 from recognizer.recognizer import Recognizer
 from recognizer.settings import TERMS
+from recognizer.unknown.settings import UnknownSettings
 
 _COMMENT = """\
 # Written by `recognizer calibrate`. A run reads it from the memory's directory; it overrides the memory's settings, and
@@ -57,8 +58,28 @@ def write_settings(calibration: Calibration, memory: Memory, path: Path) -> None
             "weight": calibration.rerank.weight,
             "fitted_for": calibration.rerank.model,
         }
+    if calibration.unknown is not None:
+        content["unknown"] = fitted_section(calibration.unknown)
+    write_content(content, path)
+
+
+def fitted_section(unknown: UnknownSettings) -> dict[str, Any]:
+    """Return what a settings file has of the fitted rule by negative labels."""
+    return unknown.model_dump(include={"rate", "threshold", "fitted_for"})
+
+
+def write_content(content: Mapping[str, Any], path: Path) -> None:
+    """Write a settings file whole or not at all, sealed.
+
+    Args:
+        content: the section `calibration`, which says what was fitted on, and sections of settings.
+        path: of the file.
+
+    Raises:
+        OutputUnusable: the disk refuses.
+    """
     with replacing(path) as draft:
-        draft.write_bytes(sealed(_COMMENT + yaml.safe_dump(content, sort_keys=False)).encode())
+        draft.write_bytes(sealed(_COMMENT + yaml.safe_dump(dict(content), sort_keys=False)).encode())
 
 
 def _image_counts(calibration: Calibration) -> dict[str, int]:
@@ -101,6 +122,11 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
     yield from _precision_lines(calibration)
     if calibration.roll_up is not None:
         yield from _roll_up_lines(calibration.roll_up)
+    if calibration.unknown is not None and calibration.unknown.threshold is not None:
+        yield (
+            f"by negative labels unknown below a known score of {calibration.unknown.threshold:.3g}, which calls "
+            f"{calibration.unknown.rate:.0%} of images of the categories unknown"
+        )
     if calibration.rerank is not None:
         yield "the figures above and the diagrams are of retrieval, before reranking"
         yield from _rerank_lines(calibration.rerank)

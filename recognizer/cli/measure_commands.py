@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.box_evaluation import evaluate_box_files
 from recognizer.cli.options import (
@@ -31,6 +32,9 @@ from recognizer.cli.options import (
 from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
 from recognizer.cli.stored_features import use_features
 from recognizer.console import note, progress_bar, show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @app.command("eval")
@@ -160,6 +164,15 @@ def calibrate(
             rich_help_panel=SEARCH,
         ),
     ] = 0.9,
+    known: Annotated[
+        bool,
+        typer.Option(
+            "--known",
+            help="The images show categories of the memory and have no labels: fit only the threshold of the rule by "
+            "negative labels (`build --unknown negatives`).",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     rerank_model: RerankModelOption = None,
     features: FeaturesOption = None,
     device: DeviceOption = "auto",
@@ -173,6 +186,8 @@ def calibrate(
     With --rerank-model, also fit the weight of its answers and the margin below which `--rerank auto` asks it.
 
     Example: recognizer calibrate labelled --memory birds.memory
+
+    Example: recognizer calibrate birds/ --memory birds.memory --known
     """
     from dataclasses import replace
 
@@ -186,6 +201,11 @@ def calibrate(
     from recognizer.reranking.open import require_model
     from recognizer.settings import load_settings
 
+    if known:
+        if rerank_model:
+            raise RecognizerError("--rerank-model needs labelled images; leave out --known")
+        _calibrate_known(folder, memory, output, features, device, precision, config, overrides or [])
+        return
     labelled = read_labelled(folder)
     opened = Memory.open(memory)
     given = [*(overrides or []), *rerank_overrides(Rerank.always if rerank_model else Rerank.off, rerank_model)]
@@ -218,6 +238,40 @@ def calibrate(
     show(*print_lines(calibration))
     written = write(calibration, recognizer, settings=output, figures=figures)
     show("", f"settings: {written}", f"figures:  {figures.resolve()}")
+
+
+def _calibrate_known(
+    folder: Path,
+    memory: Path,
+    output: Path | None,
+    features: str | None,
+    device: str,
+    precision: str,
+    config: Path | None,
+    overrides: Sequence[str],
+) -> None:
+    """Fit the threshold of the rule by negative labels on images of the categories without labels."""
+    from memory import Memory
+    from recognizer.calibration.unlabelled import calibrate_known, write_known
+    from recognizer.images import list_images, require_images
+    from recognizer.memory_settings import stored_settings
+    from recognizer.recognizer import Recognizer
+    from recognizer.settings import load_settings
+
+    opened = Memory.open(memory)
+    settings = load_settings(config, overrides, base=stored_settings(opened), warn=note)
+    listing = list_images(folder)
+    require_images(listing, folder)
+    recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
+    with use_features(recognizer, features), progress_bar(len(listing), "images", "calibrate") as advance:
+        fit = calibrate_known(recognizer, listing, progress=advance)
+    for code, number in fit.failures.by_code().items():
+        note(f"{counted(number, 'image')} could not be decoded ({code})")
+    show(
+        f"unknown below a known score of {fit.unknown.threshold:.3g}: of images like these {fit.images}, at most "
+        f"{fit.unknown.rate:.1%} are expected to be called unknown",
+        f"settings: {write_known(fit, recognizer, output)}",
+    )
 
 
 @app.command()

@@ -32,6 +32,7 @@ from recognizer.cli.options import (
     MemoryOption,
     NameColumnOption,
     PrecisionOption,
+    Unknown,
     YesNo,
 )
 from recognizer.cli.stored_features import opened_features
@@ -115,6 +116,15 @@ def build(
             "--fine-grained", help="Rerank every image by default; stored in the memory.", rich_help_panel=RERANKING
         ),
     ] = False,
+    unknown: Annotated[
+        Unknown | None,
+        typer.Option(
+            help="negatives: also store names of other things (from WordNet), by which `run` tells images of none of "
+            "the categories without labelled images. Default: as in the memory, or confidence, which needs "
+            "`calibrate`.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -170,6 +180,7 @@ def build(
             exemplars=exemplars,
             index=(index or default_index).value,
             fine_grained=fine_grained,
+            unknown=unknown.value if unknown else None,
             features=stored,
             progress=progress,
             warn=note,
@@ -210,12 +221,14 @@ def add(
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
     from recognizer.exemplar_files import store_head
+    from recognizer.unknown.mining import negative_labels
 
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
     if categories:
         before = opened.info().categories
+        negatives = negative_labels() if opened.info().negatives else None
         with text_progress() as progress:
-            opened.add(categories, encoder=encoder, progress=progress)
+            opened.add(categories, encoder=encoder, negatives=negatives, progress=progress)
         store_head(opened)
         now = opened.info().categories
         merged = opened.report.categories - (now - before)

@@ -39,6 +39,13 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+class Unknown(StrEnum):
+    """What a memory stores to tell images of none of its categories."""
+
+    confidence = "confidence"
+    negatives = "negatives"
+
+
 class Rerank(StrEnum):
     """Which images a multimodal LLM is asked about."""
 

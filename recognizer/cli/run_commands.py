@@ -207,7 +207,12 @@ def run(
 
         STOCK.start()  # gets ready while the weights load
         rows = None if selection is None else selection.rows
-        return Recognizer.open(opened, settings=settings, only=rows, prior=priors, device=device, precision=precision)
+        recognizer = Recognizer.open(
+            opened, settings=settings, only=rows, prior=priors, device=device, precision=precision
+        )
+        if recognizer.negatives is not None and (advice := recognizer.negatives.advice()):
+            note(advice)
+        return recognizer
 
     kept = {"overwrite": overwrite, "retry_errors": retry_errors, "keep_missing": keep_missing}
     plan, unit, keys = None, "images", listing.keys

@@ -143,7 +143,7 @@ def apply_ranking(
         model: name of the MLLM.
         score: has the threshold of `unknown`, and what a label needs.
         fitted: whether the weight of the fusion was fitted for this model; if not, the confidences are not calibrated
-            and `unknown` is None.
+            and `unknown` is None, unless negative labels decide, which do not depend on the order.
     """
     status = OK if ranking.status in ANSWERED else ranking.status
     if status != OK:
@@ -158,8 +158,14 @@ def apply_ranking(
     if ranking.reasons:
         record["reasons"] = list(ranking.reasons)
     best = candidates[0] if candidates else None
-    unknown = None
-    if fitted and row.unknown is not None and best is not None and score.unknown_threshold is not None:
+    unknown = row.unknown if row.known is not None else None
+    if (
+        row.known is None
+        and fitted
+        and row.unknown is not None
+        and best is not None
+        and score.unknown_threshold is not None
+    ):
         unknown = best.confidence < score.unknown_threshold
     groups = dict(row.group_confidence or {})
     for candidate in row.candidates:

@@ -112,6 +112,37 @@ class FoundLabel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRow:
+    """What the rule by negative labels says of an image.
+
+    Attributes:
+        score: confidence of the best name where the negative labels compete, in [0, 1].
+        threshold: below it the image is unknown; None: nothing is known to set it by.
+        category: the best name by the whole image.
+        negative: the nearest negative label.
+    """
+
+    score: float
+    threshold: float | None
+    category: str
+    negative: str
+
+    @property
+    def unknown(self) -> bool | None:
+        """Whether the image seems to show none of the categories; None without a threshold."""
+        return None if self.threshold is None else self.score < self.threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values, numbers rounded."""
+        return {
+            "score": _digits(self.score, _CONFIDENCE_DIGITS),
+            "threshold": None if self.threshold is None else _digits(self.threshold, _CONFIDENCE_DIGITS),
+            "category": self.category,
+            "negative": self.negative,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowBox:
     """The box that a row is about.
 
@@ -158,7 +189,8 @@ class ResultRow:
             categories, and with the status `below`.
         confidence: that of the label, in [0, 1]; without a label that of the first category.
         calibrated: whether the confidence was fitted on labelled images.
-        unknown: whether the image seems to show none of the categories; None before calibration.
+        unknown: whether the image seems to show none of the categories; None where no threshold is known.
+        known: what `unknown` is decided by, where negative labels decide; None where confidences do.
         candidates: the ranking, best first.
         group_confidence: by path of a group, the sum of the confidences of all categories below it, largest first: the
             largest groups and all above the candidates; None where no category has a group.
@@ -187,6 +219,7 @@ class ResultRow:
     label_path: str | None = None
     source: Literal["category", "rolled up"] | None = None
     rerank: Mapping[str, Any] | None = None
+    known: KnownRow | None = None
 
     @property
     def key(self) -> str:
@@ -207,6 +240,7 @@ class ResultRow:
             "confidence": None if self.confidence is None else _digits(self.confidence, _CONFIDENCE_DIGITS),
             "calibrated": bool(self.calibrated),
             "unknown": None if self.unknown is None else bool(self.unknown),
+            **({} if self.known is None else {"known": self.known.to_dict()}),
             **({} if groups is None else {"group_confidence": _rounded(groups)}),
             **({} if self.labels is None else {"labels": [label.to_dict() for label in self.labels]}),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
@@ -318,7 +352,7 @@ def parse_row(content: Mapping[str, Any]) -> Row:
     head = {"path": content["path"], "path_b64": content.get("path_b64"), "box": None if box is None else RowBox(**box)}
     if content["status"] == "error":
         return ErrorRow(**head, code=content["error"]["code"], reason=content["error"]["reason"])
-    labels = content.get("labels")
+    labels, known = content.get("labels"), content.get("known")
     return ResultRow(
         **head,
         status=content["status"],
@@ -335,6 +369,7 @@ def parse_row(content: Mapping[str, Any]) -> Row:
         group_confidence=content.get("group_confidence"),
         labels=None if labels is None else [FoundLabel(**label) for label in labels],
         rerank=content.get("rerank"),
+        known=None if known is None else KnownRow(**known),
     )
 
 

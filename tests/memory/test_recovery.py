@@ -27,7 +27,7 @@ def spoil_manifests(directory):
         (directory / name).write_bytes(b"{")
 
 
-@pytest.mark.parametrize("table", ["categories", "descriptions", "exemplars"])
+@pytest.mark.parametrize("table", ["categories", "descriptions", "exemplars", "negatives"])
 def test_a_lance_database_of_somebody_else_is_refused_untouched(categories, directory, encoder, table):
     lancedb.connect(directory).create_table(table, data=pa.table({"id": ["a"], "mine": [1]}))
     before = contents(directory)

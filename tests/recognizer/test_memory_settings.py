@@ -60,6 +60,9 @@ MAY = {
     ("rerank", "margin"),
     ("rerank", "weight"),
     ("rerank", "fitted_for"),
+    ("unknown", "rate"),
+    ("unknown", "threshold"),
+    ("unknown", "fitted_for"),
 }
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 
 KINDS = {
@@ -161,6 +161,36 @@ class Nouns:
                     return entry
         return None
 
+    def common_senses(self) -> Iterator[Sense]:
+        """Yield the meanings that a reader takes their first word to mean, one for each word; no proper names.
+
+        They are the most frequent meanings of a word that is written without capitals, in the order of the table, in
+        which those of a kind are neighbours.
+        """
+        seen: set[str] = set()
+        for row, line in enumerate(self._lines):
+            word, _, rank = line.split("\t", 2)[1].split(" ", 1)[0].rpartition(":")
+            if rank == "1" and word == word.lower() and word not in seen:
+                seen.add(word)
+                yield self.sense(row)
+
+    def relatives(self, rows: Iterable[int]) -> set[int]:
+        """Return the rows of some meanings, of all that they are a kind of, and of all that is a kind of them."""
+        start = set(rows)
+        return _reached(start, self._above) | _reached(start, self._below)
+
+    @cached_property
+    def _above(self) -> list[list[int]]:
+        return [[*map(int, line.split("\t")[3].split())] for line in self._lines]
+
+    @cached_property
+    def _below(self) -> list[list[int]]:
+        below: list[list[int]] = [[] for _ in self._lines]
+        for row, hypernyms in enumerate(self._above):
+            for hypernym in hypernyms:
+                below[hypernym].append(row)
+        return below
+
     def sense(self, row: int) -> Sense:
         """Return the meaning of a line of the table."""
         kind, words, gloss, hypernyms, parts = self._lines[row].split("\t")
@@ -209,6 +239,15 @@ class Nouns:
         for plural, single in _PLURALS:
             if written.endswith(plural):
                 yield written.removesuffix(plural) + single
+
+
+def _reached(start: set[int], edges: Sequence[Sequence[int]]) -> set[int]:
+    reached, waiting = set(start), list(start)
+    while waiting:
+        new = [row for row in edges[waiting.pop()] if row not in reached]
+        reached.update(new)
+        waiting += new
+    return reached
 
 
 def _letters(lemma: str) -> str:

@@ -226,3 +226,18 @@ def test_nothing_decodable_is_refused(demo_recognizer, tmp_path):
     (tmp_path / "tabby cat" / "1.jpg").write_bytes(b"")
     with pytest.raises(RecognizerError, match="E_EMPTY"):
         calibrate(demo_recognizer, read_labelled(tmp_path))
+
+
+def test_the_known_images_fitted_on_also_give_the_threshold_by_negative_labels(recognizer, sample, tmp_path):
+    class Rule:
+        def fit(self, images):
+            self.images = images
+            return recognizer.settings.unknown.model_copy(update={"threshold": 0.25, "fitted_for": 0.05})
+
+    recognizer.negatives = rule = Rule()
+    calibration = calibrate(recognizer, LabelledImages([], []))
+    known = calibration.fit.images[calibration.fit.rows != UNKNOWN]
+    assert np.array_equal(rule.images, sample.vectors[known])
+    assert any("known score of 0.25" in line for line in print_lines(calibration))
+    write(calibration, recognizer, figures=tmp_path)
+    assert read_calibration(recognizer.memory)["unknown"] == {"rate": 0.05, "threshold": 0.25, "fitted_for": 0.05}
