@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
@@ -17,6 +17,7 @@ from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import MemoryLocked, MemoryStoreError, printable_path
 from memory.export import export_memory
 from memory.flat import read_flat
+from memory.info import MemoryInfo
 from memory.integrity import check_rows, open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
 from memory.negatives import NegativeLabels
@@ -29,39 +30,6 @@ from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
 
 IndexKind: TypeAlias = Literal["exact", "hnsw"]
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryInfo:
-    """What a memory holds.
-
-    Attributes:
-        directory: where it is.
-        version: grows by one with every change of its tables.
-        categories: number of categories.
-        descriptions: number of descriptions.
-        exemplars: number of example images.
-        negatives: number of candidates for negative labels.
-        encoder: the encoder that made it.
-        templates: the templates that names and descriptions were put into.
-        dim: dimension of the vectors.
-        bytes_on_disk: size of all files in the directory.
-        index: "exact" or "hnsw".
-        index_recall: recall@10 of each approximate index against exact search; empty when exact or not measured.
-    """
-
-    directory: str
-    version: int
-    categories: int
-    descriptions: int
-    exemplars: int
-    negatives: int
-    encoder: EncoderCard
-    templates: tuple[str, ...]
-    dim: int
-    bytes_on_disk: int
-    index: str
-    index_recall: Mapping[str, float]
 
 
 class Memory:
@@ -349,21 +317,7 @@ class Memory:
 
     def info(self) -> MemoryInfo:
         """Return what the memory holds."""
-        manifest = self._manifest
-        return MemoryInfo(
-            directory=str(self.directory),
-            version=manifest.version,
-            categories=manifest.rows("categories"),
-            descriptions=manifest.rows("descriptions"),
-            exemplars=manifest.rows("exemplars"),
-            negatives=manifest.rows("negatives"),
-            encoder=manifest.encoder,
-            templates=manifest.templates,
-            dim=manifest.encoder.dim,
-            bytes_on_disk=sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file()),
-            index=manifest.index.kind,
-            index_recall=dict(manifest.index.recall),
-        )
+        return MemoryInfo.of(self.directory, self._manifest)
 
     def export(self, stream: TextIO, vectors: bool = False) -> None:
         """Write the content as JSON lines, which ``read_labels`` reads; see ``export_memory``."""

@@ -25,6 +25,9 @@ from recognizer.cli import model_commands
 from recognizer.cli import run_commands
 
 # isort: split
+from recognizer.cli import rerank_commands
+
+# isort: split
 from recognizer.cli import evidence_commands
 
 # isort: split
@@ -52,5 +55,6 @@ __all__ = [
     "measure_commands",
     "memory_commands",
     "model_commands",
+    "rerank_commands",
     "run_commands",
 ]

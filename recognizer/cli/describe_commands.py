@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recognizer.cli.app import app
-from recognizer.cli.memory_commands import read_label_file
+from recognizer.cli.label_files import read_label_file
 from recognizer.cli.options import (
     ENCODER,
     INPUT,

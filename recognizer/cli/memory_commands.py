@@ -13,13 +13,13 @@ import typer
 from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.examples import add_examples, list_doubted, remove_examples
+from recognizer.cli.label_files import PROMPTS_SHOWN, prompted_names, read_label_file
 from recognizer.cli.options import (
     ENCODER,
     INPUT,
     OUTPUT,
     RERANKING,
     SEARCH,
-    Aliases,
     AliasesOption,
     DescriptionsOption,
     DeviceOption,
@@ -33,7 +33,6 @@ from recognizer.cli.options import (
     NameColumnOption,
     PrecisionOption,
     Unknown,
-    YesNo,
 )
 from recognizer.cli.stored_features import opened_features
 from recognizer.console import note, show, table, text_progress
@@ -42,10 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from memory import Category, Memory
-    from memory.labels import Labels
-
-
-PROMPTS_SHOWN = 3
 
 
 @app.command()
@@ -282,7 +277,7 @@ def info(
 
     opened = Memory.open(memory)
     fields = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
-    prompted = _prompted(opened.bare_categories())
+    prompted = prompted_names(opened.bare_categories())
     if as_json:
         fields["prompted"] = prompted
         sys.stdout.write(json.dumps(fields, indent=2, default=str) + "\n")  # ASCII: a terminal may be what reads it
@@ -374,42 +369,6 @@ def export(
         return
     with Path(output).open("w", encoding="utf-8", newline="\n") as stream:
         opened.export(stream, vectors=vectors)
-
-
-def read_label_file(
-    path: Path, format: str, key: str, header: YesNo | None, name_column: str | None, aliases: Aliases | None
-) -> Labels:
-    """Read the categories, and say which format they had, what was changed, and how names are prompted."""
-    from memory import read_labels
-    from memory.errors import printable
-
-    labels = read_labels(
-        path,
-        format=format,
-        key=key,
-        header=None if header is None else header is YesNo.yes,
-        name_column=name_column,
-        aliases=aliases.value if aliases else None,
-    )
-    note(str(labels))
-    for sentence in labels.notes:
-        note(f"note: {sentence}")
-    prompted = _prompted(labels)
-    if prompted:
-        examples = [
-            f"{printable(name, 40)!r} as {' | '.join(printable(text, 40) for text in texts)!r}"
-            for name, texts in list(prompted.items())[:PROMPTS_SHOWN]
-        ]
-        note(f"prompted as words: {len(prompted)} of {counted(len(labels), 'name')}, such as {', '.join(examples)}")
-    return labels
-
-
-def _prompted(categories: Sequence[Category]) -> dict[str, list[str]]:
-    """Return the texts for each name that is prompted otherwise than it is shown, or under several names."""
-    from memory.templates import prompt_names
-
-    words = {category.name: list(prompt_names(category)) for category in categories}
-    return {name: texts for name, texts in words.items() if texts != [name]}
 
 
 def _print_report(memory: Memory) -> None:

@@ -1,10 +1,9 @@
-"""Commands that write results: `run` and `rerank`."""
+"""The command that recognises a folder."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ import typer
 from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.box_runs import AUTO, check_box_options, find_box_plan, read_box_plan, write_box_results
+from recognizer.cli.opened_output import format_name, opened_output, place_of, show_progress
 from recognizer.cli.options import (
     HARDWARE,
     INPUT,
@@ -23,14 +23,12 @@ from recognizer.cli.options import (
     DeviceOption,
     ExcludeOption,
     FeaturesOption,
-    Format,
     FormatOption,
     ImagesArgument,
     MemoryOption,
     MinConfidenceOption,
     OverwriteOption,
     PriorOption,
-    Rerank,
     RerankModelOption,
     RerankOption,
     ResultsOption,
@@ -40,21 +38,17 @@ from recognizer.cli.options import (
     StrictOption,
     split_precision,
 )
-from recognizer.cli.reranking import opened_reranker, require_answers, rerank_overrides
+from recognizer.cli.reranking import require_answers, rerank_overrides
 from recognizer.cli.run_pictures import check_pictures, draw_run, written_rows
 from recognizer.cli.stored_features import use_features
-from recognizer.console import note, progress_bar
+from recognizer.console import note
 
 if TYPE_CHECKING:
     from recognizer.boxes.plan import BoxPlan
     from recognizer.images import ImageItem
     from recognizer.recognizer import Recognizer
-    from recognizer.results import Row, RowSink, RunCounts, RunSetup
-    from recognizer.results.ledger import CurrentStamp
-    from recognizer.results.run_files import OutputFormat
+    from recognizer.results import RunCounts
     from recognizer.run import Recognize
-    from recognizer.settings import Settings
-    from rerank.reranker import MllmReranker
 
 
 @app.command()
@@ -145,7 +139,7 @@ def run(
     from recognizer.selection import select_categories
     from recognizer.settings import load_settings
 
-    check_output(output, _format_name(format))
+    check_output(output, format_name(format))
     check_box_options(boxes, output, coco, megadetector)
     if pictures is not None:
         check_pictures(pictures, images, output)
@@ -228,7 +222,7 @@ def run(
         else:
             plan = read_box_plan(boxes, listing, settings.boxes)
         unit, keys, items, recognize = "rows", plan.keys, plan.items, recognized_boxes
-    with _opened_output(
+    with opened_output(
         output,
         keys,
         settings,
@@ -242,14 +236,14 @@ def run(
             recognizer = open_recognizer()
             with use_features(recognizer, features, retry_errors=retry_errors, scratch=scratch):
                 batches = recognize_into(recognizer, items, sink, reranker=reranker, recognize=recognize)
-                _show_progress(batches, sink, len(items), "recognise", unit=unit)
+                show_progress(batches, sink, len(items), "recognise", unit=unit)
         counts = sink.finish()
-        written = partial(written_rows, output, _format_name(format))
+        written = partial(written_rows, output, format_name(format))
         if pictures is not None:
             draw_run(pictures, written, listing, len(items), settings)
         if plan is not None:
             write_box_results(written, plan, opened, coco=coco, megadetector=megadetector)
-    note(f"{_outcome(counts, plan)}; results {_where(output)}")
+    note(f"{_outcome(counts, plan)}; results {place_of(output)}")
     for line in listing.left_out:
         note(line)
     too_many = counts.failed_share > settings.run.max_failed
@@ -263,82 +257,6 @@ def run(
     require_answers(reranker, strict=strict)
 
 
-@app.command("rerank")
-def rerank_results(
-    results: Annotated[Path, typer.Argument(help="Results of `run`, in JSON lines.")],
-    output: ResultsOption,
-    format: FormatOption = None,
-    overwrite: OverwriteOption = False,
-    strict: StrictOption = False,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images, if it was moved after the run.", rich_help_panel=INPUT),
-    ] = None,
-    rerank: RerankOption = None,
-    rerank_model: RerankModelOption = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Let a multimodal LLM order the candidates of earlier results; no image is encoded again.
-
-    Without --rerank, and with none in --config, it is asked about every image.
-
-    Example: recognizer rerank results.jsonl --output final.jsonl --rerank-model http://127.0.0.1:8000/v1
-    """
-    from recognizer.errors import RecognizerError
-    from recognizer.hierarchy.rule import label_rule
-    from recognizer.reranking.file import (
-        earlier_settings,
-        is_ranked,
-        read_results,
-        rerank_into,
-        rerank_setup,
-        stamp_row,
-    )
-    from recognizer.reranking.open import require_model
-    from recognizer.results import check_output
-    from recognizer.settings import load_settings
-
-    check_output(output, _format_name(format))
-    if output != "-" and Path(output).resolve() == results.resolve():
-        raise RecognizerError(f"{results} cannot be its own output; name another file")
-    earlier = read_results(results, images)
-    base = earlier_settings(earlier, warn=note)
-    settings = load_settings(
-        config, [*(overrides or []), *rerank_overrides(rerank, rerank_model)], base=base, warn=note
-    )
-    if settings.rerank.when == "off":
-        if rerank is Rerank.off:
-            raise RecognizerError("--rerank off leaves nothing to do; use auto or always")
-        always = settings.rerank.model_copy(update={"when": "always"})
-        settings = settings.model_copy(update={"rerank": always})
-    label_rule(settings.score)
-    require_model(settings.rerank, max((len(row.candidates) for row in earlier.results), default=0))
-    ranked = sum(map(is_ranked, earlier.rows))
-    if ranked:
-        note(f"already reranked, and unchanged: {counted(ranked, 'row')}")
-    keys = [row.key for row in earlier.rows]
-    setup = rerank_setup(earlier, settings, results)
-    with _opened_output(
-        output,
-        keys,
-        settings,
-        setup,
-        format,
-        overwrite=overwrite,
-        current_stamp=lambda number, _: stamp_row(earlier.rows[number]),
-    ) as (sink, reranker):
-        if reranker is not None and sink.done_rows < len(keys):
-            _show_progress(rerank_into(earlier, settings, sink, reranker), sink, len(keys), "rerank")
-        sink.finish()
-    note(f"{counted(len(keys), 'row')}; results {_where(output)}")
-    require_answers(reranker, strict=strict)
-
-
-def _where(output: str) -> str:
-    return "on stdout" if output == "-" else f"in {output}"
-
-
 def _outcome(counts: RunCounts, plan: BoxPlan | None = None) -> str:
     """Say how many images or boxes were recognised, and how many failed, with their share and the reasons."""
     failures = f" ({counts.failed_share:.1%}: {counts.reasons})" if counts.failed else ""
@@ -349,61 +267,3 @@ def _outcome(counts: RunCounts, plan: BoxPlan | None = None) -> str:
         done = f"{counted(counts.ok - empty, 'box', 'boxes')} recognised"
         done += f", {counted(empty, 'image')} without a box" if empty else ""
     return f"{done}, {counts.failed} failed{failures}"
-
-
-@contextmanager
-def _opened_output(
-    output: str,
-    keys: Sequence[str],
-    settings: Settings,
-    setup: RunSetup,
-    format: Format | None,
-    *,
-    unit: str = "images",
-    overwrite: bool,
-    retry_errors: bool = False,
-    keep_missing: bool = False,
-    current_stamp: CurrentStamp | None = None,
-) -> Iterator[tuple[RowSink, MllmReranker | None]]:
-    """Open the MLLM, if reranking is on and work is left, and then the output.
-
-    The MLLM comes first: if it cannot be opened, an output that would be overwritten stays as it is.
-    """
-    from recognizer.results import is_finished, open_results
-
-    seems_done = not (overwrite or retry_errors) and is_finished(output, _format_name(format))
-    with ExitStack() as stack:
-        reranker = None if seems_done else stack.enter_context(opened_reranker(settings))
-        sink = stack.enter_context(
-            open_results(
-                output,
-                keys=keys,
-                setup=setup,
-                output_format=_format_name(format),
-                overwrite=overwrite,
-                retry_errors=retry_errors,
-                keep_missing=keep_missing,
-                current_stamp=current_stamp,
-                warn=note,
-            )
-        )
-        if sink.done_rows:
-            note(f"{sink.done_rows} of {len(keys)} {unit} are already done")
-        if seems_done and sink.done_rows < len(keys):  # damaged rows, changed images, or more images than before
-            reranker = stack.enter_context(opened_reranker(settings))
-        yield sink, reranker
-
-
-def _show_progress(
-    batches: Iterable[Sequence[Row]], sink: RowSink, total: int, description: str, *, unit: str = "images"
-) -> None:
-    """Work through the batches with a progress bar that starts at the rows of earlier runs."""
-    from recognizer.results import ErrorRow
-
-    with progress_bar(total, unit, description, done=sink.done_rows) as advance:
-        for rows in batches:
-            advance(len(rows), failed=sum(isinstance(row, ErrorRow) for row in rows))
-
-
-def _format_name(format: Format | None) -> OutputFormat | None:
-    return format.value if format else None
