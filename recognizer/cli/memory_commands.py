@@ -245,7 +245,12 @@ def remove(
     ],
     memory: MemoryOption,
     exemplars: Annotated[
-        bool, typer.Option("--exemplars", help="Remove example images only: these, or all those of these categories.")
+        bool,
+        typer.Option(
+            "--exemplars",
+            help="Remove example images only: these, or all those of these categories.",
+            rich_help_panel=INPUT,
+        ),
     ] = False,
 ) -> None:
     """Remove categories with their descriptions and exemplars, or exemplars alone.
@@ -313,7 +318,9 @@ def verify(
     memory: MemoryOption,
     exemplars: Annotated[
         bool,
-        typer.Option("--exemplars", help="Instead, list example images that seem to have a wrong label."),
+        typer.Option(
+            "--exemplars", help="Instead, list example images that seem to have a wrong label.", rich_help_panel=OUTPUT
+        ),
     ] = False,
 ) -> None:
     """Check a memory: files, counts, dimensions, unit norms, orphan rows, fingerprint, index.

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from memory import Category
 from memory.lineage import join_levels, levels
 from recognizer.hierarchy.roll_up import NO_ANSWER, paths_above, roll_up
 from recognizer.hierarchy.rule import LabelRule
+from recognizer.results.rounding import rounded, rounded_box, rounded_confidence, rounded_weight
 
 CATEGORY: Final = "category"
 ROLLED_UP: Final = "rolled up"
-# Rounding, so that equal results give equal bytes. `encode_row` says what each number must still allow.
-_DECIMALS = 8
-_BOX_DECIMALS = 2
-_CONFIDENCE_DIGITS = 6
 
 
 class EvidenceRow(NamedTuple):
@@ -49,10 +44,10 @@ class EvidenceRow(NamedTuple):
             "term": self.term,
             "description": self.description,
             "region": None if self.region is None else int(self.region),
-            "box_xyxy": None if self.box_xyxy is None else _box(self.box_xyxy),
-            "value": _decimals(self.value),
-            "weight": _repeated(self.weight),
-            "contribution": _decimals(self.contribution),
+            "box_xyxy": None if self.box_xyxy is None else rounded_box(self.box_xyxy),
+            "value": rounded(self.value),
+            "weight": rounded_weight(self.weight),
+            "contribution": rounded(self.contribution),
         }
 
 
@@ -79,8 +74,8 @@ class CandidateRow:
         return {
             "category": self.category,
             **({"group": self.group} if self.group else {}),
-            "score": _decimals(self.score),
-            "confidence": _digits(self.confidence, _CONFIDENCE_DIGITS),
+            "score": rounded(self.score),
+            "confidence": rounded_confidence(self.confidence),
             "evidence": [piece.to_dict() for piece in self.evidence],
         }
 
@@ -106,8 +101,8 @@ class FoundLabel:
         return {
             "category": self.category,
             **({"group": self.group} if self.group else {}),
-            "presence": _digits(self.presence, _CONFIDENCE_DIGITS),
-            "box_xyxy": None if self.box_xyxy is None else _box(self.box_xyxy),
+            "presence": rounded_confidence(self.presence),
+            "box_xyxy": None if self.box_xyxy is None else rounded_box(self.box_xyxy),
         }
 
 
@@ -135,8 +130,8 @@ class KnownRow:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values, numbers rounded."""
         return {
-            "score": _digits(self.score, _CONFIDENCE_DIGITS),
-            "threshold": None if self.threshold is None else _digits(self.threshold, _CONFIDENCE_DIGITS),
+            "score": rounded_confidence(self.score),
+            "threshold": None if self.threshold is None else rounded_confidence(self.threshold),
             "category": self.category,
             "negative": self.negative,
         }
@@ -162,9 +157,9 @@ class RowBox:
         """Return the box as plain JSON values, numbers rounded."""
         return {
             "id": self.id,
-            "xyxy": None if self.xyxy is None else _box(self.xyxy),
+            "xyxy": None if self.xyxy is None else rounded_box(self.xyxy),
             "category": self.category,
-            "confidence": None if self.confidence is None else _digits(self.confidence, _CONFIDENCE_DIGITS),
+            "confidence": None if self.confidence is None else rounded_confidence(self.confidence),
         }
 
 
@@ -228,7 +223,7 @@ class ResultRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, in the order in which they are written."""
-        groups = self.group_confidence
+        groups = self.group_confidence and {n: rounded_confidence(c) for n, c in self.group_confidence.items()}
         return {
             **_head(self.path, self.path_b64, self.box, self.status),
             **({} if self.width is None else {"width": int(self.width)}),
@@ -237,11 +232,11 @@ class ResultRow:
             **({} if self.label_level is None else {"label_level": int(self.label_level)}),
             **({} if self.label_path is None else {"label_path": self.label_path}),
             **({} if self.source is None else {"source": self.source}),
-            "confidence": None if self.confidence is None else _digits(self.confidence, _CONFIDENCE_DIGITS),
+            "confidence": None if self.confidence is None else rounded_confidence(self.confidence),
             "calibrated": bool(self.calibrated),
             "unknown": None if self.unknown is None else bool(self.unknown),
             **({} if self.known is None else {"known": self.known.to_dict()}),
-            **({} if groups is None else {"group_confidence": _rounded(groups)}),
+            **({} if groups is None else {"group_confidence": groups}),
             **({} if self.labels is None else {"labels": [label.to_dict() for label in self.labels]}),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "rerank": None if self.rerank is None else dict(self.rerank),
@@ -390,34 +385,3 @@ def _head(path: str, path_b64: str | None, box: RowBox | None, status: str) -> d
         **({} if box is None else {"box": box.to_dict()}),
         "status": status,
     }
-
-
-def _rounded(confidences: Mapping[str, float]) -> dict[str, float]:
-    return {name: _digits(value, _CONFIDENCE_DIGITS) for name, value in confidences.items()}
-
-
-def _decimals(number: float, places: int = _DECIMALS) -> float:
-    return _finite(round(float(number), places))
-
-
-# Rounding takes half of the time of a row, and weights and boxes repeat: many descriptions fit one region best.
-_repeated = lru_cache(maxsize=64)(_decimals)
-
-
-def _box(xyxy: Sequence[float]) -> list[float]:
-    return [*_rounded_box(tuple(xyxy))]
-
-
-@lru_cache(maxsize=1024)
-def _rounded_box(xyxy: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(_decimals(edge, _BOX_DECIMALS) for edge in xyxy)
-
-
-def _digits(number: float, count: int) -> float:
-    return _finite(float(f"{float(number):.{count}g}"))
-
-
-def _finite(number: float) -> float:
-    if not math.isfinite(number):
-        raise ValueError(f"a result row contains the number {number}; scores and boxes must be finite")
-    return number + 0.0  # minus zero becomes zero

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memory import Category, Description, Memory, MemoryStoreError, UnknownCategory
-from tests.memory.building import TEMPLATES, build, exported
+from tests.memory.building import build, exported
 
 HOSTILE = [
     "x' OR '1'='1",
@@ -59,16 +59,6 @@ def test_a_memory_can_become_empty_and_grow_again(categories, directory, encoder
     assert exported(memory) == ""
     memory.add(categories[:1], encoder=encoder)
     assert [c.name for c in Memory.open(directory).vectors.categories] == ["cat"]
-
-
-def test_info_says_what_there_is(categories, directory, encoder):
-    build(categories, directory, encoder)
-    info = Memory.open(directory).info()
-    assert (info.version, info.categories, info.descriptions, info.exemplars, info.dim) == (1, 4, 4, 0, 16)
-    assert info.encoder == encoder.card
-    assert info.templates == TEMPLATES
-    assert info.index == "exact"
-    assert info.bytes_on_disk == sum(p.stat().st_size for p in directory.rglob("*") if p.is_file())
 
 
 def test_writers_see_what_others_published(categories, directory, encoder):
