@@ -35,6 +35,7 @@ class SeeingBench(Bench):
                     regions=vectors[:, None],
                     boxes_xyxy=np.zeros((len(part), 1, 4), np.float32),
                     region_weight=np.ones((len(part), 1), np.float32),
+                    region_area=np.zeros((len(part), 1), np.float32),
                 ),
                 hashes=[hashlib.sha256(Path(item.path.decode()).read_bytes()).hexdigest() for item in part],
             )

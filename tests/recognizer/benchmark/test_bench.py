@@ -28,6 +28,7 @@ class Glimpse(FakeEncoder):
             regions=np.full((count, 1, 4), 0.5, np.float32),
             boxes_xyxy=np.zeros((count, 1, 4), np.float32),
             region_weight=np.ones((count, 1), np.float32),
+            region_area=np.zeros((count, 1), np.float32),
         )
 
 

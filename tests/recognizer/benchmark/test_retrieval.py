@@ -37,6 +37,7 @@ class Pairs:
             regions=(image if self.regions_see else image[:, ::-1])[:, None].copy(),
             boxes_xyxy=np.zeros((len(frames), 1, 4), np.float32),
             region_weight=np.ones((len(frames), 1), np.float32),
+            region_area=np.zeros((len(frames), 1), np.float32),
         )
 
 

@@ -47,6 +47,7 @@ class Eye:
             regions=image[:, None].repeat(2, 1),
             boxes_xyxy=np.zeros((count, 2, 4), np.float32),
             region_weight=np.ones((count, 2), np.float32),
+            region_area=np.zeros((count, 2), np.float32),
         )
 
 

@@ -10,7 +10,7 @@ from recognizer.score import weigh
 from recognizer.settings import ScoreSettings
 from tests.recognizer.calibration.tables import drawn_table
 
-WEIGHTS = (0.3, 0.2, 0.2, 0.3, 0.0)
+WEIGHTS = (0.3, 0.2, 0.2, 0.3)
 CATEGORIES = [Category(f"c{c}", f"g{c % 4 // 2} > g{c % 4}") for c in range(24)]
 
 

@@ -257,7 +257,7 @@ def test_image_is_left_out_of_its_own_neighbours(starter, photos, tmp_path, monk
     build_memory([Category(label) for label in labels.values()], tmp_path / "memory", encoder=starter,
                  exemplars=tmp_path / "set")  # fmt: skip
     recognizer = Recognizer(starter, Memory.open(tmp_path / "memory"))
-    assert recognizer.settings.score.exemplar > 0
+    assert recognizer.scorer.head is not None
     labelled = match_labels(read_labelled(tmp_path / "set"), recognizer.memory.vectors.categories)
     left_out = []
     retrieve = recognizer.retriever.retrieve
