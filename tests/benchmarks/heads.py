@@ -14,8 +14,8 @@ The heads' constants were chosen on emoji of fold 1, stamps of folds 1 to 4, GCo
 are pictures that nothing was chosen on. The scales of GDA and Tip-Adapter are not tuned.
 
 Each row is a head; each cell is top-1 of images whose name has exemplars / has none / all, and the paired difference of
-"all" to zero-shot with its 95 % bootstrap interval over images. `z-score` is the term that the score had before, with
-its weight of 0.04.
+"all" to zero-shot with its 95 % bootstrap interval over images. Two lines more have the paired differences of `auto` to
+1-NN and to `z-score`, the term that the score had before, with its weight of 0.04.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import Category
-from memory.templates import grounded_texts
-from memory.vectors import MemoryVectors, unit_mean
+from memory.vectors import MemoryVectors
 from recognizer import Encoder
 from recognizer.console import note, show, table
+from recognizer.describing.confusing import name_vectors
 from recognizer.heads import HEADS, Shots, fit
 from recognizer.heads.choice import choose_constants
 from recognizer.heads.kernel_ridge import KernelRidge
@@ -45,6 +45,7 @@ from training.starter.pictures import Picture, costumes, fold, on_white, qabcs, 
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Answers = NDArray[np.bool_]
 BATCH = 32
 DRAWS = 4
 ROWS = ("zero-shot", "z-score", *HEADS)
@@ -72,13 +73,6 @@ class Episode:
     texts: Floats
 
 
-def name_vectors(encoder: Encoder, names: Sequence[str]) -> Floats:
-    """Return (C, D) vectors of names, as a memory has them."""
-    texts = [grounded_texts(Category(name), None, encoder.default_templates) for name in names]
-    vectors = encoder.encode_texts([text for own in texts for text in own])
-    return unit_mean(vectors, np.array([len(own) for own in texts]), names)
-
-
 def encoded(encoder: Encoder, pictures: Sequence[Picture], names: Sequence[str], texts: Floats) -> Pictures:
     """Encode pictures and score them by names, regions included."""
     nothing, none = np.zeros((0, texts.shape[1]), np.float32), np.zeros(len(names) + 1, np.int64)
@@ -99,7 +93,7 @@ def sets(encoder: Encoder, root: Path, wanted: int) -> Iterator[tuple[str, list[
     """Yield the episodes of every set."""
     drawn = [[each for each in emoji(root, style) if fold(each.name) == wanted] for style in STYLES]
     names = sorted({each.name for style in drawn for each in style})
-    texts = name_vectors(encoder, names)
+    texts = name_vectors([Category(name) for name in names], encoder)
     styles = [encoded(encoder, pictures, names, texts) for pictures in drawn]
     for count in (1, 2, 3):
         yield f"emoji {count}", list(of_styles(styles, texts, count, share=1.0))
@@ -107,13 +101,13 @@ def sets(encoder: Encoder, root: Path, wanted: int) -> Iterator[tuple[str, list[
         yield f"emoji {count}, half", list(of_styles(styles, texts, count, share=0.5))
     photographs, cartoons = stamps(root), qabcs(root)
     names = sorted({each.name for each in photographs})
-    texts = name_vectors(encoder, names)
+    texts = name_vectors([Category(name) for name in names], encoder)
     cartoons = [each for each in cartoons if each.name in names]
     both = encoded(encoder, cartoons, names, texts), encoded(encoder, photographs, names, texts)
     yield "stamps", [Episode(*both, texts)]
     for label, pictures in (("gcompris", gcompris(root)), ("costumes", costumes(root))):
         names = sorted({each.name for each in pictures})
-        texts = name_vectors(encoder, names)
+        texts = name_vectors([Category(name) for name in names], encoder)
         yield label, list(of_pairs(encoded(encoder, pictures, names, texts), texts))
 
 
@@ -158,28 +152,36 @@ def z_scores(episode: Episode, *, weight: float = 0.04, top: int = 3) -> Floats:
     return scores
 
 
-def answers(row: str, episode: Episode) -> NDArray[np.bool_]:
+def answers(row: str, episode: Episode) -> Answers:
     """Return (N,) whether each query is named right."""
     scores, shots = episode.queries.scores, episode.shots
     if row == "z-score":
         scores = z_scores(episode)
     elif row in HEADS:
         scores = fit(row, shots.vectors, shots.labels, episode.texts)(episode.queries.vectors, scores)
-    right: NDArray[np.bool_] = scores.argmax(1) == episode.queries.labels
+    right: Answers = scores.argmax(1) == episode.queries.labels
     return right
 
 
-def cells(episodes: Sequence[Episode]) -> Iterator[str]:
-    """Yield the cell of each row. Images are resampled together with their repetitions in other draws."""
+def lines(episodes: Sequence[Episode]) -> Iterator[list[str]]:
+    """Yield the lines of the table. Images are resampled together with their repetitions in other draws."""
     has = [np.isin(each.queries.labels, each.shots.labels) for each in episodes]
-    plain = [answers("zero-shot", each) for each in episodes]
+    right = {row: [answers(row, each) for each in episodes] for row in ROWS}
     for row in ROWS:
-        right = [answers(row, each) for each in episodes]
-        groups = [np.concatenate([r[h] for r, h in zip(right, kept, strict=True)]) for kept in (has, [~h for h in has])]
-        figures = [f"{group.mean():.3f}" if len(group) else "-" for group in (*groups, np.concatenate(right))]
-        low, high = interval([r.astype(float) - p for r, p in zip(right, plain, strict=True)], episodes)
-        mean = np.concatenate(right).mean() - np.concatenate(plain).mean()
-        yield f"{'/'.join(figures)} {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        groups = [
+            np.concatenate([r[h] for r, h in zip(right[row], kept, strict=True)]) for kept in (has, [~h for h in has])
+        ]
+        figures = [f"{group.mean():.3f}" if len(group) else "-" for group in (*groups, np.concatenate(right[row]))]
+        yield [row, f"{'/'.join(figures)} {gain(right[row], right['zero-shot'], episodes)}"]
+    for other in ("z-score", "nearest"):
+        yield [f"auto over {other}", gain(right["auto"], right[other], episodes)]
+
+
+def gain(one: Sequence[Answers], other: Sequence[Answers], episodes: Sequence[Episode]) -> str:
+    """Return the paired difference of two rows and its interval."""
+    differences = [a.astype(float) - b for a, b in zip(one, other, strict=True)]
+    low, high = interval(differences, episodes)
+    return f"{np.concatenate(differences).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def interval(differences: Sequence[NDArray[np.float64]], episodes: Sequence[Episode]) -> tuple[float, float]:
@@ -226,7 +228,7 @@ def main() -> None:
         encoder = Encoder.load("starter")
         for name, episodes in sets(encoder, arguments.pictures, arguments.fold):
             note(f"{name}: {len(episodes)} draws")
-            show(table([name, "with / without / all"], list(map(list, zip(ROWS, cells(episodes), strict=True)))))
+            show(table([name, "with / without / all"], list(lines(episodes))))
     times()
 
 
