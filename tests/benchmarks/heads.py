@@ -21,24 +21,31 @@ Each row is a head; each cell is top-1 of images whose name has exemplars / has 
 from __future__ import annotations
 
 import argparse
+import resource
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Category
+from memory import Category, ExemplarSet, Memory
 from memory.vectors import MemoryVectors
-from recognizer import Encoder
+from recognizer import Encoder, Recognizer
+from recognizer.allocator import keep_freed_memory
 from recognizer.console import note, show, table
 from recognizer.describing.confusing import name_vectors
-from recognizer.heads import HEADS, Shots, fit
-from recognizer.heads.choice import choose_constants
-from recognizer.heads.kernel_ridge import KernelRidge
+from recognizer.exemplar_files import store_head
+from recognizer.exemplars import ExemplarHead
+from recognizer.features import FeatureStore
+from recognizer.heads import HEADS, fit
+from recognizer.images import list_images
 from recognizer.score import Scorer
-from recognizer.settings import ScoreSettings
+from recognizer.settings import ScoreSettings, Settings
+from tests.benchmarks.features import fill, make_memory, make_pictures, run
 from tests.benchmarks.gcompris import gcompris
 from training.starter.emoji import STYLES, emoji
 from training.starter.pictures import Picture, costumes, fold, on_white, qabcs, stamps
@@ -48,6 +55,9 @@ Rows = NDArray[np.int64]
 Answers = NDArray[np.bool_]
 BATCH = 32
 DRAWS = 4
+ENCODED, STORED = 64, 640  # pictures of a run
+PER_NAME = (1, 4)  # exemplars of a run
+ROUNDS = 3
 ROWS = ("zero-shot", "z-score", *HEADS)
 
 
@@ -197,25 +207,86 @@ def interval(differences: Sequence[NDArray[np.float64]], episodes: Sequence[Epis
 
 
 def times() -> None:
-    """Print the seconds of fitting and of one image, in processor time and by the clock."""
+    """Print seconds and memory of fitting the head of a memory, and the milliseconds of its term for one image."""
     rng = np.random.default_rng(0)
+    nothing = np.zeros((0, 512), np.float32)
     rows = []
     for categories, count in ((1000, 4), (1000, 16), (1000, 100)):
-        names = rng.normal(size=(categories + 20, 512))  # some have no exemplars, so that the shift is found as well
-        names /= np.linalg.norm(names, axis=1, keepdims=True)
+        # 20 without exemplars, so that there is a shift to find
+        names = around(np.zeros((categories + 20, 512), np.float32), 1, rng)
         labels = np.repeat(np.arange(categories), count)
-        vectors = names[labels] + 0.08 * rng.normal(size=(len(labels), 512))
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        exemplars = around(names[labels], 0.08, rng)
+        offsets = np.r_[0, np.cumsum(np.bincount(labels, minlength=len(names)))]
+        keys = [str(number) for number in range(len(labels))]
+        none = np.zeros(len(names) + 1, np.int64)
+        named = [Category(f"name {number}") for number in range(len(names))]
+        vectors = MemoryVectors(named, names, none, nothing, nothing, [], offsets, exemplars, keys, keys)
         clock, processor = time.perf_counter(), time.process_time()
-        shots = Shots.of(vectors.astype(np.float32), labels, names.astype(np.float32))
-        head = KernelRidge(shots, choose_constants(shots))
+        head = ExemplarHead(vectors, ScoreSettings())
         fitted = time.perf_counter() - clock, time.process_time() - processor
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # the largest case is the last
         processor = time.process_time()
         for _ in range(10):
-            head.term(shots.vectors[:BATCH])
+            head.term(exemplars[:BATCH])
         each = (time.process_time() - processor) / 10 / BATCH * 1000
-        rows.append([f"{categories} x {count} x 512", f"{fitted[0]:.1f}", f"{fitted[1]:.1f}", f"{each:.2f}"])
-    show(table(["exemplars", "fit: s", "processor s", "an image: processor ms"], rows))
+        rows.append([f"{categories} x {count} x 512", *(f"{s:.1f}" for s in fitted), f"{peak:.0f}", f"{each:.2f}"])
+    show(table(["exemplars", "fit: s", "processor s", "peak of the process: MiB", "an image: processor ms"], rows))
+
+
+def around(rows: Floats, noise: float, rng: np.random.Generator) -> Floats:
+    """Return rows of length 1 around others; in single precision and in place, as the peak of memory is measured."""
+    drawn = rng.standard_normal(rows.shape, np.float32)
+    drawn *= noise
+    drawn += rows
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn
+
+
+def runs() -> None:
+    """Print the milliseconds per image of a run with exemplars and without, start-up and fitting not included."""
+    keep_freed_memory()  # as the command does
+    encoder = Encoder.load("starter", device="cpu", precision="fp32")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_pictures(folder, ENCODED, STORED)
+        some, every = list_images([folder / "encoded"]), list_images([folder / "encoded", folder / "copies"])
+        memories = [make_memory(folder / f"{count}.memory", encoder, 429, 0) for count in (0, *PER_NAME)]
+        for memory, count in zip(memories[1:], PER_NAME, strict=True):
+            memory.replace_exemplars(made_up_exemplars(memory, count))
+            store_head(memory)
+        with FeatureStore(folder / "features", encoder.card, Settings().images, warn=note) as features:
+            fill(encoder, features, some, folder / "copies")
+            arms = [
+                [(Recognizer(encoder, memory), some), (Recognizer(encoder, memory, features=features), every)]
+                for memory in memories
+            ]
+            spent = np.zeros((len(memories), 2, 2, ROUNDS + 1))
+            for turn in range(ROUNDS + 1):  # the first one fits the heads
+                for number, arm in enumerate(arms):
+                    for kind, (recognizer, images) in enumerate(arm):
+                        processor = time.process_time()
+                        clock = run(recognizer, images, folder / "results")
+                        spent[number, kind, :, turn] = clock, time.process_time() - processor
+                        spent[number, kind, :, turn] /= len(images)
+    middle = np.median(spent[..., 1:], axis=-1) * 1000
+    ratios = np.median(spent[..., 1:] / spent[:1, ..., 1:], axis=-1)
+    heads = ["exemplars", "images", "clock: ms an image", "ratio", "processor ms", "ratio"]
+    rows = []
+    for memory, own, share in zip(memories, middle, ratios, strict=True):
+        for kind, label in enumerate(("encoded", "stored")):
+            figures = (f"{own[kind, n]:.2f} {share[kind, n]:.2f}".split() for n in range(2))
+            rows.append([str(len(memory.vectors.exemplars)), label, *(text for pair in figures for text in pair)])
+    show(table(heads, rows))
+
+
+def made_up_exemplars(memory: Memory, count: int) -> ExemplarSet:
+    """Return `count` vectors around the name of each category."""
+    rng, names = np.random.default_rng(0), memory.vectors.names
+    vectors = around(np.repeat(names, count, axis=0), 0.04, rng)
+    ids = [category.id for category in memory.vectors.categories for _ in range(count)]
+    references = [str(number) for number in range(len(ids))]
+    hashes = [sha256(reference.encode()).hexdigest() for reference in references]
+    return ExemplarSet(ids, references, hashes, vectors)
 
 
 def main() -> None:
@@ -230,6 +301,7 @@ def main() -> None:
             note(f"{name}: {len(episodes)} draws")
             show(table([name, "with / without / all"], list(lines(episodes))))
     times()
+    runs()
 
 
 if __name__ == "__main__":
