@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memory.index import best_columns
 from memory.search import Fold
 from memory.vectors import MemoryVectors
 from recognizer.heads.choice import choose_constants
 from recognizer.heads.constants import PRIOR, Constants
-from recognizer.heads.kernel_ridge import KernelRidge, evenly
+from recognizer.heads.kernel_ridge import KernelRidge, evenly, kernel_matrix
 from recognizer.heads.residual import Floats, Rows, Shots
 from recognizer.settings import ScoreSettings
 
@@ -103,13 +104,14 @@ class ExemplarHead:
         coefficients, shifts = self._ridge.coefficients, self._ridge.shifts(gone)
         if len(gone):
             coefficients = self._ridge.coefficients_without(gone)
-        kernels = self._ridge.kernel(image[None])[0].astype(np.float64)
+        # One product of this image alone and no full sort: the evidence of every image of a run comes from here.
+        kernels = kernel_matrix(image[None], self._ridge.rows_of_basis, self.constants.beta)[0]
+        contributions = kernels * coefficients[list(rows)]
+        largest = best_columns(np.abs(contributions), shown)
         references = self._vectors.exemplar_references
         found = []
-        for row in rows:
-            parts = kernels * coefficients[row]
-            most = np.argsort(-np.abs(parts), kind="stable")[:shown]
-            most = most[parts[most] != 0]
+        for row, parts, places in zip(rows, contributions, largest, strict=True):
+            most = places[parts[places] != 0]
             pieces = [
                 Weighed(
                     references[self._used[self._ridge.basis[place]]],
@@ -118,7 +120,7 @@ class ExemplarHead:
                 )
                 for place in most.tolist()
             ]
-            rest = float(parts.sum() - parts[most].sum() - shifts[row])
+            rest = float(parts.sum(dtype=np.float64) - parts[most].sum(dtype=np.float64) - shifts[row])
             found.append([*pieces, Weighed("", 1.0, rest)])
         return found
 

@@ -258,12 +258,14 @@ def remove(
     Example: recognizer remove kingfisher "snowy owl" --memory birds.memory
     """
     from memory import Memory
+    from recognizer.exemplar_files import store_head
 
     opened = Memory.open(memory)
     if exemplars:
         remove_examples(opened, names)
         return
     removed = opened.remove(names)
+    store_head(opened)
     now = opened.info().categories
     show(f"removed {counted(len(removed), 'category')}; {opened.directory} now has {counted(now, 'category')}")
 

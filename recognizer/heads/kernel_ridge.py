@@ -111,12 +111,13 @@ class KernelRidge:
         self.coefficients = self._solved.coefficients()
 
     @cached_property
-    def _rows_of_basis(self) -> Floats:
+    def rows_of_basis(self) -> Floats:
+        """(m, D) the vectors of the basis."""
         return np.ascontiguousarray(self.shots.vectors[self.basis])
 
     def kernel(self, images: Floats) -> Floats:
         """Return (B, m) kernels of images (B, D) and the exemplars of the basis."""
-        kernels: Floats = np.exp(np.float32(-self.constants.beta) * (1 - inner_products(images, self._rows_of_basis)))
+        kernels: Floats = np.exp(np.float32(-self.constants.beta) * (1 - inner_products(images, self.rows_of_basis)))
         return kernels
 
     def term(self, images: Floats, without: Sequence[Rows] = ()) -> Floats:
@@ -148,7 +149,7 @@ class KernelRidge:
         """Return (C, m) the coefficients of a fit without some exemplars, under the same constants and weights."""
         gone = self.shots.take(rows)
         gain = self._solved.gain(rows)
-        kernels = kernel_matrix(gone.vectors, self._rows_of_basis, self.constants.beta)
+        kernels = kernel_matrix(gone.vectors, self.rows_of_basis, self.constants.beta)
         inner = np.eye(len(rows), dtype=np.float32) - kernels @ gain
         changed = np.empty_like(self.coefficients)
         for part in blocks(self.shots.texts):

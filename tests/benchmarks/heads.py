@@ -14,39 +14,50 @@ The heads' constants were chosen on emoji of fold 1, stamps of folds 1 to 4, GCo
 are pictures that nothing was chosen on. The scales of GDA and Tip-Adapter are not tuned.
 
 Each row is a head; each cell is top-1 of images whose name has exemplars / has none / all, and the paired difference of
-"all" to zero-shot with its 95 % bootstrap interval over images. `z-score` is the term that the score had before, with
-its weight of 0.04.
+"all" to zero-shot with its 95 % bootstrap interval over images. Two lines more have the paired differences of `auto` to
+1-NN and to `z-score`, the term that the score had before, with its weight of 0.04.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Category
-from memory.templates import grounded_texts
-from memory.vectors import MemoryVectors, unit_mean
-from recognizer import Encoder
+from memory import Category, ExemplarSet, Memory
+from memory.vectors import MemoryVectors
+from recognizer import Encoder, Recognizer
+from recognizer.allocator import keep_freed_memory
 from recognizer.console import note, show, table
-from recognizer.heads import HEADS, Shots, fit
-from recognizer.heads.choice import choose_constants
-from recognizer.heads.kernel_ridge import KernelRidge
+from recognizer.describing.confusing import name_vectors
+from recognizer.exemplar_files import store_head
+from recognizer.exemplars import ExemplarHead
+from recognizer.features import FeatureStore
+from recognizer.heads import HEADS, fit
+from recognizer.images import list_images
 from recognizer.score import Scorer
-from recognizer.settings import ScoreSettings
+from recognizer.settings import ScoreSettings, Settings
+from tests.benchmarks.features import fill, make_memory, make_pictures, run
 from tests.benchmarks.gcompris import gcompris
 from training.starter.emoji import STYLES, emoji
 from training.starter.pictures import Picture, costumes, fold, on_white, qabcs, stamps
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Answers = NDArray[np.bool_]
 BATCH = 32
 DRAWS = 4
+ENCODED, STORED = 64, 640  # pictures of a run
+PER_NAME = (1, 4)  # exemplars of a run
+ROUNDS = 3
 ROWS = ("zero-shot", "z-score", *HEADS)
 
 
@@ -72,13 +83,6 @@ class Episode:
     texts: Floats
 
 
-def name_vectors(encoder: Encoder, names: Sequence[str]) -> Floats:
-    """Return (C, D) vectors of names, as a memory has them."""
-    texts = [grounded_texts(Category(name), None, encoder.default_templates) for name in names]
-    vectors = encoder.encode_texts([text for own in texts for text in own])
-    return unit_mean(vectors, np.array([len(own) for own in texts]), names)
-
-
 def encoded(encoder: Encoder, pictures: Sequence[Picture], names: Sequence[str], texts: Floats) -> Pictures:
     """Encode pictures and score them by names, regions included."""
     nothing, none = np.zeros((0, texts.shape[1]), np.float32), np.zeros(len(names) + 1, np.int64)
@@ -99,7 +103,7 @@ def sets(encoder: Encoder, root: Path, wanted: int) -> Iterator[tuple[str, list[
     """Yield the episodes of every set."""
     drawn = [[each for each in emoji(root, style) if fold(each.name) == wanted] for style in STYLES]
     names = sorted({each.name for style in drawn for each in style})
-    texts = name_vectors(encoder, names)
+    texts = name_vectors([Category(name) for name in names], encoder)
     styles = [encoded(encoder, pictures, names, texts) for pictures in drawn]
     for count in (1, 2, 3):
         yield f"emoji {count}", list(of_styles(styles, texts, count, share=1.0))
@@ -107,13 +111,13 @@ def sets(encoder: Encoder, root: Path, wanted: int) -> Iterator[tuple[str, list[
         yield f"emoji {count}, half", list(of_styles(styles, texts, count, share=0.5))
     photographs, cartoons = stamps(root), qabcs(root)
     names = sorted({each.name for each in photographs})
-    texts = name_vectors(encoder, names)
+    texts = name_vectors([Category(name) for name in names], encoder)
     cartoons = [each for each in cartoons if each.name in names]
     both = encoded(encoder, cartoons, names, texts), encoded(encoder, photographs, names, texts)
     yield "stamps", [Episode(*both, texts)]
     for label, pictures in (("gcompris", gcompris(root)), ("costumes", costumes(root))):
         names = sorted({each.name for each in pictures})
-        texts = name_vectors(encoder, names)
+        texts = name_vectors([Category(name) for name in names], encoder)
         yield label, list(of_pairs(encoded(encoder, pictures, names, texts), texts))
 
 
@@ -158,28 +162,36 @@ def z_scores(episode: Episode, *, weight: float = 0.04, top: int = 3) -> Floats:
     return scores
 
 
-def answers(row: str, episode: Episode) -> NDArray[np.bool_]:
+def answers(row: str, episode: Episode) -> Answers:
     """Return (N,) whether each query is named right."""
     scores, shots = episode.queries.scores, episode.shots
     if row == "z-score":
         scores = z_scores(episode)
     elif row in HEADS:
         scores = fit(row, shots.vectors, shots.labels, episode.texts)(episode.queries.vectors, scores)
-    right: NDArray[np.bool_] = scores.argmax(1) == episode.queries.labels
+    right: Answers = scores.argmax(1) == episode.queries.labels
     return right
 
 
-def cells(episodes: Sequence[Episode]) -> Iterator[str]:
-    """Yield the cell of each row. Images are resampled together with their repetitions in other draws."""
+def lines(episodes: Sequence[Episode]) -> Iterator[list[str]]:
+    """Yield the lines of the table. Images are resampled together with their repetitions in other draws."""
     has = [np.isin(each.queries.labels, each.shots.labels) for each in episodes]
-    plain = [answers("zero-shot", each) for each in episodes]
+    right = {row: [answers(row, each) for each in episodes] for row in ROWS}
     for row in ROWS:
-        right = [answers(row, each) for each in episodes]
-        groups = [np.concatenate([r[h] for r, h in zip(right, kept, strict=True)]) for kept in (has, [~h for h in has])]
-        figures = [f"{group.mean():.3f}" if len(group) else "-" for group in (*groups, np.concatenate(right))]
-        low, high = interval([r.astype(float) - p for r, p in zip(right, plain, strict=True)], episodes)
-        mean = np.concatenate(right).mean() - np.concatenate(plain).mean()
-        yield f"{'/'.join(figures)} {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        groups = [
+            np.concatenate([r[h] for r, h in zip(right[row], kept, strict=True)]) for kept in (has, [~h for h in has])
+        ]
+        figures = [f"{group.mean():.3f}" if len(group) else "-" for group in (*groups, np.concatenate(right[row]))]
+        yield [row, f"{'/'.join(figures)} {gain(right[row], right['zero-shot'], episodes)}"]
+    for other in ("z-score", "nearest"):
+        yield [f"auto over {other}", gain(right["auto"], right[other], episodes)]
+
+
+def gain(one: Sequence[Answers], other: Sequence[Answers], episodes: Sequence[Episode]) -> str:
+    """Return the paired difference of two rows and its interval."""
+    differences = [a.astype(float) - b for a, b in zip(one, other, strict=True)]
+    low, high = interval(differences, episodes)
+    return f"{np.concatenate(differences).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def interval(differences: Sequence[NDArray[np.float64]], episodes: Sequence[Episode]) -> tuple[float, float]:
@@ -195,25 +207,86 @@ def interval(differences: Sequence[NDArray[np.float64]], episodes: Sequence[Epis
 
 
 def times() -> None:
-    """Print the seconds of fitting and of one image, in processor time and by the clock."""
+    """Print seconds and memory of fitting the head of a memory, and the milliseconds of its term for one image."""
     rng = np.random.default_rng(0)
+    nothing = np.zeros((0, 512), np.float32)
     rows = []
     for categories, count in ((1000, 4), (1000, 16), (1000, 100)):
-        names = rng.normal(size=(categories + 20, 512))  # some have no exemplars, so that the shift is found as well
-        names /= np.linalg.norm(names, axis=1, keepdims=True)
+        # 20 without exemplars, so that there is a shift to find
+        names = around(np.zeros((categories + 20, 512), np.float32), 1, rng)
         labels = np.repeat(np.arange(categories), count)
-        vectors = names[labels] + 0.08 * rng.normal(size=(len(labels), 512))
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        exemplars = around(names[labels], 0.08, rng)
+        offsets = np.r_[0, np.cumsum(np.bincount(labels, minlength=len(names)))]
+        keys = [str(number) for number in range(len(labels))]
+        none = np.zeros(len(names) + 1, np.int64)
+        named = [Category(f"name {number}") for number in range(len(names))]
+        vectors = MemoryVectors(named, names, none, nothing, nothing, [], offsets, exemplars, keys, keys)
         clock, processor = time.perf_counter(), time.process_time()
-        shots = Shots.of(vectors.astype(np.float32), labels, names.astype(np.float32))
-        head = KernelRidge(shots, choose_constants(shots))
+        head = ExemplarHead(vectors, ScoreSettings())
         fitted = time.perf_counter() - clock, time.process_time() - processor
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # the largest case is the last
         processor = time.process_time()
         for _ in range(10):
-            head.term(shots.vectors[:BATCH])
+            head.term(exemplars[:BATCH])
         each = (time.process_time() - processor) / 10 / BATCH * 1000
-        rows.append([f"{categories} x {count} x 512", f"{fitted[0]:.1f}", f"{fitted[1]:.1f}", f"{each:.2f}"])
-    show(table(["exemplars", "fit: s", "processor s", "an image: processor ms"], rows))
+        rows.append([f"{categories} x {count} x 512", *(f"{s:.1f}" for s in fitted), f"{peak:.0f}", f"{each:.2f}"])
+    show(table(["exemplars", "fit: s", "processor s", "peak of the process: MiB", "an image: processor ms"], rows))
+
+
+def around(rows: Floats, noise: float, rng: np.random.Generator) -> Floats:
+    """Return rows of length 1 around others; in single precision and in place, as the peak of memory is measured."""
+    drawn = rng.standard_normal(rows.shape, np.float32)
+    drawn *= noise
+    drawn += rows
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn
+
+
+def runs() -> None:
+    """Print the milliseconds per image of a run with exemplars and without, start-up and fitting not included."""
+    keep_freed_memory()  # as the command does
+    encoder = Encoder.load("starter", device="cpu", precision="fp32")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_pictures(folder, ENCODED, STORED)
+        some, every = list_images([folder / "encoded"]), list_images([folder / "encoded", folder / "copies"])
+        memories = [make_memory(folder / f"{count}.memory", encoder, 429, 0) for count in (0, *PER_NAME)]
+        for memory, count in zip(memories[1:], PER_NAME, strict=True):
+            memory.replace_exemplars(made_up_exemplars(memory, count))
+            store_head(memory)
+        with FeatureStore(folder / "features", encoder.card, Settings().images, warn=note) as features:
+            fill(encoder, features, some, folder / "copies")
+            arms = [
+                [(Recognizer(encoder, memory), some), (Recognizer(encoder, memory, features=features), every)]
+                for memory in memories
+            ]
+            spent = np.zeros((len(memories), 2, 2, ROUNDS + 1))
+            for turn in range(ROUNDS + 1):  # the first one fits the heads
+                for number, arm in enumerate(arms):
+                    for kind, (recognizer, images) in enumerate(arm):
+                        processor = time.process_time()
+                        clock = run(recognizer, images, folder / "results")
+                        spent[number, kind, :, turn] = clock, time.process_time() - processor
+                        spent[number, kind, :, turn] /= len(images)
+    middle = np.median(spent[..., 1:], axis=-1) * 1000
+    ratios = np.median(spent[..., 1:] / spent[:1, ..., 1:], axis=-1)
+    heads = ["exemplars", "images", "clock: ms an image", "ratio", "processor ms", "ratio"]
+    rows = []
+    for memory, own, share in zip(memories, middle, ratios, strict=True):
+        for kind, label in enumerate(("encoded", "stored")):
+            figures = (f"{own[kind, n]:.2f} {share[kind, n]:.2f}".split() for n in range(2))
+            rows.append([str(len(memory.vectors.exemplars)), label, *(text for pair in figures for text in pair)])
+    show(table(heads, rows))
+
+
+def made_up_exemplars(memory: Memory, count: int) -> ExemplarSet:
+    """Return `count` vectors around the name of each category."""
+    rng, names = np.random.default_rng(0), memory.vectors.names
+    vectors = around(np.repeat(names, count, axis=0), 0.04, rng)
+    ids = [category.id for category in memory.vectors.categories for _ in range(count)]
+    references = [str(number) for number in range(len(ids))]
+    hashes = [sha256(reference.encode()).hexdigest() for reference in references]
+    return ExemplarSet(ids, references, hashes, vectors)
 
 
 def main() -> None:
@@ -226,8 +299,9 @@ def main() -> None:
         encoder = Encoder.load("starter")
         for name, episodes in sets(encoder, arguments.pictures, arguments.fold):
             note(f"{name}: {len(episodes)} draws")
-            show(table([name, "with / without / all"], list(map(list, zip(ROWS, cells(episodes), strict=True)))))
+            show(table([name, "with / without / all"], list(lines(episodes))))
     times()
+    runs()
 
 
 if __name__ == "__main__":

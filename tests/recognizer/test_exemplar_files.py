@@ -5,9 +5,10 @@ import pytest
 
 from memory import Category, Memory
 from memory.errors import UnknownCategory
-from recognizer import exemplar_files
+from recognizer import Recognizer, exemplar_files, exemplars
 from recognizer.building import build_memory
 from recognizer.exemplar_files import add_exemplars, exemplar_images, remove_exemplars, store_head, warnings_about
+from recognizer.heads.constants import ALONE
 
 NAMES = ("cat", "coffee", "rocket")
 
@@ -98,3 +99,11 @@ def test_weights_of_an_earlier_release_give_way_to_the_head(starter, shots, tmp_
     store_head(memory)
     head = {"head": "proker", "head_beta": 3.0, "head_ridge": 0.3}
     assert Memory.open(tmp_path / "m").settings == {"score": head, "rerank": "always"}
+
+
+def test_constants_that_the_memory_has_are_not_chosen_again(starter, shots, tmp_path, monkeypatch):
+    memory = build(starter, tmp_path, shots)
+    monkeypatch.setattr(exemplars, "choose_constants", None)
+    head = Recognizer(starter, Memory.open(tmp_path / "m")).scorer.head
+    assert head.constants == ALONE
+    assert memory.settings["score"]["head_beta"] == ALONE.beta

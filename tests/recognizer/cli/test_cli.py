@@ -197,6 +197,9 @@ def test_exemplars_go_with_their_head(world, tmp_path, photos):
     assert "2 exemplars; 0 contradicted" in call("verify", "--exemplars", "--memory", memory)[1]
     _, out, _ = call("remove", photos / "rocket.jpg", "--exemplars", "--memory", memory)
     assert "removed 1 exemplar;" in out
+    fewer = shutil.copytree(memory, tmp_path / "fewer")
+    call("remove", "tabby cat", "--memory", fewer)
+    assert "score" not in json.loads(call("info", "--memory", fewer, "--json")[1])["settings"]
     with pytest.raises(RecognizerError, match="nothing to add"):
         call("add", "--memory", memory)
     assert "{}" not in out.replace("a photo of a {}.", "")
