@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +132,8 @@ def add_exemplars(
     have = set(zip(present.category_ids, present.hashes, strict=True))
     pairs = zip(read.exemplars.category_ids, read.exemplars.hashes, strict=True)
     new = [place for place, pair in enumerate(pairs) if pair not in have]
-    memory.replace_exemplars(_joined(present, _taken(read.exemplars, new)))
+    added = _taken(read.exemplars, new)
+    memory.replace_exemplars(_joined(present, replace(added, references=_distinct(added, present, folder))))
     store_head(memory)
     return read
 
@@ -206,6 +207,16 @@ def _joined(one: ExemplarSet, other: ExemplarSet) -> ExemplarSet:
         [*one.hashes, *other.hashes],
         np.concatenate([one.vectors, other.vectors]),
     )
+
+
+def _distinct(added: ExemplarSet, present: ExemplarSet, folder: Path) -> list[str]:
+    """Return references that no other image of the memory has: with the name of their folder where they had."""
+    place = folder if folder.is_dir() else folder.parent
+    hash_of = dict(zip(present.references, present.hashes, strict=True))
+    return [
+        reference if hash_of.get(reference, digest) == digest else f"{place.absolute()}/{reference}"
+        for reference, digest in zip(added.references, added.hashes, strict=True)
+    ]
 
 
 def _sha256(item: ImageItem) -> str:

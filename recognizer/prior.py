@@ -84,13 +84,15 @@ def read_prior(path: Path, categories: Sequence[Category], *, warn: Callable[[st
     if unknown:
         warn(f"{path}: left out: {unknown_names(unknown, by_name)}")
     above_0 = priors[priors > 0]
-    if not len(above_0):
+    if not len(above_0) and not np.isnan(priors).any():
         raise PriorError(
             f"{path}: the priors sum to 0, so no category can be the answer; give one above 0, or leave categories out "
             "with --without"
         )
     with np.errstate(divide="ignore"):
-        logarithms = np.where(np.isnan(priors), 0.0, np.log(priors / above_0.mean()))
+        # Where only exclusions are given, the others are equally common.
+        mean = above_0.mean() if len(above_0) else 1.0
+        logarithms = np.where(np.isnan(priors), 0.0, np.log(priors / mean))
     entries = "".join(f"{category.id} {value!r}\n" for category, value in zip(categories, priors.tolist(), strict=True))
     return Prior(logarithms, hashlib.sha256(entries.encode()).hexdigest())
 

@@ -13,7 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from memory import Category, read_labels
+from memory.wording import counted
 from recognizer.benchmark.bench import Bench
 from recognizer.benchmark.labelled_data import LabelledData, read_data
 from recognizer.benchmark.shots import draw_shots
@@ -80,7 +83,7 @@ def novel(
                     for metric, figure in (("top-1", accuracy.top1), ("top-5", accuracy.top5)):
                         found.setdefault((what, metric), []).append(figure.value)
             rows += [
-                BenchmarkRow(each.name, what, metric, values, evaluation.images, each.note)
+                BenchmarkRow(each.name, what, metric, values, evaluation.images, _note(each, shots))
                 for (what, metric), values in found.items()
             ]
     return BenchmarkTable(
@@ -94,6 +97,14 @@ def novel(
             "mllm": None if reranker is None else reranker.mllm.name,
         },
     )
+
+
+def _note(data: LabelledData, shots: int) -> str:
+    """Say what its reader says of the data, and how many classes have fewer images than the shots asked for."""
+    pool, _ = data.divided(0)
+    short = int((np.bincount(data.labels[pool], minlength=len(data.classes)) < shots).sum())
+    fewer = f"{short} of {counted(len(data.classes), 'class', 'classes')} with fewer than {shots} exemplars"
+    return "; ".join(text for text in (data.note, fewer if short else "") if text)
 
 
 def _labelled(data: LabelledData, images: Rows) -> LabelledImages:

@@ -207,6 +207,8 @@ def _precision_lines(calibration: Calibration) -> Iterator[str]:
 def _roll_up_lines(fit: RollUpFit) -> Iterator[str]:
     thresholds = ", ".join(f"{threshold:.3g}" for threshold in fit.thresholds)
     yield f"--roll-up auto: accuracy {fit.stated:g} stated; thresholds of the category and levels above: {thresholds}"
+    if min(fit.thresholds[1:], default=0) >= 1:
+        yield "a threshold of 1 is never reached: categories alone are as accurate as stated, so no group is an answer"
     report = fit.report
     yield (
         f"on the others {_show(report.accuracy)} of the labels are right; {report.answered:.0%} of the images get one, "

@@ -55,7 +55,7 @@ def list_doubted(opened: Memory) -> None:
         rows = [[each.reference, each.category, each.rival] for each in doubted]
         show(table(["exemplar", "category", "others say"], rows, widest=100))
     total = counted(len(vectors.exemplars), "exemplar")
-    show(f"{total}; {len(doubted)} contradicted by the others of their category, which therefore count less")
+    show(f"{total}; {len(doubted)} contradicted by the others of their category, and so fitted less closely")
 
 
 def _now(opened: Memory) -> str:

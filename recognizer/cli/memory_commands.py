@@ -382,7 +382,12 @@ def export(
 
 def _print_report(memory: Memory) -> None:
     report = memory.report
+    numbers = memory.info()
     contents = f"{counted(report.categories, 'category')}, {counted(report.descriptions, 'description')}"
+    if numbers.exemplars:
+        contents += f", {counted(numbers.exemplars, 'exemplar')}"
+    if numbers.negatives:
+        contents += f", {counted(numbers.negatives, 'candidate')} for negative labels"
     show(f"{memory.directory}: {contents}; {_work(memory)}")
 
 

@@ -175,6 +175,8 @@ def run(
     label_rule(settings.score if selection is None and priors is None else settings.score.uncalibrated())
     if of_labels is not None and settings.rerank.when != "off":
         note("the precision was calibrated for retrieval; after reranking it is not bounded")
+    if settings.score.roll_up is not None and not any(category.group for category in opened.vectors.categories):
+        note("the memory has no groups, so labels cannot be rolled up; `build --hierarchy wordnet` finds some")
     listing = list_images(images, exclude=exclude or [])
     if absolute_paths:
         listing = listing.with_absolute_keys()

@@ -53,7 +53,7 @@ def label_rule(score: ScoreSettings) -> LabelRule:
     if not score.roll_up_thresholds:
         raise RecognizerError(
             "score.roll_up=auto needs the thresholds that `recognizer calibrate` fits to a memory with groups, where "
-            "all its categories compete; or give a threshold, such as --roll-up 0.65"
+            "all its categories compete without a prior; or give a threshold, such as --roll-up 0.65"
         )
     return LabelRule(least, score.roll_up_thresholds)
 

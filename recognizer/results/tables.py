@@ -52,6 +52,7 @@ CSV_COLUMNS = (
     "error_code",
     "error_reason",
     "label",
+    "label_confidence",
     "label_level",
     "label_path",
     "source",
@@ -93,6 +94,7 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         "error_code": error.get("code"),
         "error_reason": error.get("reason"),
         **{name: row.get(name) for name in ("label", "label_level", "label_path", "source")},
+        "label_confidence": row.get("confidence"),  # `confidence` is the candidate's, and a label may be a group
     }
     candidates = row.get("candidates") or []
     groups = row.get("group_confidence") or {}
@@ -302,6 +304,7 @@ def _schema(*, boxes: bool) -> pa.Schema:
             ("error_code", pa.string()),
             ("error_reason", pa.string()),
             ("label", pa.string()),
+            ("label_confidence", pa.float64()),
             ("label_level", pa.int32()),
             ("label_path", pa.string()),
             ("source", pa.string()),
