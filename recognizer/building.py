@@ -21,7 +21,8 @@ from recognizer.encoder.open_clip.catalogue import is_named_at_hand, nothing_fet
 from recognizer.encoder.open_clip.file_settings import FileSettings, explain_settings
 from recognizer.encoder.starter.starter import STARTER
 from recognizer.errors import RecognizerError
-from recognizer.exemplar_files import encode_exemplars, exemplar_images, known_vectors, store_head, warnings_about
+from recognizer.exemplar_files import encode_exemplars, exemplar_images, known_vectors, warnings_about
+from recognizer.exemplars import store_head
 from recognizer.features import FeatureStore
 from recognizer.settings import ScoreSettings
 from recognizer.unknown.mining import negative_labels

@@ -16,7 +16,7 @@ from memory.wording import counted
 from recognizer.encoder import Encoder
 from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.evaluation.labelled import LabelledSet, match_labels, read_labelled
-from recognizer.exemplars import chosen_settings, equal_images
+from recognizer.exemplars import equal_images, store_head
 from recognizer.features import FeatureStore
 from recognizer.images import ImageItem
 
@@ -164,19 +164,6 @@ def remove_exemplars(memory: Memory, names: Sequence[str]) -> int:
     memory.replace_exemplars(_taken(present, kept))
     store_head(memory)
     return len(owners) - len(kept)
-
-
-def store_head(memory: Memory) -> None:
-    """Choose the head for the exemplars of a memory, and store it with the memory's settings."""
-    settings = memory.settings
-    score = settings.pop("score", {})
-    if "exemplar" in score:  # of an earlier release, which stored its default weights with the exemplars
-        score = {}
-    score = {key: value for key, value in score.items() if not key.startswith("head")} | chosen_settings(memory.vectors)
-    if score:
-        settings["score"] = score
-    if settings != memory.settings:
-        memory.store_settings(settings)
 
 
 def warnings_about(vectors: MemoryVectors) -> list[str]:

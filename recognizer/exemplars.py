@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memory import Memory
 from memory.index import best_columns
 from memory.search import Fold
 from memory.vectors import MemoryVectors
@@ -153,6 +154,19 @@ def chosen_settings(vectors: MemoryVectors) -> dict[str, str | float]:
         return {}
     constants = choose_constants(memory_shots(vectors)[1])
     return {"head": "proker", "head_beta": constants.beta, "head_ridge": constants.ridge}
+
+
+def store_head(memory: Memory) -> None:
+    """Choose the head for the exemplars of a memory, and store it with the memory's settings."""
+    settings = memory.settings
+    score = settings.pop("score", {})
+    if "exemplar" in score:  # of an earlier release, which stored its default weights with the exemplars
+        score = {}
+    score = {key: value for key, value in score.items() if not key.startswith("head")} | chosen_settings(memory.vectors)
+    if score:
+        settings["score"] = score
+    if settings != memory.settings:
+        memory.store_settings(settings)
 
 
 def equal_images(vectors: MemoryVectors) -> list[tuple[str, ...]]:

@@ -215,7 +215,7 @@ def add(
     categories = read_label_file(labels, format, key, header, name_column, aliases) if labels is not None else ()
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
-    from recognizer.exemplar_files import store_head
+    from recognizer.exemplars import store_head
     from recognizer.unknown.mining import negative_labels
 
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
@@ -258,7 +258,7 @@ def remove(
     Example: recognizer remove kingfisher "snowy owl" --memory birds.memory
     """
     from memory import Memory
-    from recognizer.exemplar_files import store_head
+    from recognizer.exemplars import store_head
 
     opened = Memory.open(memory)
     if exemplars:

@@ -38,8 +38,7 @@ from recognizer import Encoder, Recognizer
 from recognizer.allocator import keep_freed_memory
 from recognizer.console import note, show, table
 from recognizer.describing.confusing import name_vectors
-from recognizer.exemplar_files import store_head
-from recognizer.exemplars import ExemplarHead
+from recognizer.exemplars import ExemplarHead, store_head
 from recognizer.features import FeatureStore
 from recognizer.heads import HEADS, fit
 from recognizer.images import list_images

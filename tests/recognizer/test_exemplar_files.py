@@ -7,7 +7,8 @@ from memory import Category, Memory
 from memory.errors import UnknownCategory
 from recognizer import Recognizer, exemplar_files, exemplars
 from recognizer.building import build_memory
-from recognizer.exemplar_files import add_exemplars, exemplar_images, remove_exemplars, store_head, warnings_about
+from recognizer.exemplar_files import add_exemplars, exemplar_images, remove_exemplars, warnings_about
+from recognizer.exemplars import store_head
 from recognizer.heads.constants import ALONE
 
 NAMES = ("cat", "coffee", "rocket")

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -43,3 +46,8 @@ def test_equal_files_of_one_category_are_no_problem():
     assert equal_images(vectors) == []
     vectors.exemplar_hashes[:] = ["a", "b", "a"]
     assert equal_images(vectors) == [("photo 0", "photo 2")]
+
+
+def test_the_head_is_chosen_without_torch():
+    code = "import sys; from recognizer.exemplars import store_head; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
