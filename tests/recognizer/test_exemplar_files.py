@@ -86,6 +86,17 @@ def test_exemplars_are_added_and_removed_alone(starter, shots, photos, tmp_path,
     assert all(finding.ok for finding in Memory.open(tmp_path / "m").verify())
 
 
+def test_another_image_of_the_same_path_has_a_reference_of_its_own(starter, shots, photos, tmp_path):
+    memory = build(starter, tmp_path, shots)
+    (tmp_path / "more" / "cat").mkdir(parents=True)
+    shutil.copy(photos / "rocket.jpg", tmp_path / "more" / "cat" / "1.jpg")
+    add_exemplars(memory, starter, tmp_path / "more")
+    other = f"{tmp_path / 'more'}/cat/1.jpg"
+    assert sorted(memory.vectors.exemplar_references) == sorted([other, "cat/1.jpg", "coffee/1.jpg"])
+    assert remove_exemplars(memory, [other]) == 1
+    assert memory.vectors.exemplar_references == ["cat/1.jpg", "coffee/1.jpg"]
+
+
 def test_equal_images_of_two_categories_are_named(starter, shots, photos, tmp_path):
     shutil.copy(photos / "cat.jpg", shots / "coffee" / "2.jpg")
     warnings = []

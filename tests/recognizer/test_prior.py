@@ -31,6 +31,10 @@ def test_a_prior_is_relative_to_the_mean_which_names_without_a_row_have(read):
     assert prior.competing(np.array([1, 3])).tolist() == [False, True]
 
 
+def test_where_only_exclusions_are_given_the_others_are_equally_common(read):
+    assert read("name,prior\ncrane,0\n").logarithms.tolist() == [0, -np.inf, -np.inf, 0, 0]
+
+
 def test_a_group_tells_equal_names_apart(read):
     prior = read("prior;group;name\n1e-3;birds;crane\n3e-3;machines;crane\n")
     np.testing.assert_allclose(prior.logarithms, [0, np.log(0.5), np.log(1.5), 0, 0], atol=1e-12)
@@ -63,7 +67,7 @@ def test_unknown_names_are_left_out_with_the_nearest_name(read):
         ("name,prior\nred fox,1\nVulpes vulpes,2\n", r"line 3: 'Vulpes vulpes' has a prior already, on line 2"),
         ('name,prior\nred fox,1\n"crane,2\n', r"line 3: the row cannot be read"),
         ("name,share\nred fox,1\n", r"line 1: needs the columns name and prior.*it has 'name', 'share'"),
-        ("name,prior\nred fox,0\ntabby cat,0\n", r"the priors sum to 0"),
+        ("name,prior\nred fox,0\ntabby cat,0\ncrane,0\ncup of coffee,0\n", r"the priors sum to 0"),
         ("name,prior\n", r"there are no rows"),
         ("name,prior\nred fix,1\n", r"no row names a category: not in the memory: 'red fix' \(did you mean"),
     ],

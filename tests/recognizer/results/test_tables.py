@@ -63,17 +63,19 @@ def test_tables_have_the_sum_of_each_candidates_group_the_labels_and_the_size(tm
 
 
 def test_tables_have_the_label_with_its_place_in_the_tree(tmp_path, make_row):
-    rolled_up = replace(make_row(0), label="=bird", label_level=2, label_path="animal > =bird", source="rolled up")
+    rolled_up = replace(
+        make_row(0), label="=bird", label_level=2, label_path="animal > =bird", source="rolled up", confidence=0.75
+    )
     journal = journal_of(tmp_path / "j", [rolled_up, make_row(1), make_row(2, bad={2})])
     write_csv(journal, tmp_path / "t.csv")
-    fields = ("label", "label_level", "label_path", "source")
+    fields = ("label", "label_level", "label_path", "source", "label_confidence")
     lines = [[line[field] for field in fields] for line in read_csv(tmp_path / "t.csv")]
-    assert lines[:2] == [["'=bird", "2", "animal > =bird", "rolled up"]] * 2
-    assert lines[2:] == [[make_row(1).label, "", "", ""]] * 2 + [[""] * 4]
+    assert lines[:2] == [["'=bird", "2", "animal > =bird", "rolled up", "0.75"]] * 2
+    assert lines[2:] == [[make_row(1).label, "", "", "", str(make_row(1).confidence)]] * 2 + [[""] * 5]
     write_parquet(journal, tmp_path / "t.parquet")
     table = pq.read_table(tmp_path / "t.parquet").to_pylist()
-    assert [table[0][field] for field in fields] == ["=bird", 2, "animal > =bird", "rolled up"]
-    assert [table[4][field] for field in fields] == [None] * 4
+    assert [table[0][field] for field in fields] == ["=bird", 2, "animal > =bird", "rolled up", 0.75]
+    assert [table[4][field] for field in fields] == [None] * 5
 
 
 FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
