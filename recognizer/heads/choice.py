@@ -8,7 +8,7 @@ import numpy as np
 
 from recognizer.heads.constants import ALONE, FEW_CATEGORIES, PRIOR, Constants
 from recognizer.heads.kernel_ridge import FEWEST, evenly, inverse_kernel, leave_out
-from recognizer.heads.residual import Doubles, Shots
+from recognizer.heads.residual import Doubles, Rows, Shots
 
 BETAS = (0.5, 1.0, 2.0, 4.0)
 RIDGES = (0.1, 0.3, 1.0, 3.0)
@@ -16,6 +16,12 @@ CLEARLY = 2.0
 """Standard errors by which other constants must beat the prior's, as the best of 15 is looked for."""
 MOST = 1024
 """Exemplars that the choice looks at; 16 inverses of a matrix of that size take 2 s."""
+STILL_CATEGORIES = 64
+"""Categories that the choice looks at, at least, where not all of them fit into `MOST`; these keep their exemplars.
+
+A few exemplars of every category would choose for as few. Of 1,089 emoji with three exemplars each (all folds), every
+fourth name chooses constants that gain 2.5 to 4.5 points over the prior's, on all names in each of four other styles.
+"""
 
 
 def choose_constants(shots: Shots) -> Constants:
@@ -30,6 +36,7 @@ def choose_constants(shots: Shots) -> Constants:
     if not len(enough):
         return PRIOR
     few = shots.take(enough)
+    few = few.take(_some_categories(few.labels))
     few = few.take(evenly(few.labels, MOST))
     few = few.take(np.flatnonzero(few.counts[few.labels] >= FEWEST))
     if len(np.unique(few.labels)) < 2:
@@ -48,3 +55,10 @@ def choose_constants(shots: Shots) -> Constants:
         if gain.mean() > max(most, CLEARLY * error):
             best, most = constants, float(gain.mean())
     return best
+
+
+def _some_categories(labels: Rows) -> Rows:
+    """Return the rows of every n-th category, so that about `MOST` remain, of at least `STILL_CATEGORIES`."""
+    categories = np.unique(labels)
+    step = min(-(-len(labels) // MOST), max(1, len(categories) // STILL_CATEGORIES))
+    return np.flatnonzero(np.isin(labels, categories[::step]))

@@ -170,6 +170,24 @@ def test_other_constants_are_chosen_where_leave_one_out_clearly_prefers_them(mon
     assert (chosen.beta, chosen.ridge) in {(beta, ridge) for beta in choice.BETAS for ridge in choice.RIDGES}
 
 
+def test_of_many_categories_some_keep_all_their_exemplars_and_choose(monkeypatch):
+    rng = np.random.default_rng(9)
+    texts, exemplars, labels, _, _ = world(rng, 40, 6, noise=0.25)
+    monkeypatch.setattr(choice, "PRIOR", Constants(0.01, 100.0))
+    monkeypatch.setattr(choice, "MOST", 60)
+    monkeypatch.setattr(choice, "STILL_CATEGORIES", 8)
+    looked_at = []
+    inverse_kernel = choice.inverse_kernel
+
+    def spy(shots, constants, weights):
+        looked_at.append(shots.labels.tolist())
+        return inverse_kernel(shots, constants, weights)
+
+    monkeypatch.setattr(choice, "inverse_kernel", spy)
+    assert choose_constants(Shots.of(exemplars, labels, texts)) != choice.PRIOR
+    assert set(map(tuple, looked_at)) == {tuple(np.repeat(np.arange(0, 40, 4), 6).tolist())}
+
+
 def test_rows_are_taken_evenly_first_ones_first():
     labels = np.array([2, 0, 2, 2, 1, 2])
     assert evenly(labels, 4).tolist() == [0, 1, 2, 4]
