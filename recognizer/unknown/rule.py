@@ -6,8 +6,9 @@ For the image vector g, the names n_c of all categories, the negative labels m_k
 
 the confidence of the best name where the negative labels compete, too. NegLabel (arXiv 2403.20078) takes the share of
 all names together; over five development sets that has an AUROC of .702 and the best name's .713, because an image of
-no category divides its share among many of the names. Neither regions (.715) nor NegLabel's groups of negative labels,
-which guard against too many of them, are used: more of them were better.
+no category divides its share among many of the names. Regions are not used (.715). NegLabel's groups of negative labels
+are not either; they were not measured. On sets that had no part in these choices the gain over the confidence is within
+its interval, and on one the score is worse (`tests/benchmarks/README.md`).
 
 The threshold is the k-th smallest known score of n images that show the categories, with k = floor(rate (n + 1)). For
 images like those, the expected share that is called unknown is then at most the rate (split conformal prediction).
