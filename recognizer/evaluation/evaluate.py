@@ -173,16 +173,15 @@ def evaluate(
             ranks[name].append(truth_ranks(scores, batch.rows))
             if name == last:
                 predicted.extend(scores.argmax(1).tolist())
+        whole = weigh(terms, score) + exemplar + summands  # what `run` ranks by
         if len(tree):
-            climbs.append(climb_scores(weigh(terms, score), temperature, tree, batch.rows))
+            climbs.append(climb_scores(whole, temperature, tree, batch.rows))
         if reranker is not None:
             rows = recognizer.rows(batch.features, batch.items, exclude=batch.hashes)
             images = [RankedImage(item, digest) for item, digest in zip(batch.items, batch.hashes, strict=True)]
             timing = BatchTiming(decode_s=0, encode_s=0, score_s=0)
             retrieved.append(RowBatch(list(rows), images, timing))
-            retrieved_ranks.append(
-                truth_ranks(weigh(terms, recognizer.settings.score) + exemplar + summands, batch.rows)
-            )
+            retrieved_ranks.append(truth_ranks(whole, batch.rows))
     failed = failures.by_code()
     if not truth:
         raise ValueError(f"none of the {len(labelled.items)} images could be decoded: {failed}")

@@ -96,6 +96,22 @@ def test_groups_are_measured_with_the_score_of_the_settings(starter, labelled_fo
     assert set(content["coverage"]) == {"0.95", "0.98"}
 
 
+def test_groups_are_measured_with_what_a_prior_adds_to_the_score(starter, labelled_folder, tmp_path):
+    names = [name.replace("_", " ").lower() for name in SHOWN.values()]
+    groups = ("animal", "thing", "thing", "thing")
+    categories = [Category(name, group) for name, group in zip(names, groups, strict=True)]
+    memory = Memory.build(categories, tmp_path / "memory", encoder=starter, templates=["{}"])
+    logarithms = np.array([8.0 if c.name == names[0] else 0.0 for c in memory.vectors.categories])
+    settings = load_settings(overrides=["score.roll_up=0.65"])
+    recognizer = Recognizer(starter, memory, settings=settings, prior=Prior(logarithms, ""))
+    labelled = match_labels(read_labelled(labelled_folder), memory.vectors.categories)
+    rows = list(recognizer.recognize(sorted(labelled_folder.glob("*/*.jpg"))))
+    assert sum(row.label == names[0] for row in rows) > 1  # the prior decides
+    figures = evaluate(recognizer, labelled).roll_up.figures
+    assert figures.answered == sum(row.label is not None for row in rows) / 4
+    assert figures.category == sum(row.source == "category" for row in rows) / 4
+
+
 def test_exemplar_that_is_the_query_does_not_answer_for_it(starter, labelled_folder, tmp_path):
     categories = [Category(name.replace("_", " ").lower()) for name in SHOWN.values()]
     folder = tmp_path / "memory"
