@@ -15,8 +15,8 @@ from recognizer.describing.wordnet.nouns import nouns
 CANDIDATES = 4000
 """Nouns that are encoded, evenly spaced in the table of WordNet, which is sorted by kind.
 
-Mean AUROC over six development sets whose names were half taken out, without any, by 500, 1,000, 2,000, 4,000, 8,000 and
-all 29,000 nouns: .653, .670, .672, .677, .678, .679, .684. Twice as many cost twice the texts and vectors."""
+Mean AUROC over six development sets whose names were half taken out, without any, by 500, 1,000, 2,000, 4,000, 8,000
+and all 29,000 nouns: .653, .670, .672, .677, .678, .679, .684. Twice as many cost twice the texts and vectors."""
 
 
 def negative_labels() -> NegativeLabels:
