@@ -17,6 +17,7 @@ from tests.recognizer.worlds import make_vectors, unit
 from tests.reference import slow_known_score
 
 NEGATIVES = negative_labels().names
+MEANING = {sense.words[0]: sense.row for sense in nouns().common_senses()}
 
 
 def chosen(*names):
@@ -42,11 +43,6 @@ def test_candidates_are_distinct_words_without_proper_names():
     assert not {"Napoleon", "London"} & set(NEGATIVES)
 
 
-def meaning(word):
-    """The row of a candidate: of the first meaning of the word as it is written."""
-    return next(sense.row for sense in nouns().find(word).senses if word in sense.words)
-
-
 @given(st.lists(st.sampled_from([*NEGATIVES, "bird", "vehicle", "fox"]), min_size=1, max_size=4))
 @settings(max_examples=20)
 def test_no_label_and_nothing_above_or_below_one_is_negative(labels):
@@ -54,13 +50,13 @@ def test_no_label_and_nothing_above_or_below_one_is_negative(labels):
     assert not negatives & set(labels)
     label_rows = set().union(*map(meanings, labels))
     above = kinds(label_rows)
-    rows = {meaning(word) for word in sorted(negatives)[::50]}
+    rows = {MEANING[word] for word in sorted(negatives)[::50]}
     assert not rows & above
     assert all(not kinds({row}) & label_rows for row in rows)
 
 
 def test_words_around_a_noun_do_not_hide_it():
-    birds = {name for name in NEGATIVES[::5] if kinds({meaning(name)}) & meanings("bird")}
+    birds = {name for name in NEGATIVES[::5] if kinds({MEANING[name]}) & meanings("bird")}
     assert len(birds) > 5
     assert not chosen("a colourful bird on a branch") & birds
     assert chosen("guitar") & birds
