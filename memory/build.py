@@ -30,8 +30,8 @@ from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
 from memory.flat import write_flat
 from memory.journal import VectorJournal, remove_journal
 from memory.manifest import Manifest, TableRecord, write_manifest
-from memory.negatives import NegativeLabels, nearest_cosines
-from memory.store import BATCH_ROWS, TableStore
+from memory.negatives import NegativeLabels
+from memory.store import TableStore
 from memory.tables import (
     CATEGORY_TABLES,
     TABLES,
@@ -42,7 +42,7 @@ from memory.tables import (
     schema,
 )
 from memory.texts import BuildTexts
-from memory.vectors import ExemplarSet, Matrix, MemoryVectors, check_unit_rows
+from memory.vectors import ExemplarSet, MemoryVectors, check_unit_rows
 
 # A table of more files is rewritten into one. Each addition adds three files or so, and opening a memory hashes all of
 # them, so hundreds would be slow; rewriting at every addition would copy all vectors each time.
@@ -126,7 +126,7 @@ class MemoryWriter:
         source, report = self._encode(texts, encoder, progress)
         batches = self._batches(texts, exemplars, {}, encoder.card, source)
         if negatives is not None:
-            batches["negatives"] = _negative_batches(negatives, texts, texts.categories, (), encoder.card, source)
+            batches["negatives"] = _negative_batches(negatives, texts, texts.categories, encoder.card, source)
         tables = {
             name: self._store.replace(name, self._tables.get(name), schema(name, encoder.card.dim), rows)
             for name, rows in batches.items()
@@ -169,11 +169,8 @@ class MemoryWriter:
         before = tables.pop("negatives", None)
         if negatives is not None:
             gone = set(replaced)
-            stay = [row for row, category in enumerate(stored.categories) if category.id not in gone]
-            others = [stored.categories[row] for row in stay]
-            rows = _negative_batches(
-                negatives, texts, [*others, *texts.categories], (stored.names[stay],), encoder.card, source
-            )
+            others = [category for category in stored.categories if category.id not in gone]
+            rows = _negative_batches(negatives, texts, [*others, *texts.categories], encoder.card, source)
             table = self._store.replace("negatives", before, schema("negatives", encoder.card.dim), rows)
             if table is not None:
                 tables["negatives"] = table
@@ -263,7 +260,6 @@ def _negative_batches(
     negatives: NegativeLabels,
     texts: BuildTexts,
     categories: Sequence[Category],
-    others: Iterable[Matrix],
     card: EncoderCard,
     source: VectorSource,
 ) -> Iterable[pa.RecordBatch]:
@@ -273,16 +269,10 @@ def _negative_batches(
         negatives: the candidates.
         texts: of the build.
         categories: all that the memory will have.
-        others: vectors of the names of those that are not in `texts`.
         card: of the encoder.
         source: of the vectors of `texts`.
     """
-    new = (
-        source.vectors_of(texts.names, slice(start, start + BATCH_ROWS))
-        for start in range(0, len(texts.categories), BATCH_ROWS)
-    )
-    candidates = source.vectors_of(texts.negatives, slice(None))
-    chosen = negatives.choose(categories, nearest_cosines(candidates, chain(others, new)))
+    chosen = negatives.choose(categories)
     return negative_batches(negatives.names, texts.negatives, chosen, card.dim, source.vectors_of)
 
 

@@ -18,6 +18,7 @@ from memory.vectors import MemoryVectors
 from recognizer.heads.choice import choose_constants
 from recognizer.heads.constants import PRIOR, Constants
 from recognizer.heads.kernel_ridge import KernelRidge, evenly, kernel_matrix
+from recognizer.heads.pairs import disputed_pairs
 from recognizer.heads.residual import Floats, Rows, Shots
 from recognizer.settings import ScoreSettings
 
@@ -43,7 +44,7 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class Doubted:
-    """An exemplar that the others of its category contradict.
+    """An exemplar that the others of its category contradict, or the only other one.
 
     Attributes:
         reference: where it is.
@@ -127,15 +128,20 @@ class ExemplarHead:
 
     def doubted(self) -> list[Doubted]:
         """List the exemplars that vote wrong when they are left out, in the memory's order."""
-        references, categories = self._vectors.exemplar_references, self._vectors.categories
-        return [
-            Doubted(
-                references[self._used[place]],
-                categories[self._ridge.shots.labels[place]].name,
-                categories[rival].name,
-            )
-            for place, rival in self._ridge.doubted
-        ]
+        return [self._doubted(place, rival) for place, rival in self._ridge.doubted]
+
+    def disputed(self) -> list[Doubted]:
+        """List both exemplars of the categories that have two, where these contradict each other."""
+        pairs = disputed_pairs(self._ridge.shots, self.constants)
+        return [self._doubted(place, rival) for place, rival in pairs]
+
+    def _doubted(self, place: int, rival: int) -> Doubted:
+        categories = self._vectors.categories
+        return Doubted(
+            self._vectors.exemplar_references[self._used[place]],
+            categories[self._ridge.shots.labels[place]].name,
+            categories[rival].name,
+        )
 
     def _of_file(self, digest: str) -> Rows:
         return np.array(self._places.get(digest, []), np.int64)

@@ -57,6 +57,7 @@ import numpy as np
 from recognizer.heads.constants import PRIOR
 from recognizer.heads.kernel_ridge import CLEARLY_WRONG, DOUBTED, FEWEST, SAFETY
 from recognizer.heads.residual import HINGE, MARGIN
+from recognizer.unknown.rule import SHARPER, WEIGHT
 
 
 def slow_regions(features, image, settings):
@@ -402,10 +403,11 @@ def mean_of_cosines(predicted, truth, vector):
 
 
 def slow_known_score(image, names, negatives, temperature):
-    """Share of the best name among all names and negative labels; the rows of that name and of the nearest negative."""
+    """Confidence of the best name times a power of the share of names; rows of that name and the nearest negative."""
     similarities = [float(image @ row) for row in names]
     rivals = [float(image @ row) for row in negatives]
-    total = sum(math.exp(each / temperature) for each in similarities + rivals)
     best = max(range(len(similarities)), key=similarities.__getitem__)
     nearest = max(range(len(rivals)), key=rivals.__getitem__)
-    return math.exp(similarities[best] / temperature) / total, best, nearest
+    confidence = math.exp(similarities[best] / temperature) / sum(math.exp(each / temperature) for each in similarities)
+    fits, unlike = (sum(math.exp(each / (SHARPER * temperature)) for each in some) for some in (similarities, rivals))
+    return confidence * (fits / (fits + unlike)) ** WEIGHT, best, nearest

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from memory import Memory
     from recognizer.encoder import Encoder
+    from recognizer.exemplars import Doubted
 
 
 def add_examples(opened: Memory, encoder: Encoder, folder: Path, features: str | None) -> None:
@@ -40,7 +41,7 @@ def remove_examples(opened: Memory, names: Sequence[str]) -> None:
 
 
 def list_doubted(opened: Memory) -> None:
-    """List equal exemplars of several categories, and those that the others contradict."""
+    """List equal exemplars of several categories, those that the others contradict, and pairs in dispute."""
     from recognizer.exemplar_files import warnings_about
     from recognizer.exemplars import ExemplarHead
     from recognizer.memory_settings import carried_settings
@@ -50,12 +51,23 @@ def list_doubted(opened: Memory) -> None:
     for sentence in warnings_about(vectors):
         show(sentence)
     score = load_settings(base=carried_settings(opened, warn=note)).score
-    doubted = ExemplarHead(vectors, score).doubted() if len(vectors.exemplars) else []
-    if doubted:
-        rows = [[each.reference, each.category, each.rival] for each in doubted]
-        show(table(["exemplar", "category", "others say"], rows, widest=100))
+    head = ExemplarHead(vectors, score) if len(vectors.exemplars) else None
+    doubted, disputed = (head.doubted(), head.disputed()) if head is not None else ([], [])
+    _show_doubted(doubted)
     total = counted(len(vectors.exemplars), "exemplar")
     show(f"{total}; {len(doubted)} contradicted by the others of their category, and so fitted less closely")
+    if disputed:
+        _show_doubted(disputed)
+        show(
+            f"{len(disputed) // 2} times the two exemplars of a category contradict each other. Neither outvotes the "
+            "other: look at both, the likelier wrong one is first. They are fitted as they are"
+        )
+
+
+def _show_doubted(doubted: Sequence[Doubted]) -> None:
+    if doubted:
+        rows = [[each.reference, each.category, each.rival] for each in doubted]
+        show(table(["exemplar", "category", "looks like"], rows, widest=100))
 
 
 def _now(opened: Memory) -> str:

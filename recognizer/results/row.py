@@ -111,7 +111,7 @@ class KnownRow:
     """What the rule by negative labels says of an image.
 
     Attributes:
-        score: confidence of the best name where the negative labels compete, in [0, 1].
+        score: confidence of the best name, lowered where negative labels fit the image, too; in [0, 1].
         threshold: below it the image is unknown; None: nothing is known to set it by.
         category: the best name by the whole image.
         negative: the nearest negative label.

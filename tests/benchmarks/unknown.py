@@ -1,6 +1,6 @@
 """How well images of none of the names are told from images of them, without labelled images.
 
-usage: python tests/benchmarks/unknown.py PICTURES [--fold 1] [--draws 5] [--sets stamps gcompris]
+usage: python tests/benchmarks/unknown.py PICTURES [--fold 1] [--draws 20] [--sets stamps gcompris]
 
 PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. From the names of a set (stamps and emoji: those
 of the fold, where all other names stay in the memory) half are taken out, in several draws; their pictures are then
@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import Category, Memory, NegativeLabels
-from memory.negatives import nearest_cosines
 from memory.vectors import MemoryVectors
 from recognizer import Encoder
 from recognizer.calibration.figures import auroc
@@ -80,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--fold", type=int, default=0, help="0 is held out; choose on 1")
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--sets", nargs="+", choices=READERS, default=list(READERS), help="default: all")
     arguments = parser.parse_args()
     encoder = Encoder.load("starter")
@@ -113,7 +112,7 @@ def read_set(encoder: Encoder, root: Path, label: str, fold_number: int) -> Pict
 def drawn(encoder: Encoder, pictures: Pictures, draws: int, directory: str) -> Iterator[Draw]:
     """Take half of the shown names out of the memory, again and again."""
     names = negative_labels().names
-    candidates = NegativeLabels(names, lambda _, nearest: np.ones(len(nearest), bool))
+    candidates = NegativeLabels(names, lambda _: np.ones(len(names), bool))
     memory = Memory.build(
         [Category(name) for name in pictures.names],
         directory,
@@ -136,7 +135,7 @@ def drawn(encoder: Encoder, pictures: Pictures, draws: int, directory: str) -> I
 
 def with_negatives(vectors: MemoryVectors) -> MemoryVectors:
     """Choose the negative labels for the categories that are left."""
-    chosen = np.flatnonzero(choose(vectors.categories, nearest_cosines(vectors.negatives, [vectors.names])))
+    chosen = np.flatnonzero(choose(vectors.categories))
     names = [vectors.negative_names[row] for row in chosen]
     return replace(vectors, negatives=vectors.negatives[chosen], negative_names=names)
 

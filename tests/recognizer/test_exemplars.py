@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from recognizer.exemplars import ExemplarHead, chosen_settings, equal_images
+from recognizer.exemplars import Doubted, ExemplarHead, chosen_settings, equal_images
 from recognizer.settings import ScoreSettings
 from tests.recognizer.worlds import make_vectors, unit
 
@@ -38,6 +39,20 @@ def test_constants_are_those_of_the_settings_or_chosen():
     assert chosen_settings(make_vectors(np.random.default_rng(2), [0])) == {}
     auto = ExemplarHead(vectors, ScoreSettings()).constants
     assert (auto.beta, auto.ridge) == (1.0, 0.3)
+
+
+def test_doubted_and_disputed_exemplars_have_their_references_and_names():
+    vectors = make_vectors(np.random.default_rng(3), [0] * 6, [2, 3, 2, 2, 2, 2], dim=64)
+    # The exemplars of a category are alike, but one of category 0 and one of category 1 show categories 3 and 5.
+    near = unit(np.random.default_rng(4), 6, 64)
+    shown = np.array([0, 3, 1, 1, 5, 2, 2, 3, 3, 4, 4, 5, 5])
+    exemplars = near[shown] + 0.02 * np.random.default_rng(5).normal(size=(13, 64)).astype(np.float32)
+    exemplars /= np.linalg.norm(exemplars, axis=1, keepdims=True)
+    head = ExemplarHead(replace(vectors, names=near, exemplars=exemplars), ScoreSettings())
+    assert head.doubted() == [Doubted("photo 4", "name 1", "name 5")]
+    first, second = head.disputed()
+    assert first == Doubted("photo 1", "name 0", "name 3")
+    assert (second.reference, second.category) == ("photo 0", "name 0")
 
 
 def test_equal_files_of_one_category_are_no_problem():

@@ -20,7 +20,7 @@ from recognizer.settings import ScoreSettings, load_settings
 from rerank.base import OK, Ranking
 from tests.remembering import remembering
 
-NEGATIVES = NegativeLabels(("tractor", "oboe", "waffle"), lambda _, nearest: np.ones(len(nearest), bool))
+NEGATIVES = NegativeLabels(("tractor", "oboe", "waffle"), lambda _: np.ones(3, bool))
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recognizer.heads import HEADS, Shots, choice, fit, kernel_ridge
+from recognizer.heads import HEADS, Shots, choice, fit, kernel_ridge, pairs
 from recognizer.heads.choice import choose_constants
 from recognizer.heads.constants import ALONE, PRIOR, Constants
 from recognizer.heads.kernel_ridge import DOUBTED, KernelRidge, evenly
+from recognizer.heads.pairs import disputed_pairs
 from tests.recognizer.worlds import unit
 from tests.reference import slow_head
 
@@ -133,6 +134,35 @@ def test_a_mislabelled_exemplar_is_doubted():
     assert head.doubted == [(9, 2)]
     assert head.weights.tolist() == [DOUBTED if row == 9 else 1 for row in range(40)]
     assert KernelRidge(Shots.of(exemplars, labels, texts)).doubted == []
+
+
+def disputed_world():
+    """Three exemplars of each of ten categories but two of category 4, the second of which (13) shows category 7."""
+    texts, exemplars, labels, _, _ = world(np.random.default_rng(5), 10, 3)
+    exemplars[13] = exemplars[21:24].sum(0) / np.linalg.norm(exemplars[21:24].sum(0))
+    kept = np.delete(np.arange(30), 14)
+    return Shots.of(exemplars[kept], labels[kept], texts), Shots.of(exemplars, labels, texts)
+
+
+def test_two_exemplars_that_contradict_each_other_are_both_listed_and_fitted_as_they_are():
+    two, three = disputed_world()
+    first, second = disputed_pairs(two, PRIOR)
+    assert first == (13, 7)
+    assert second[0] == 12
+    assert KernelRidge(two).weights[12:14].tolist() == [1, 1]
+    assert disputed_pairs(three, PRIOR) == []
+    assert (13, 7) in KernelRidge(three).doubted
+    alike = two.vectors.copy()
+    alike[13] = alike[12]
+    assert disputed_pairs(replace(two, vectors=alike), PRIOR) == []
+
+
+def test_of_many_exemplars_only_pairs_that_are_all_of_a_category_are_disputed(monkeypatch):
+    two, three = disputed_world()
+    monkeypatch.setattr(pairs, "EXACT", 3)
+    monkeypatch.setattr(pairs, "LANDMARKS", 20)  # two of each category
+    assert [place for place, _ in disputed_pairs(two, PRIOR)] == [13, 12]
+    assert disputed_pairs(three, PRIOR) == []
 
 
 def test_one_category_and_equal_texts_get_finite_scores():

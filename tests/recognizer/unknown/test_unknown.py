@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from memory import Category
 from recognizer.describing.wordnet.nouns import nouns
 from recognizer.errors import RecognizerError
-from recognizer.unknown.mining import CANDIDATES, FARTHEST, choose, negative_labels
-from recognizer.unknown.rule import SHARPER, NegativesRule, fewest_images, threshold_at
+from recognizer.unknown.mining import CANDIDATES, choose, negative_labels
+from recognizer.unknown.rule import NegativesRule, fewest_images, threshold_at
 from recognizer.unknown.settings import UnknownSettings
 from tests.recognizer.worlds import make_vectors, unit
 from tests.reference import slow_known_score
 
-EVEN = np.zeros(CANDIDATES, np.float32)
 NEGATIVES = negative_labels().names
+MEANING = {sense.words[0]: sense.row for sense in nouns().common_senses()}
 
 
-def chosen(*names, nearest=EVEN):
-    mask = choose([Category(name) for name in names], nearest)
+def chosen(*names):
+    mask = choose([Category(name) for name in names])
     return {name for name, is_chosen in zip(NEGATIVES, mask, strict=True) if is_chosen}
 
 
@@ -43,11 +43,6 @@ def test_candidates_are_distinct_words_without_proper_names():
     assert not {"Napoleon", "London"} & set(NEGATIVES)
 
 
-def meaning(word):
-    """The row of a candidate: of the first meaning of the word as it is written."""
-    return next(sense.row for sense in nouns().find(word).senses if word in sense.words)
-
-
 @given(st.lists(st.sampled_from([*NEGATIVES, "bird", "vehicle", "fox"]), min_size=1, max_size=4))
 @settings(max_examples=20)
 def test_no_label_and_nothing_above_or_below_one_is_negative(labels):
@@ -55,13 +50,13 @@ def test_no_label_and_nothing_above_or_below_one_is_negative(labels):
     assert not negatives & set(labels)
     label_rows = set().union(*map(meanings, labels))
     above = kinds(label_rows)
-    rows = {meaning(word) for word in sorted(negatives)[::50]}
+    rows = {MEANING[word] for word in sorted(negatives)[::50]}
     assert not rows & above
     assert all(not kinds({row}) & label_rows for row in rows)
 
 
 def test_words_around_a_noun_do_not_hide_it():
-    birds = {name for name in NEGATIVES[::5] if kinds({meaning(name)}) & meanings("bird")}
+    birds = {name for name in NEGATIVES[::5] if kinds({MEANING[name]}) & meanings("bird")}
     assert len(birds) > 5
     assert not chosen("a colourful bird on a branch") & birds
     assert chosen("guitar") & birds
@@ -69,17 +64,8 @@ def test_words_around_a_noun_do_not_hide_it():
 
 def test_an_alias_is_a_label_too():
     word = sorted(chosen("guitar"))[0]
-    mask = choose([Category("guitar", aliases=(word,))], EVEN)
+    mask = choose([Category("guitar", aliases=(word,))])
     assert word not in {name for name, is_chosen in zip(NEGATIVES, mask, strict=True) if is_chosen}
-
-
-def test_the_nearest_candidates_are_left_out():
-    nearest = np.random.default_rng(0).uniform(size=CANDIDATES).astype(np.float32)
-    far = chosen("qwertz", nearest=nearest)
-    assert len(far) == int(FARTHEST * CANDIDATES)
-    distance = dict(zip(NEGATIVES, nearest, strict=True))
-    assert max(distance[name] for name in far) < min(distance[name] for name in set(NEGATIVES) - far)
-    assert far == chosen("qwertz", nearest=nearest)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +78,7 @@ def vectors():
 def test_known_scores_are_those_of_the_loops(vectors):
     images = unit(np.random.default_rng(1), 6, 8)
     known = NegativesRule(vectors, UnknownSettings(), 0.4).measure(images)
-    expected = [slow_known_score(image, vectors.names, vectors.negatives, SHARPER * 0.4) for image in images]
+    expected = [slow_known_score(image, vectors.names, vectors.negatives, 0.4) for image in images]
     assert known.scores == pytest.approx([score for score, *_ in expected], rel=1e-5)
     assert known.categories.tolist() == [category for _, category, _ in expected]
     assert known.negatives.tolist() == [negative for *_, negative in expected]
