@@ -42,6 +42,9 @@ from recognizer.cli import benchmark_commands
 # isort: split
 from recognizer.cli import benchmark_set_commands
 
+# isort: split
+from recognizer.cli import serve_commands
+
 add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = [
@@ -57,4 +60,5 @@ __all__ = [
     "model_commands",
     "rerank_commands",
     "run_commands",
+    "serve_commands",
 ]

@@ -1,0 +1,108 @@
+"""Who may ask: requests are checked before anything of their body is read.
+
+A server on the loopback can be reached by every web page that the user opens: by a form or a script of a foreign page
+(its browser sends `Origin`), and by a page whose name was made to point here (DNS rebinding; its browser sends that
+name as `Host`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import time
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Say nothing of the memory: the page itself, and whether the server lives.
+_OPEN_TO_ALL = ("/health/", "/page/", "/docs", "/openapi.json", "/static-offline-docs/")
+
+
+class Guard:
+    """Refuses foreign hosts, foreign origins and wrong tokens, and bodies that come too slowly.
+
+    Args:
+        app: what answers the others.
+        token: that requests must bear; None: none.
+        names: host names under which the server is reached, beside localhost; addresses in numbers need no name.
+        body_seconds: for the whole body of a request.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str | None, names: Collection[str], body_seconds: float) -> None:
+        """Keep the rules."""
+        self._app = app
+        self._token = None if token is None else token.encode()
+        self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
+        self._body_seconds = body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request, and pass it on or answer it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self._app(scope, _in_time(receive, self._body_seconds), send)
+            return
+        status, reason = refusal
+        headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+        # The body was not read; so the connection is of no further use.
+        await error_response(status, reason, headers | {"connection": "close"})(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        if scope["type"] != "http":
+            return 400, "there is HTTP here, and nothing else"
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_own(hosts[0]):
+            return 421, "the Host header names another server; to be reached by that name, it needs --allow-host"
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() != f"{scope['scheme']}://{hosts[0].lower()}":
+            return 403, "the request comes from a page of another origin"
+        if self._token is not None and scope["path"] != "/" and not scope["path"].startswith(_OPEN_TO_ALL):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+                return 401, "give the token that the server printed: Authorization: Bearer TOKEN"
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+        if name.lower().rstrip(".") in self._names:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True  # a page can make its name point here, but not make an address its name
+
+
+def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the one form that all errors have."""
+    return JSONResponse({"error": {"status": status, "message": message}}, status, headers)
+
+
+def _in_time(receive: Receive, seconds: float) -> Receive:
+    """Limit the time from the first to the last part of a body."""
+    until: float | None = None
+    is_read = False
+
+    async def receive_in_time() -> Message:
+        nonlocal until, is_read
+        if is_read:  # what follows is the end of the connection, for which anyone may wait
+            return await receive()
+        now = time.monotonic()
+        until = now + seconds if until is None else until
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, until - now))
+        except TimeoutError:
+            raise HTTPException(
+                408, f"the body was not here after {seconds:g} seconds", {"connection": "close"}
+            ) from None
+        is_read = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
