@@ -79,8 +79,7 @@ def serve(
     from recognizer.serving.following import FollowedMemory
     from recognizer.serving.listening import address, listen, needs_token, new_token
     from recognizer.serving.metrics import Metrics
-    from recognizer.serving.server import make_app
-    from recognizer.serving.server import serve as serve_app
+    from recognizer.serving.server import make_app, make_server
     from recognizer.serving.service import Service
     from recognizer.settings import Settings, load_settings
 
@@ -119,7 +118,7 @@ def serve(
         count = followed.current.memory.info().categories
         show(f"{at}/{'' if token is None else f'#token={token}'}")
         note(f"{count} categories of {memory}; {at}/docs lists what can be asked; Ctrl-C stops")
-        serve_app(
+        make_server(
             lambda stopping: make_app(
                 service,
                 settings=settings.serve,
@@ -129,6 +128,5 @@ def serve(
                 names=allow_host or (),
                 stopping=stopping,
             ),
-            listening,
             settings.serve,
-        )
+        ).run(sockets=[listening])

@@ -18,6 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recognizer.serving.settings import ServeSettings
+
 # Say nothing of the memory: the page itself, and whether the server lives.
 _OPEN_TO_ALL = ("/health/", "/page/", "/docs", "/openapi.json", "/static-offline-docs/")
 
@@ -29,15 +31,15 @@ class Guard:
         app: what answers the others.
         token: that requests must bear; None: none.
         names: host names under which the server is reached, beside localhost; addresses in numbers need no name.
-        body_seconds: for the whole body of a request.
+        settings: the limits of a body.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, names: Collection[str], body_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, names: Collection[str], settings: ServeSettings) -> None:
         """Keep the rules."""
         self._app = app
         self._token = None if token is None else token.encode()
         self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
-        self._body_seconds = body_seconds
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, and pass it on or answer it."""
@@ -46,7 +48,7 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is None:
-            await self._app(scope, _in_time(receive, self._body_seconds), send)
+            await self._app(scope, _limited(receive, self._settings), send)
             return
         status, reason = refusal
         headers = {"www-authenticate": "Bearer"} if status == 401 else {}
@@ -67,6 +69,9 @@ class Guard:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
                 return 401, "give the token that the server printed: Authorization: Bearer TOKEN"
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._settings.max_body_bytes:
+            return 413, _too_long(int(length), self._settings)
         return None
 
     def _is_own(self, host: str) -> bool:
@@ -85,24 +90,30 @@ def error_response(status: int, message: str, headers: dict[str, str] | None = N
     return JSONResponse({"error": {"status": status, "message": message}}, status, headers)
 
 
-def _in_time(receive: Receive, seconds: float) -> Receive:
-    """Limit the time from the first to the last part of a body."""
+def _limited(receive: Receive, settings: ServeSettings) -> Receive:
+    """Limit the bytes of a body, and the time from its first part to its last."""
     until: float | None = None
-    is_read = False
+    read, is_read = 0, False
 
-    async def receive_in_time() -> Message:
-        nonlocal until, is_read
+    async def receive_limited() -> Message:
+        nonlocal until, read, is_read
         if is_read:  # what follows is the end of the connection, for which anyone may wait
             return await receive()
         now = time.monotonic()
-        until = now + seconds if until is None else until
+        until = now + settings.body_seconds if until is None else until
         try:
             message = await asyncio.wait_for(receive(), max(0.0, until - now))
         except TimeoutError:
-            raise HTTPException(
-                408, f"the body was not here after {seconds:g} seconds", {"connection": "close"}
-            ) from None
+            reason = f"the body was not here after {settings.body_seconds:g} seconds"
+            raise HTTPException(408, reason, {"connection": "close"}) from None
+        read += len(message.get("body", b""))
+        if read > settings.max_body_bytes:
+            raise HTTPException(413, _too_long(read, settings), {"connection": "close"})
         is_read = not message.get("more_body", False)
         return message
 
-    return receive_in_time
+    return receive_limited
+
+
+def _too_long(length: int, settings: ServeSettings) -> str:
+    return f"the body has {length} bytes or more; this server reads up to {settings.max_body_bytes}"

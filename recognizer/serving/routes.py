@@ -24,6 +24,8 @@ from recognizer.serving.service import Busy, Service
 from recognizer.serving.settings import ServeSettings
 from recognizer.serving.uploads import JsonRequest, Reader
 
+NameOrId = Annotated[str, PathParameter(description="name or id of a category")]
+
 PAGE = Path(__file__).parent / "page"
 # The page runs no script but its own file, and talks to nobody but its server.
 _PAGE_HEADERS = {
@@ -174,7 +176,6 @@ def _add_editing(
     upload_folder: Callable[[], Any],
 ) -> None:
     """Add the routes that change the memory."""
-    name_or_id = Annotated[str, PathParameter(description="name or id of a category")]
 
     @router.post("/v1/categories", summary="Add categories", status_code=201)
     async def add_categories(categories: list[NewCategory]) -> dict[str, Any]:
@@ -185,7 +186,7 @@ def _add_editing(
         return {"added": [_category_json(one) for one in added], "memory": _memory_json(service)}
 
     @router.delete("/v1/categories/{category:path}", summary="Remove a category")
-    async def remove_category(category: name_or_id) -> dict[str, Any]:
+    async def remove_category(category: NameOrId) -> dict[str, Any]:
         """Remove a category with its descriptions and exemplars."""
         removed = await _edit(service, lambda: editor.remove(category))
         return {"removed": [_category_json(one) for one in removed], "memory": _memory_json(service)}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable, Collection
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -69,7 +67,6 @@ def make_app(
         version=__version__,
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
     )
     editor = Editor(service.followed) if writable else None
     app.include_router(routes(Parts(service, editor, metrics, settings, stopping)))
@@ -79,7 +76,7 @@ def make_app(
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(Counted, metrics=metrics)
-    app.add_middleware(Guard, token=token, names=names, body_seconds=settings.body_seconds)
+    app.add_middleware(Guard, token=token, names=names, settings=settings)
     return app
 
 
@@ -105,23 +102,23 @@ async def _failed(_: Request, error: Exception) -> Response:
     return error_response(500, "the server failed at this request; its log says more")
 
 
-def serve(app_of: Callable[[Callable[[], bool]], FastAPI], listening: socket.socket, settings: ServeSettings) -> None:
-    """Answer requests until the process is told to stop (SIGTERM, Ctrl-C); those in flight are finished.
+def make_server(app_of: Callable[[Callable[[], bool]], FastAPI], settings: ServeSettings) -> uvicorn.Server:
+    """Return what answers requests until the process is told to stop (SIGTERM, Ctrl-C); those in flight are finished.
 
     Args:
         app_of: makes the application; it is given what says whether the server was told to stop.
-        listening: the socket.
         settings: the limits.
     """
     allow_files(settings.connections)
     server: uvicorn.Server | None = None
-    config: dict[str, Any] = {
-        "http": patient_protocol(settings),
-        "ws": "none",
-        "log_level": "error",
-        "access_log": False,
-        "server_header": False,
-        "timeout_graceful_shutdown": round(settings.stop_seconds),
-    }
-    server = uvicorn.Server(uvicorn.Config(app_of(lambda: server is not None and server.should_exit), **config))
-    server.run(sockets=[listening])
+    config = uvicorn.Config(
+        app_of(lambda: server is not None and server.should_exit),
+        http=patient_protocol(settings),
+        ws="none",
+        log_level="critical",  # what fails is logged once, by `_failed`
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(settings.stop_seconds),
+    )
+    server = uvicorn.Server(config)
+    return server
