@@ -34,7 +34,7 @@ _PAGE_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-_PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css"}
+_PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
 _FORM = {
     "type": "object",
     "required": ["images"],

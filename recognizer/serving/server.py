@@ -8,8 +8,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -69,7 +70,9 @@ def make_app(
         lifespan=lifespan,
     )
     editor = Editor(service.followed) if writable else None
-    app.include_router(routes(Parts(service, editor, metrics, settings, stopping)))
+    # `Guard` checks the token; this lets the page of documents send it.
+    sent = [Security(HTTPBearer(auto_error=False))] if token is not None else []
+    app.include_router(routes(Parts(service, editor, metrics, settings, stopping)), dependencies=sent)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     for kind in (Busy, RecognizerError, MemoryStoreError, ValueError):

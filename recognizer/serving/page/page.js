@@ -65,6 +65,7 @@ function show(row, file) {
   const answer = find("answer").content.cloneNode(true).firstElementChild;
   answer.querySelector(".file").textContent = row.path;
   if (row.status === "error") {
+    answer.classList.add("failed");
     answer.querySelector("figure").remove();
     answer.querySelector(".evidence").remove();
     const reason = document.createElement("li");
