@@ -148,8 +148,8 @@ def add_labelled(
     have = set(zip(present.category_ids, present.hashes, strict=True))
     pairs = zip(read.exemplars.category_ids, read.exemplars.hashes, strict=True)
     new = [number for number, pair in enumerate(pairs) if pair not in have]
-    added = _taken(read.exemplars, new)
-    memory.replace_exemplars(_joined(present, replace(added, references=_distinct(added, present, place))))
+    added = take_exemplars(read.exemplars, new)
+    memory.replace_exemplars(join_exemplars(present, replace(added, references=_distinct(added, present, place))))
     store_head(memory)
     return read
 
@@ -177,7 +177,7 @@ def remove_exemplars(memory: Memory, names: Sequence[str]) -> int:
         )
     pairs = enumerate(zip(present.references, owners, strict=True))
     kept = [place for place, pair in pairs if not set(pair) & set(names)]
-    memory.replace_exemplars(_taken(present, kept))
+    memory.replace_exemplars(take_exemplars(present, kept))
     store_head(memory)
     return len(owners) - len(kept)
 
@@ -194,7 +194,8 @@ def stored_exemplars(vectors: MemoryVectors) -> ExemplarSet:
     return ExemplarSet(ids, vectors.exemplar_references, vectors.exemplar_hashes, vectors.exemplars)
 
 
-def _taken(exemplars: ExemplarSet, places: Sequence[int]) -> ExemplarSet:
+def take_exemplars(exemplars: ExemplarSet, places: Sequence[int]) -> ExemplarSet:
+    """Return some exemplars of a set."""
     return ExemplarSet(
         [exemplars.category_ids[place] for place in places],
         [exemplars.references[place] for place in places],
@@ -203,7 +204,8 @@ def _taken(exemplars: ExemplarSet, places: Sequence[int]) -> ExemplarSet:
     )
 
 
-def _joined(one: ExemplarSet, other: ExemplarSet) -> ExemplarSet:
+def join_exemplars(one: ExemplarSet, other: ExemplarSet) -> ExemplarSet:
+    """Return the exemplars of two sets as one."""
     return ExemplarSet(
         [*one.category_ids, *other.category_ids],
         [*one.references, *other.references],

@@ -45,12 +45,16 @@ from recognizer.cli import benchmark_set_commands
 # isort: split
 from recognizer.cli import serve_commands
 
+# isort: split
+from recognizer.cli import correction_commands
+
 add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = [
     "app",
     "benchmark_commands",
     "benchmark_set_commands",
+    "correction_commands",
     "describe_commands",
     "evidence_commands",
     "feature_commands",
