@@ -9,6 +9,7 @@ import typer
 from recognizer.cli.app import app
 from recognizer.cli.options import (
     HARDWARE,
+    SERVER,
     ConfigOption,
     DeviceOption,
     MemoryOption,
@@ -17,8 +18,6 @@ from recognizer.cli.options import (
     SetOption,
 )
 from recognizer.console import note, show
-
-SERVER = "Server"
 
 
 @app.command()

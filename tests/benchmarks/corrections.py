@@ -3,9 +3,9 @@
 usage: python tests/benchmarks/corrections.py PICTURES [--fold 1] [--sets gcompris costumes] [--plot curve.png]
 
 PICTURES is the folder that `training/starter/fetch_pictures.sh` fills. A folder is recognised by names alone; then 0,
-10, 50, 100 and 200 images are corrected, and the memory learns from them as `recognizer learn` teaches it. Counted are the
-right labels of the whole folder, corrected images among them, and those of the images that nobody looked at. Emoji are
-those of the fold in four styles; names of stamps compete with all others.
+10, 50, 100 and 200 images are corrected, and the memory learns from them as `recognizer learn` teaches it. Counted are
+the right labels of the whole folder, corrected images among them, and those of the images that nobody looked at. Emoji
+are those of the fold in four styles; names of stamps compete with all others.
 """
 
 from __future__ import annotations
