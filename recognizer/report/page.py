@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 SCRIPTS = ("data", "filters", "list", "detail", "compare", "matrix", "keys", "start")
 """In the order in which they are loaded: each uses only those before it."""
-STYLE = "report.css"
+STYLE, ICON = "report.css", "icon.svg"
 
 
 def write_page(folder: Path, *, title: str, rows: int) -> None:
@@ -22,7 +22,7 @@ def write_page(folder: Path, *, title: str, rows: int) -> None:
     """
     page = folder / "page"
     page.mkdir()
-    for name in (STYLE, *(f"{script}.js" for script in SCRIPTS)):
+    for name in (STYLE, ICON, *(f"{script}.js" for script in SCRIPTS)):
         (page / name).write_bytes((files("recognizer.report") / "page" / name).read_bytes())
     (folder / "index.html").write_text(render(title=title, rows=rows), encoding="utf-8", errors="replace")
 
@@ -37,5 +37,5 @@ def render(*, title: str, rows: int) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("index.html.j2").render(
-        title=title, rows=rows, scripts=[f"page/{name}.js" for name in SCRIPTS], style=f"page/{STYLE}"
+        title=title, rows=rows, scripts=[f"page/{name}.js" for name in SCRIPTS], style=f"page/{STYLE}", icon=f"page/{ICON}"
     )

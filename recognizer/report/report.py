@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,12 @@ MOST_PICTURES = 5_000
 ROWS_PER_DETAILS = 200
 """Rows whose details are in one script: about 1 MB, which a browser reads while a key is pressed."""
 THUMBS = "thumbs"
+Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
+
+
+def _no_progress(total: int) -> AbstractContextManager[Callable[[int], object]]:
+    del total
+    return nullcontext(lambda done: None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +107,7 @@ def write_report(
     most_pictures: int = MOST_PICTURES,
     limits: ImageLimits | None = None,
     workers: int = 0,
-    advance: Callable[[int], object] = lambda _: None,
+    progress: Progress = _no_progress,
 ) -> Report:
     """Write the results of a run as a page.
 
@@ -113,7 +120,7 @@ def write_report(
         most_pictures: rows with a picture at most; those of the smallest margin.
         limits: of decoding.
         workers: images decoded at a time; 0: one per core.
-        advance: called with a number of rows when their pictures are done.
+        progress: opened with the number of rows that get a picture, and told how many are done.
 
     Raises:
         ResultsUnreadable: one of the files holds no results.
@@ -138,16 +145,17 @@ def write_report(
             categories = list(_categories(gathered))
             truth_counts = true_labels.compare(columns, _places(columns, root), categories)
         chosen, left = choose_rows(columns, most_pictures if root is not None else 0)
-        pictures = make_pictures(
-            columns,
-            chosen,
-            _allowed(columns, root, chosen),
-            folder / THUMBS,
-            earlier=output / THUMBS,
-            limits=limits or ImageLimits(),
-            workers=workers,
-            advance=advance,
-        )
+        with progress(len(chosen)) as advance:
+            pictures = make_pictures(
+                columns,
+                chosen,
+                _allowed(columns, root, chosen),
+                folder / THUMBS,
+                earlier=output / THUMBS,
+                limits=limits or ImageLimits(),
+                workers=workers,
+                advance=advance,
+            )
         pictures.left = left if root is not None else 0
         for number, chunk in enumerate(columns.chunks()):
             write_call(folder / "rows" / f"rows-{number:03}.js", "report.addRows", number * ROWS_PER_SCRIPT, chunk)

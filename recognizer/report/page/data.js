@@ -117,7 +117,7 @@ const report = (function () {
     for (const child of children.flat()) if (child !== null && child !== undefined) node.append(child);
     return node;
   };
-  // A text that somebody else wrote: its own direction, cut by the style sheet, whole when it is pointed at.
+  // A text that somebody else wrote: its own direction (a path runs from left to right), cut by the style sheet, whole when it is pointed at.
   report.foreign = (text, options = {}) => {
     const shown = String(text);
     return report.element("bdi", { dir: "auto", title: shown.slice(0, 2000), ...options, class: `foreign ${options.class || ""}`, text: shown });

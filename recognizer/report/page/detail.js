@@ -169,7 +169,7 @@ report.detail = (function () {
     const shown = stage(row);
     const { path } = report.columns;
     const content = el("div", { class: "detail-content" },
-      el("div", { class: "detail-head" }, report.foreign(path[row], { class: "path", tabindex: 0, role: "button", "aria-label": "File name; press Enter to see all of it", onclick: (event) => event.target.classList.toggle("whole"), onkeydown: (event) => event.key === "Enter" && event.target.classList.toggle("whole") }),
+      el("div", { class: "detail-head" }, report.foreign(path[row], { class: "path", dir: "ltr", tabindex: 0, role: "button", "aria-label": "File name; press Enter to see all of it", onclick: (event) => event.target.classList.toggle("whole"), onkeydown: (event) => event.key === "Enter" && event.target.classList.toggle("whole") }),
         el("button", { id: "detail-close", class: "icon", type: "button", "aria-label": "Back to the images", text: "×", onclick: report.list.close })),
       shown);
     if (!data) content.append(el("p", { class: "fine", text: "loading" }));

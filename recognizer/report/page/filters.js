@@ -4,7 +4,7 @@ report.filters = (function () {
   const el = report.element;
   const STATUS_TEXTS = {
     FAILED: "failed", UNKNOWN: "unknown", BELOW: "no label", EMPTY: "no box", ROLLED_UP: "rolled up",
-    RERANKED: "reranked", REORDERED: "order changed by reranking", RERANK_FAILED: "reranking failed",
+    RERANKED: "reranked", REORDERED: "moved by reranking", RERANK_FAILED: "reranking failed",
     RIGHT: "right", WRONG: "wrong", CHANGED: "changed", ADDED: "only in this run",
   };
   const SORTS = {

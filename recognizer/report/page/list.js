@@ -44,7 +44,7 @@ report.list = (function () {
     const node = el("div", { class: "card", role: "option", id: `row-${row}`, "aria-setsize": report.filters.order.length, "aria-posinset": place + 1, "aria-selected": "false", onclick: () => { list.choose(place); list.open(); } },
       image, level,
       el("div", { class: "caption" }, report.foreign(list.title(row), { class: "label" }), el("span", { class: "value", text: report.percent(confidence[row]) })),
-      report.foreign(name, { class: "file" }));
+      report.foreign(name, { class: "file", dir: "ltr" }));
     node.style.width = `${width}px`;
     node.style.height = `${height}px`;
     node.style.transform = `translate(${(place % columns) * (width + GAP)}px, ${Math.floor(place / columns) * (height + GAP)}px)`;
