@@ -37,9 +37,7 @@ def report(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(
-            help="Results of another run of the same images: what changed, and why.", rich_help_panel=INPUT
-        ),
+        typer.Option(help="Results of another run of the same images: what changed, and why.", rich_help_panel=INPUT),
     ] = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="Pictures at most; those of the smallest margin.", rich_help_panel=OUTPUT)

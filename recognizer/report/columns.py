@@ -6,6 +6,7 @@ looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -146,7 +147,11 @@ class Columns:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else round(float(value), _DIGITS)
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        raise ValueError(f"a confidence of {value}")
+    return round(float(value), _DIGITS)
 
 
 def _edges(box: Sequence[float] | None) -> list[float] | None:

@@ -37,5 +37,9 @@ def render(*, title: str, rows: int) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("index.html.j2").render(
-        title=title, rows=rows, scripts=[f"page/{name}.js" for name in SCRIPTS], style=f"page/{STYLE}", icon=f"page/{ICON}"
+        title=title,
+        rows=rows,
+        scripts=[f"page/{name}.js" for name in SCRIPTS],
+        style=f"page/{STYLE}",
+        icon=f"page/{ICON}",
     )

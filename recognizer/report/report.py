@@ -80,8 +80,8 @@ class Report:
             )
         if self.pictures.outside:
             yield (
-                f"{counted(self.pictures.outside, 'row')} {_is(self.pictures.outside)} of images outside of the folder, "
-                "which are not opened (--images names another folder)."
+                f"The images of {counted(self.pictures.outside, 'row')} lie outside of the folder and are not opened "
+                "(--images names another folder)."
             )
         if self.pictures.unreadable:
             yield f"The images of {counted(self.pictures.unreadable, 'row')} cannot be read now."
@@ -242,9 +242,7 @@ def _allowed(columns: Columns, root: Path | None, chosen: Sequence[int]) -> list
     return places
 
 
-def _summary(
-    report: Report, stored: StoredResults, gathered: _Gathered, other: OtherRun | None
-) -> dict[str, object]:
+def _summary(report: Report, stored: StoredResults, gathered: _Gathered, other: OtherRun | None) -> dict[str, object]:
     """Return what the page knows before it loads rows. It names no folder: a report may be sent to others."""
     info, columns = stored.info, gathered.columns
     labels = Counter(columns.label)

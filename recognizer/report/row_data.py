@@ -51,10 +51,7 @@ def status_of(row: Row) -> Status:
         Status.REORDERED: outcome == ANSWERED and order != sorted(order),
         Status.RERANK_FAILED: outcome != ANSWERED and not outcome.startswith(_SKIPPED),
     }
-    status = Status(0)
-    for bit, is_so in holds.items():
-        status |= bit if is_so else Status(0)
-    return status
+    return Status(sum(bit.value for bit, is_so in holds.items() if is_so))  # `|` of flags takes ten times as long
 
 
 def margin_of(row: Row) -> float | None:

@@ -42,7 +42,9 @@ class Truth:
             LabelledSetError: there are none.
         """
         labelled = read_labelled(path, missing_files=True)
-        self._labels = {display_key(item.key_bytes): label for item, label in zip(labelled.items, labelled.labels, strict=True)}
+        self._labels = {
+            display_key(item.key_bytes): label for item, label in zip(labelled.items, labelled.labels, strict=True)
+        }
         self._places = {
             os.path.normpath(os.path.abspath(item.path)): label
             for item, label in zip(labelled.items, labelled.labels, strict=True)
@@ -58,9 +60,7 @@ class Truth:
         label = self._labels.get(key)
         return self._places.get(place) if label is None and place is not None else label
 
-    def compare(
-        self, columns: Columns, places: Iterable[bytes | None], categories: Sequence[Category]
-    ) -> TruthCounts:
+    def compare(self, columns: Columns, places: Iterable[bytes | None], categories: Sequence[Category]) -> TruthCounts:
         """Fill in the true labels of all rows, and mark which rows are right.
 
         Args:

@@ -1,6 +1,4 @@
-"""Read the rows of a run that was written before: JSON lines, also of an interrupted run, the journal of a table, or
-Parquet alone.
-"""
+"""Read the rows of an earlier run: JSON lines, also unfinished ones, the journal of a table, or Parquet alone."""
 
 from __future__ import annotations
 

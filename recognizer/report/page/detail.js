@@ -184,6 +184,7 @@ report.detail = (function () {
     const top = shownRow === row ? panel.scrollTop : 0;
     const hadFocus = panel.contains(document.activeElement) || document.activeElement === panel;
     panel.replaceChildren(content);
+    panel.dataset.row = row;
     panel.scrollTop = top;
     if (hadFocus) panel.focus({ preventScroll: true });
     shownRow = row;
@@ -198,7 +199,12 @@ report.detail = (function () {
       report.withDetails(row, (data) => {
         if (wanted !== row) return; // another row was chosen in the meantime
         drawn = row;
-        draw(row, data);
+        try {
+          draw(row, data);
+        } catch {
+          // A file of results may hold anything; a row that makes no sense costs its own details alone.
+          draw(row, { error: ["", "The details of this row cannot be shown."] });
+        }
       });
     });
     report.filters.onChange(() => {

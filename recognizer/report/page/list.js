@@ -127,6 +127,7 @@ report.list = (function () {
     const all = order.length === total;
     report.byId("shown").textContent = all ? report.counted(total, "row") : `${report.count(order.length)} of ${report.counted(total, "row")}`;
     const empty = report.byId("empty");
+    const wasEmpty = !empty.hidden;
     empty.hidden = order.length > 0;
     report.byId("list").hidden = order.length === 0;
     empty.replaceChildren();
@@ -136,7 +137,7 @@ report.list = (function () {
     if (list.current < 0) {
       report.byId("list").scrollTop = 0;
       if (order.length) list.choose(0);
-    }
+    } else if (wasEmpty) list.choose(list.current); // its details have gone
   };
 
   list.start = function () {

@@ -1,6 +1,7 @@
 """Results as `run` would write them, made without an encoder."""
 
 import random
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -34,11 +35,13 @@ def write_run(path: Path, rows, root: Path | None, *, state="finished", **info):
     return path
 
 
-def evidence(category, size_wh, generator, *, box=None):
-    """Some pieces of evidence, the first with a region."""
+@cache
+def evidence(category, size_wh, seed, box=None):
+    """Some pieces of evidence, the first with a region; the same for many rows, which is quicker."""
+    generator = random.Random(seed)
     width, height = size_wh
     left, top = generator.uniform(0, width / 2), generator.uniform(0, height / 2)
-    box = box or [round(left, 2), round(top, 2), round(left + width / 3, 2), round(top + height / 3, 2)]
+    box = box or (round(left, 2), round(top, 2), round(left + width / 3, 2), round(top + height / 3, 2))
     values = [round(generator.uniform(0.1, 0.5), 4) for _ in range(4)]
     return [
         EvidenceRow("region_name", category, 7, box, values[0], 0.3, round(0.3 * values[0], 6)),
@@ -48,13 +51,12 @@ def evidence(category, size_wh, generator, *, box=None):
     ]
 
 
-def result(path, labels, *, size_wh=(64, 48), confidence=0.6, generator=None, box=None, region=None, **fields):
+def result(path, labels, *, size_wh=(64, 48), confidence=0.6, seed=0, box=None, region=None, **fields):
     """A row whose candidates are these labels, best first; each is a name, or a name and a group."""
-    generator = generator or random.Random(path)
     pairs = [(label, "") if isinstance(label, str) else label for label in labels]
     candidates = []
     for rank, (name, group) in enumerate(pairs):
-        pieces = evidence(name, size_wh, generator, box=region)
+        pieces = evidence(name, size_wh, seed, None if region is None else tuple(region))
         score = sum(piece.contribution for piece in pieces)
         share = confidence if rank == 0 else (1 - confidence) / 2**rank
         candidates.append(CandidateRow(category=name, group=group, score=score, confidence=share, evidence=pieces))
@@ -82,7 +84,9 @@ def mixed_rows(count, *, seed=0):
         true = generator.randrange(len(LABELS))
         path = f"{LABELS[true][0]}/{number:06}.jpg"
         if number % 50 == 49:
-            code, reason = generator.choice([("E_TRUNCATED", "the JPEG ends before the image is complete"), ("E_EMPTY", "the file has no bytes")])
+            code, reason = generator.choice(
+                [("E_TRUNCATED", "the JPEG ends before the image is complete"), ("E_EMPTY", "the file has no bytes")]
+            )
             rows.append(ErrorRow(path=path, code=code, reason=reason))
             continue
         others = generator.sample(range(len(LABELS)), 4)
@@ -104,7 +108,7 @@ def mixed_rows(count, *, seed=0):
         elif number % 31 == 0 and " > " in labels[0][1]:
             fields = {"label": "bird", "label_path": "animal > bird", "label_level": 2, "source": "rolled up"}
         fields.setdefault("group_confidence", {"animal": 0.7, "animal > bird": 0.5, "drink": 0.2})
-        rows.append(result(path, labels, confidence=confidence, generator=generator, **fields))
+        rows.append(result(path, labels, confidence=confidence, seed=number % 10, **fields))
     return rows
 
 
