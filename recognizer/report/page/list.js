@@ -12,6 +12,7 @@ report.list = (function () {
   let columns = 1;
   let width = NARROWEST;
   let height = 200;
+  let sort = "run";
 
   list.onChoose = (listener) => listeners.push(listener);
   list.row = () => (list.current >= 0 ? report.filters.order[list.current] : -1);
@@ -119,10 +120,11 @@ report.list = (function () {
     report.byId("list").focus({ preventScroll: true });
   };
 
-  // The chosen row stays chosen where the new order still has it.
+  // The chosen row stays chosen where it still passes; another order begins at its first row.
   list.refresh = function (row) {
-    const order = report.filters.order;
-    list.current = order.indexOf(row);
+    const { order, state } = report.filters;
+    list.current = state.sort === sort ? order.indexOf(row) : -1;
+    sort = state.sort;
     const total = report.summary.rows;
     const all = order.length === total;
     report.byId("shown").textContent = all ? report.counted(total, "row") : `${report.count(order.length)} of ${report.counted(total, "row")}`;
