@@ -158,7 +158,7 @@ class _Maker:
         try:
             if size_wh is None:  # a row of an earlier release
                 size_wh = image.displayed_size_wh
-            frame = (0.0, 0.0, *map(float, size_wh)) if edges is None else frame_of(edges, size_wh)
+            frame = whole_frame(size_wh) if edges is None else frame_of(edges, size_wh)
             name = hashlib.sha256(f"{_DRAWING} {content} {frame}".encode()).hexdigest()[:24] + ".jpg"
             path = self._folder / name
             if not path.exists() and not self._taken_over(path, name):
@@ -193,7 +193,7 @@ class _Decoded:
 
     def part(self, frame: Frame, size_wh: tuple[int, int]) -> Image.Image:
         """Return a small picture of a part of the image, which is given in pixels of an image of this size."""
-        whole = frame == (0.0, 0.0, *map(float, size_wh))
+        whole = frame == whole_frame(size_wh)
         image, _ = self._decode(full=not whole)
         if not whole:
             scale_x, scale_y = image.width / size_wh[0], image.height / size_wh[1]
@@ -217,6 +217,11 @@ class _Decoded:
         else:
             self._reduced = done
         return done
+
+
+def whole_frame(size_wh: tuple[int, int]) -> Frame:
+    """Return the frame of a picture of the whole image."""
+    return (0.0, 0.0, float(size_wh[0]), float(size_wh[1]))
 
 
 def frame_of(box: Sequence[float], size_wh: tuple[int, int]) -> Frame:

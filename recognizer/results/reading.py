@@ -15,7 +15,7 @@ from recognizer.results.row import Row, box_key, parse_row
 from recognizer.results.run_files import find_run_files, infer_format
 from recognizer.results.run_info import RunInfo
 
-_LINES_PER_BATCH = 1024  # of Parquet; each has the evidence of one candidate, about 2 KB
+LINES_PER_BATCH = 1024  # of Parquet; each has the evidence of one candidate, about 2 KB
 _REMEDY = "name the file that `run` wrote as its --output"
 
 
@@ -130,7 +130,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     try:
         with pq.ParquetFile(path) as file:
-            batches = (batch.to_pylist() for batch in file.iter_batches(_LINES_PER_BATCH))
+            batches = (batch.to_pylist() for batch in file.iter_batches(LINES_PER_BATCH))
             yield from _joined(itertools.chain.from_iterable(batches))
     except pa.ArrowException as error:
         raise ResultsUnreadable(f"{path} is no Parquet file that can be read: {error}") from error

@@ -51,9 +51,9 @@ def evidence(category, size_wh, seed, box=None):
     ]
 
 
-def result(path, labels, *, size_wh=(64, 48), confidence=0.6, seed=0, box=None, region=None, **fields):
-    """A row whose candidates are these labels, best first; each is a name, or a name and a group."""
-    pairs = [(label, "") if isinstance(label, str) else label for label in labels]
+def result(path, names, *, size_wh=(64, 48), confidence=0.6, seed=0, box=None, region=None, **fields):
+    """A row whose candidates have these names, best first; each is a name, or a name and a group."""
+    pairs = [(label, "") if isinstance(label, str) else label for label in names]
     candidates = []
     for rank, (name, group) in enumerate(pairs):
         pieces = evidence(name, size_wh, seed, None if region is None else tuple(region))
