@@ -14,8 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from memory.durable import file_sha256
 from recognizer.images.errors import ImageError
+from recognizer.images.file_bytes import read_file_bytes
 from recognizer.images.limits import ImageLimits
 from recognizer.images.workers import WorkerPool
 from recognizer.report.columns import Columns
@@ -145,10 +145,11 @@ class _Maker:
 
     def make(self, job: _Job) -> list[list[object] | None]:
         """Return for each row the name and the frame of its picture; None for an image that cannot be read."""
-        try:
-            content = file_sha256(job.place)
-        except OSError:
+        try:  # with the limits of an image: a path of a row may lead to a pipe, or to a file of any size
+            data = read_file_bytes(job.place, max_bytes=self._limits.max_file_bytes)
+        except ImageError:
             return [None] * len(job.rows)
+        content = hashlib.sha256(data).hexdigest()
         image = _Decoded(self._decoder, job.place, self._limits)
         return [self._picture(number, content, image) for number in job.rows]
 

@@ -230,13 +230,14 @@ def test_the_page_names_no_folder_of_this_machine(tmp_path, photos):
 
 def test_images_that_cannot_be_decoded_have_no_picture(tmp_path, photos):
     (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    rows = [result(name, ["owl"]) for name in ("bad.jpg", "gone.jpg", "a.jpg")]
+    os.mkfifo(photos / "pipe.jpg")
+    rows = [result(name, ["owl"]) for name in ("bad.jpg", "gone.jpg", "a.jpg", "pipe.jpg", "sub")]
     run = write_run(tmp_path / "r.jsonl", rows, photos)
     report = write_report(run, tmp_path / "report")
-    assert [picture is not None for picture in pictures(report)] == [False, False, True]
-    assert report.pictures.unreadable == 2
+    assert [picture is not None for picture in pictures(report)] == [False, False, True, False, False]
+    assert report.pictures.unreadable == 4
     limited = write_report(run, tmp_path / "limited", limits=ImageLimits(max_pixels=1000))
-    assert pictures(limited) == [None] * 3
+    assert pictures(limited) == [None] * 5
 
 
 def test_pictures_of_unchanged_images_are_taken_over(tmp_path, photos):
