@@ -31,6 +31,9 @@ from recognizer.cli import rerank_commands
 from recognizer.cli import evidence_commands
 
 # isort: split
+from recognizer.cli import report_commands
+
+# isort: split
 from recognizer.cli import measure_commands
 
 # isort: split
@@ -62,6 +65,7 @@ __all__ = [
     "measure_commands",
     "memory_commands",
     "model_commands",
+    "report_commands",
     "rerank_commands",
     "run_commands",
     "serve_commands",

@@ -1,0 +1,45 @@
+"""The page itself: a template, a style sheet and scripts, which are copied into each report."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+SCRIPTS = ("data", "filters", "list", "detail", "compare", "matrix", "keys", "start")
+"""In the order in which they are loaded: each uses only those before it."""
+STYLE, ICON = "report.css", "icon.svg"
+
+
+def write_page(folder: Path, *, title: str, rows: int) -> None:
+    """Write `index.html` and what it loads.
+
+    Args:
+        folder: of the report.
+        title: of the page; any text.
+        rows: number of rows; without rows there is no script of rows.
+    """
+    page = folder / "page"
+    page.mkdir()
+    for name in (STYLE, ICON, *(f"{script}.js" for script in SCRIPTS)):
+        (page / name).write_bytes((files("recognizer.report") / "page" / name).read_bytes())
+    (folder / "index.html").write_text(render(title=title, rows=rows), encoding="utf-8", errors="replace")
+
+
+def render(*, title: str, rows: int) -> str:
+    """Return the text of `index.html`."""
+    environment = Environment(
+        loader=PackageLoader("recognizer.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("index.html.j2").render(
+        title=title,
+        rows=rows,
+        scripts=[f"page/{name}.js" for name in SCRIPTS],
+        style=f"page/{STYLE}",
+        icon=f"page/{ICON}",
+    )
