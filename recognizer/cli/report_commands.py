@@ -39,6 +39,10 @@ def report(
         Path | None,
         typer.Option(help="Results of another run of the same images: what changed, and why.", rich_help_panel=INPUT),
     ] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(help="Corrections, as `review` writes them: their rows are marked.", rich_help_panel=INPUT),
+    ] = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="Pictures at most; those of the smallest margin.", rich_help_panel=OUTPUT)
     ] = 5_000,
@@ -60,6 +64,7 @@ def report(
         images=images,
         truth=truth,
         against=against,
+        corrections=corrections,
         most_pictures=pictures,
         workers=workers,
         progress=lambda total: progress_bar(total, "pictures", "draw"),

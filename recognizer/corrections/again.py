@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from memory import Memory
 from recognizer.boxes.given import GivenBox
 from recognizer.boxes.plan import BoxItem
 from recognizer.boxes.rows import recognized_boxes
-from recognizer.features import encode_or_read
+from recognizer.corrections.learn import Learnt, learn, read_examples
+from recognizer.corrections.log import Correction
+from recognizer.encoder import Encoder
+from recognizer.features import FeatureStore, encode_or_read
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
 from recognizer.images.rooted import path_under
@@ -18,6 +22,7 @@ from recognizer.pipeline import in_batches
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.file import EarlierResults
 from recognizer.results import BatchTiming, ResultRow, Row, RunSetup, open_results
+from recognizer.settings import Settings
 
 _BATCH = 512  # rows whose stored features are looked for, and that are written, together
 
@@ -44,6 +49,66 @@ class ScoredAgain:
     scored: int
     encoded: int
     changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What was learnt, and what became of the results."""
+
+    learnt: Learnt
+    scored: ScoredAgain
+
+
+def learn_again(
+    memory: Path,
+    encoder: Encoder,
+    earlier: EarlierResults,
+    said: Mapping[str, Correction],
+    output: Path,
+    *,
+    settings_of: Callable[[Memory], Settings],
+    features: FeatureStore | None,
+    source: Path,
+    warn: Callable[[str], None],
+) -> Lesson:
+    """Teach a memory what was corrected, and write the results anew.
+
+    Args:
+        memory: directory of the memory.
+        encoder: that of the memory.
+        earlier: the results that were corrected.
+        said: the last correction of each row, by its key.
+        output: of the new results, in JSON lines.
+        settings_of: the settings for a memory; those of the run's candidates are taken over.
+        features: stored ones, which are used and added to.
+        source: of the corrections, for the run.json.
+        warn: called with a sentence per image that could not be used.
+
+    Raises:
+        RecognizerError: there is nothing to learn from.
+    """
+    opened = Memory.open(memory)
+    settings = settings_of(opened)
+    examples = read_examples(encoder, said, earlier.rows, earlier.root, settings=settings, features=features)
+    for sentence in examples.unreadable:
+        warn(f"left out: {sentence}")
+    learnt = learn(opened, encoder, examples, score=settings.score)
+    fresh = Memory.open(memory)
+    touched = {one.new for one in said.values() if one.new is not None}
+    recognizer = Recognizer(encoder, fresh, settings=with_run_of(settings_of(fresh), earlier), features=features)
+    return Lesson(learnt, score_again(recognizer, earlier, output, touched=touched, source=source, warn=warn))
+
+
+def learnt_path(results: Path) -> Path:
+    """Return the usual file for the results after learning."""
+    return results.with_name(f"{results.stem}.learnt{results.suffix}")
+
+
+def with_run_of(settings: Settings, earlier: EarlierResults) -> Settings:
+    """Return settings with as many candidates and pieces of evidence as earlier results have."""
+    run = earlier.info.settings.get("run", {})
+    kept = {name: run[name] for name in ("top_k", "evidence") if name in run}
+    return settings.model_copy(update={"run": settings.run.model_copy(update=kept)})
 
 
 def score_again(

@@ -67,6 +67,7 @@ class Columns:
         climbed: path of a label that was rolled up, by the number of the row.
         truth: number of the true name, `NO_LABEL` where it is unknown; empty without a truth.
         other: number of the other run's label, `NO_LABEL` likewise; empty without another run.
+        said: number of the name that a person said, `NO_LABEL` where it was none; empty without corrections.
         picture: file name and frame of the picture; None for a row without one.
     """
 
@@ -84,6 +85,7 @@ class Columns:
     climbed: dict[int, str] = field(default_factory=dict)
     truth: list[int] = field(default_factory=list)
     other: list[int] = field(default_factory=list)
+    said: list[int] = field(default_factory=list)
     picture: list[list[Any] | None] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -138,6 +140,7 @@ class Columns:
             "code": self.code,
             "truth": self.truth,
             "other": self.other,
+            "said": self.said,
             "picture": self.picture,
         }
         for start in range(0, len(self), ROWS_PER_SCRIPT):

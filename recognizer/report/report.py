@@ -11,11 +11,12 @@ from pathlib import Path
 
 from memory import Category
 from memory.wording import counted
+from recognizer.corrections.log import read_corrections
 from recognizer.images.key import key_from_display
 from recognizer.images.limits import ImageLimits
 from recognizer.images.rooted import path_under
 from recognizer.report.against import OtherRun, differing_settings
-from recognizer.report.columns import ROWS_PER_SCRIPT, Columns
+from recognizer.report.columns import NO_LABEL, ROWS_PER_SCRIPT, Columns
 from recognizer.report.folder import ReportRefused, new_folder, require_apart, require_replaceable
 from recognizer.report.page import write_page
 from recognizer.report.row_data import Status, details_of
@@ -23,7 +24,7 @@ from recognizer.report.scripts import script_json, write_call, write_text
 from recognizer.report.thumbs import PictureCounts, choose_rows, make_pictures, size_in_bytes
 from recognizer.report.truth import Truth, TruthCounts
 from recognizer.results.reading import StoredResults, open_stored
-from recognizer.results.row import ErrorRow
+from recognizer.results.row import ErrorRow, box_key
 from recognizer.results.run_info import utc_now
 
 MOST_PICTURES = 5_000
@@ -104,6 +105,8 @@ def write_report(
     images: Path | None = None,
     truth: Path | None = None,
     against: Path | None = None,
+    corrections: Path | None = None,
+    review: bool = False,
     most_pictures: int = MOST_PICTURES,
     limits: ImageLimits | None = None,
     workers: int = 0,
@@ -117,6 +120,8 @@ def write_report(
         images: the folder of the images, without which none is opened; None: the one that the run names.
         truth: true labels, as for `recognizer eval`.
         against: results of another run of the same images.
+        corrections: what people said of the rows, as `review` writes it.
+        review: make a page with which a server takes corrections.
         most_pictures: rows with a picture at most; those of the smallest margin.
         limits: of decoding.
         workers: images decoded at a time; 0: one per core.
@@ -144,6 +149,8 @@ def write_report(
         if true_labels is not None:
             categories = list(_categories(gathered))
             truth_counts = true_labels.compare(columns, _places(columns, root), categories)
+        if corrections is not None:
+            _mark_corrected(columns, corrections)
         chosen, left = choose_rows(columns, most_pictures if root is not None else 0)
         with progress(len(chosen)) as advance:
             pictures = make_pictures(
@@ -171,7 +178,7 @@ def write_report(
             changed=None if other is None else sum(bool(status & Status.CHANGED) for status in columns.status),
         )
         write_call(folder / "rows" / "summary.js", "report.open", _summary(report, stored, gathered, other))
-        write_page(folder, title=stored.path.name, rows=len(columns))
+        write_page(folder, title=stored.path.name, rows=len(columns), review=review)
     return report
 
 
@@ -215,6 +222,17 @@ def _write_details(stored: StoredResults, other: OtherRun | None, folder: Path) 
 def _write_detail_script(folder: Path, number: int, details: Sequence[str]) -> None:
     call = f"report.addDetails({number * ROWS_PER_DETAILS},[{','.join(details)}]);\n"
     write_text(folder / f"details-{number:04}.js", call)
+
+
+def _mark_corrected(columns: Columns, path: Path) -> None:
+    """Mark the rows of which a person said something."""
+    latest = read_corrections(path).latest()
+    columns.said = [NO_LABEL] * len(columns)
+    for number, (image, box) in enumerate(zip(columns.path, columns.box, strict=True)):
+        one = latest.get(box_key(image, None if box is None else box[0]))
+        if one is not None and one.verdict != "skip":
+            columns.mark(number, Status.CORRECTED)
+            columns.said[number] = columns.names.number(one.new, one.group)
 
 
 def _categories(gathered: _Gathered) -> Iterator[Category]:

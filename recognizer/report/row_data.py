@@ -33,6 +33,7 @@ class Status(IntFlag):
     WRONG = 512
     CHANGED = 1024
     ADDED = 2048
+    CORRECTED = 4096
 
 
 def status_of(row: Row) -> Status:

@@ -73,14 +73,19 @@ def make_app(
     # `Guard` checks the token; this lets the page of documents send it.
     sent = [Security(HTTPBearer(auto_error=False))] if token is not None else []
     app.include_router(routes(Parts(service, editor, metrics, settings, stopping)), dependencies=sent)
+    add_error_handlers(app)
+    app.add_middleware(Counted, metrics=metrics)
+    app.add_middleware(Guard, token=token, names=names, settings=settings)
+    return app
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let an application answer every error in one form, in a sentence and without a traceback."""
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     for kind in (Busy, RecognizerError, MemoryStoreError, ValueError):
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(Exception, _failed)
-    app.add_middleware(Counted, metrics=metrics)
-    app.add_middleware(Guard, token=token, names=names, settings=settings)
-    return app
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

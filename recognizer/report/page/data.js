@@ -24,6 +24,7 @@ const report = (function () {
       label: new Int32Array(n).fill(-1),
       truth: new Int32Array(n).fill(-1),
       other: new Int32Array(n).fill(-1),
+      said: new Int32Array(n).fill(-1),
       code: new Int32Array(n).fill(-1),
       status: new Int32Array(n),
       confidence: new Float32Array(n).fill(NaN),

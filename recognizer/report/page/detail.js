@@ -83,6 +83,7 @@ report.detail = (function () {
 
   const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
   detail.signed = signed;
+  detail.parts = []; // of other scripts: functions of a row and its details, which return elements for the top
 
   // The region that is shown without pointing: that of the strongest piece of evidence that has one.
   const usual = (candidate) => {
@@ -131,6 +132,7 @@ report.detail = (function () {
     const lines = [el("div", { class: "verdict" }, report.foreign(report.list.title(row), { class: "label" }), el("span", { class: "badges" }, report.list.badges(row)))];
     if (data.path) lines.push(report.foreign(data.path, { class: "note" }));
     lines.push(el("p", { class: "fine", text: facts.join(" · ") }));
+    if (report.has(row, "CORRECTED")) lines.push(el("p", { class: "fine" }, label[row] >= 0 ? ["recognised as ", report.foreign(report.name(label[row]))] : "recognised without a label"));
     if (truth[row] >= 0) {
       lines.push(el("p", { class: `truth ${report.has(row, "RIGHT") ? "right" : label[row] >= 0 ? "wrong" : ""}` }, "truth: ", report.foreign(report.name(truth[row]))));
     }
@@ -176,7 +178,7 @@ report.detail = (function () {
     else if (data.error) {
       content.append(...verdict(row, data), part("Why it failed", report.foreign(data.error[1], { class: "reason" })));
     } else {
-      content.append(...[...verdict(row, data), report.compare.part(row, data), labelsPart(data, shown),
+      content.append(...[...verdict(row, data), ...detail.parts.map((make) => make(row, data)), report.compare.part(row, data), labelsPart(data, shown),
         data.candidates.length ? part("Candidates", candidates(row, data, shown)) : null, rerankPart(data), groupsPart(data)].filter((each) => each));
       shown.usual = usual(data.candidates[0]);
       if (shown.show) shown.show(shown.usual);
@@ -190,9 +192,15 @@ report.detail = (function () {
     shownRow = row;
   }
 
+  let drawn = null;
+  // Shows the chosen row again after something about it has changed.
+  detail.again = () => {
+    drawn = null;
+    report.list.choose(report.list.current);
+  };
+
   detail.start = function () {
     let wanted = -1;
-    let drawn = null;
     report.list.onChoose((row) => {
       wanted = row;
       if (drawn === row) return;

@@ -5,7 +5,7 @@ report.filters = (function () {
   const STATUS_TEXTS = {
     FAILED: "failed", UNKNOWN: "unknown", BELOW: "no label", EMPTY: "no box", ROLLED_UP: "rolled up",
     RERANKED: "reranked", REORDERED: "moved by reranking", RERANK_FAILED: "reranking failed",
-    RIGHT: "right", WRONG: "wrong", CHANGED: "changed", ADDED: "only in this run",
+    RIGHT: "right", WRONG: "wrong", CHANGED: "changed", ADDED: "only in this run", CORRECTED: "corrected",
   };
   const SORTS = {
     run: ["in the order of the run", null],
@@ -16,7 +16,7 @@ report.filters = (function () {
   const MOST_LISTED = 100; // labels or groups; a longer list is searched rather than read
   const BINS = 20;
   const state = { status: 0, label: null, group: null, code: null, truth: null, other: null, text: "", ranges: {}, sort: "run" };
-  const filters = { state, order: new Int32Array(0), statusTexts: STATUS_TEXTS };
+  const filters = { state, order: new Int32Array(0), statusTexts: STATUS_TEXTS, sorts: SORTS };
   const listeners = [];
   let groups = []; // {path, depth, count}
   let groupsOfLabel = []; // by label, the numbers of its groups

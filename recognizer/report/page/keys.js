@@ -7,10 +7,12 @@ report.keys = (function () {
 
   // names: values of KeyboardEvent.key; action: called with the event, from the list or anywhere but a field.
   keys.add = function (names, text, action) {
+    keys.table = keys.table.filter(([others]) => !others.some((other) => names.includes(other))); // the later one counts
     keys.table.push([names, text]);
     for (const name of names) byName.set(name, action);
   };
 
+  keys.move = (by) => report.list.choose(report.list.current + by);
   const move = (by) => () => report.list.choose(report.list.current + by());
   const isField = (node) => node.matches("input:not([type=checkbox]):not([type=range]), select, textarea");
 

@@ -21,13 +21,14 @@ report.list = (function () {
 
   const BADGES = [
     ["FAILED", "failed"], ["WRONG", "wrong"], ["UNKNOWN", "unknown"], ["BELOW", "no label"], ["CHANGED", "changed"],
-    ["ADDED", "new"], ["ROLLED_UP", "group"], ["REORDERED", "reranked"], ["RERANK_FAILED", "not reranked"],
+    ["ADDED", "new"], ["CORRECTED", "corrected"], ["ROLLED_UP", "group"], ["REORDERED", "reranked"], ["RERANK_FAILED", "not reranked"],
   ];
   list.badges = (row) =>
     BADGES.filter(([status]) => report.has(row, status)).map(([status, text]) => el("span", { class: `badge ${status.toLowerCase().replace(/_/g, "-")}`, text }));
 
   list.title = function (row) {
-    const { label, code } = report.columns;
+    const { label, code, said } = report.columns;
+    if (report.has(row, "CORRECTED")) return report.name(said[row], "unknown");
     if (code[row] >= 0) return report.summary.codes[code[row]][0];
     return report.has(row, "EMPTY") ? "no box" : report.name(label[row]);
   };
@@ -140,6 +141,16 @@ report.list = (function () {
       report.byId("list").scrollTop = 0;
       if (order.length) list.choose(0);
     } else if (wasEmpty) list.choose(list.current); // its details have gone
+  };
+
+  // Draws the cards of some rows again.
+  list.redraw = function (rows) {
+    for (const [place, node] of cards) {
+      if (!rows.includes(report.filters.order[place])) continue;
+      node.remove();
+      cards.delete(place);
+    }
+    draw();
   };
 
   list.start = function () {

@@ -92,6 +92,7 @@
   report.list.start();
   report.detail.start();
   report.keys.start();
+  if (report.review) report.review.start();
   report.byId("filters-button").addEventListener("click", () => toggleFilters(!document.body.classList.contains("filtering")));
   report.byId("filters-close").addEventListener("click", () => toggleFilters(false));
   followLoading();
