@@ -1,4 +1,4 @@
-"""The demo: build a memory, recognise the photographs that come with the package, and draw the evidence."""
+"""The demo: build a memory, recognise the photographs that come with the package, draw the evidence, write a report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from recognizer.encoder import Encoder
 from recognizer.images import list_images
 from recognizer.pictures import draw_row
 from recognizer.recognizer import Recognizer
+from recognizer.report import write_report
 from recognizer.results import ResultRow, open_results
 from recognizer.run import recognize_into, run_setup
 
@@ -26,18 +27,20 @@ class Demo:
         rows: one result per photograph.
         results: the results file.
         pictures: the annotated pictures.
+        report: the page of the results.
     """
 
     rows: list[ResultRow]
     results: Path
     pictures: list[Path]
+    report: Path
 
 
 def run_demo(output: Path, *, device: str = "auto", precision: str = "auto") -> Demo:
-    """Build a memory from the demo's label file, recognise its photographs and draw the evidence.
+    """Build a memory from the demo's label file, recognise its photographs, draw the evidence and write a report.
 
     Args:
-        output: folder for the memory, the results and the pictures; those of an earlier demo are replaced.
+        output: folder for the memory, the results, the pictures and the report; those of an earlier demo are replaced.
         device: device of the encoder.
         precision: precision of the encoder.
     """
@@ -53,7 +56,9 @@ def run_demo(output: Path, *, device: str = "auto", precision: str = "auto") -> 
         for batch in recognize_into(recognizer, listing, sink):
             rows.extend(row for row in batch if isinstance(row, ResultRow))
         sink.finish()
-    return Demo(rows, output / "results.jsonl", [_draw(row, output / "pictures") for row in rows])
+    pictures = [_draw(row, output / "pictures") for row in rows]
+    report = write_report(output / "results.jsonl", output / "report", images=DATA / "photos")
+    return Demo(rows, output / "results.jsonl", pictures, report.index)
 
 
 def _draw(row: ResultRow, folder: Path) -> Path:

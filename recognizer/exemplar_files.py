@@ -125,15 +125,31 @@ def add_exemplars(
         LabelledSetError: the folder holds nothing that fits.
     """
     memory.require_encoder(encoder.card)
+    images = match_labels(read_labelled(folder), memory.vectors.categories)
+    place = folder if folder.is_dir() else folder.parent
+    return add_labelled(memory, encoder, images, place=place.absolute(), features=features)
+
+
+def add_labelled(
+    memory: Memory, encoder: Encoder, images: LabelledSet, *, place: Path, features: FeatureStore | None = None
+) -> EncodedExemplars:
+    """Add images whose category is known as `add_exemplars` does.
+
+    Args:
+        memory: an opened one.
+        encoder: that of the memory.
+        images: the files; their keys become the references of the exemplars.
+        place: where they come from; part of the reference where the memory has another image of that reference.
+        features: stored ones, which are used and added to.
+    """
     vectors = memory.vectors
-    images = match_labels(read_labelled(folder), vectors.categories)
     read = encode_exemplars(encoder, vectors.categories, images, known=known_vectors(vectors), features=features)
     present = stored_exemplars(vectors)
     have = set(zip(present.category_ids, present.hashes, strict=True))
     pairs = zip(read.exemplars.category_ids, read.exemplars.hashes, strict=True)
-    new = [place for place, pair in enumerate(pairs) if pair not in have]
-    added = _taken(read.exemplars, new)
-    memory.replace_exemplars(_joined(present, replace(added, references=_distinct(added, present, folder))))
+    new = [number for number, pair in enumerate(pairs) if pair not in have]
+    added = take_exemplars(read.exemplars, new)
+    memory.replace_exemplars(join_exemplars(present, replace(added, references=_distinct(added, present, place))))
     store_head(memory)
     return read
 
@@ -161,7 +177,7 @@ def remove_exemplars(memory: Memory, names: Sequence[str]) -> int:
         )
     pairs = enumerate(zip(present.references, owners, strict=True))
     kept = [place for place, pair in pairs if not set(pair) & set(names)]
-    memory.replace_exemplars(_taken(present, kept))
+    memory.replace_exemplars(take_exemplars(present, kept))
     store_head(memory)
     return len(owners) - len(kept)
 
@@ -178,7 +194,8 @@ def stored_exemplars(vectors: MemoryVectors) -> ExemplarSet:
     return ExemplarSet(ids, vectors.exemplar_references, vectors.exemplar_hashes, vectors.exemplars)
 
 
-def _taken(exemplars: ExemplarSet, places: Sequence[int]) -> ExemplarSet:
+def take_exemplars(exemplars: ExemplarSet, places: Sequence[int]) -> ExemplarSet:
+    """Return some exemplars of a set."""
     return ExemplarSet(
         [exemplars.category_ids[place] for place in places],
         [exemplars.references[place] for place in places],
@@ -187,7 +204,8 @@ def _taken(exemplars: ExemplarSet, places: Sequence[int]) -> ExemplarSet:
     )
 
 
-def _joined(one: ExemplarSet, other: ExemplarSet) -> ExemplarSet:
+def join_exemplars(one: ExemplarSet, other: ExemplarSet) -> ExemplarSet:
+    """Return the exemplars of two sets as one."""
     return ExemplarSet(
         [*one.category_ids, *other.category_ids],
         [*one.references, *other.references],
@@ -196,12 +214,11 @@ def _joined(one: ExemplarSet, other: ExemplarSet) -> ExemplarSet:
     )
 
 
-def _distinct(added: ExemplarSet, present: ExemplarSet, folder: Path) -> list[str]:
-    """Return references that no other image of the memory has: with the name of their folder where they had."""
-    place = folder if folder.is_dir() else folder.parent
+def _distinct(added: ExemplarSet, present: ExemplarSet, place: Path) -> list[str]:
+    """Return references that no other image of the memory has: with the name of their place where they had."""
     hash_of = dict(zip(present.references, present.hashes, strict=True))
     return [
-        reference if hash_of.get(reference, digest) == digest else f"{place.absolute()}/{reference}"
+        reference if hash_of.get(reference, digest) == digest else f"{place}/{reference}"
         for reference, digest in zip(added.references, added.hashes, strict=True)
     ]
 

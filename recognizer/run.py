@@ -75,6 +75,7 @@ def run_setup(
                 "rerank": True,
                 "boxes": True,
                 "unknown": True,
+                "serve": True,
             },
         )
         | ({} if boxes is None else {"boxes": {**settings.boxes.model_dump(mode="json"), "from": boxes}})

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from memory.errors import printable
 from recognizer.boxes.settings import BoxSettings
 from recognizer.images.limits import ImageLimits
+from recognizer.serving.settings import ServeSettings
 from recognizer.unknown.settings import UnknownSettings
 from recognizer.yaml_settings import SettingsError as SettingsError
 from recognizer.yaml_settings import load_yaml_settings
@@ -284,6 +285,7 @@ class Settings(_Section):
     rerank: RerankSettings = RerankSettings()
     boxes: BoxSettings = BoxSettings()
     unknown: UnknownSettings = UnknownSettings()
+    serve: ServeSettings = ServeSettings()
     calibration: dict[str, Any] | None = Field(
         default=None, exclude=True, description="what `calibrate` fitted the score on; for people, changes nothing"
     )

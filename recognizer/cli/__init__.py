@@ -31,6 +31,9 @@ from recognizer.cli import rerank_commands
 from recognizer.cli import evidence_commands
 
 # isort: split
+from recognizer.cli import report_commands
+
+# isort: split
 from recognizer.cli import measure_commands
 
 # isort: split
@@ -42,12 +45,19 @@ from recognizer.cli import benchmark_commands
 # isort: split
 from recognizer.cli import benchmark_set_commands
 
+# isort: split
+from recognizer.cli import serve_commands
+
+# isort: split
+from recognizer.cli import correction_commands
+
 add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = [
     "app",
     "benchmark_commands",
     "benchmark_set_commands",
+    "correction_commands",
     "describe_commands",
     "evidence_commands",
     "feature_commands",
@@ -55,6 +65,8 @@ __all__ = [
     "measure_commands",
     "memory_commands",
     "model_commands",
+    "report_commands",
     "rerank_commands",
     "run_commands",
+    "serve_commands",
 ]

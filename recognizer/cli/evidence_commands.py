@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -61,14 +62,18 @@ def why(
 @app.command()
 def demo(
     output: Annotated[
-        Path, typer.Option(help="Folder for the memory, the results and the pictures.", rich_help_panel=OUTPUT)
+        Path,
+        typer.Option(help="Folder for the memory, the results, the pictures and the report.", rich_help_panel=OUTPUT),
     ] = Path("recognizer-demo"),
+    open_report: Annotated[
+        bool, typer.Option("--open", help="Open the report in the browser.", rich_help_panel=OUTPUT)
+    ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Recognise the photographs that come with the package, and draw the evidence.
+    """Recognise the photographs that come with the package, draw the evidence, and write a report to look through.
 
-    Example: recognizer demo
+    Example: recognizer demo --open
     """
     note("loading the starter encoder ...")
     from recognizer.demo import run_demo
@@ -82,3 +87,6 @@ def demo(
     show(table(["file", "label", "confidence", "best evidence"], lines), "")
     show(f"results:  {result.results.resolve()}", f"pictures: {result.pictures[0].parent.resolve()}")
     note_missing_fonts()
+    show(f"report:   {result.report.resolve()}")
+    if open_report and not webbrowser.open(result.report.resolve().as_uri()):
+        note("no browser could be started; open the report yourself")

@@ -16,6 +16,7 @@ RERANKING = "Reranking"
 MODELS = "Models"
 HARDWARE = "Hardware"
 SETTINGS = "Settings"
+SERVER = "Server"
 
 
 class Index(StrEnum):

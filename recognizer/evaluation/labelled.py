@@ -62,13 +62,14 @@ class LabelledSet:
     unmatched: dict[str, int]
 
 
-def read_labelled(path: Path) -> LabelledImages:
+def read_labelled(path: Path, *, missing_files: bool = False) -> LabelledImages:
     """Read a labelled set.
 
     Args:
         path: a folder with one sub-folder per label, or a CSV/TSV with the columns `path` and `label`, or others that
             are commonly called so; relative paths are relative to the file's folder. Rows that cannot be used, as
             those of missing files, are left out and named in one warning.
+        missing_files: keep the rows of missing files, for labels that are compared with rows instead of images.
 
     Raises:
         LabelledSetError: there are no labelled images; the message says what is expected.
@@ -83,7 +84,7 @@ def read_labelled(path: Path) -> LabelledImages:
         for line in listing.left_out:
             note(f"{path}: {line}")
         return LabelledImages(items, [os.fsdecode(item.key_bytes.split(b"/", 1)[0]) for item in items])
-    return _read_table(path)
+    return _read_table(path, missing_files=missing_files)
 
 
 class CategoryNames:
@@ -145,7 +146,7 @@ def _loosely(name: str) -> str:
     return " ".join(prompt_name(name).casefold().split())
 
 
-def _read_table(path: Path) -> LabelledImages:
+def _read_table(path: Path, *, missing_files: bool) -> LabelledImages:
     shown = printable_path(path)
     try:
         file = LabelFile(path, read_text(path))
@@ -167,7 +168,7 @@ def _read_table(path: Path) -> LabelledImages:
         cells = without_empty_end(row, titles)
         if not any(cell.strip() for cell in cells):
             continue
-        fault = _fault(cells, titles, columns, path.parent)
+        fault = _fault(cells, titles, columns, None if missing_files else path.parent)
         if fault is None:
             used.append((cells[columns[0]], cells[columns[1]]))
         else:
@@ -200,7 +201,7 @@ def _place(folder: Path, name: str) -> bytes:
     return os.path.join(os.fsencode(folder), os.fsencode(name))
 
 
-def _fault(row: Sequence[str], titles: Sequence[str], columns: tuple[int, int], folder: Path) -> str | None:
+def _fault(row: Sequence[str], titles: Sequence[str], columns: tuple[int, int], folder: Path | None) -> str | None:
     """Say why a row cannot be used; None: it can."""
     if len(row) <= max(columns):
         return f"{len(row)} of {len(titles)} fields"
@@ -211,4 +212,4 @@ def _fault(row: Sequence[str], titles: Sequence[str], columns: tuple[int, int], 
         return "no label" if name.strip() else "no path"
     if "\0" in name:
         return "a zero byte in the path"
-    return None if os.path.exists(_place(folder, name)) else f"there is no file {printable(name)}"
+    return None if folder is None or os.path.exists(_place(folder, name)) else f"there is no file {printable(name)}"

@@ -145,6 +145,20 @@ class FeatureStore:
             return self._look_up(items)
 
     def _look_up(self, items: Sequence[ImageItem]) -> list[Known]:
+        stamps = self._stamps(items)
+        stored = self.table.read([stamp.sha256 for stamp in stamps if stamp.sha256 is not None])
+        known = [Known(stamp, stored.get(stamp.sha256 or "")) for stamp in stamps]
+        new = sum(one.stored is None for one in known)
+        self.found, self.encoded = self.found + len(known) - new, self.encoded + new
+        return known
+
+    def has(self, items: Sequence[ImageItem]) -> list[bool]:
+        """Say of some images whether `look_up` would find them; no features are read."""
+        with self._turn:
+            return [stamp.sha256 in self.table for stamp in self._stamps(items)]
+
+    def _stamps(self, items: Sequence[ImageItem]) -> list[ImageStamp]:
+        """Return the stamps of image files; those that are new or have changed are hashed where that can help."""
         paths = [absolute(item.path) for item in items]
         before = self.files.get(paths)
         stamps: list[ImageStamp] = []
@@ -159,11 +173,7 @@ class FeatureStore:
                     changed[path] = now
             stamps.append(now)
         self.files.put(changed)
-        stored = self.table.read([stamp.sha256 for stamp in stamps if stamp.sha256 is not None])
-        known = [Known(stamp, stored.get(stamp.sha256 or "")) for stamp in stamps]
-        new = sum(one.stored is None for one in known)
-        self.found, self.encoded = self.found + len(known) - new, self.encoded + new
-        return known
+        return stamps
 
     def keep(self, batch: EncodedBatch, known: Sequence[Known]) -> None:
         """Store a batch that was encoded.

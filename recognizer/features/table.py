@@ -63,6 +63,10 @@ class FeatureTable:
         """Number of images that `read` can find."""
         return len(self._offsets)
 
+    def __contains__(self, sha256: str | None) -> bool:
+        """Say whether a file has a row."""
+        return sha256 in self._offsets
+
     def read(self, hashes: Sequence[str]) -> dict[str, Stored]:
         """Return the stored rows among these files, by hash; damaged ones are left out."""
         wanted = {sha256: self._offsets[sha256] for sha256 in hashes if sha256 in self._offsets}

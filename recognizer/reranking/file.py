@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from memory import Memory, MemoryStoreError
 from memory.wording import counted
-from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
 from recognizer.memory_settings import carried_settings
@@ -29,6 +28,7 @@ from recognizer.results import (
     encode_row,
     todo_batches,
 )
+from recognizer.results.errors import ResultsUnreadable
 from recognizer.results.journal import read_journal
 from recognizer.results.ledger import read_ledger
 from recognizer.results.row import parse_row
@@ -43,10 +43,6 @@ if TYPE_CHECKING:
 
 # Some images of a folder may be gone; if all of the first ones are, it is the wrong folder.
 FIRST_IMAGES = 100
-
-
-class ResultsUnreadable(RecognizerError):
-    """A file does not hold results in JSON lines, or the folder of its images is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 ResultsError
 ├── OutputUnusable     the output cannot be written, or its name does not fit its format
 ├── ResumeRefused      an output exists that this run must not continue; names the difference and the remedy
+├── ResultsUnreadable  a file holds no results, or only a part of them, or their images cannot be found
 └── ResultsIncomplete  the rows are not one for each image; a defect of the program
 """
 
@@ -23,6 +24,10 @@ class OutputUnusable(ResultsError):
 
 class ResumeRefused(ResultsError):
     """The output exists and is not the beginning of what this run would write."""
+
+
+class ResultsUnreadable(ResultsError):
+    """A file does not hold results that can be read, or the folder of its images is unknown."""
 
 
 class ResultsIncomplete(ResultsError):

@@ -1,0 +1,184 @@
+"""Commands about corrections: `review` takes them, `learn` learns from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memory.wording import counted
+from recognizer.cli.app import app
+from recognizer.cli.options import (
+    INPUT,
+    OUTPUT,
+    SERVER,
+    DeviceOption,
+    FeaturesOption,
+    MemoryOption,
+    PrecisionOption,
+    SetOption,
+)
+from recognizer.console import note, show, table
+
+_MOST_SHOWN = 20
+
+
+@app.command()
+def review(
+    results: Annotated[Path, typer.Argument(help="Results of `run` in JSON lines.")],
+    memory: MemoryOption,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(help="File of corrections. Default: RESULTS.corrections.jsonl.", rich_help_panel=OUTPUT),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images. Default: the one of the run.", rich_help_panel=INPUT),
+    ] = None,
+    features: FeaturesOption = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.", rich_help_panel=SERVER)] = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    overrides: SetOption = None,
+) -> None:
+    """Look through results in a browser and correct them; the memory learns from it at the press of a button.
+
+    With --features, images are in the order in which a look says most, and learning encodes nothing but texts.
+
+    Example: recognizer review results.jsonl --memory birds.memory --features features
+    """
+    import importlib.util
+    import secrets
+    import tempfile
+    from contextlib import AbstractContextManager
+    from functools import cache
+
+    from recognizer.errors import RecognizerError
+
+    if importlib.util.find_spec("fastapi_offline") is None:
+        raise RecognizerError('review needs more packages: pip install "recognizer[serve]"')
+    from memory import Memory
+    from recognizer.cli.stored_features import opened_features, usable_features
+    from recognizer.corrections.log import CorrectionLog
+    from recognizer.encoder import Encoder
+    from recognizer.features import FeatureStore
+    from recognizer.memory_settings import carried_settings
+    from recognizer.review.app import make_review_app
+    from recognizer.review.session import ReviewSession
+    from recognizer.serving.listening import address, listen
+    from recognizer.serving.server import make_server
+    from recognizer.settings import Settings, load_settings
+
+    def settings_of(opened: Memory) -> Settings:
+        return load_settings(None, overrides or [], base=carried_settings(opened), warn=note)
+
+    opened = Memory.open(memory)
+    settings = settings_of(opened)
+    folder = usable_features(features, settings)
+
+    @cache
+    def encoder() -> Encoder:
+        return Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
+
+    def open_store(encoder: Encoder) -> AbstractContextManager[FeatureStore | None]:
+        return opened_features(folder, encoder, settings.images)
+
+    listening = listen("127.0.0.1", port)
+    note("writing the page ...")
+    session = ReviewSession(
+        results=results,
+        memory=memory,
+        log=CorrectionLog(corrections or results.with_name(f"{results.stem}.corrections.jsonl")),
+        report=Path(tempfile.mkdtemp(prefix="recognizer-review-")) / "page",
+        encoder=encoder,
+        open_features=open_store,
+        settings_of=settings_of,
+        warn=note,
+        images=images,
+    )
+    word = secrets.token_urlsafe(16)
+    show(f"{address('127.0.0.1', listening.getsockname()[1])}/{word}/")
+    note(f"corrections are kept in {session.log.path}; Ctrl-C stops")
+    make_server(lambda _: make_review_app(session, word=word, settings=settings.serve), settings.serve).run(
+        sockets=[listening]
+    )
+
+
+@app.command()
+def learn(
+    corrections: Annotated[Path, typer.Argument(help="Corrections, as `review` writes them: JSON lines.")],
+    memory: MemoryOption,
+    results: Annotated[Path, typer.Option(help="The results that were corrected.", rich_help_panel=INPUT)],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File for new results. Default: RESULTS with .learnt in its name.", rich_help_panel=OUTPUT),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images. Default: the one of the run.", rich_help_panel=INPUT),
+    ] = None,
+    features: FeaturesOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    overrides: SetOption = None,
+) -> None:
+    """Teach a memory what was corrected, and score the folder again.
+
+    Example: recognizer learn corrections.jsonl --memory birds.memory --results results.jsonl --features features
+    """
+    from memory import Memory
+    from recognizer.cli.stored_features import opened_features, usable_features
+    from recognizer.corrections.again import learn_again, learnt_path
+    from recognizer.corrections.log import read_corrections
+    from recognizer.encoder import Encoder
+    from recognizer.memory_settings import carried_settings
+    from recognizer.reranking.file import read_results
+    from recognizer.settings import Settings, load_settings
+
+    read = read_corrections(corrections)
+    if read.damaged:
+        note(f"{corrections}: left out: {counted(read.damaged, 'line')} that is no correction")
+    earlier = read_results(results, images)
+    said = read.latest()
+    strange = len(said.keys() - {row.key for row in earlier.rows})
+    if strange:
+        note(f"left out: {counted(strange, 'correction')} of images that are not in {results}")
+
+    def settings_of(opened: Memory) -> Settings:
+        return load_settings(None, overrides or [], base=carried_settings(opened), warn=note)
+
+    opened = Memory.open(memory)
+    settings = settings_of(opened)
+    encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
+    target = output or learnt_path(results)
+    with opened_features(usable_features(features, settings), encoder, settings.images) as store:
+        lesson = learn_again(
+            memory,
+            encoder,
+            earlier,
+            said,
+            target,
+            settings_of=settings_of,
+            features=store,
+            source=corrections,
+            warn=note,
+        )
+    learnt, done = lesson.learnt, lesson.scored
+    show(
+        f"learnt: {counted(learnt.exemplars, 'exemplar')}, "
+        f"{counted(len(learnt.added), 'new category', 'new categories')}; {counted(learnt.encoded, 'image')} encoded"
+    )
+    if learnt.apart:
+        show(
+            f"accuracy on {learnt.apart} corrections kept apart: {learnt.before:.3f} before, {learnt.after:.3f} "
+            "with what was learnt from the others"
+        )
+    lines = [[change.key, change.before or "-", change.after or "-"] for change in done.changes[:_MOST_SHOWN]]
+    if lines:
+        show(table(["image", "before", "after"], lines))
+    more = len(done.changes) - len(lines)
+    show(
+        f"{counted(done.scored, 'row')} scored again ({done.encoded} encoded), {counted(len(done.changes), 'label')} "
+        f"changed{f', {more} of them not shown' if more else ''}; results: {target}"
+    )

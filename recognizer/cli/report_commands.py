@@ -1,0 +1,79 @@
+"""The command that writes results as a page to look through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memory.wording import counted
+from recognizer.cli.app import app
+from recognizer.cli.options import HARDWARE, INPUT, OUTPUT
+from recognizer.console import note, progress_bar, show
+
+
+@app.command()
+def report(
+    results: Annotated[
+        Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV or Parquet; also unfinished ones.")
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Folder for the page; an earlier report is replaced.", rich_help_panel=OUTPUT)
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the images; no file outside of it is opened. Default: the one that the run names.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="True labels: a CSV with the columns path and label, or FOLDER/LABEL/IMAGE. Adds a confusion matrix.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Results of another run of the same images: what changed, and why.", rich_help_panel=INPUT),
+    ] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(help="Corrections, as `review` writes them: their rows are marked.", rich_help_panel=INPUT),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Pictures at most; those of the smallest margin.", rich_help_panel=OUTPUT)
+    ] = 5_000,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Decoding processes; 0: one per core.", rich_help_panel=HARDWARE)
+    ] = 0,
+) -> None:
+    """Write results as a page: a folder that opens by a double click, without a server or a network.
+
+    Example: recognizer report results.jsonl --output report
+
+    Example: recognizer report results.jsonl --output report --truth labels.csv --against earlier.jsonl
+    """
+    from recognizer.report import write_report
+
+    written = write_report(
+        results,
+        output,
+        images=images,
+        truth=truth,
+        against=against,
+        corrections=corrections,
+        most_pictures=pictures,
+        workers=workers,
+        progress=lambda total: progress_bar(total, "pictures", "draw"),
+    )
+    for sentence in written.sentences():
+        note(sentence)
+    if written.truth is not None and written.truth.known:
+        note(f"{written.truth.right} of {counted(written.truth.known, 'row')} with a true label are right")
+    if written.changed is not None:
+        note(f"{counted(written.changed, 'row')} changed")
+    note(f"{counted(written.rows, 'row')} in the report")
+    show(f"{written.index.resolve()}")

@@ -1,0 +1,4 @@
+"""Corrections of results by people: how they are kept, in which order images are shown, and what is learnt from them.
+
+`log` keeps them, `queue` orders the images to look at, `learn` makes exemplars of them and scores the folder again.
+"""

@@ -1,0 +1,4 @@
+"""Looking through results and correcting them: the page of a report, served with what takes corrections.
+
+`session` keeps the state, `app` answers the page; its script is `recognizer/report/page/review.js`.
+"""

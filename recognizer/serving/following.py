@@ -1,0 +1,113 @@
+"""The memory that a server answers from, taken anew when another process or a request has changed it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memory import Memory, MemoryStoreError
+from memory.manifest import MANIFEST_NAME
+from recognizer.errors import RecognizerError
+
+if TYPE_CHECKING:
+    from recognizer.recognizer import Recognizer
+
+LOOK_EVERY_S = 1.0  # one call of `stat`
+
+Open = Callable[[Memory, "Recognizer | None"], "Recognizer"]
+"""Makes a recognizer of a memory; it may take the encoder of the one before, if that made the memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """A memory with all that answers from it; a request keeps that which it began with.
+
+    Attributes:
+        recognizer: of the memory.
+        number: counted from 1.
+    """
+
+    recognizer: Recognizer
+    number: int
+
+    @property
+    def memory(self) -> Memory:
+        """The memory."""
+        return self.recognizer.memory
+
+
+@dataclass
+class FollowedMemory:
+    """Holds the newest generation that could be opened.
+
+    Attributes:
+        directory: of the memory.
+        open: makes recognizers.
+        warn: called with a sentence when a changed memory cannot be opened, once per change.
+        current: the newest generation.
+    """
+
+    directory: Path
+    open: Open
+    warn: Callable[[str], None]
+    current: Generation = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open the first generation; its errors are the caller's."""
+        self._seen = self._stamp()
+        self._turn = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.current = Generation(self._opened(None), 1)
+
+    def start(self) -> None:
+        """Look for changes in the background."""
+        self._thread = threading.Thread(target=self._watch, name="follow", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no longer."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def refresh(self) -> None:
+        """Take the memory anew if it has changed; where it cannot be opened, the present generation stays."""
+        with self._turn:
+            stamp = self._stamp()
+            if stamp == self._seen or stamp is None:
+                return
+            try:
+                recognizer = self._opened(self.current.recognizer)
+            except (MemoryStoreError, RecognizerError, OSError, ValueError) as error:
+                self.warn(f"the changed memory is not used: {error}")
+            else:
+                if recognizer.memory.digest != self.current.memory.digest or (
+                    recognizer.settings != self.current.recognizer.settings
+                ):
+                    self.current = Generation(recognizer, self.current.number + 1)
+            self._seen = stamp
+
+    def _opened(self, before: Recognizer | None) -> Recognizer:
+        recognizer = self.open(Memory.open(self.directory), before)
+        _ = recognizer.scorer.head  # fitted now, and not by the first request
+        return recognizer
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            try:
+                self.refresh()
+            except Exception as error:  # noqa: BLE001  the server lives on, and looks again
+                self.warn(f"the memory could not be looked at: {error}")
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        """Return what changes when the memory does; None while there is none."""
+        try:
+            found = os.stat(self.directory / MANIFEST_NAME)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size

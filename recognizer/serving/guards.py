@@ -1,0 +1,119 @@
+"""Who may ask: requests are checked before anything of their body is read.
+
+A server on the loopback can be reached by every web page that the user opens: by a form or a script of a foreign page
+(its browser sends `Origin`), and by a page whose name was made to point here (DNS rebinding; its browser sends that
+name as `Host`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import time
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recognizer.serving.settings import ServeSettings
+
+# Say nothing of the memory: the page itself, and whether the server lives.
+_OPEN_TO_ALL = ("/health/", "/page/", "/docs", "/openapi.json", "/static-offline-docs/")
+
+
+class Guard:
+    """Refuses foreign hosts, foreign origins and wrong tokens, and bodies that come too slowly.
+
+    Args:
+        app: what answers the others.
+        token: that requests must bear; None: none.
+        names: host names under which the server is reached, beside localhost; addresses in numbers need no name.
+        settings: the limits of a body.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str | None, names: Collection[str], settings: ServeSettings) -> None:
+        """Keep the rules."""
+        self._app = app
+        self._token = None if token is None else token.encode()
+        self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request, and pass it on or answer it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self._app(scope, _limited(receive, self._settings), send)
+            return
+        status, reason = refusal
+        headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+        # The body was not read; so the connection is of no further use.
+        await error_response(status, reason, headers | {"connection": "close"})(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        if scope["type"] != "http":
+            return 400, "there is HTTP here, and nothing else"
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_own(hosts[0]):
+            return 421, "the Host header names another server; to be reached by that name, it needs --allow-host"
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() != f"{scope['scheme']}://{hosts[0].lower()}":
+            return 403, "the request comes from a page of another origin"
+        if self._token is not None and scope["path"] != "/" and not scope["path"].startswith(_OPEN_TO_ALL):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+                return 401, "give the token that the server printed: Authorization: Bearer TOKEN"
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._settings.max_body_bytes:
+            return 413, _too_long(int(length), self._settings)
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+        if name.lower().rstrip(".") in self._names:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True  # a page can make its name point here, but not make an address its name
+
+
+def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the one form that all errors have."""
+    return JSONResponse({"error": {"status": status, "message": message}}, status, headers)
+
+
+def _limited(receive: Receive, settings: ServeSettings) -> Receive:
+    """Limit the bytes of a body, and the time from its first part to its last."""
+    until: float | None = None
+    read, is_read = 0, False
+
+    async def receive_limited() -> Message:
+        nonlocal until, read, is_read
+        if is_read:  # what follows is the end of the connection, for which anyone may wait
+            return await receive()
+        now = time.monotonic()
+        until = now + settings.body_seconds if until is None else until
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, until - now))
+        except TimeoutError:
+            reason = f"the body was not here after {settings.body_seconds:g} seconds"
+            raise HTTPException(408, reason, {"connection": "close"}) from None
+        read += len(message.get("body", b""))
+        if read > settings.max_body_bytes:
+            raise HTTPException(413, _too_long(read, settings), {"connection": "close"})
+        is_read = not message.get("more_body", False)
+        return message
+
+    return receive_limited
+
+
+def _too_long(length: int, settings: ServeSettings) -> str:
+    return f"the body has {length} bytes or more; this server reads up to {settings.max_body_bytes}"

@@ -1,0 +1,98 @@
+"""Where a server listens, and which connections it bears."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import resource
+import secrets
+import socket
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from recognizer.errors import RecognizerError
+from recognizer.serving.settings import ServeSettings
+
+_SPARE_FILES = 256  # descriptors for the memory, the models and the files of requests
+_TOKEN_BYTES = 32
+
+
+class ServerUnavailable(RecognizerError):
+    """The server cannot listen where it is to; the message says why."""
+
+
+def needs_token(host: str) -> bool:
+    """Say whether others than the users of this machine can reach a server that listens there."""
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() != "localhost"
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def address(host: str, port: int) -> str:
+    """Return the address of a server for people."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket of a server.
+
+    Raises:
+        ServerUnavailable: the address is not this machine's, or somebody else listens there.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ServerUnavailable(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host") from error
+
+
+def allow_files(connections: int) -> None:
+    """Let this process have as many files open as its connections need, as far as the system permits."""
+    count = connections + _SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def patient_protocol(settings: ServeSettings) -> type[H11Protocol]:
+    """Return uvicorn's protocol with two limits that it lacks: on connections, and on the time for a header."""
+
+    class PatientProtocol(H11Protocol):
+        _header_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > settings.connections:
+                transport.abort()
+                return
+            self._await_header()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+                self._await_header()
+            elif self._header_timer is not None:
+                self._header_timer.cancel()
+                self._header_timer = None
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._header_timer is not None:
+                self._header_timer.cancel()
+            super().connection_lost(exc)
+
+        def _await_header(self) -> None:
+            if self._header_timer is None:
+                self._header_timer = self.loop.call_later(settings.header_seconds, self.transport.abort)
+
+    return PatientProtocol

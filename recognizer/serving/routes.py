@@ -1,0 +1,239 @@
+"""The addresses of a server and what each of them answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+
+from memory import Category
+from memory.errors import UnknownCategory
+from recognizer.results.row import ErrorRow, Row, encode_row
+from recognizer.serving.editing import Editor, NewCategory
+from recognizer.serving.metrics import Metrics
+from recognizer.serving.service import Busy, Service
+from recognizer.serving.settings import ServeSettings
+from recognizer.serving.uploads import JsonRequest, Reader
+
+NameOrId = Annotated[str, PathParameter(description="name or id of a category")]
+
+PAGE = Path(__file__).parent / "page"
+# The page runs no script but its own file, and talks to nobody but its server.
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+_PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
+_FORM = {
+    "type": "object",
+    "required": ["images"],
+    "properties": {
+        "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "top_k": {"type": "integer", "example": 3},
+        "rerank": {"type": "boolean"},
+        "boxes": {"type": "string", "description": "JSON, as in the other form of the request", "example": "[null]"},
+    },
+}
+_EXAMPLE_ROW = {
+    "path": "kingfisher.jpg",
+    "status": "ok",
+    "width": 640,
+    "height": 480,
+    "label": "kingfisher",
+    "confidence": 0.91,
+    "calibrated": False,
+    "unknown": None,
+    "candidates": [{"category": "kingfisher", "score": 0.43, "confidence": 0.91, "evidence": []}],
+    "rerank": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes answer with.
+
+    Attributes:
+        service: recognises.
+        editor: changes the memory; None: requests may not.
+        metrics: the counters.
+        settings: the limits.
+        stopping: whether the server was told to stop.
+    """
+
+    service: Service
+    editor: Editor | None
+    metrics: Metrics
+    settings: ServeSettings
+    stopping: Callable[[], bool]
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes of a server."""
+    router = APIRouter()
+    service, metrics, reader = parts.service, parts.metrics, Reader(parts.settings)
+    reading = 0
+
+    @asynccontextmanager
+    async def upload_folder() -> AsyncIterator[Path]:
+        """Give a request a folder for its files; only so many have one at a time."""
+        nonlocal reading
+        if reading >= parts.settings.most_uploads:
+            raise Busy(f"{reading} requests are being read already; ask again in a moment")
+        reading += 1
+        try:
+            with tempfile.TemporaryDirectory(prefix="recognizer-serve-") as folder:
+                yield Path(folder)
+        finally:
+            reading -= 1
+
+    @router.post(
+        "/v1/recognize",
+        summary="Recognise images",
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "multipart/form-data": {"schema": _FORM},
+                    "application/json": {
+                        "schema": JsonRequest.model_json_schema(),
+                        "example": {"images": [{"name": "kingfisher.jpg", "base64": "/9j/4AAQ…"}], "top_k": 3},
+                    },
+                },
+            }
+        },
+        responses={200: {"content": {"application/json": {"example": {"rows": [_EXAMPLE_ROW]}}}}},
+    )
+    async def recognize(request: Request) -> Response:
+        """Return a row per image, or per box of it, in order, as `recognizer run` writes them.
+
+        An image that cannot be decoded has a row with the status `error`; the others are recognised all the same.
+        """
+        async with upload_folder() as folder:
+            uploads, options = await reader.read(request, folder)
+            rows = await service.recognize(uploads, top_k=options.top_k, rerank=options.rerank)
+        for row in rows:
+            metrics.images.labels("error" if isinstance(row, ErrorRow) else row.status).inc()
+        return _rows_response(rows)
+
+    @router.get("/v1/categories", summary="List the categories")
+    async def categories(
+        search: Annotated[str, Query(max_length=200, description="part of a name")] = "",
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> dict[str, Any]:
+        """Return the categories of the memory, sorted by name."""
+        memory = service.followed.current.memory
+        found = await service.in_background(partial(_matching, memory.bare_categories, search.casefold()))
+        page = [_category_json(one) for one in found[offset : offset + limit]]
+        return {"total": len(found), "offset": offset, "categories": page, "memory": _memory_json(service)}
+
+    if parts.editor is not None:
+        _add_editing(router, parts.editor, service, reader, upload_folder)
+
+    @router.get("/health/live", summary="Whether the process answers")
+    async def live() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/health/ready", summary="Whether requests are taken, and from which memory")
+    async def ready() -> dict[str, Any]:
+        if parts.stopping():
+            raise HTTPException(503, "the server is stopping")
+        return {"status": "ready", "memory": _memory_json(service)}
+
+    @router.get("/metrics", summary="Counters, for Prometheus", response_class=PlainTextResponse)
+    async def show_metrics() -> PlainTextResponse:
+        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @router.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", media_type="text/html", headers=_PAGE_HEADERS)
+
+    @router.get("/page/{name}", include_in_schema=False)
+    async def page_file(name: str) -> FileResponse:
+        if name not in _PAGE_FILES:
+            raise HTTPException(404, "there is no such file")
+        return FileResponse(PAGE / name, media_type=_PAGE_FILES[name], headers=_PAGE_HEADERS)
+
+    return router
+
+
+def _add_editing(
+    router: APIRouter,
+    editor: Editor,
+    service: Service,
+    reader: Reader,
+    upload_folder: Callable[[], Any],
+) -> None:
+    """Add the routes that change the memory."""
+
+    @router.post("/v1/categories", summary="Add categories", status_code=201)
+    async def add_categories(categories: list[NewCategory]) -> dict[str, Any]:
+        """Add categories, or further descriptions of some; only new texts are encoded."""
+        if not categories:
+            raise HTTPException(422, "the list of categories is empty")
+        added = await _edit(service, lambda: editor.add([one.category() for one in categories]))
+        return {"added": [_category_json(one) for one in added], "memory": _memory_json(service)}
+
+    @router.delete("/v1/categories/{category:path}", summary="Remove a category")
+    async def remove_category(category: NameOrId) -> dict[str, Any]:
+        """Remove a category with its descriptions and exemplars."""
+        removed = await _edit(service, lambda: editor.remove(category))
+        return {"removed": [_category_json(one) for one in removed], "memory": _memory_json(service)}
+
+    @router.post("/v1/exemplars", summary="Add example images of a category", status_code=201)
+    async def add_exemplars(
+        request: Request, category: Annotated[str, Query(description="name or id")]
+    ) -> dict[str, Any]:
+        """Add the images of a form or of JSON, as for `/v1/recognize`; their names become their references."""
+        async with upload_folder() as folder:
+            uploads, _ = await reader.read(request, folder)
+            items = [upload.item for upload in uploads]
+            encoded, problems = await _edit(service, lambda: editor.add_exemplars(category, items))
+        return {"encoded": encoded, "problems": problems, "memory": _memory_json(service)}
+
+    @router.delete("/v1/exemplars", summary="Remove example images")
+    async def remove_exemplar(
+        reference: Annotated[str, Query(description="of an example image, or a category, all of whose images go")],
+    ) -> dict[str, Any]:
+        """Remove one example image, or all those of a category."""
+        removed = await _edit(service, lambda: editor.remove_exemplar(reference))
+        return {"removed": removed, "memory": _memory_json(service)}
+
+
+async def _edit(service: Service, work: Callable[[], Any]) -> Any:  # noqa: ANN401  whatever `work` returns
+    """Change the memory in the background; what it does not know is not found."""
+    try:
+        return await service.in_background(work)
+    except UnknownCategory as error:
+        raise HTTPException(404, str(error)) from None
+
+
+def _matching(bare_categories: Callable[[], Sequence[Category]], part: str) -> list[Category]:
+    found = [category for category in bare_categories() if part in category.name.casefold()]
+    return sorted(found, key=lambda category: (category.name, category.group))
+
+
+def _rows_response(rows: Sequence[Row]) -> Response:
+    # Each row in the bytes of a results file.
+    content = b'{"rows":[' + b",".join(encode_row(row).rstrip(b"\n") for row in rows) + b"]}"
+    return Response(content, media_type="application/json")
+
+
+def _category_json(category: Category) -> dict[str, Any]:
+    return {"id": category.id, "name": category.name, **({"group": category.group} if category.group else {})}
+
+
+def _memory_json(service: Service) -> dict[str, Any]:
+    memory = service.followed.current.memory
+    return {"version": memory.version, "digest": memory.digest, "categories": memory.info().categories}

@@ -1,0 +1,94 @@
+"""Corrections of a real run become exemplars and categories, and the folder is scored again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memory import Memory
+from recognizer.corrections.learn import with_exemplars
+from recognizer.corrections.log import Correction, CorrectionLog
+from recognizer.demo import DATA
+from recognizer.errors import RecognizerError
+from recognizer.exemplar_files import stored_exemplars
+from tests.recognizer.commands import call
+
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, demo_memory, encoders_loaded_once):
+    place = tmp_path_factory.mktemp("learn")
+    shutil.copytree(demo_memory, place / "memory")
+    photos = sorted((DATA / "photos").glob("*.jpg"))[:5]
+    (place / "photos").mkdir()
+    for photo in photos:
+        Image.open(photo).resize((160, 120)).save(place / "photos" / photo.name)
+        Image.open(photo).resize((150, 120)).save(place / "photos" / f"again {photo.name}")
+    (place / "photos" / "broken.jpg").write_bytes(b"no image")
+    assert run(place, "rows.jsonl", "--features", place / "f")[0] == 0
+    return place
+
+
+def run(place, output, *options):
+    return call("run", place / "photos", "--memory", place / "memory", "--output", place / output, *options)
+
+
+def learn(place):
+    command = ["learn", place / "c.jsonl", "--memory", place / "memory", "--results", place / "rows.jsonl"]
+    return call(*command, "--features", place / "f")
+
+
+def rows_of(path):
+    return {row["path"]: row for row in map(json.loads, path.read_text().splitlines())}
+
+
+def test_corrections_are_learnt_and_nothing_is_encoded_but_texts(folder):
+    before = rows_of(folder / "rows.jsonl")
+    names = [name for name in before if not name.startswith("again") and name != "broken.jpg"]
+    log = CorrectionLog(folder / "c.jsonl")
+    said = [Correction(id=name, path=name, new=f"thing {name[:3]}", old=before[name]["label"]) for name in names[:4]]
+    log.append([*said, Correction(id="u", path=names[4], verdict="unknown")])
+    log.append([Correction(id="x", path="gone.jpg", new="a"), Correction(id="b", path="broken.jpg", new="a")])
+    log.append([Correction(id="s", path="again " + names[4], verdict="skip")])
+    code, shown, notes = learn(folder)
+    assert code == 0, notes
+    assert "4 exemplars, 4 new categories; 0 images encoded" in shown
+    assert "1 correction of images that are not in" in notes
+    after = rows_of(folder / "rows.learnt.jsonl")
+    assert list(after) == list(before)
+    for name in names[:4]:
+        assert after[name]["label"] == after[f"again {name}"]["label"] == f"thing {name[:3]}"
+    assert after["broken.jpg"] == before["broken.jpg"]
+    info = json.loads((folder / "rows.learnt.jsonl.run.json").read_text())
+    assert info["memory"]["digest"] == Memory.open(folder / "memory").digest
+
+    # The results are those of a run over the memory that has learnt.
+    assert run(folder, "fresh.jsonl")[0] == 0
+    assert rows_of(folder / "fresh.jsonl") == after
+
+    # Said otherwise later: the image is an exemplar of the other category alone.
+    log.append([Correction(id="later", path=names[0], new="other thing", old="thing")])
+    assert learn(folder)[0] == 0
+    vectors = Memory.open(folder / "memory").vectors
+    owners = {c.id: c.name for c in vectors.categories}
+    present = stored_exemplars(vectors)
+    taught = dict(zip(present.references, (owners[i] for i in present.category_ids), strict=True))
+    assert taught == {names[0]: "other thing", **{name: f"thing {name[:3]}" for name in names[1:4]}}
+
+
+def test_corrections_without_a_category_teach_nothing(folder):
+    (folder / "none.jsonl").write_bytes(Correction(id="1", path="broken.jpg", new="a").to_line())
+    with pytest.raises(RecognizerError, match="nothing can be learnt"):
+        call("learn", folder / "none.jsonl", "--memory", folder / "memory", "--results", folder / "rows.jsonl")
+
+
+def test_exemplars_can_be_tried_without_storing_them(folder):
+    vectors = Memory.open(folder / "memory").vectors
+    present = stored_exemplars(vectors)
+    again = with_exemplars(vectors, present)
+    assert np.array_equal(again.exemplars, vectors.exemplars)
+    assert list(again.exemplar_references) == list(vectors.exemplar_references)
+    assert np.array_equal(again.exemplar_offsets, vectors.exemplar_offsets)
