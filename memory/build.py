@@ -28,6 +28,7 @@ from memory.encode import Progress, PublishedVectors, VectorSource, all_keys, di
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
 from memory.flat import write_flat
+from memory.halves import rounded
 from memory.journal import VectorJournal, remove_journal
 from memory.manifest import Manifest, TableRecord, write_manifest
 from memory.negatives import NegativeLabels
@@ -277,7 +278,7 @@ def _negative_batches(
 
 
 def check_exemplars(exemplars: ExemplarSet | None, ids: Iterable[str], card: EncoderCard) -> ExemplarSet | None:
-    """Check exemplars against their categories and their encoder; return None when there are none.
+    """Check exemplars against their categories and their encoder, and round them; None when there are none.
 
     Raises:
         BadVectors: a vector is not a finite unit row of the encoder's dimension.
@@ -294,7 +295,7 @@ def check_exemplars(exemplars: ExemplarSet | None, ids: Iterable[str], card: Enc
     vectors = check_unit_rows(
         np.asarray(exemplars.vectors), [str(r) for r in exemplars.references], card.dim, "the exemplar set"
     )
-    return replace(exemplars, vectors=vectors)
+    return replace(exemplars, vectors=rounded(vectors))
 
 
 def check_same_encoder(manifest: Manifest, card: EncoderCard) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.encoder_card import EncoderCard, TextEncoder
+from memory.halves import rounded
 from memory.journal import VectorJournal
 from memory.manifest import TableRecord
 from memory.store import TableStore
@@ -78,7 +79,7 @@ class VectorSource:
         self._journal = journal
 
     def vectors_of(self, groups: TextGroups, part: slice) -> Matrix:
-        """Return the (n, D) float32 unit rows of a slice of text groups."""
+        """Return the (n, D) float32 unit rows, rounded to fp16, of a slice of text groups."""
         is_published, published = self._published.get(groups.keys[part])
         rows = np.empty((len(is_published), self._card.dim), np.float32)
         rows[is_published] = published
@@ -86,7 +87,7 @@ class VectorSource:
         if new:
             single = self._journal.get(text_keys([(text,) for group in new for text in group], self._card))
             counts = np.array([len(group) for group in new], np.int64)
-            rows[~is_published] = unit_mean(single, counts, [group[0] for group in new])
+            rows[~is_published] = rounded(unit_mean(single, counts, [group[0] for group in new]))
         return rows
 
 

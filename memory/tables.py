@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memory.category import Category, Description
+from memory.halves import to_halves, widened
 from memory.manifest import TableRecord
 from memory.store import BATCH_ROWS, TableStore
 from memory.texts import KEY_BYTES, BuildTexts, Keys, TextGroups, keys_from_bytes
@@ -40,7 +41,7 @@ VectorsOf = Callable[[TextGroups, slice], Matrix]
 
 def schema(table: str, dim: int) -> pa.Schema:
     """Return the schema of a table with vectors of dimension ``dim``."""
-    key, vector, text = pa.binary(KEY_BYTES), pa.list_(pa.float32(), dim), pa.large_string()
+    key, vector, text = pa.binary(KEY_BYTES), pa.list_(pa.float16(), dim), pa.large_string()
     columns = {
         "categories": [
             ("id", pa.string()),
@@ -276,9 +277,7 @@ def _read(
         for column in text_columns:
             texts[column] += batch.column(column).to_pylist()
         for column in vector_columns:
-            if batch.num_rows == rows:  # all of them, perhaps mapped from a file: no copy
-                vectors[column] = _matrix(batch.column(column))
-            elif stop <= rows:
+            if stop <= rows:
                 vectors[column][start:stop] = _matrix(batch.column(column))
         start = stop
     if start != rows:
@@ -323,7 +322,7 @@ def _batch(columns: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _vector_column(vectors: Matrix) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), vectors.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(to_halves(vectors).reshape(-1)), vectors.shape[1])
 
 
 def _key_column(keys: Keys) -> pa.Array:
@@ -331,14 +330,15 @@ def _key_column(keys: Keys) -> pa.Array:
 
 
 def _matrix(column: pa.Array) -> Matrix:
-    """Return the vectors of a column as a view of its memory.
+    """Return the vectors of a column.
 
     pyarrow's own ways are slow to start: the conversion loads pandas, and `flatten` loads `pyarrow.compute` (0.2 s).
     """
     values, width = column.values, column.type.list_size  # also those before and behind a slice
-    start = 4 * (values.offset + column.offset * width)
-    matrix: Matrix = np.frombuffer(values.buffers()[1], np.float32, len(column) * width, start)
-    return matrix.reshape(-1, width)
+    dtype = np.dtype(np.float16 if values.type == pa.float16() else np.float32)  # float32 in memories of schema 1
+    start = dtype.itemsize * (values.offset + column.offset * width)
+    matrix = np.frombuffer(values.buffers()[1], dtype, len(column) * width, start).reshape(-1, width)
+    return widened(to_halves(matrix))
 
 
 def _keys(column: pa.Array) -> Keys:

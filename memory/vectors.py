@@ -14,6 +14,8 @@ from memory.errors import BadVectors, printable
 # How far the length of a unit row may be from 1. Rounding to bf16 changes each number by up to 0.2 %, which nearly
 # averages out in the length; rows that were never normalised are off by far more.
 _UNIT_TOLERANCE = 1e-3
+# Of rows that were within it before they were stored as fp16, which changes each number by up to 2^-11 of itself.
+STORED_TOLERANCE = _UNIT_TOLERANCE + 2**-11
 
 Matrix = NDArray[np.float32]
 
@@ -122,11 +124,11 @@ class ExemplarSet:
             raise ValueError(f"an exemplar set has columns of different lengths: {sorted(lengths)}")
 
 
-def are_unit_rows(matrix: Matrix) -> NDArray[np.bool_]:
-    """Return (N) bool which rows of an (N, D) matrix are finite and of unit length."""
+def are_unit_rows(matrix: Matrix, tolerance: float = _UNIT_TOLERANCE) -> NDArray[np.bool_]:
+    """Return (N) bool which rows of an (N, D) matrix are finite and, within the tolerance, of unit length."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix))
-        unit: NDArray[np.bool_] = np.abs(lengths - 1.0) <= _UNIT_TOLERANCE  # False for NaN
+        unit: NDArray[np.bool_] = np.abs(lengths - 1.0) <= tolerance  # False for NaN
     return unit
 
 

@@ -14,7 +14,7 @@ from memory.manifest import Manifest
 from memory.search import index_is_current
 from memory.store import TableStore
 from memory.tables import load_vectors, owner_ids
-from memory.vectors import MemoryVectors, are_unit_rows, equal_vectors
+from memory.vectors import STORED_TOLERANCE, MemoryVectors, are_unit_rows, equal_vectors
 from memory.wording import counted
 
 
@@ -88,7 +88,7 @@ def _matrices(manifest: Manifest, vectors: MemoryVectors) -> Iterator[Finding]:
     }
     wrong = [f"{what} have {m.shape[1]}" for what, m in matrices.items() if m.shape[1] != manifest.encoder.dim]
     yield Finding("dimensions", not wrong, "; ".join(wrong) or f"all vectors have {manifest.encoder.dim} dimensions")
-    other = [f"{number} {what}" for what, m in matrices.items() if (number := int((~are_unit_rows(m)).sum()))]
+    other = [f"{number} {what}" for what, m in matrices.items() if (number := int((~are_unit_rows(m, STORED_TOLERANCE)).sum()))]
     yield Finding(
         "unit norms", not other, ("not of unit length: " + ", ".join(other)) if other else "all rows have unit length"
     )

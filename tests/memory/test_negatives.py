@@ -18,7 +18,7 @@ NEGATIVES = NegativeLabels(NAMES, not_a_name)
 
 def mean_vector(encoder, name):
     rows = sum(encoder.vector(template.replace("{}", name).replace("{c}", name)) for template in TEMPLATES)
-    return rows / np.linalg.norm(rows)
+    return (rows / np.linalg.norm(rows)).astype(np.float16).astype(np.float32)
 
 
 def test_chosen_candidates_are_stored_under_the_templates_and_checked(directory, encoder):
