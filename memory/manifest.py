@@ -20,7 +20,9 @@ from memory.sealed import seal, sha256_of, unseal
 
 MANIFEST_NAME = "MEMORY.json"
 MANIFEST_COPY = "MEMORY.json.1"
-SCHEMA = 1
+SCHEMA = 2
+# Memories whose vectors are float32 are read, and written in today's form by the next change.
+_FLOAT32_SCHEMA = 1
 REBUILD = "Build the memory again with the same labels; vectors that are intact are used again"
 
 
@@ -65,6 +67,8 @@ class Manifest:
         settings: free JSON of the user of the memory.
         tables: by name; a table without rows is not stored.
         index: how the memory is searched.
+        content: hashes over what the tables were built from (see `memory.content`); empty where they are not known.
+        schema: of the tables; 1 has vectors of float32, and no content.
     """
 
     version: int
@@ -73,6 +77,8 @@ class Manifest:
     settings: Mapping[str, Any]
     tables: Mapping[str, TableRecord]
     index: IndexRecord = IndexRecord()
+    content: Mapping[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
 
     def rows(self, table: str) -> int:
         """Return the number of rows of a table."""
@@ -84,7 +90,10 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the content of the file: a JSON object that holds the hash of the rest of itself."""
-        return seal({"schema": SCHEMA, **asdict(self)})
+        body = asdict(self)
+        if self.schema == _FLOAT32_SCHEMA:
+            del body["content"]
+        return seal(body)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -170,6 +179,8 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
             for name, table in body["tables"].items()
         },
         index=IndexRecord(**body["index"]),
+        content=dict(body.get("content", {})),
+        schema=int(body["schema"]),
     )
 
 

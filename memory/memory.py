@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +12,28 @@ from typing import Any, Literal, TextIO, TypeAlias
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
 from memory.category import Category, matching_category, merge_categories
+from memory.columns import MemoryColumns
+from memory.content import changed_content, content_of, is_built, negatives_hash
 from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import MemoryLocked, MemoryStoreError, printable_path
+from memory.errors import MemoryDamaged, MemoryLocked, MemoryStoreError, printable_path
 from memory.export import export_memory
-from memory.flat import read_flat
+from memory.flat import read_flat, stored_columns, stored_vectors, write_flat
 from memory.info import MemoryInfo
-from memory.integrity import check_rows, open_checked
-from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
+from memory.integrity import check_files, check_rows, open_checked
+from memory.manifest import SCHEMA, IndexRecord, Manifest, read_manifest, write_manifest
 from memory.negatives import NegativeLabels
-from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
+from memory.recovery import (
+    make_room,
+    prepare_directory,
+    published_manifest,
+    repair,
+    reusable_columns,
+    usable_tables,
+)
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
-from memory.store import TableStore
-from memory.tables import TABLES, TableReader, load_bare_categories, load_vectors
+from memory.tables import TABLES
 from memory.templates import check_templates
 from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
@@ -99,7 +108,7 @@ class Memory:
             MemoryStoreError: the folder cannot be used.
             ValueError: no category, a template without a placeholder, or settings that are not JSON.
         """
-        path = Path(directory)
+        path, started = Path(directory), time.monotonic()
         merged = merge_categories(categories)
         if not merged:
             raise ValueError("a memory needs at least one category")
@@ -113,14 +122,25 @@ class Memory:
             before = published_manifest(path)
             tables = usable_tables(path, before)
             make_room(path, before, tables)
-            with MemoryWriter(path, tables, 0 if before is None else before.version) as writer:
+            content = content_of(merged, examples, negatives)
+            fold_key = (fold or Fold()).key if index != "exact" else ""
+            wanted = Manifest(0, encoder.card, final_templates, {}, {}, IndexRecord(index, fold_key), content)
+            if before is not None and is_built(before, wanted, tables) and read_flat(path, before) is not None:
+                return cls._unchanged(path, before, new_settings, merged, time.monotonic() - started)
+            columns = reusable_columns(path, before, tables, encoder.card)
+            with MemoryWriter(path, encoder.card.dim, tables, before, columns) as writer:
                 new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress, negatives)
                 if new_settings is None:
                     same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
                     new_settings = dict(before.settings) if before is not None and same_encoder else {}
-                manifest = Manifest(
-                    writer.next_version, encoder.card, final_templates, new_settings, new_tables, IndexRecord(index)
+                manifest = replace(
+                    wanted,
+                    version=writer.next_version,
+                    settings=new_settings,
+                    tables=new_tables,
+                    index=IndexRecord(index),
                 )
+                writer.finish_copy(manifest)
                 if index == "hnsw":
                     manifest, recall = index_tables(path, manifest, fold or Fold())
                     report = replace(report, ann_recall=recall)
@@ -129,6 +149,23 @@ class Memory:
                 shutil.rmtree(path / INDEX_FOLDER, ignore_errors=True)
         memory = cls(path, manifest)
         memory._report = report
+        return memory
+
+    @classmethod
+    def _unchanged(
+        cls,
+        path: Path,
+        manifest: Manifest,
+        settings: Mapping[str, Any] | None,
+        categories: Sequence[Category],
+        seconds: float,
+    ) -> Memory:
+        """Open a memory that holds what is to be built already; its settings may be others."""
+        if settings is not None and settings != manifest.settings:
+            manifest = replace(manifest, settings=settings)
+            write_manifest(path, manifest)
+        memory = cls(path, manifest)
+        memory._report = BuildReport(len(categories), manifest.rows("descriptions"), 0, 0, 0, seconds, unchanged=True)
         return memory
 
     @staticmethod
@@ -195,20 +232,18 @@ class Memory:
         """
         if self._vectors is None:
             try:
-                self._vectors = self._load(self._reader())
-            except (RuntimeError, ValueError, OSError) as error:
-                check_rows(self.directory, open_checked(self.directory))
+                self._vectors = stored_vectors(self.directory, self._manifest)
+            except (MemoryDamaged, RuntimeError, ValueError, OSError) as error:
+                check_rows(self.directory, open_checked(self.directory, whole=True))
                 raise MemoryStoreError(
                     f"version {self.version} of {printable_path(self.directory)} can no longer be read; "
                     "it has been rewritten since. Open the memory again."
                 ) from error
         return self._vectors
 
-    def bare_categories(self) -> list[Category]:
+    def bare_categories(self) -> Sequence[Category]:
         """Return the categories without descriptions and exemplars, sorted by id; no vectors are read for it."""
-        if self._vectors is not None:
-            return [replace(category, descriptions=(), exemplars=()) for category in self._vectors.categories]
-        return load_bare_categories(self._reader(("categories",)), self._manifest.tables)
+        return self._columns(("categories",)).categories(bare=True)
 
     def add(
         self,
@@ -239,17 +274,32 @@ class Memory:
         with WriterLock(self.directory):
             self._refresh()
             check_same_encoder(self._manifest, encoder.card)
-            known = {category.id: category for category in self.vectors.categories}
-            added = {category.id for category in merged}
-            examples = check_exemplars(exemplars, added | known.keys(), encoder.card)
-            replaced = sorted(added & known.keys())
+            columns = self._writable_columns()
+            present = columns.category_ids()
+            known = columns.categories_of(category.id for category in merged)
+            examples = None
+            if exemplars is not None:
+                ids = {category.id for category in merged} | {f"{number:016x}" for number in present.tolist()}
+                examples = check_exemplars(exemplars, ids, encoder.card)
+            replaced = sorted(known)
             united = merge_categories([*(known[i] for i in replaced), *merged])
-            counts = {i: len(category.exemplars) for i, category in known.items()}
-            with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
+            counts = columns.exemplar_counts() if examples is not None else {}
+            with self._writer(columns) as writer:
                 tables, report = writer.put(
-                    united, replaced, examples, counts, self._manifest, encoder, progress, negatives, self.vectors
+                    united,
+                    replaced,
+                    examples,
+                    counts,
+                    self._manifest,
+                    encoder,
+                    progress,
+                    negatives,
+                    lambda: self.vectors,
                 )
-                self._publish(writer, tables)
+                content = changed_content(self._manifest.content, united, [known[i] for i in replaced])
+                if content and examples is None:
+                    content["negatives"] = negatives_hash(negatives)
+                self._publish(writer, tables, content if examples is None else {})
         self._report = report
 
     def remove(self, names_or_ids: Iterable[str]) -> list[Category]:
@@ -270,20 +320,27 @@ class Memory:
         wanted = list(names_or_ids)
         with WriterLock(self.directory):
             self._refresh()
-            removed = {c.id: c for c in (matching_category(self.vectors.categories, text) for text in wanted)}
+            columns = self._writable_columns()
+            categories = columns.categories()
+            removed = {c.id: c for c in (matching_category(categories, text) for text in wanted)}
             if removed:
-                with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
-                    self._publish(writer, writer.without(sorted(removed)))
+                with self._writer(columns) as writer:
+                    content = changed_content(self._manifest.content, (), removed.values())
+                    # A build would choose the negative labels again, and would have fewer exemplars.
+                    if self._manifest.rows("negatives") or any(c.exemplars for c in removed.values()):
+                        content = {}
+                    self._publish(writer, writer.without(sorted(removed)), content)
         return list(removed.values())
 
     def replace_exemplars(self, exemplars: ExemplarSet | None) -> None:
         """Hold these exemplars, by the memory's encoder, instead of the present ones; errors are those of ``build``."""
         with WriterLock(self.directory):
             self._refresh()
-            ids = {category.id for category in self.bare_categories()}
+            columns = self._writable_columns()
+            ids = {f"{number:016x}" for number in columns.category_ids().tolist()}
             checked = check_exemplars(exemplars, ids, self.encoder)
-            with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
-                self._publish(writer, writer.with_exemplars(checked, self.encoder.dim))
+            with self._writer(columns) as writer:
+                self._publish(writer, writer.with_exemplars(checked, self.encoder.dim), {})
 
     def store_settings(self, settings: Mapping[str, Any]) -> None:
         """Store other settings with the memory, which must be JSON; its tables and its version stay."""
@@ -313,7 +370,7 @@ class Memory:
 
     def verify(self) -> list[Finding]:
         """Check everything; see ``memory.verify.verify_memory``."""
-        return verify_memory(self.directory, self._manifest, lambda: self._load(TableStore(self.directory)))
+        return verify_memory(self.directory, self._manifest)
 
     def info(self) -> MemoryInfo:
         """Return what the memory holds."""
@@ -323,11 +380,21 @@ class Memory:
         """Write the content as JSON lines, which ``read_labels`` reads; see ``export_memory``."""
         export_memory(self.vectors, stream, vectors=vectors)
 
-    def _load(self, reader: TableReader) -> MemoryVectors:
-        return load_vectors(reader, self._manifest.tables, self.encoder.dim)
+    def _columns(self, names: Collection[str] = TABLES) -> MemoryColumns:
+        return stored_columns(self.directory, self._manifest, names)
 
-    def _reader(self, names: Collection[str] = TABLES) -> TableReader:
-        return read_flat(self.directory, self._manifest, names) or TableStore(self.directory)
+    def _writable_columns(self) -> MemoryColumns:
+        """Return the columns of all tables, which are those of this release afterwards; only under the lock."""
+        if self._manifest.schema < SCHEMA:
+            check_files(self.directory, self._manifest, TABLES, whole=True)
+            with MemoryWriter(self.directory, self.encoder.dim, self._manifest.tables, self._manifest, None) as writer:
+                self._publish(writer, writer.rewritten(), {})
+        if read_flat(self.directory, self._manifest) is None:
+            write_flat(self.directory, self._manifest)
+        return self._columns()
+
+    def _writer(self, columns: MemoryColumns) -> MemoryWriter:
+        return MemoryWriter(self.directory, self.encoder.dim, self._manifest.tables, self._manifest, columns)
 
     def _use(self, manifest: Manifest) -> None:
         """Use other tables from now on."""
@@ -343,10 +410,11 @@ class Memory:
             self._manifest = current
         make_room(self.directory, self._manifest, self._manifest.tables)
 
-    def _publish(self, writer: MemoryWriter, tables: Mapping[str, Any]) -> None:
+    def _publish(self, writer: MemoryWriter, tables: Mapping[str, Any], content: Mapping[str, str]) -> None:
         # The recall was measured on the earlier tables.
         index = replace(self._manifest.index, recall={})
-        self._use(writer.publish(replace(self._manifest, tables=tables, index=index)))
+        manifest = replace(self._manifest, tables=tables, index=index, content=content, schema=SCHEMA)
+        self._use(writer.publish(manifest))
 
     def _store_index(self, index: MemoryIndex, fold: Fold) -> None:
         """Store rebuilt indexes and their recall; only in this object when another process writes or none may."""

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.durable import FileRecord, replacing, write_failure
+from memory.flat import stored_columns
 from memory.index import ExactIndex, HnswIndex, SearchIndex, recall_at_k
 from memory.integrity import damaged_files
 from memory.manifest import IndexRecord, Manifest
 from memory.sealed import seal, unseal
-from memory.store import TableStore
-from memory.tables import load_vectors
-from memory.vectors import Matrix, MemoryVectors, mean_by_category
+from memory.vectors import ROWS_AT_A_TIME, Matrix, MemoryVectors, mean_by_category
 
 INDEX_FOLDER = "index"
 _CARD_NAME = "INDEX.json"
@@ -52,8 +51,11 @@ class Fold:
 
     def rows(self, vectors: MemoryVectors) -> Matrix:
         """Return the (C, D) float32 rows, which are not unit rows; the name stands in for missing descriptions."""
-        means = mean_by_category(vectors.grounded, vectors.offsets, vectors.names)
-        return np.ascontiguousarray(self.name * vectors.names + self.description * means, np.float32)
+        rows = mean_by_category(vectors.grounded, vectors.offsets, vectors.names)
+        for start in range(0, len(rows), ROWS_AT_A_TIME):
+            part = slice(start, start + ROWS_AT_A_TIME)
+            rows[part] = self.name * vectors.names[part] + self.description * rows[part]
+        return rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +80,7 @@ def description_rows(vectors: MemoryVectors) -> tuple[Matrix, NDArray[np.int64]]
     counts = np.diff(vectors.offsets)
     undescribed = np.flatnonzero(counts == 0)
     categories = np.concatenate((np.repeat(np.arange(len(counts)), counts), undescribed)).astype(np.int64)
-    return np.concatenate((vectors.bare, vectors.names[undescribed])), categories
+    return np.concatenate((vectors.bare[:], vectors.names[undescribed])), categories
 
 
 def exact_index(vectors: MemoryVectors, fold: Fold) -> MemoryIndex:
@@ -117,7 +119,7 @@ def save_hnsw(directory: Path, index: MemoryIndex, manifest: Manifest, fold: Fol
 
 def index_tables(directory: Path, manifest: Manifest, fold: Fold) -> tuple[Manifest, float]:
     """Build approximate indexes over tables that will be published; return the manifest with them and the recall."""
-    vectors = load_vectors(TableStore(directory), manifest.tables, manifest.encoder.dim)
+    vectors = stored_columns(directory, manifest).vectors()
     index = build_hnsw(vectors, fold)
     save_hnsw(directory, index, manifest, fold)
     record = IndexRecord("hnsw", fold.key, dict(index.recall))

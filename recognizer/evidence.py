@@ -68,10 +68,8 @@ class _Pieces:
         self.boxes_xyxy = one.boxes_xyxy[0]
         descriptions, offsets = rows_between(vectors.offsets, self.rows)
         self.descriptions, self.offsets = descriptions.tolist(), offsets.tolist()
-        texts = np.empty((len(self.rows) + len(descriptions), vectors.names.shape[1]), np.float32)
-        names = np.take(vectors.names, self.rows, axis=0, out=texts[: len(self.rows)], mode="clip")
-        np.take(vectors.bare, descriptions, axis=0, out=texts[len(self.rows) :], mode="clip")  # without a copy between
-        grounded = np.take(vectors.grounded, descriptions, axis=0)
+        names, grounded = vectors.names[self.rows], vectors.grounded[descriptions]
+        texts = np.concatenate([names, vectors.bare[descriptions]])
         by_region = scorer.visible_regions(one)[0] @ texts.T
         self.by_image: list[float] = [*(names @ self.image).tolist(), *(grounded @ self.image).tolist()]
         self.best = by_region.argmax(axis=0).tolist()

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from memory.index import inner_products
 from memory.search import Fold
-from memory.vectors import MemoryVectors, mean_by_category, rows_between
+from memory.vectors import MemoryVectors, VectorRows, mean_by_category, rows_between
 from recognizer.exemplars import ExemplarHead
 from recognizer.settings import ScoreSettings
 
@@ -280,7 +280,7 @@ def _chunks(total: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK_ROWS, total)) for start in range(0, total, CHUNK_ROWS))
 
 
-def _in_chunks(regions: Sequence[Floats], texts: Floats) -> Floats:
+def _in_chunks(regions: Sequence[Floats], texts: VectorRows) -> Floats:
     """Return `max_over_regions` of any number of texts."""
     best = np.empty((len(regions), len(texts)), np.float32)
     for rows in _chunks(len(texts)):

@@ -106,7 +106,6 @@ def test_damage_is_seen_and_mended_by_the_next_build(directory, encoder):
     assert any(line.startswith("negatives: lost: 4 rows") for line in Memory.repair(directory))
     encoder.calls.clear()
     build([Category("dog")], directory, encoder, negatives=NEGATIVES)
-    assert encoder.texts
-    assert not any("dog" in text for text in encoder.texts)
+    assert encoder.texts == []  # the flat copy has the vectors
     assert exported(Memory.open(directory)) == before
     assert Memory.open(directory).vectors.negative_names == ["tractor", "oboe", "waffle"]

@@ -96,5 +96,7 @@ def test_rows_of_the_description_index_are_descriptions_then_names_of_categories
     names = [vectors.categories[owner].name for owner in owners]
     assert sorted(names[:4]) == ["1", "3", "5", "7"]
     assert sorted(names[4:]) == ["0", "2", "4", "6"]
-    expected = [stored(encoder.vector(f"d{name}")) for name in names[:4]] + [vectors.names[owner] for owner in owners[4:]]
+    expected = [stored(encoder.vector(f"d{name}")) for name in names[:4]] + [
+        vectors.names[owner] for owner in owners[4:]
+    ]
     np.testing.assert_array_equal(rows, expected)
