@@ -28,7 +28,7 @@ from memory.columns import MemoryColumns
 from memory.encode import Progress, PublishedVectors, VectorSource, all_keys, distinct_texts, encode_missing
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
-from memory.flat import FlatWriter
+from memory.flat.writer import FlatWriter
 from memory.halves import rounded
 from memory.journal import VectorJournal, remove_journal
 from memory.manifest import Manifest, TableRecord, write_manifest
@@ -157,7 +157,6 @@ class MemoryWriter:
         categories: Sequence[Category],
         replaced: Sequence[str],
         exemplars: ExemplarSet | None,
-        exemplar_counts: Mapping[str, int],
         manifest: Manifest,
         encoder: TextEncoder,
         progress: Progress | None,
@@ -170,7 +169,6 @@ class MemoryWriter:
             categories: the categories to write.
             replaced: ids of those that are in the tables already.
             exemplars: further example images.
-            exemplar_counts: by category id, how many exemplars are in the tables already.
             manifest: the published manifest.
             encoder: the memory's encoder.
             progress: called with texts encoded so far and texts to encode.
@@ -181,7 +179,8 @@ class MemoryWriter:
         texts = BuildTexts.make(categories, manifest.templates, encoder.card, names)
         source, report = self._encode(texts, encoder, progress)
         tables = self.without(replaced, ("categories", "descriptions")) if replaced else dict(self._tables)
-        for name, rows in self._batches(texts, exemplars, exemplar_counts, encoder.card, source).items():
+        present = self._columns.exemplar_counts() if exemplars is not None and self._columns is not None else {}
+        for name, rows in self._batches(texts, exemplars, present, encoder.card, source).items():
             table = self._extend(name, tables.get(name), rows)
             if table is not None:
                 tables[name] = table

@@ -248,6 +248,10 @@ class MemoryColumns:
         columns = self.tables["categories"]
         return np.sort(columns.ids[columns.live])
 
+    def hexadecimal_ids(self) -> set[str]:
+        """Return the ids of the categories as texts."""
+        return {f"{number:016x}" for number in self.category_ids().tolist()}
+
     def categories(self, *, bare: bool = False) -> StoredCategories:
         """Return the categories, sorted by id; ``bare``: without descriptions and exemplars."""
         own = self.tables["categories"]

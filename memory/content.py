@@ -26,12 +26,15 @@ def content_of(
     return {
         "categories": _text(_sum(categories)),
         "exemplars": "" if exemplars is None else _exemplar_hash(exemplars),
-        "negatives": negatives_hash(negatives),
+        "negatives": _negatives_hash(negatives),
     }
 
 
-def changed_content(
-    content: Mapping[str, str], added: Iterable[Category], removed: Iterable[Category]
+def content_after(
+    content: Mapping[str, str],
+    added: Iterable[Category],
+    removed: Iterable[Category],
+    negatives: NegativeLabels | None,
 ) -> dict[str, str]:
     """Return the hashes after categories were added and removed; nothing where nothing is known.
 
@@ -39,12 +42,8 @@ def changed_content(
     """
     if not content:
         return {}
-    return {**content, "categories": _text(int(content["categories"], 16) + _sum(added) - _sum(removed))}
-
-
-def negatives_hash(negatives: NegativeLabels | None) -> str:
-    """Return the hash over candidates for negative labels; empty without any."""
-    return "" if negatives is None else _digest([*negatives.names])
+    total = int(content["categories"], 16) + _sum(added) - _sum(removed)
+    return {**content, "categories": _text(total), "negatives": _negatives_hash(negatives)}
 
 
 def is_built(published: Manifest, wanted: Manifest, intact: Collection[str]) -> bool:
@@ -72,6 +71,10 @@ def _sum(categories: Iterable[Category]) -> int:
 def _fields(category: Category) -> list[object]:
     descriptions = [(each.text, each.kind, each.source) for each in category.descriptions]
     return [category.name, category.group, sorted(category.metadata.items()), category.aliases, descriptions]
+
+
+def _negatives_hash(negatives: NegativeLabels | None) -> str:
+    return "" if negatives is None else _digest([*negatives.names])
 
 
 def _text(total: int) -> str:

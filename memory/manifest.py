@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,15 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         # Published all the same; but no copy is better than an old one, which would pass for the memory.
         with contextlib.suppress(OSError):
             (directory / MANIFEST_COPY).unlink()
+
+
+def with_settings(directory: Path, manifest: Manifest, settings: Mapping[str, Any] | None) -> Manifest:
+    """Publish a manifest with other settings, unless they are None or its own; return what is published."""
+    if settings is None or settings == manifest.settings:
+        return manifest
+    changed = replace(manifest, settings=settings)
+    write_manifest(directory, changed)
+    return changed
 
 
 def _from_json(body: Mapping[str, Any]) -> Manifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
@@ -13,16 +13,16 @@ from typing import Any, Literal, TextIO, TypeAlias
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
 from memory.category import Category, matching_category, merge_categories
 from memory.columns import MemoryColumns
-from memory.content import changed_content, content_of, is_built, negatives_hash
+from memory.content import content_after, content_of, is_built
 from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import MemoryDamaged, MemoryLocked, MemoryStoreError, printable_path
 from memory.export import export_memory
-from memory.flat import read_flat, stored_columns, stored_vectors, write_flat
+from memory.flat.reader import read_flat, stored_columns, stored_vectors
 from memory.info import MemoryInfo
-from memory.integrity import check_files, check_rows, open_checked
-from memory.manifest import SCHEMA, IndexRecord, Manifest, read_manifest, write_manifest
+from memory.integrity import check_rows, open_checked
+from memory.manifest import SCHEMA, IndexRecord, Manifest, read_manifest, with_settings, write_manifest
 from memory.negatives import NegativeLabels
 from memory.recovery import (
     make_room,
@@ -33,8 +33,8 @@ from memory.recovery import (
     usable_tables,
 )
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
-from memory.tables import TABLES
 from memory.templates import check_templates
+from memory.upgrade import writable
 from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
 
@@ -126,7 +126,10 @@ class Memory:
             fold_key = (fold or Fold()).key if index != "exact" else ""
             wanted = Manifest(0, encoder.card, final_templates, {}, {}, IndexRecord(index, fold_key), content)
             if before is not None and is_built(before, wanted, tables) and read_flat(path, before) is not None:
-                return cls._unchanged(path, before, new_settings, merged, time.monotonic() - started)
+                memory = cls(path, with_settings(path, before, new_settings))
+                descriptions, seconds = before.rows("descriptions"), time.monotonic() - started
+                memory._report = BuildReport(len(merged), descriptions, 0, 0, 0, seconds, unchanged=True)
+                return memory
             columns = reusable_columns(path, before, tables, encoder.card)
             with MemoryWriter(path, encoder.card.dim, tables, before, columns) as writer:
                 new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress, negatives)
@@ -149,23 +152,6 @@ class Memory:
                 shutil.rmtree(path / INDEX_FOLDER, ignore_errors=True)
         memory = cls(path, manifest)
         memory._report = report
-        return memory
-
-    @classmethod
-    def _unchanged(
-        cls,
-        path: Path,
-        manifest: Manifest,
-        settings: Mapping[str, Any] | None,
-        categories: Sequence[Category],
-        seconds: float,
-    ) -> Memory:
-        """Open a memory that holds what is to be built already; its settings may be others."""
-        if settings is not None and settings != manifest.settings:
-            manifest = replace(manifest, settings=settings)
-            write_manifest(path, manifest)
-        memory = cls(path, manifest)
-        memory._report = BuildReport(len(categories), manifest.rows("descriptions"), 0, 0, 0, seconds, unchanged=True)
         return memory
 
     @staticmethod
@@ -243,7 +229,7 @@ class Memory:
 
     def bare_categories(self) -> Sequence[Category]:
         """Return the categories without descriptions and exemplars, sorted by id; no vectors are read for it."""
-        return self._columns(("categories",)).categories(bare=True)
+        return stored_columns(self.directory, self._manifest, ("categories",)).categories(bare=True)
 
     def add(
         self,
@@ -275,30 +261,16 @@ class Memory:
             self._refresh()
             check_same_encoder(self._manifest, encoder.card)
             columns = self._writable_columns()
-            present = columns.category_ids()
             known = columns.categories_of(category.id for category in merged)
-            examples = None
-            if exemplars is not None:
-                ids = {category.id for category in merged} | {f"{number:016x}" for number in present.tolist()}
-                examples = check_exemplars(exemplars, ids, encoder.card)
+            ids = {c.id for c in merged} | columns.hexadecimal_ids() if exemplars is not None else ()
+            examples = check_exemplars(exemplars, ids, encoder.card)
             replaced = sorted(known)
             united = merge_categories([*(known[i] for i in replaced), *merged])
-            counts = columns.exemplar_counts() if examples is not None else {}
             with self._writer(columns) as writer:
                 tables, report = writer.put(
-                    united,
-                    replaced,
-                    examples,
-                    counts,
-                    self._manifest,
-                    encoder,
-                    progress,
-                    negatives,
-                    lambda: self.vectors,
+                    united, replaced, examples, self._manifest, encoder, progress, negatives, lambda: self.vectors
                 )
-                content = changed_content(self._manifest.content, united, [known[i] for i in replaced])
-                if content and examples is None:
-                    content["negatives"] = negatives_hash(negatives)
+                content = content_after(self._manifest.content, united, known.values(), negatives)
                 self._publish(writer, tables, content if examples is None else {})
         self._report = report
 
@@ -325,11 +297,10 @@ class Memory:
             removed = {c.id: c for c in (matching_category(categories, text) for text in wanted)}
             if removed:
                 with self._writer(columns) as writer:
-                    content = changed_content(self._manifest.content, (), removed.values())
                     # A build would choose the negative labels again, and would have fewer exemplars.
-                    if self._manifest.rows("negatives") or any(c.exemplars for c in removed.values()):
-                        content = {}
-                    self._publish(writer, writer.without(sorted(removed)), content)
+                    other = self._manifest.rows("negatives") or any(c.exemplars for c in removed.values())
+                    content = content_after(self._manifest.content, (), removed.values(), None)
+                    self._publish(writer, writer.without(sorted(removed)), {} if other else content)
         return list(removed.values())
 
     def replace_exemplars(self, exemplars: ExemplarSet | None) -> None:
@@ -337,8 +308,7 @@ class Memory:
         with WriterLock(self.directory):
             self._refresh()
             columns = self._writable_columns()
-            ids = {f"{number:016x}" for number in columns.category_ids().tolist()}
-            checked = check_exemplars(exemplars, ids, self.encoder)
+            checked = check_exemplars(exemplars, columns.hexadecimal_ids(), self.encoder)
             with self._writer(columns) as writer:
                 self._publish(writer, writer.with_exemplars(checked, self.encoder.dim), {})
 
@@ -347,8 +317,7 @@ class Memory:
         checked = checked_settings(settings)
         with WriterLock(self.directory):
             self._refresh()
-            self._manifest = replace(self._manifest, settings=checked)
-            write_manifest(self.directory, self._manifest)
+            self._manifest = with_settings(self.directory, self._manifest, checked)
 
     def index(self, fold: Fold | None = None) -> MemoryIndex:
         """Return what the memory is searched with: exact search, or the approximate indexes it was built with.
@@ -380,18 +349,12 @@ class Memory:
         """Write the content as JSON lines, which ``read_labels`` reads; see ``export_memory``."""
         export_memory(self.vectors, stream, vectors=vectors)
 
-    def _columns(self, names: Collection[str] = TABLES) -> MemoryColumns:
-        return stored_columns(self.directory, self._manifest, names)
-
     def _writable_columns(self) -> MemoryColumns:
         """Return the columns of all tables, which are those of this release afterwards; only under the lock."""
-        if self._manifest.schema < SCHEMA:
-            check_files(self.directory, self._manifest, TABLES, whole=True)
-            with MemoryWriter(self.directory, self.encoder.dim, self._manifest.tables, self._manifest, None) as writer:
-                self._publish(writer, writer.rewritten(), {})
-        if read_flat(self.directory, self._manifest) is None:
-            write_flat(self.directory, self._manifest)
-        return self._columns()
+        manifest, columns = writable(self.directory, self._manifest)
+        if manifest is not self._manifest:
+            self._use(manifest)
+        return columns
 
     def _writer(self, columns: MemoryColumns) -> MemoryWriter:
         return MemoryWriter(self.directory, self.encoder.dim, self._manifest.tables, self._manifest, columns)

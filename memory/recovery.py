@@ -17,7 +17,9 @@ from memory.columns import MemoryColumns
 from memory.durable import LOCK_NAME, WriterLock, draft_name, make_folder, replacing, write_failure
 from memory.encoder_card import EncoderCard
 from memory.errors import MemoryDamaged, MemoryNotFound, MemoryStoreError, printable, printable_path
-from memory.flat import FLAT_FOLDER, check_flat, columns_of_tables, read_flat, write_flat
+from memory.flat.files import FLAT_FOLDER
+from memory.flat.reader import check_flat, columns_of_tables, read_flat
+from memory.flat.writer import write_flat
 from memory.integrity import damaged_files
 from memory.journal import JOURNAL_NAME, is_journal
 from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, TableRecord, read_copy, read_manifest

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.durable import FileRecord, replacing, write_failure
-from memory.flat import stored_columns
+from memory.flat.reader import stored_columns
 from memory.index import ExactIndex, HnswIndex, SearchIndex, recall_at_k
 from memory.integrity import damaged_files
 from memory.manifest import IndexRecord, Manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memory.encoder_card import is_fingerprint
 from memory.errors import MemoryDamaged
-from memory.flat import check_flat, checked_tables, read_flat, same_rows, stored_columns
+from memory.flat.reader import check_flat, checked_tables, read_flat, same_rows, stored_columns
 from memory.integrity import check_rows, open_checked
 from memory.manifest import Manifest
 from memory.search import index_is_current

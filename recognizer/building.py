@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from memory import Category, Memory, MemoryStoreError
-from memory.flat import stored_columns
+from memory.flat.reader import stored_columns
 from memory.manifest import Manifest
 from memory.recovery import published_manifest
 from memory.search import Fold

@@ -388,7 +388,8 @@ def _print_report(memory: Memory) -> None:
         contents += f", {counted(numbers.exemplars, 'exemplar')}"
     if numbers.negatives:
         contents += f", {counted(numbers.negatives, 'candidate')} for negative labels"
-    show(f"{memory.directory}: {contents}; {_work(memory)}")
+    work = f"nothing to do, it holds all of this already; {report.seconds:.1f} s" if report.unchanged else _work(memory)
+    show(f"{memory.directory}: {contents}; {work}")
 
 
 def _work(memory: Memory) -> str:

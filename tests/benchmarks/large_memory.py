@@ -3,8 +3,9 @@
 usage: python tests/benchmarks/large_memory.py 10000 100000 [--descriptions 5] [--dim 1384] [--folder DIR]
 
 Vectors come from hashes of the texts, so no encoder's time is in the figures. Each step runs in a process of its own,
-whose start (Python and imports) is left out. `anonymous` and `mapped` are the memory of the process at the end of its
-step, MiB: its own pages, and those of files, which the system can drop. `peak` is the highest of their sum.
+whose start (Python and imports) is left out. `cpu` is its processor time, which a busy machine changes less.
+`anonymous` and `mapped` are the memory of the process at the end of its step, MiB: its own pages, and those of files,
+which the system can drop. `peak` is the highest of their sum.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from tests.memory.fake_encoder import HashEncoder  # noqa: E402
 
 TEMPLATES = ("a photo of a {}.",)
 REGIONS = 5
-COLUMNS = ("step", "seconds", "anonymous", "mapped", "peak", "disk")
+COLUMNS = ("step", "seconds", "cpu", "anonymous", "mapped", "peak", "disk")
 
 
 def write_labels(path: Path, numbers: range, descriptions: int) -> None:
@@ -48,34 +49,32 @@ def write_labels(path: Path, numbers: range, descriptions: int) -> None:
                 file.write(f"thing number {number},part {(number * 7919 + place * 104729) % 20_000} of {number}\n")
 
 
-def build(folder: Path, dim: int) -> None:
-    Memory.build(
-        read_labels(folder / "labels.csv"), folder / "memory", encoder=HashEncoder(dim=dim), templates=TEMPLATES
-    )
+def build(folder: Path, encoder: HashEncoder) -> None:
+    Memory.build(read_labels(folder / "labels.csv"), folder / "memory", encoder=encoder, templates=TEMPLATES)
 
 
-def add(labels: str) -> Callable[[Path, int], None]:
-    def step(folder: Path, dim: int) -> None:
-        Memory.open(folder / "memory").add(read_labels(folder / labels), encoder=HashEncoder(dim=dim))
+def add(labels: str) -> Callable[[Path, HashEncoder], None]:
+    def step(folder: Path, encoder: HashEncoder) -> None:
+        Memory.open(folder / "memory").add(read_labels(folder / labels), encoder=encoder)
 
     return step
 
 
-def remove(folder: Path, _dim: int) -> None:
+def remove(folder: Path, _encoder: HashEncoder) -> None:
     Memory.open(folder / "memory").remove(["thing number 17"])
 
 
-def opening(folder: Path, _dim: int) -> None:
+def opening(folder: Path, _encoder: HashEncoder) -> None:
     _ = Memory.open(folder / "memory").vectors
 
 
-def answer(folder: Path, dim: int) -> None:
+def answer(folder: Path, encoder: HashEncoder) -> None:
     """Open, rank the categories for one image, and read the descriptions of the best five."""
     opened = Memory.open(folder / "memory")
     scorer = Scorer(opened.vectors, ScoreSettings())
     exact = opened.index_kind == "exact"
     retriever = make_retriever(opened, scorer, temperature=0.05, approximate=not exact)
-    rows = np.random.default_rng(0).standard_normal((1 + REGIONS, dim)).astype(np.float32)
+    rows = np.random.default_rng(0).standard_normal((1 + REGIONS, encoder.card.dim)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     features = ImageFeatures(
         image=rows[:1],
@@ -88,7 +87,7 @@ def answer(folder: Path, dim: int) -> None:
     assert all(opened.vectors.categories[row].descriptions for row in found.rows.tolist())
 
 
-STEPS: dict[str, Callable[[Path, int], None]] = {
+STEPS: dict[str, Callable[[Path, HashEncoder], None]] = {
     "build": build,
     "build, nothing to do": build,
     "open": opening,
@@ -103,14 +102,15 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
 
 def measured(step: str, folder: Path, dim: int) -> dict[str, float]:
     """Run a step in this process."""
-    HashEncoder(dim=dim)
-    started = time.perf_counter()
-    STEPS[step](folder, dim)
-    seconds = time.perf_counter() - started
+    encoder = HashEncoder(dim=dim)
+    started, cpu = time.perf_counter(), time.process_time()
+    STEPS[step](folder, encoder)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     kilobytes = {key: int(status[key].split()[0]) for key in ("RssAnon", "RssFile", "RssShmem")}
     return {
         "seconds": seconds,
+        "cpu": cpu,
         "anonymous": kilobytes["RssAnon"] / 1024,
         "mapped": kilobytes["RssFile"] / 1024,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -130,7 +130,8 @@ def rows(categories: int, descriptions: int, dim: int, folder: Path, steps: list
         yield [
             f"{categories:,}: {step}",
             f"{figures['seconds']:.2f}",
-            *(f"{figures[key]:,.0f}" for key in COLUMNS[2:5]),
+            f"{figures['cpu']:.2f}",
+            *(f"{figures[key]:,.0f}" for key in COLUMNS[3:6]),
             f"{disk:,.0f}",
         ]
 

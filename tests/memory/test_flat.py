@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from memory import Category, Description, Memory, MemoryDamaged
-from memory.flat import FLAT_FOLDER, check_flat, columns_of_tables, read_flat, write_flat
+from memory.flat.files import FLAT_FOLDER
+from memory.flat.reader import check_flat, columns_of_tables, read_flat
+from memory.flat.writer import write_flat
 from memory.manifest import read_manifest
 from memory.store import TableStore
 from memory.vectors import equal_vectors
@@ -91,7 +93,7 @@ def test_damaged_vectors_are_found_when_they_are_read_and_repaired(built, change
     if change == "flipped":
         vectors = Memory.open(built).vectors
         assert vectors.names[:].any()
-        with pytest.raises(MemoryDamaged, match="block 0 of .*grounded.*recognizer repair"):
+        with pytest.raises(MemoryDamaged, match=r"block 0 of .*grounded.*recognizer repair"):
             vectors.grounded[:1]
     [said] = [line for line in Memory.repair(built) if "flat" in line]
     assert said.startswith("wrote the flat copy again from the tables: ")
@@ -99,21 +101,12 @@ def test_damaged_vectors_are_found_when_they_are_read_and_repaired(built, change
     assert all(finding.ok for finding in Memory.open(built).verify())
 
 
-def test_other_rows_than_those_of_the_tables_are_found(built, encoder, monkeypatch):
-    def change(name, batch):
-        return halves_batch(name, batch.slice(0, 0)) if name == "exemplars" else halves_batch(name, batch)
-
-    from memory import flat
-
-    halves_batch = flat._flat_batch
-    monkeypatch.setattr(flat, "_flat_batch", lambda name, batch: halves_batch(name, batch))
-    write_flat(built, read_manifest(built))
-    assert all(finding.ok for finding in Memory.open(built).verify())
-    monkeypatch.setattr(flat, "halves_of", lambda column: np.zeros((len(column), 16), np.float16))
-    write_flat(built, read_manifest(built))
-    monkeypatch.undo()
+def test_other_rows_than_those_of_the_tables_are_found(built, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("memory.flat.writer.halves_of", lambda column: np.zeros((len(column), 16), np.float16))
+        write_flat(built, read_manifest(built))
     failed = {finding.check: finding.message for finding in Memory.open(built).verify() if not finding.ok}
-    assert "other rows than the table" in failed["flat copy"]
+    assert "other rows than the table 'categories'" in failed["flat copy"]
 
 
 def test_names_are_read_without_the_files_of_other_tables(built):
@@ -156,7 +149,7 @@ def test_a_full_disk_leaves_no_copy_and_a_memory_that_opens(categories, director
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("memory.flat.BlockWriter.finish", full)
+    monkeypatch.setattr("memory.flat.writer.BlockWriter.finish", full)
     build(categories, directory, encoder)
     monkeypatch.undo()
     assert not (directory / FLAT_FOLDER).exists()
