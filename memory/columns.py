@@ -317,6 +317,13 @@ class MemoryColumns:
         )
 
 
+def names_and_groups(categories: Sequence[Category]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the names and the groups of categories, without making those of a large memory."""
+    if isinstance(categories, StoredCategories):
+        return categories.names, categories.groups
+    return [category.name for category in categories], [category.group for category in categories]
+
+
 def category_of(
     name: str, group: str, descriptions: tuple[Description, ...], metadata_cell: str, exemplars: tuple[str, ...]
 ) -> Category:

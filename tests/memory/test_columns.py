@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from memory import Category, Description, Memory
+from memory.columns import names_and_groups
 from memory.index import inner_products
 from memory.search import Fold
 from memory.vectors import equal_vectors
@@ -44,8 +45,8 @@ def test_categories_and_texts_are_sequences(both):
     assert list(parts.categories[3:7]) == whole.categories[3:7]
     assert [parts.categories[place] for place in (0, 5, -1)] == [whole.categories[place] for place in (0, 5, -1)]
     assert list(parts.categories[::5]) == whole.categories[::5]
-    assert list(parts.categories.names) == [category.name for category in whole.categories]
-    assert list(parts.categories.groups) == [category.group for category in whole.categories]
+    assert [list(texts) for texts in names_and_groups(parts.categories)] == [*names_and_groups(whole.categories)]
+    assert names_and_groups(whole.categories)[0][:2] == [category.name for category in whole.categories[:2]]
     assert parts.descriptions[2:5] == whole.descriptions[2:5]
     assert parts.descriptions[-1] == whole.descriptions[-1]
     assert list(parts.categories[4:4]) == []
