@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -46,7 +46,7 @@ from memory.tables import (
     schema,
 )
 from memory.texts import BuildTexts
-from memory.vectors import ExemplarSet, MemoryVectors, check_unit_rows
+from memory.vectors import ExemplarSet, check_unit_rows
 
 # A table of more files is rewritten into one. Each addition adds three files or so, and opening a memory hashes all of
 # them, so hundreds would be slow; rewriting at every addition would copy all vectors each time.
@@ -161,7 +161,6 @@ class MemoryWriter:
         encoder: TextEncoder,
         progress: Progress | None,
         negatives: NegativeLabels | None,
-        stored: Callable[[], MemoryVectors],
     ) -> tuple[dict[str, TableRecord], BuildReport]:
         """Write tables with categories added; return them, not yet published.
 
@@ -173,7 +172,6 @@ class MemoryWriter:
             encoder: the memory's encoder.
             progress: called with texts encoded so far and texts to encode.
             negatives: chosen again; None: the tables then have none.
-            stored: gives the vectors in the tables; called for negative labels only.
         """
         names = () if negatives is None else negatives.names
         texts = BuildTexts.make(categories, manifest.templates, encoder.card, names)

@@ -267,9 +267,7 @@ class Memory:
             replaced = sorted(known)
             united = merge_categories([*(known[i] for i in replaced), *merged])
             with self._writer(columns) as writer:
-                tables, report = writer.put(
-                    united, replaced, examples, self._manifest, encoder, progress, negatives, lambda: self.vectors
-                )
+                tables, report = writer.put(united, replaced, examples, self._manifest, encoder, progress, negatives)
                 content = content_after(self._manifest.content, united, known.values(), negatives)
                 self._publish(writer, tables, content if examples is None else {})
         self._report = report
