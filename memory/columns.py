@@ -8,6 +8,7 @@ used: vectors in parts, which become float32, and categories one by one.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memory.category import Category, Description
+from memory.category import Category, Description, matching_category
 from memory.halves import Halves, widened
 from memory.vectors import Matrix, MemoryVectors, VectorRows
 
@@ -281,6 +282,15 @@ class MemoryColumns:
             if row < len(present) and present[row] == int(text, 16):
                 found[text] = categories[row]
         return found
+
+    def matching(self, text: str) -> Category:
+        """Return the one category with this name or id, without making the others; errors are those of the search."""
+        wanted = {text, unicodedata.normalize("NFC", text)}
+        categories = self.categories()
+        named = [categories[row] for row, name in enumerate(categories.names) if name in wanted]
+        ids = (each for each in wanted if len(each) == 16 and not set(each) - set("0123456789abcdef"))
+        found = {category.id: category for category in named} | self.categories_of(ids)
+        return matching_category(list(found.values()) or categories, text)
 
     def exemplar_counts(self) -> dict[str, int]:
         """Return how many exemplars each category has that has any, by id."""

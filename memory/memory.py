@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
-from memory.category import Category, matching_category, merge_categories
+from memory.category import Category, merge_categories
 from memory.columns import MemoryColumns
 from memory.content import content_after, content_of, is_built
 from memory.durable import WriterLock
@@ -291,8 +291,7 @@ class Memory:
         with WriterLock(self.directory):
             self._refresh()
             columns = self._writable_columns()
-            categories = columns.categories()
-            removed = {c.id: c for c in (matching_category(categories, text) for text in wanted)}
+            removed = {c.id: c for c in map(columns.matching, wanted)}
             if removed:
                 with self._writer(columns) as writer:
                     # A build would choose the negative labels again, and would have fewer exemplars.
