@@ -23,8 +23,8 @@ from memory.info import MemoryInfo
 from memory.integrity import check_rows, open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
 from memory.negatives import NegativeLabels
-from memory.remote.address import is_address
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
+from memory.remote.address import is_address
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
 from memory.store import TableStore
 from memory.tables import TABLES, TableReader, load_bare_categories, load_vectors
@@ -113,7 +113,12 @@ class Memory:
         if is_address(directory):
             from memory.remote.memory import RemoteMemory
 
-            options = {"settings": settings, "exemplars": exemplars, "negatives": negatives, "fold": fold}
+            options: dict[str, Any] = {
+                "settings": settings,
+                "exemplars": exemplars,
+                "negatives": negatives,
+                "fold": fold,
+            }
             make = partial(Memory.build, categories, encoder=encoder, templates=templates, index=index, **options)
             return RemoteMemory.build_at(str(directory), partial(make, progress=progress))
         path = Path(directory)

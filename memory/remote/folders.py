@@ -36,9 +36,7 @@ class AddressLock(WriterLock):
             raise MemoryLocked(str(error).replace(self._shown, f"on this machine, {self._address}")) from None
 
 
-def link_files(
-    source: Path | None, target: Path, files: Mapping[str, FileRecord], *, checked: bool
-) -> set[str]:
+def link_files(source: Path | None, target: Path, files: Mapping[str, FileRecord], *, checked: bool) -> set[str]:
     """Link files of one directory into another one.
 
     Args:

@@ -154,4 +154,3 @@ def _require(snapshots: Snapshots, directory: Path | None) -> Path:
             "Check the address, or build one: recognizer build LABELS --memory ADDRESS"
         )
     return directory
-

@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from memory.errors import ObjectStoreError
 from memory.remote.address import Address
+
+if TYPE_CHECKING:
+    from obstore import PutResult
 
 Client: TypeAlias = Any
 """A store of obstore, which is imported at its first use."""
@@ -31,8 +34,8 @@ _RETRY_SECONDS = 120
 PART_BYTES: Final = 5 * 2**20
 """Of a file that are read or written in one request; S3 takes no smaller parts."""
 CONCURRENT: Final = 4
-"""Files at a time: one alone does not fill a fast line. Eight parts on their way, two of each file that is written, reach
-their end in time on a line of 11 Mbit/s."""
+"""Files at a time: one alone does not fill a fast line. Of files that are written two parts each are on their way, which
+reach their end in time on a line of 11 Mbit/s."""
 # The codes of errors have this form with all three providers; anything else is not shown.
 _CODE = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
 _STATUS = re.compile(r"status(?: code)?:? (\d{3})\b")
@@ -69,7 +72,7 @@ class Unchanged:
     """What `Objects.get` returns for an object that is still of the version that is known."""
 
 
-class Conflict(Exception):  # noqa: N818  it is what the caller asked about
+class Conflict(Exception):
     """An object is not of the version that was to be replaced."""
 
 
@@ -253,9 +256,7 @@ def _client(address: Address) -> Client:
     try:
         from obstore.store import AzureStore, GCSStore, S3Store
     except ImportError:
-        raise ObjectStoreError(
-            f'{address} needs the package obstore: pip install "recognizer[objects]"'
-        ) from None
+        raise ObjectStoreError(f'{address} needs the package obstore: pip install "recognizer[objects]"') from None
     options: Any = {
         "client_options": {
             "timeout": timedelta(seconds=REQUEST_SECONDS),
@@ -275,7 +276,7 @@ def _client(address: Address) -> Client:
         raise store_failure(address, "reading the settings of the environment", str(error)) from None
 
 
-def _version(result: Any) -> Version:
+def _version(result: PutResult) -> Version:
     return Version(result["e_tag"], result["version"])
 
 

@@ -24,10 +24,10 @@ from memory.durable import replacing, write_failure
 from memory.errors import MemoryDamaged, MemoryNotFound
 from memory.flat import FLAT_FOLDER, write_flat
 from memory.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest, write_manifest
+from memory.remote import CALIBRATION
 from memory.remote.address import Address, cache_folder
 from memory.remote.folders import AddressLock, link_files, link_whole
 from memory.remote.objects import Content, Objects, Unchanged, Version
-from memory.remote import CALIBRATION
 from memory.remote.side_files import INDEX_LIST, MOST_BYTES, fetch_index
 from memory.remote.transfer import check_records, fetch_tables, table_files
 from memory.search import INDEX_FOLDER
@@ -176,7 +176,9 @@ class Snapshots:
         """Say whether MEMORY.json is still the one that was answered."""
         before = answers[MANIFEST_NAME]
         version = before.version if isinstance(before, Content) else current.versions.get(MANIFEST_NAME)
-        return isinstance(self.objects.get(MANIFEST_NAME, most_bytes=MOST_BYTES[MANIFEST_NAME], known=version), Unchanged)
+        return isinstance(
+            self.objects.get(MANIFEST_NAME, most_bytes=MOST_BYTES[MANIFEST_NAME], known=version), Unchanged
+        )
 
     @property
     def _shown(self) -> str:

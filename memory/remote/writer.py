@@ -1,8 +1,8 @@
 """Writing a memory on an object store: in a directory of the mirror first, then file by file, and MEMORY.json last.
 
 A conditional request replaces MEMORY.json only if it is still the one that the writer began with. So of two writers one
-wins, and a writer that dies at any moment leaves the memory as it was. All other objects have names that no other writer
-uses, so what a loser or a dead writer left is no danger; the next one that wins deletes what was there before it
+wins, and a writer that dies at any moment leaves the memory as it was. All other objects have names that no other
+writer uses, so what a loser or a dead writer left is no danger; the next one that wins deletes what was there before it
 published, but for the files of its own version and of the one before.
 """
 
