@@ -80,6 +80,10 @@ class Address:
         """Return the address as text."""
         return f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
 
+    def below(self, part: str) -> Address:
+        """Return the address of a part of this one."""
+        return Address(self.scheme, self.bucket, f"{self.prefix}/{part}".lstrip("/"))
+
     @property
     def variables(self) -> str:
         """The prefix of the variables of the environment that hold the credentials."""

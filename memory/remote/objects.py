@@ -34,8 +34,8 @@ _RETRY_SECONDS = 120
 PART_BYTES: Final = 5 * 2**20
 """Of a file that are read or written in one request; S3 takes no smaller parts."""
 CONCURRENT: Final = 4
-"""Files at a time: one alone does not fill a fast line. Of files that are written two parts each are on their way, which
-reach their end in time on a line of 11 Mbit/s."""
+"""Files at a time: one alone does not fill a fast line. Of files that are written two parts each are on their way; a
+line of 11 Mbit/s moves them in time."""
 # The codes of errors have this form with all three providers; anything else is not shown.
 _CODE = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
 _STATUS = re.compile(r"status(?: code)?:? (\d{3})\b")
@@ -162,7 +162,7 @@ class Objects:
             except (AlreadyExistsError, PreconditionError):
                 raise Conflict from None
 
-    def keys(self) -> list[str]:
+    def list_keys(self) -> list[str]:
         """List all keys."""
         start = len(self.address.prefix) + 1 if self.address.prefix else 0
         with self._telling("listing the files"):

@@ -114,7 +114,7 @@ class _Publication:
         objects = self._objects
         if not isinstance(self._published(), Unchanged):
             raise self._lost()  # before gigabytes are uploaded for nothing
-        earlier = objects.keys()
+        earlier = objects.list_keys()
         files, known = table_files(now.manifest), table_files(self._before.manifest)
         new = {path: record for path, record in files.items() if known.get(path) != record}
         rewritten = [path for path in new if is_rewritten(path)]
@@ -189,7 +189,7 @@ def _require_room(snapshots: Snapshots) -> None:
     Raises:
         MemoryStoreError: there are objects of others.
     """
-    keys = snapshots.objects.keys()
+    keys = snapshots.objects.list_keys()
     begun = any(key.startswith(f"{CONTENT_FOLDER}/") for key in keys)
     foreign = sorted(key for key in keys if not (begun and key.startswith(_OUR_FOLDERS)))
     if foreign:
