@@ -218,9 +218,7 @@ def _reason(address: Address, answer: str) -> str:
         return f"{server} does not accept the credentials. Check those of the environment ({variables}_…)"
     if "169.254.169.254" in answer or "metadata.google" in answer:
         return f"there are no credentials for {server}. Put them into the environment ({variables}_…)"
-    if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException") or (
-        status in (301, 307)
-    ):
+    if code in ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException") or "redirect" in answer.lower():
         return f"the bucket {address.bucket!r} is in another region. Name it in {variables}_REGION"
     if status == 403:
         return (
