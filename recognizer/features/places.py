@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +23,18 @@ from memory.errors import ObjectStoreError, printable_path
 from memory.remote.address import Address
 from memory.remote.objects import ATTEMPTS, CONNECT_SECONDS, REQUEST_SECONDS, allow_http, store_failure
 from memory.store import LanceObject
+from recognizer.errors import RecognizerError
 
 NAME: Final = "images"
 """Of the table."""
+# What only errors of the connection have in them, and none about the content of a file.
+_FROM_STORE = re.compile(r"RetryError|HttpError|status|Credential|timed out|Timeout|redirect")
 # How Lance says that there is no table.
 _NO_TABLE = "was not found"
+
+
+class FeaturesDamaged(RecognizerError):
+    """A table at an address that cannot be read."""
 
 
 class TablePlace(Protocol):
@@ -184,7 +192,12 @@ class TableAddress:
         """Return an error that names the store, and nothing that the store answered."""
         if isinstance(error, ObjectStoreError):
             return error
-        return store_failure(self._address, operation, str(error))
+        if _FROM_STORE.search(str(error)):
+            return store_failure(self._address, operation, str(error))
+        return FeaturesDamaged(
+            f"{self._address}: {operation} failed: what is stored there is damaged, or not a table of features. Delete "
+            "it if nobody else uses it, or name another address"
+        )
 
     def set_aside(self) -> str | None:
         """Return None: it stays."""

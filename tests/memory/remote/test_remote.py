@@ -306,7 +306,7 @@ def test_a_writer_that_dies_at_any_request_leaves_the_memory_as_it_was(
 def test_an_interrupted_build_goes_on_where_it_stopped(categories, address, encoder):
     many = [*categories, *(Category(f"bird {i}") for i in range(1500))]
     with pytest.raises(InterruptedError):
-        build(many, address, FakeEncoder(fail_after_chunks=2))
+        build(many, address, FakeEncoder(fail_after_chunks=1))
     with pytest.raises(MemoryNotFound, match=f"no memory at {address}"):
         Memory.open(address)
     assert build(many, address, encoder).report.texts_reused > 0
