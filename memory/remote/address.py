@@ -21,11 +21,11 @@ _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,221}")  # the longest names a
 # What has a meaning of its own in addresses, in one library or another, or on a terminal.
 _UNSAFE = re.compile(r"[%?#*\\:@\x00-\x1f\x7f]")
 _MOST_CHARACTERS = 900  # a key has 1,024 bytes, and the names of the files come after the prefix
-# Where a client looks for the address of a server other than the provider's.
-_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
+# Where a client looks for the server, or the account that names it; the first that is set counts.
+_SERVERS: Final[Mapping[str, tuple[str, ...]]] = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "gs": ("GOOGLE_BASE_URL",),
-    "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "AZURE_STORAGE_ACCOUNT_NAME"),
 }
 
 
@@ -91,15 +91,25 @@ class Address:
 
     @property
     def server(self) -> str:
-        """Host and port of the server that the environment names; empty for that of the provider."""
-        value = next((os.environ[name] for name in _ENDPOINTS[self.scheme] if os.environ.get(name)), "")
-        if "://" not in value:
-            return printable(value)
-        parts = urlsplit(value)  # without a name and a password, which an address of a server may hold
-        try:
-            return printable(f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}")
-        except ValueError:
-            return ""
+        """Host and port of the server, or the account, that the environment names; empty for that of the provider."""
+        return _host(os.environ.get(self.server_variable, ""))
+
+    @property
+    def server_variable(self) -> str:
+        """The variable of the environment that names the server, or that can name one."""
+        names = _SERVERS[self.scheme]
+        return next((name for name in names if os.environ.get(name)), names[0])
+
+
+def _host(value: str) -> str:
+    """Return host and port of an address, without the name and the password that it may hold."""
+    if "://" not in value:
+        return printable(value)
+    try:
+        parts = urlsplit(value)
+        return printable(f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}")
+    except ValueError:
+        return ""
 
 
 def is_address(location: str | Path) -> bool:
@@ -121,7 +131,8 @@ def cache_folder(kind: str, address: Address) -> Path:
     base = (configured if configured.is_absolute() else Path.home() / ".cache") / "recognizer" / kind
     # The first part is for people who look into the cache, the second one makes the name distinct.
     shown = re.sub(r"[^A-Za-z0-9]+", "-", f"{address.bucket}-{address.prefix}").strip("-")[-60:]
-    digest = hashlib.sha256(f"{address} {address.server}".encode()).hexdigest()[:16]
+    servers = [_host(os.environ.get(name, "")) for name in _SERVERS[address.scheme]]
+    digest = hashlib.sha256(" ".join([str(address), *servers]).encode()).hexdigest()[:16]
     folder = base / f"{shown}-{digest}"
     try:
         base.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from memory.negatives import NegativeLabels
 from memory.remote.address import Address, is_address
 from memory.remote.snapshots import Snapshots
 from memory.remote.writer import writing
-from memory.vectors import ExemplarSet
+from memory.vectors import ExemplarSet, MemoryVectors
 from memory.wording import counted
 
 
@@ -76,6 +76,18 @@ class RemoteMemory(Memory):
     def location(self) -> str:
         """The address."""
         return str(self._snapshots.address)
+
+    @property
+    def vectors(self) -> MemoryVectors:
+        """All vectors; see ``Memory.vectors``. A file of the mirror that has been damaged is fetched again."""
+        try:
+            return super().vectors
+        except MemoryDamaged:
+            directory = _require(self._snapshots, self._snapshots.refresh(whole=True).directory)
+            if open_checked(directory).tables_digest() != self.digest:
+                raise
+            self.directory = directory
+        return super().vectors
 
     @contextmanager
     def writing(self) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -174,13 +175,16 @@ class Objects:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that is gone already does not matter."""
-        with self._telling("deleting files that are not used any more"):
-            for key in keys:
-                try:
-                    self._client.delete(key)
-                except FileNotFoundError as error:
-                    if _code(error) == "NoSuchBucket":
-                        raise
+        with self._telling("deleting files that are not used any more"), ThreadPoolExecutor(CONCURRENT) as pool:
+            for _ in pool.map(self._delete, keys):
+                pass
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._client.delete(key)
+        except FileNotFoundError as error:
+            if _code(error) == "NoSuchBucket":
+                raise
 
     @contextmanager
     def _telling(self, operation: str) -> Iterator[None]:
@@ -211,7 +215,7 @@ def _reason(address: Address, answer: str) -> str:
     code = _code(answer)
     status = _status(answer)
     if code == "NoSuchBucket" or "ContainerNotFound" in answer:
-        return f"{server} has no bucket {address.bucket!r}. Check the name, and the server that {variables}_… name"
+        return f"{server} has no bucket {address.bucket!r}. Check the name, and {address.server_variable}"
     if code in ("ExpiredToken", "TokenRefreshRequired", "RequestExpired"):
         return f"the credentials have expired. Get new ones into the environment ({variables}_…)"
     if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed") or status == 401:
@@ -230,15 +234,10 @@ def _reason(address: Address, answer: str) -> str:
     if "BadScheme" in answer or "builder error" in answer or "scheme is not allowed" in answer:
         return f"{server} is named with http://, not https://. If that is right, set {variables}_ALLOW_HTTP=true"
     if "Timeout" in answer or "TimedOut" in answer or "timed out" in answer:
-        return (
-            f"{server} did not answer within {REQUEST_SECONDS} s ({ATTEMPTS} attempts). Check the network, and the "
-            f"server that {variables}_… name"
-        )
+        seconds = f"within {REQUEST_SECONDS} s ({ATTEMPTS} attempts)"
+        return f"{server} did not answer {seconds}. Check the network, and {address.server_variable}"
     if "Connect" in answer or "error sending request" in answer or "dns error" in answer:
-        return (
-            f"{server} cannot be reached ({ATTEMPTS} attempts). Check the network, and the server that {variables}_… "
-            "name"
-        )
+        return f"{server} cannot be reached ({ATTEMPTS} attempts). Check the network, and {address.server_variable}"
     if _NO_CREDENTIALS.search(answer):
         return f"there are no usable credentials for {server}. Check those of the environment ({variables}_…)"
     shown = ", ".join([*([f"status {status}"] if status else []), *([code] if code else [])]) or "none that is known"

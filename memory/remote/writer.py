@@ -10,20 +10,27 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from memory.durable import FileRecord
-from memory.errors import MemoryNotFound, MemoryStoreError, ObjectStoreError, PublishedMeanwhile, printable
+from memory.errors import (
+    MemoryDamaged,
+    MemoryNotFound,
+    MemoryStoreError,
+    ObjectStoreError,
+    PublishedMeanwhile,
+    printable,
+)
 from memory.flat import FLAT_FOLDER
 from memory.journal import JOURNAL_NAME, is_journal
 from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, read_manifest
 from memory.remote import CALIBRATION
 from memory.remote.folders import AddressLock, link_files, link_whole
 from memory.remote.objects import Conflict, Content, Unchanged, Version
-from memory.remote.side_files import INDEX_LIST, MOST_BYTES, index_list, index_records
+from memory.remote.side_files import INDEX_LIST, MOST_BYTES, index_list, index_records, read_index_list
 from memory.remote.snapshots import Snapshot, Snapshots
 from memory.remote.transfer import CONTENT_FOLDER, content_key, is_rewritten, table_files, upload
 from memory.search import INDEX_FOLDER
@@ -62,27 +69,24 @@ def writing(snapshots: Snapshots) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What a directory holds that is published.
+    """What a directory holds that is published, beside its indexes.
 
     Attributes:
         manifest: None: there is no memory in it.
         calibration: the bytes of the file; None: there is none.
-        index: files of the indexes, by path.
     """
 
     manifest: Manifest | None
     calibration: bytes | None
-    index: Mapping[str, FileRecord]
 
     @classmethod
     def of(cls, directory: Path) -> _Content:
         try:
             manifest = read_manifest(directory)
         except MemoryNotFound:
-            return cls(None, None, {})
+            return cls(None, None)
         calibration = directory / CALIBRATION
-        content = calibration.read_bytes() if calibration.is_file() else None
-        return cls(manifest, content, index_records(directory) if manifest.index.kind != "exact" else {})
+        return cls(manifest, calibration.read_bytes() if calibration.is_file() else None)
 
 
 class _Publication:
@@ -95,36 +99,44 @@ class _Publication:
     def publish(self) -> None:
         """Upload what is new, and publish it, where anything has changed."""
         now, before = _Content.of(self._directory), self._before
-        if now.manifest is None or now == before:
+        if now.manifest is None:
+            return
+        index = index_records(self._directory) if now.manifest.index.kind != "exact" else {}
+        listed = self._listed_index()
+        if (now, index) == (before, listed):
             return
         versions = dict(self._base.versions)
         if now.manifest != before.manifest:
-            versions[MANIFEST_NAME] = self._publish_manifest(now)
+            versions[MANIFEST_NAME] = self._publish_manifest(now.manifest, {*index.values(), *listed.values()})
         if now.calibration is not None and now.calibration != before.calibration:
             versions[CALIBRATION] = self._objects.put(CALIBRATION, now.calibration)
         versions.setdefault(CALIBRATION, None)
-        if now.manifest != before.manifest or now.index != before.index:
-            versions[INDEX_LIST] = self._publish_index(now)
+        if index != listed:
+            versions[INDEX_LIST] = self._publish_index(index, listed)
         with self._snapshots.locked():
             self._snapshots.adopt(self._directory, versions)
 
-    def _publish_manifest(self, now: _Content) -> Version:
-        """Upload the files of the tables, and replace MEMORY.json."""
-        assert now.manifest is not None
+    def _publish_manifest(self, now: Manifest, of_indexes: Set[FileRecord]) -> Version:
+        """Upload the files of the tables, replace MEMORY.json, and delete what has become old.
+
+        Args:
+            now: what is published.
+            of_indexes: files of indexes, which stay.
+        """
         objects = self._objects
         if not isinstance(self._published(), Unchanged):
             raise self._lost()  # before gigabytes are uploaded for nothing
         earlier = objects.list_keys()
-        files, known = table_files(now.manifest), table_files(self._before.manifest)
+        files, known = table_files(now), table_files(self._before.manifest)
         new = {path: record for path, record in files.items() if known.get(path) != record}
         rewritten = [path for path in new if is_rewritten(path)]
         # Those first: by them the next writer sees that tables without a MEMORY.json are the start of a build.
         upload(objects, self._directory, [(content_key(new[path]), path) for path in rewritten])
         upload(objects, self._directory, [(path, path) for path in new if not is_rewritten(path)])
-        version = self._replace(now.manifest.to_bytes())
+        version = self._replace(now.to_bytes())
         with contextlib.suppress(ObjectStoreError):  # published all the same; the next writer does the rest
             upload(objects, self._directory, [(path, path) for path in files if is_rewritten(path)])
-            self._sweep(earlier, now)
+            self._sweep(earlier, now, of_indexes)
         return version
 
     def _published(self) -> Content | Unchanged | None:
@@ -155,15 +167,26 @@ class _Publication:
             "stands, and nothing of this one was published. Give the same command again, if it is still wanted."
         )
 
-    def _publish_index(self, now: _Content) -> Version | None:
+    def _listed_index(self) -> dict[str, FileRecord]:
+        """Return the files of the indexes that are at the store; those in the mirror may have been built there."""
+        if self._base.versions.get(INDEX_LIST) is None:
+            return {}
+        found = self._objects.get(INDEX_LIST, most_bytes=MOST_BYTES[INDEX_LIST])
+        if not isinstance(found, Content):
+            return {}
+        try:
+            return read_index_list(found.data, str(self._snapshots.address))
+        except MemoryDamaged:
+            return {}
+
+    def _publish_index(self, records: Mapping[str, FileRecord], listed: Mapping[str, FileRecord]) -> Version | None:
         """Upload the files of the indexes and their list; without indexes there is no list."""
-        records = now.index
         try:
             if not records:
                 if self._base.versions.get(INDEX_LIST) is not None:
                     self._objects.delete([INDEX_LIST])
                 return None
-            known = {record.sha256 for record in self._before.index.values()}
+            known = {record.sha256 for record in listed.values()}
             upload(
                 self._objects,
                 self._directory,
@@ -173,13 +196,12 @@ class _Publication:
         except ObjectStoreError:  # readers build the indexes themselves
             return None
 
-    def _sweep(self, keys: list[str], now: _Content) -> None:
+    def _sweep(self, keys: list[str], now: Manifest, of_indexes: Set[FileRecord]) -> None:
         """Delete what was there before the publication and belongs neither to it nor to the version before."""
-        kept = {INDEX_LIST}
-        for content in (self._before, now):
-            files = table_files(content.manifest)
+        kept = {INDEX_LIST} | {content_key(record) for record in of_indexes}
+        for manifest in (self._before.manifest, now):
+            files = table_files(manifest)
             kept |= files.keys() | {content_key(files[path]) for path in files if is_rewritten(path)}
-            kept |= {content_key(record) for record in content.index.values()}
         self._objects.delete(key for key in keys if key.startswith(_OUR_FOLDERS) and key not in kept)
 
 

@@ -163,6 +163,20 @@ def test_other_providers_name_their_own_variables(scheme, monkeypatch):
     assert {"gs": "GOOGLE_…", "az": "AZURE_…"}[scheme] in message
 
 
+@pytest.mark.parametrize(
+    ("address", "variables"),
+    [
+        ("s3://bucket/birds", {}),
+        ("gs://bucket/birds", {}),
+        ("az://container/birds", {"AZURE_STORAGE_ACCOUNT_NAME": "account", "AZURE_STORAGE_ACCOUNT_KEY": "aGVsbG8="}),
+    ],
+)
+def test_each_provider_has_its_client(address, variables, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert str(Objects(Address.parse(address)).address) == address
+
+
 def test_settings_that_cannot_be_used_are_told(monkeypatch):
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", '{"private": "hush"}')
     with pytest.raises(ObjectStoreError, match="credentials") as failure:

@@ -3,9 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import lancedb
 import pytest
@@ -33,6 +37,7 @@ from tests.memory.building import build, exemplar_set, exported
 from tests.memory.fake_encoder import FakeEncoder
 from tests.objects_server import environment
 
+ROOT = Path(__file__).parents[3]
 FEW = [Category("cat"), Category("dog"), Category("crane", "bird"), Category("crane", "machine")]
 
 
@@ -174,6 +179,20 @@ def test_approximate_indexes_travel_with_the_memory(categories, address, elsewhe
     assert min(memory.index().recall.values()) > 0.9
 
 
+def test_an_index_that_was_built_in_the_mirror_is_published_by_the_next_writer(
+    categories, address, elsewhere, objects, encoder, monkeypatch
+):
+    memory = build(categories, address, encoder, index="hnsw")
+    memory.add([Category("emu")], encoder=encoder)
+    memory.index()  # the one that was built no longer belongs to the tables
+    memory.store_settings({"a": 1})
+    records = read_index_list(objects.get(INDEX_LIST, most_bytes=10**6).data, "there")
+    assert {content_key(record) for record in records.values()} <= set(objects.list_keys())
+    elsewhere()
+    monkeypatch.setattr("memory.memory.build_hnsw", lambda *_: pytest.fail("it was built again"))
+    Memory.open(address).index()
+
+
 def test_a_damaged_index_is_built_again(categories, address, elsewhere, objects, encoder):
     build(categories, address, encoder, index="hnsw")
     for record in read_index_list(objects.get(INDEX_LIST, most_bytes=10**6).data, "there").values():
@@ -303,6 +322,30 @@ def test_a_writer_that_dies_at_any_request_leaves_the_memory_as_it_was(
     assert set(objects.list_keys()) == {MANIFEST_NAME, *files, *manifests}
 
 
+KILLED = """
+import os, signal, sys
+from memory import Category, Memory
+from memory.remote.objects import Objects
+from tests.memory.fake_encoder import FakeEncoder
+
+replace = Objects.replace
+Objects.replace = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+Memory.open(sys.argv[1]).add([Category("emu")], encoder=FakeEncoder())
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_the_middle_of_a_write_is_no_hindrance(address, filled, objects, stored, encoder):
+    killed = subprocess.run([sys.executable, "-c", KILLED, address], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(objects.list_keys()) > len(stored)  # its files are there, and nothing lists them
+    memory = Memory.open(address)
+    assert len(names(memory)) == len(FEW)
+    memory.add([Category("emu")], encoder=encoder)
+    assert "emu" in names(Memory.open(address))
+
+
+@pytest.mark.slow
 def test_an_interrupted_build_goes_on_where_it_stopped(categories, address, encoder):
     many = [*categories, *(Category(f"bird {i}") for i in range(1500))]
     with pytest.raises(InterruptedError):
@@ -319,12 +362,11 @@ def test_a_place_of_others_is_refused_untouched(categories, address, objects, en
     assert objects.list_keys() == ["categories.lance/data/x.lance"]
 
 
-def test_objects_of_others_beside_a_memory_stay(categories, address, objects, encoder):
-    build(categories, address, encoder)
+def test_objects_of_others_beside_a_memory_stay(address, filled, objects):
     for key in ("notes.txt", "images.lance/data/x"):
         objects.put(key, b"theirs")
-    for _ in range(3):
-        build(categories, address, encoder)
+    for category in FEW[:2]:
+        Memory.open(address).remove([category.name])
     assert {"notes.txt", "images.lance/data/x"} <= set(objects.list_keys())
 
 
@@ -363,6 +405,33 @@ def test_a_damaged_mirror_is_mended(damage, address, filled, object_store, tmp_p
     with object_store.requests() as requests:
         Memory.open(address)
     assert len(requests) == 2
+
+
+def test_a_mirror_damaged_after_opening_is_mended_when_it_is_read(address, filled, objects):
+    memory = Memory.open(address)
+    shutil.rmtree(memory.directory / "flat")
+    os.truncate(memory.directory / data_file(manifest_at(objects)), 10)
+    assert len(names(memory)) == len(FEW)
+    assert all(finding.ok for finding in memory.verify())
+
+
+def test_a_memory_that_is_rewritten_while_it_is_fetched_is_fetched_as_it_is_then(
+    address, filled, elsewhere, monkeypatch, encoder
+):
+    get_part = Objects.get_part
+
+    def rewritten(self, *arguments):
+        monkeypatch.setattr(Objects, "get_part", get_part)
+        elsewhere("writer")
+        for number in range(2):  # after two versions the files of the first one are gone
+            build([Category(f"emu {number}")], address, encoder)
+        elsewhere("reader")
+        return get_part(self, *arguments)
+
+    elsewhere("reader")
+    monkeypatch.setattr("memory.remote.transfer.CONCURRENT", 1)
+    monkeypatch.setattr(Objects, "get_part", rewritten)
+    assert names(Memory.open(address)) == ["emu 1"]
 
 
 def test_repairing_fetches_what_differs(address, filled, encoder):

@@ -95,6 +95,7 @@ def test_a_store_that_dies_in_the_middle_is_said_once(open_table, monkeypatch):
     table.flush()
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+    monkeypatch.setattr("recognizer.features.places.ATTEMPTS", 1)  # Lance waits seconds between them
     table, warnings = open_table()
     assert not table.writable
     table.add(failures("b"))
