@@ -444,6 +444,20 @@ def test_repairing_fetches_what_differs(address, filled, encoder):
     assert not local_copy(f"{address}/none").exists()
 
 
+@pytest.mark.parametrize("content", [None, b"of another writer"])
+def test_manifests_of_lance_are_also_found_by_their_content(content, address, filled, objects, encoder):
+    for path in table_files(manifest_at(objects)):
+        if path.endswith(".manifest"):
+            objects.delete([path])
+            if content is not None:
+                objects.put(path, content)
+    memory = Memory.open(address)
+    assert len(names(memory)) == len(FEW)
+    memory.store_settings({"a": 1})  # the next writer puts them to where Lance looks
+    table = lancedb.connect(address, storage_options={"allow_http": "true"}).open_table("categories")
+    assert table.count_rows() == len(FEW)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"short", b"x" * 4000])
 def test_foreign_and_cut_off_files_are_never_used(content, address, filled, elsewhere, objects, encoder):
     path = data_file(manifest_at(objects))
