@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
@@ -25,6 +24,7 @@ from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
 from memory.negatives import NegativeLabels
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
 from memory.remote.address import is_address
+from memory.remote.addressed import at_addresses
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
 from memory.store import TableStore
 from memory.tables import TABLES, TableReader, load_bare_categories, load_vectors
@@ -70,6 +70,7 @@ class Memory:
         return cls(path, open_checked(path))
 
     @classmethod
+    @at_addresses
     def build(
         cls,
         categories: Iterable[Category],
@@ -110,17 +111,6 @@ class Memory:
             MemoryStoreError: the folder cannot be used.
             ValueError: no category, a template without a placeholder, or settings that are not JSON.
         """
-        if is_address(directory):
-            from memory.remote.memory import RemoteMemory
-
-            options: dict[str, Any] = {
-                "settings": settings,
-                "exemplars": exemplars,
-                "negatives": negatives,
-                "fold": fold,
-            }
-            make = partial(Memory.build, categories, encoder=encoder, templates=templates, index=index, **options)
-            return RemoteMemory.build_at(str(directory), partial(make, progress=progress))
         path = Path(directory)
         merged = merge_categories(categories)
         if not merged:
