@@ -89,6 +89,12 @@ def calibration_file(memory: Memory, path: Path | None) -> Iterator[Path]:
         yield directory / CALIBRATION
 
 
+def calibration_place(memory: Memory) -> str | Path:
+    """Return where a memory's calibration is: a file, or an address."""
+    place = memory.location
+    return place / CALIBRATION if isinstance(place, Path) else f"{place}/{CALIBRATION}"
+
+
 def _unsealed(path: Path) -> bytes:
     """Return a calibration as it was sealed.
 

@@ -13,7 +13,6 @@ import yaml
 
 from memory import Memory
 from memory.durable import replacing
-from memory.remote import CALIBRATION
 from memory.wording import counted
 from recognizer.calibration.calibrate import Calibration
 from recognizer.calibration.figures import Assessment
@@ -22,7 +21,7 @@ from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.roll_up import RollUpFit
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
-from recognizer.memory_settings import FROM_MEMORY, calibration_file, memory_identity, sealed
+from recognizer.memory_settings import FROM_MEMORY, calibration_file, calibration_place, memory_identity, sealed
 from recognizer.recognizer import Recognizer
 from recognizer.settings import TERMS
 from recognizer.unknown.settings import UnknownSettings
@@ -259,7 +258,9 @@ def _show_shares(assessment: Assessment) -> str:
     return "-" if assessment.known_kept is None else " / ".join(shown)
 
 
-def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | None = None, figures: Path) -> str:
+def write(
+    calibration: Calibration, recognizer: Recognizer, *, settings: Path | None = None, figures: Path
+) -> str | Path:
     """Write the settings file, and into one folder the figures as JSON and the two diagrams as PNG.
 
     Args:
@@ -283,4 +284,4 @@ def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | 
     memory = recognizer.memory
     with calibration_file(memory, settings) as path:
         write_settings(calibration, memory, path)
-    return str(settings or f"{memory.location}/{CALIBRATION}")
+    return settings or calibration_place(memory)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from memory.remote import CALIBRATION
 from recognizer.calibration.report import fitted_section, write_content
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.images import ImageItem
-from recognizer.memory_settings import calibration_file, memory_identity, read_calibration
+from recognizer.memory_settings import calibration_file, calibration_place, memory_identity, read_calibration
 from recognizer.recognizer import Recognizer
 from recognizer.unknown.rule import fewest_images
 from recognizer.unknown.settings import UnknownSettings
@@ -74,7 +73,7 @@ def calibrate_known(
     return KnownFit(unknown, len(images), failures)
 
 
-def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None) -> str:
+def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None) -> str | Path:
     """Write the threshold into the settings file, beside what was fitted for this memory before.
 
     Args:
@@ -94,4 +93,4 @@ def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None)
     with calibration_file(memory, path) as file:
         earlier = read_calibration(memory, file) or {}
         write_content({"calibration": basis, **earlier, "unknown": fitted_section(fit.unknown)}, file)
-    return str(path or f"{memory.location}/{CALIBRATION}")
+    return path or calibration_place(memory)

@@ -114,7 +114,7 @@ def test_weights_and_temperature_do_not_know_which_categories_are_taken_out(cali
 def test_run_picks_up_what_was_written(calibration, recognizer, tmp_path):
     full = replace(calibration, rerank=RerankFit(1.5, MarginFit(0.25, 0.4, 0.97)))
     path = write(full, recognizer, figures=tmp_path / "figures")
-    assert path == f"{recognizer.memory.directory}/{CALIBRATION}"
+    assert path == recognizer.memory.directory / CALIBRATION
     memory = Memory.open(recognizer.memory.directory)
     assert all(finding.ok for finding in memory.verify())
     warnings = []
