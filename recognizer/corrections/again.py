@@ -139,7 +139,7 @@ def score_again(
         model=earlier.info.model,
         memory={
             **earlier.info.memory,
-            "path": str(memory.directory),
+            "path": str(memory.location),
             "version": memory.version,
             "categories": memory.info().categories,
             "digest": memory.digest,
