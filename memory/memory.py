@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
@@ -22,6 +23,8 @@ from memory.integrity import check_rows, open_checked
 from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
 from memory.negatives import NegativeLabels
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
+from memory.remote.address import is_address
+from memory.remote.addressed import at_addresses
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
 from memory.store import TableStore
 from memory.tables import TABLES, TableReader, load_bare_categories, load_vectors
@@ -36,7 +39,7 @@ class Memory:
     """A memory of categories. ``Memory.open`` and ``Memory.build`` return one.
 
     Attributes:
-        directory: where it is.
+        directory: where it is, or its mirror of an object store.
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
@@ -50,15 +53,24 @@ class Memory:
     def open(cls, directory: str | Path) -> Memory:
         """Open a memory, and check all of its files against its MEMORY.json.
 
+        Args:
+            directory: or its address on an object store, such as ``s3://bucket/birds``.
+
         Raises:
             MemoryNotFound: there is none.
             MemoryDamaged: a file is missing or changed; the message says what to do.
             SchemaTooNew: a newer release wrote it.
+            ObjectStoreError: the store does not answer or refuses.
         """
+        if is_address(directory):
+            from memory.remote.memory import RemoteMemory
+
+            return RemoteMemory.open_at(str(directory))
         path = Path(directory)
         return cls(path, open_checked(path))
 
     @classmethod
+    @at_addresses
     def build(
         cls,
         categories: Iterable[Category],
@@ -80,7 +92,7 @@ class Memory:
 
         Args:
             categories: at least one; those of equal name and group are merged.
-            directory: a new or empty folder, or a memory.
+            directory: a new or empty folder, or a memory; or an address on an object store.
             encoder: encodes the texts whose vectors are not known yet.
             templates: texts with ``{}`` or ``{c}`` for the name.
             settings: free JSON; None keeps the settings of a memory by the same encoder.
@@ -134,7 +146,21 @@ class Memory:
     @staticmethod
     def repair(directory: str | Path) -> list[str]:
         """Restore what can be restored of a damaged memory; see ``memory.recovery.repair``."""
+        if is_address(directory):
+            from memory.remote.memory import repair_mirror
+
+            return repair_mirror(str(directory))
         return repair(Path(directory))
+
+    @property
+    def location(self) -> str | Path:
+        """The directory, or the address on an object store, by which the memory is opened again."""
+        return self.directory
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Yield the directory to write files beside the tables into; an address gets them afterwards."""
+        yield self.directory
 
     @property
     def report(self) -> BuildReport:
@@ -317,7 +343,7 @@ class Memory:
 
     def info(self) -> MemoryInfo:
         """Return what the memory holds."""
-        return MemoryInfo.of(self.directory, self._manifest)
+        return replace(MemoryInfo.of(self.directory, self._manifest), directory=str(self.location))
 
     def export(self, stream: TextIO, vectors: bool = False) -> None:
         """Write the content as JSON lines, which ``read_labels`` reads; see ``export_memory``."""

@@ -12,7 +12,7 @@ from recognizer.calibration.report import fitted_section, write_content
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.images import ImageItem
-from recognizer.memory_settings import SETTINGS_FILE, memory_identity, read_calibration
+from recognizer.memory_settings import calibration_file, calibration_place, memory_identity, read_calibration
 from recognizer.recognizer import Recognizer
 from recognizer.unknown.rule import fewest_images
 from recognizer.unknown.settings import UnknownSettings
@@ -73,7 +73,7 @@ def calibrate_known(
     return KnownFit(unknown, len(images), failures)
 
 
-def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None) -> Path:
+def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None) -> str | Path:
     """Write the threshold into the settings file, beside what was fitted for this memory before.
 
     Args:
@@ -89,8 +89,8 @@ def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None)
         SettingsError: the file that is there was changed.
     """
     memory = recognizer.memory
-    path = path or memory.directory / SETTINGS_FILE
     basis = {**memory_identity(memory), "known_images": fit.images}
-    earlier = read_calibration(memory, path) or {}
-    write_content({"calibration": basis, **earlier, "unknown": fitted_section(fit.unknown)}, path)
-    return path
+    with calibration_file(memory, path) as file:
+        earlier = read_calibration(memory, file) or {}
+        write_content({"calibration": basis, **earlier, "unknown": fitted_section(fit.unknown)}, file)
+    return path or calibration_place(memory)

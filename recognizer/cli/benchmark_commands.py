@@ -49,7 +49,7 @@ JsonOption = Annotated[
 @contextmanager
 def opened_bench(
     *,
-    memory: Path | None,
+    memory: str | None,
     model: str | None,
     pretrained: str | None,
     features: str | None,

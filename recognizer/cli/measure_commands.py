@@ -242,7 +242,7 @@ def calibrate(
 
 def _calibrate_known(
     folder: Path,
-    memory: Path,
+    memory: str,
     output: Path | None,
     features: str | None,
     device: str,

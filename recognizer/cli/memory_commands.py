@@ -129,6 +129,7 @@ def build(
     """
     from memory.errors import printable
     from memory.recovery import published_manifest
+    from memory.remote.memory import local_copy
     from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
     from recognizer.describing.joining import join_descriptions, read_descriptions
     from recognizer.encoder import Encoder
@@ -143,7 +144,7 @@ def build(
     wordings = read_templates(templates) if templates else None
     if wordings:
         note(f"templates: {len(wordings)}, such as {', '.join(repr(printable(text)) for text in wordings[:2])}")
-    existing = published_manifest(memory)
+    existing = published_manifest(local_copy(memory))
     if model is None and pretrained is None and existing is not None:
         encoder = Encoder.from_spec(existing.encoder.spec, device=device, precision=precision)
         wordings = wordings or existing.templates
@@ -228,7 +229,7 @@ def add(
         now = opened.info().categories
         merged = opened.report.categories - (now - before)
         also = f", merged {counted(merged, 'category')} that it had" if merged else ""
-        show(f"added {counted(now - before, 'category')}{also}; {opened.directory} now has {counted(now, 'category')}")
+        show(f"added {counted(now - before, 'category')}{also}; {opened.location} now has {counted(now, 'category')}")
         show(_work(opened))
     if exemplars is not None:
         add_examples(opened, encoder, exemplars, features)
@@ -267,7 +268,7 @@ def remove(
     removed = opened.remove(names)
     store_head(opened)
     now = opened.info().categories
-    show(f"removed {counted(len(removed), 'category')}; {opened.directory} now has {counted(now, 'category')}")
+    show(f"removed {counted(len(removed), 'category')}; {opened.location} now has {counted(now, 'category')}")
 
 
 @app.command()
@@ -347,7 +348,7 @@ def verify(
 
 
 @app.command()
-def repair(memory: Annotated[Path, typer.Argument(help="The memory's directory.")]) -> None:
+def repair(memory: Annotated[str, typer.Argument(help="The memory's directory or address.")]) -> None:
     """Restore what can be restored of a damaged memory, and say what is kept and what is lost.
 
     Example: recognizer repair birds.memory
@@ -388,7 +389,7 @@ def _print_report(memory: Memory) -> None:
         contents += f", {counted(numbers.exemplars, 'exemplar')}"
     if numbers.negatives:
         contents += f", {counted(numbers.negatives, 'candidate')} for negative labels"
-    show(f"{memory.directory}: {contents}; {_work(memory)}")
+    show(f"{memory.location}: {contents}; {_work(memory)}")
 
 
 def _work(memory: Memory) -> str:

@@ -82,7 +82,15 @@ LabelledArgument = Annotated[
     Path, typer.Argument(help="Labelled images: FOLDER/LABEL/IMAGE, or a CSV file with the columns path and label.")
 ]
 
-MemoryOption = Annotated[Path, typer.Option("--memory", help="Directory of the memory.", rich_help_panel=INPUT)]
+# A text, because an address is not a path: `Path` would make one slash of the two in s3://.
+MemoryOption = Annotated[
+    str,
+    typer.Option(
+        "--memory",
+        help="Directory of the memory, or its address on an object store: s3://, gs:// or az://BUCKET/PREFIX.",
+        rich_help_panel=INPUT,
+    ),
+]
 
 LabelFormatOption = Annotated[
     str,
@@ -153,8 +161,8 @@ FeaturesOption = Annotated[
     str | None,
     typer.Option(
         "--features",
-        help="Folder of stored image features: images in it are not encoded again, others are added. "
-        "user: a folder in your cache.",
+        help="Folder of stored image features, or its address (s3://, gs://, az://): images in it are not encoded "
+        "again, others are added. user: a folder in your cache.",
         rich_help_panel=ENCODER,
     ),
 ]
