@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tests.tokenizer_once  # noqa: F401  models load faster
 from recognizer.encoder import Encoder
 
 _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
