@@ -1,7 +1,6 @@
 import importlib.metadata
 import json
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from recognizer.cli import main
 from recognizer.cli.app import add_plugins
 from recognizer.errors import RecognizerError
 from recognizer.results import encode_row
-from tests.campaign import kill_run
+from tests.forked import kill_after, start_command
 from tests.recognizer.commands import call
 
 LABELS = '{"tabby cat": ["striped fur", "whiskers"], "cup of coffee": ["a saucer"], "rocket launch": [], "=cmd()": []}'
@@ -525,14 +524,16 @@ def test_underscores_in_options_are_accepted(world, tmp_path):
     assert code == 0
 
 
-def test_a_killed_run_resumes_to_the_same_bytes(tmp_path):
-    command = kill_run.prepare(tmp_path, images=16)
-
-    def run_here(output):
-        assert call(*command[3:], output)[0] == 0  # without python -m recognizer
-        return output.read_bytes()
-
-    whole = run_here(tmp_path / "whole" / "r.jsonl")
-    output = tmp_path / "killed" / "r.jsonl"
-    assert kill_run.run_killed(command, output, random.Random(0), images=16) < 17
-    assert run_here(output) == whole
+def test_a_killed_run_resumes_to_the_same_bytes(demo_memory, photos, tmp_path):
+    (tmp_path / "images").mkdir()
+    for photo in sorted(photos.glob("*.jpg")):
+        shutil.copy(photo, tmp_path / "images")
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"no picture")
+    whole, killed = tmp_path / "whole" / "r.jsonl", tmp_path / "killed" / "r.jsonl"
+    command = ["run", tmp_path / "images", "--memory", demo_memory, "--batch-size", 2, "--device", "cpu"]
+    command += ["--precision", "fp32", "--output"]
+    images = len(list((tmp_path / "images").iterdir()))
+    assert 4 <= kill_after(start_command(*command, killed), killed, lines=4) < images
+    for output in (whole, killed):
+        assert call(*command, output)[0] == 0
+    assert killed.read_bytes() == whole.read_bytes()
