@@ -6,12 +6,20 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 multiprocessing.set_forkserver_preload(
     ["open_clip", "transformers", "memory", "recognizer.cli", "recognizer.recognizer", "recognizer.run", "training.run"]
 )
+
+
+def start(function: Callable[..., object], *arguments: object) -> BaseProcess:
+    """Call a function, which must be one of a module, in a process of its own."""
+    process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
+    process.start()
+    return process
 
 
 def start_command(*arguments: object, output: Path | None = None, **environment: str) -> BaseProcess:
@@ -23,10 +31,7 @@ def start_command(*arguments: object, output: Path | None = None, **environment:
         environment: the further variables.
     """
     words = [str(argument) for argument in arguments]
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_run, args=(words, os.environ | environment, str(output or os.devnull)))
-    process.start()
-    return process
+    return start(_run, words, os.environ | environment, str(output or os.devnull))
 
 
 def kill_after(process: BaseProcess, output: Path, lines: int) -> int:
