@@ -234,7 +234,10 @@ def _nothing_there(data: Path, rows: Sequence[BenchmarkRow]) -> str:
     if damaged:
         return "; ".join(damaged)
     expected = "; ".join(DATA_SETS[row.data].expected for row in rows)
-    return f"{data} has {contents(data)}, and none of the data sets; expected {expected}"
+    return (
+        f"{data} has {contents(data)}, and none of the data sets; expected {expected}. Where it holds LABEL/IMAGE, "
+        "give it as --labelled instead of --data"
+    )
 
 
 def _averages(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:

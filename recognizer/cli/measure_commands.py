@@ -252,7 +252,7 @@ def _calibrate_known(
 ) -> None:
     """Fit the threshold of the rule by negative labels on images of the categories without labels."""
     from memory import Memory
-    from recognizer.calibration.unlabelled import calibrate_known, write_known
+    from recognizer.calibration.unlabelled import calibrate_known, require_usable, write_known
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import stored_settings
     from recognizer.recognizer import Recognizer
@@ -262,6 +262,7 @@ def _calibrate_known(
     settings = load_settings(config, overrides, base=stored_settings(opened), warn=note)
     listing = list_images(folder)
     require_images(listing, folder)
+    require_usable(opened, settings, len(listing))
     recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
     with use_features(recognizer, features), progress_bar(len(listing), "images", "calibrate") as advance:
         fit = calibrate_known(recognizer, listing, progress=advance)
