@@ -19,6 +19,7 @@ from recognizer.calibration.figures import Assessment
 from recognizer.calibration.precision import ASKED, PrecisionReached
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.roll_up import RollUpFit
+from recognizer.calibration.seen import write_seen
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
 from recognizer.memory_settings import FROM_MEMORY, SETTINGS_FILE, memory_identity, sealed
@@ -264,7 +265,8 @@ def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | 
     Args:
         calibration: what to write.
         recognizer: the one that was calibrated.
-        settings: the settings file; by default in the memory's directory, where a run finds it.
+        settings: the settings file; by default in the memory's directory, where a run finds it. Beside it goes a file
+            of the images that were fitted on.
         figures: folder for `calibration.json`, `reliability.png` and `coverage.png`; created where it is missing.
 
     Returns:
@@ -281,4 +283,5 @@ def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | 
     coverage_diagram(calibration.before, calibration.after, figures / "coverage.png")
     path = settings or recognizer.memory.directory / SETTINGS_FILE
     write_settings(calibration, recognizer.memory, path)
+    write_seen(path, calibration.seen)
     return path
