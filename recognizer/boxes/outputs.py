@@ -51,6 +51,7 @@ def coco_results(
         rolled = {} if row.source is None else {"label": row.label, "label_confidence": _rounded(row.confidence or 0.0)}
         if row.source is not None:
             rolled |= {"label_level": row.label_level, "label_path": row.label_path, "source": row.source}
+            rolled |= {"label_rank": row.label_rank} if row.label_rank else {}
         for candidate in row.candidates:
             yield {
                 "image_id": number if item.box.image_id is None else item.box.image_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memory import Category
@@ -26,6 +26,20 @@ def ranks_of_groups(categories: Iterable[Category]) -> dict[str, str]:
                 columns = columns[columns.index(rank) + 1 :]
                 ranks.setdefault(join_levels(path[:length]), rank)
     return ranks
+
+
+def ranks_above(category: Category, ranks: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Return the rank of each level of a category's group, from the top; empty where none is known.
+
+    Args:
+        category: of a memory.
+        ranks: as from `ranks_of_groups`.
+    """
+    if not ranks:
+        return ()
+    path = levels(category.group)
+    found = tuple(ranks.get(join_levels(path[:length])) for length in range(1, len(path) + 1))
+    return found if any(found) else ()
 
 
 def group_summary(categories: Sequence[Category]) -> dict[str, Any]:
