@@ -7,6 +7,7 @@ from typing import Any
 
 from memory import Category
 from memory.lineage import RANKS, join_levels, levels
+from memory.wording import counted
 
 
 def ranks_of_groups(categories: Iterable[Category]) -> dict[str, str]:
@@ -52,3 +53,14 @@ def group_summary(categories: Sequence[Category]) -> dict[str, Any]:
         "ranks": [rank for rank in RANKS if rank in ranks],
         "categories": len(paths),
     }
+
+
+def shown_groups(groups: Mapping[str, Any]) -> str:
+    """Say in words what `group_summary` found."""
+    if not groups["groups"]:
+        return "none"
+    named = f", ranks {' > '.join(groups['ranks'])}" if groups["ranks"] else ""
+    return (
+        f"{counted(groups['groups'], 'group')} on {counted(groups['depth'], 'level')}{named}, above "
+        f"{counted(groups['categories'], 'category')}"
+    )
