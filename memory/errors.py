@@ -38,6 +38,7 @@ class LabelError(MemoryStoreError):
         self, message: str, *, file: str | Path, remedy: str, line: int | None = None, where: str | None = None
     ) -> None:
         """Compose the message."""
+        self.message = message
         self.file = str(file)
         self.line = line
         self.where = where

@@ -15,6 +15,7 @@ from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.errors import RecognizerError
 from recognizer.evidence import explain
 from recognizer.features import FeatureStore, encode_or_read
+from recognizer.hierarchy.ranks import ranks_above, ranks_of_groups
 from recognizer.hierarchy.rule import label_rule
 from recognizer.images import ImageItem, ImageSource, check_sources, list_images, require_images, source_items
 from recognizer.memory_settings import carried_settings
@@ -86,6 +87,8 @@ class Recognizer:
         self.negatives = NegativesRule.of_settings(
             vectors, self.settings.unknown, encoder.default_temperature, comparable=only is None
         )
+        rolls_up = self.settings.score.roll_up is not None
+        self._ranks = ranks_of_groups(vectors.categories) if rolls_up else {}
         several = self.settings.run.all_above is not None
         self._presence = PresenceScorer(self.scorer, temperature) if several else None
 
@@ -256,6 +259,7 @@ class Recognizer:
             CandidateRow(
                 category=category.name,
                 group=category.group,
+                ranks=ranks_above(category, self._ranks),
                 score=float(value),
                 confidence=float(confidence),
                 evidence=pieces[:keep],

@@ -19,6 +19,7 @@ from recognizer.calibration.figures import Assessment
 from recognizer.calibration.precision import ASKED, PrecisionReached
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.roll_up import RollUpFit
+from recognizer.calibration.seen import write_seen
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
 from recognizer.memory_settings import FROM_MEMORY, calibration_file, calibration_place, memory_identity, sealed
@@ -266,7 +267,8 @@ def write(
     Args:
         calibration: what to write.
         recognizer: the one that was calibrated.
-        settings: the settings file; by default in the memory's directory, where a run finds it.
+        settings: the settings file; by default in the memory's directory, where a run finds it. Beside it goes a file
+            of the images that were fitted on.
         figures: folder for `calibration.json`, `reliability.png` and `coverage.png`; created where it is missing.
 
     Returns:
@@ -284,4 +286,5 @@ def write(
     memory = recognizer.memory
     with calibration_file(memory, settings) as path:
         write_settings(calibration, memory, path)
+        write_seen(path, calibration.seen)
     return settings or calibration_place(memory)

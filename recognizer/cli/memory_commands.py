@@ -281,23 +281,24 @@ def info(
     Example: recognizer info --memory birds.memory
     """
     from memory import Memory
+    from recognizer.hierarchy.ranks import group_summary, shown_groups
     from recognizer.memory_settings import carried_settings
 
     opened = Memory.open(memory)
-    fields = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
-    prompted = prompted_names(opened.bare_categories())
+    categories = opened.bare_categories()
+    fields = asdict(opened.info()) | {"groups": group_summary(categories)}
+    settings = carried_settings(opened, warn=note)
+    prompted = prompted_names(categories)
     if as_json:
-        fields["prompted"] = prompted
+        fields |= {"settings": settings, "prompted": prompted}
         sys.stdout.write(json.dumps(fields, indent=2, default=str) + "\n")  # ASCII: a terminal may be what reads it
         return
     fields["encoder"] = (
         f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
     )
     fields["templates"] = " | ".join(opened.templates)
-    settings = fields.pop("settings")
-    if not fields["index_recall"]:  # that of exact search
-        del fields["index_recall"]
-    rows = [[key, str(value)] for key, value in fields.items()]
+    fields["groups"] = shown_groups(fields["groups"])
+    rows = [[key, str(value)] for key, value in fields.items() if value != {}]  # the recall of exact search
     rows += [[f"{part}.{name}", str(value)] for part, values in settings.items() for name, value in values.items()]
     rows += _file_settings(opened.encoder.spec)
     if prompted:

@@ -230,8 +230,21 @@ SetOption = Annotated[
 
 
 def split_precision(text: str) -> tuple[str, float | None]:
-    """Return the arithmetic of the encoder, and the precision of the labels where a number is given."""
+    """Return the arithmetic of the encoder, and the precision of the labels where a number is given.
+
+    Raises:
+        RecognizerError: it is neither.
+    """
     try:
         return "auto", float(text)
     except ValueError:
-        return text, None
+        pass
+    if text not in ("auto", "fp32", "bf16"):
+        from memory.errors import printable
+        from recognizer.errors import RecognizerError
+
+        raise RecognizerError(
+            f"--precision {printable(text)} is neither a number such as 0.98, the least share of right labels, nor "
+            "auto, fp32 or bf16, the arithmetic of the encoder"
+        )
+    return text, None

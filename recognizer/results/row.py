@@ -58,6 +58,8 @@ class CandidateRow:
     Attributes:
         category: its name.
         group: its group; left out of the row if empty.
+        ranks: of the levels of its group, from the top, such as family; None where unknown, empty and left out of the
+            row where none is known or labels are not rolled up.
         score: the sum of the contributions of `evidence`.
         confidence: probability over all categories of the memory, in [0, 1].
         evidence: the summands of the score.
@@ -68,12 +70,14 @@ class CandidateRow:
     confidence: float
     evidence: Sequence[EvidenceRow] = ()
     group: str = ""
+    ranks: Sequence[str | None] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the candidate as plain JSON values, numbers rounded."""
         return {
             "category": self.category,
             **({"group": self.group} if self.group else {}),
+            **({"ranks": list(self.ranks)} if self.ranks else {}),
             "score": rounded(self.score),
             "confidence": rounded_confidence(self.confidence),
             "evidence": [piece.to_dict() for piece in self.evidence],
@@ -192,6 +196,7 @@ class ResultRow:
         labels: all that the image shows, most certain first; None unless several labels were asked for.
         label_level: how many levels the path of the label has: 1 for a group at the top; None unless labels are rolled
             up.
+        label_rank: the rank of a label that is a group, such as family; None where it is unknown.
         label_path: the levels of the label, from the top, with ` > ` between them; None likewise.
         source: whether the label is a `category` or was `rolled up` to a group; None likewise.
         rerank: outcome of the reranking (status, model, order); None without reranking.
@@ -211,6 +216,7 @@ class ResultRow:
     group_confidence: Mapping[str, float] | None = None
     labels: Sequence[FoundLabel] | None = None
     label_level: int | None = None
+    label_rank: str | None = None
     label_path: str | None = None
     source: Literal["category", "rolled up"] | None = None
     rerank: Mapping[str, Any] | None = None
@@ -230,6 +236,7 @@ class ResultRow:
             **({} if self.height is None else {"height": int(self.height)}),
             "label": self.label,
             **({} if self.label_level is None else {"label_level": int(self.label_level)}),
+            **({} if self.label_rank is None else {"label_rank": self.label_rank}),
             **({} if self.label_path is None else {"label_path": self.label_path}),
             **({} if self.source is None else {"source": self.source}),
             "confidence": None if self.confidence is None else rounded_confidence(self.confidence),
@@ -255,7 +262,7 @@ class ResultRow:
         above = paths_above(best.category, best.group, sums)
         level = roll_up(best.confidence, [sums[path] for path in above], rule.needed)
         row = replace(self, status="ok", label=best.category, confidence=best.confidence)
-        row = replace(row, label_level=None, label_path=None, source=None)
+        row = replace(row, label_level=None, label_rank=None, label_path=None, source=None)
         if level == NO_ANSWER:
             return replace(row, status="below", label=None)
         if rule.thresholds is None:
@@ -266,6 +273,7 @@ class ResultRow:
             label=path[-1],
             confidence=best.confidence if level == 0 else sums[above[level - 1]],
             label_level=len(path),
+            label_rank=best.ranks[len(path) - 1] if level and len(path) <= len(best.ranks) else None,
             label_path=join_levels(path),
             source=ROLLED_UP if level else CATEGORY,
         )
@@ -355,6 +363,7 @@ def parse_row(content: Mapping[str, Any]) -> Row:
         height=content.get("height"),
         label=content["label"],
         label_level=content.get("label_level"),
+        label_rank=content.get("label_rank"),
         label_path=content.get("label_path"),
         source=content.get("source"),
         confidence=content["confidence"],
@@ -372,6 +381,7 @@ def _candidate(content: Mapping[str, Any]) -> CandidateRow:
     return CandidateRow(
         category=content["category"],
         group=content.get("group", ""),
+        ranks=content.get("ranks", ()),
         score=content["score"],
         confidence=content["confidence"],
         evidence=[EvidenceRow(**piece) for piece in content["evidence"]],
