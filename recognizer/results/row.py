@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from json.encoder import encode_basestring
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from memory import Category
 from memory.lineage import join_levels, levels
 from recognizer.hierarchy.roll_up import NO_ANSWER, paths_above, roll_up
 from recognizer.hierarchy.rule import LabelRule
-from recognizer.results.rounding import rounded, rounded_box, rounded_confidence, rounded_weight
+from recognizer.results.rounding import rounded, rounded_all, rounded_box, rounded_confidence
 
 CATEGORY: Final = "category"
 ROLLED_UP: Final = "rolled up"
@@ -46,7 +49,7 @@ class EvidenceRow(NamedTuple):
             "region": None if self.region is None else int(self.region),
             "box_xyxy": None if self.box_xyxy is None else rounded_box(self.box_xyxy),
             "value": rounded(self.value),
-            "weight": rounded_weight(self.weight),
+            "weight": rounded(self.weight),
             "contribution": rounded(self.contribution),
         }
 
@@ -71,12 +74,15 @@ class CandidateRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the candidate as plain JSON values, numbers rounded."""
+        return {**self.head(), "evidence": [piece.to_dict() for piece in self.evidence]}
+
+    def head(self) -> dict[str, Any]:
+        """Return what stands before the evidence."""
         return {
             "category": self.category,
             **({"group": self.group} if self.group else {}),
             "score": rounded(self.score),
             "confidence": rounded_confidence(self.confidence),
-            "evidence": [piece.to_dict() for piece in self.evidence],
         }
 
 
@@ -223,6 +229,14 @@ class ResultRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, in the order in which they are written."""
+        return {
+            **self.head(),
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "rerank": None if self.rerank is None else dict(self.rerank),
+        }
+
+    def head(self) -> dict[str, Any]:
+        """Return what stands before the candidates and the reranking."""
         groups = self.group_confidence and {n: rounded_confidence(c) for n, c in self.group_confidence.items()}
         return {
             **_head(self.path, self.path_b64, self.box, self.status),
@@ -238,8 +252,6 @@ class ResultRow:
             **({} if self.known is None else {"known": self.known.to_dict()}),
             **({} if groups is None else {"group_confidence": groups}),
             **({} if self.labels is None else {"labels": [label.to_dict() for label in self.labels]}),
-            "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "rerank": None if self.rerank is None else dict(self.rerank),
         }
 
     def with_label(self, rule: LabelRule) -> ResultRow:
@@ -254,21 +266,20 @@ class ResultRow:
         sums = {} if rule.thresholds is None else self.group_confidence or {}
         above = paths_above(best.category, best.group, sums)
         level = roll_up(best.confidence, [sums[path] for path in above], rule.needed)
-        row = replace(self, status="ok", label=best.category, confidence=best.confidence)
-        row = replace(row, label_level=None, label_path=None, source=None)
+        label: dict[str, Any] = {"status": "ok", "label": best.category, "confidence": best.confidence}
+        label |= {"label_level": None, "label_path": None, "source": None}
         if level == NO_ANSWER:
-            return replace(row, status="below", label=None)
-        if rule.thresholds is None:
-            return row
-        path = Category(best.category, best.group).path if level == 0 else levels(above[level - 1])
-        return replace(
-            row,
-            label=path[-1],
-            confidence=best.confidence if level == 0 else sums[above[level - 1]],
-            label_level=len(path),
-            label_path=join_levels(path),
-            source=ROLLED_UP if level else CATEGORY,
-        )
+            label |= {"status": "below", "label": None}
+        elif rule.thresholds is not None:
+            path = Category(best.category, best.group).path if level == 0 else levels(above[level - 1])
+            label |= {
+                "label": path[-1],
+                "confidence": best.confidence if level == 0 else sums[above[level - 1]],
+                "label_level": len(path),
+                "label_path": join_levels(path),
+                "source": ROLLED_UP if level else CATEGORY,
+            }
+        return replace(self, **label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,8 +343,49 @@ def encode_row(row: Row) -> bytes:
     Raises:
         ValueError: a number is not finite.
     """
-    text = json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    if isinstance(row, ErrorRow):
+        text = _json(row.to_dict())
+    else:  # the text of its `to_dict`, without the objects of the evidence, which is nearly all of it
+        pieces = iter(_pieces_json([piece for each in row.candidates for piece in each.evidence]))
+        candidates = ",".join(
+            f'{_json(each.head())[:-1]},"evidence":[{",".join(islice(pieces, len(each.evidence)))}]}}'
+            for each in row.candidates
+        )
+        rerank = _json(None if row.rerank is None else dict(row.rerank))
+        text = f'{_json(row.head())[:-1]},"candidates":[{candidates}],"rerank":{rerank}}}'
     return text.encode("utf-8", "replace") + b"\n"
+
+
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_PIECE = '{"term":%s,"description":%s,"region":%s,"box_xyxy":%s,"value":%s,"weight":%s,"contribution":%s}'
+
+
+def _pieces_json(pieces: Sequence[EvidenceRow]) -> Iterable[str]:
+    """Return the text of each piece, made column by column, which is faster than by an object for each."""
+    if not pieces:
+        return ()
+    terms, texts, regions, boxes, values, weights, contributions = zip(*pieces, strict=True)
+    columns = (
+        map(encode_basestring, terms),
+        map(encode_basestring, texts),
+        ["null" if region is None else int(region) for region in regions],
+        ["null" if box is None else _box_json(tuple(box)) for box in boxes],
+        rounded_all(values),
+        map(_weight_json, weights),
+        rounded_all(contributions),
+    )
+    return map(_PIECE.__mod__, zip(*columns, strict=True))
+
+
+# Weights and boxes repeat, as many descriptions fit one region best.
+@lru_cache(maxsize=64)
+def _weight_json(weight: float) -> str:
+    return _json(rounded(weight))
+
+
+@lru_cache(maxsize=1024)
+def _box_json(box: tuple[float, ...]) -> str:
+    return _json(rounded_box(box))
 
 
 def parse_row(content: Mapping[str, Any]) -> Row:
