@@ -29,11 +29,13 @@ def rounded_all(numbers: Sequence[float]) -> list[float]:
         ValueError: one is not finite.
     """
     values = np.array(numbers, np.float64)
-    scaled = values * 10.0**_DECIMALS
+    with np.errstate(over="ignore"):
+        scaled = values * 10.0**_DECIMALS
     whole = np.rint(scaled)
     # The product is off by less than this, so elsewhere both round to the same whole number; its quotient is the
     # double nearest to the decimal, which `round` returns. Comparisons with NaN are false.
-    sure = (np.abs(scaled) < _EXACT) & (np.abs(np.abs(scaled - whole) - 0.5) > _PRODUCT_ERROR)
+    with np.errstate(invalid="ignore"):
+        sure = (np.abs(scaled) < _EXACT) & (np.abs(np.abs(scaled - whole) - 0.5) > _PRODUCT_ERROR)
     found: list[float] = (whole / 10.0**_DECIMALS + 0.0).tolist()
     for place in np.flatnonzero(~sure).tolist():
         found[place] = rounded(numbers[place])
