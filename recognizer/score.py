@@ -227,7 +227,8 @@ class Scorer:
             sums = np.zeros_like(found)
             # The descriptions of a category are neighbours, and categories without any leave no gap between them.
             sums[:, has] = np.add.reduceat(best, offsets[has] - offsets[0], axis=1)
-            found += settings.region_description * sums / np.maximum(counts, 1).astype(np.float32)
+            means: Floats = settings.region_description * sums / np.maximum(counts, 1).astype(np.float32)
+            found += means
         scores[:, block] = found
 
 
