@@ -224,11 +224,11 @@ class Scorer:
             best = regions.best_in_chunks(vectors.bare[offsets[0] : offsets[-1]])
             counts = np.diff(offsets)
             has = np.flatnonzero(counts)
-            sums = np.zeros_like(found)
+            sums = np.zeros(found.shape, np.float32)
             # The descriptions of a category are neighbours, and categories without any leave no gap between them.
             sums[:, has] = np.add.reduceat(best, offsets[has] - offsets[0], axis=1)
-            means: Floats = settings.region_description * sums / np.maximum(counts, 1).astype(np.float32)
-            found += means
+            divisors: Floats = np.maximum(counts, 1).astype(np.float32)
+            found += settings.region_description * sums / divisors
         scores[:, block] = found
 
 

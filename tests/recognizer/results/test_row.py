@@ -55,11 +55,6 @@ def test_any_text_is_one_line_of_utf8(text):
     assert (json.loads(line)["path"], json.loads(line)["label"]) == (shown, shown)
 
 
-def test_a_line_is_the_text_of_the_plain_values(make_row):
-    for row in (make_row(4), replace(make_row(4), rerank={"status": "ok", "candidates": []}), result()):
-        assert encode_row(row) == json.dumps(row.to_dict(), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=1000))
 @example([0.123456784999] * 1000)  # every piece is rounded the same way
 def test_contributions_add_up_after_rounding(numbers):
