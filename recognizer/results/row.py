@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal, NamedTuple
@@ -11,7 +10,7 @@ from memory import Category
 from memory.lineage import join_levels, levels
 from recognizer.hierarchy.roll_up import NO_ANSWER, paths_above, roll_up
 from recognizer.hierarchy.rule import LabelRule
-from recognizer.results.rounding import rounded, rounded_box, rounded_confidence, rounded_weight
+from recognizer.results.rounding import rounded, rounded_box, rounded_confidence
 
 CATEGORY: Final = "category"
 ROLLED_UP: Final = "rolled up"
@@ -46,7 +45,7 @@ class EvidenceRow(NamedTuple):
             "region": None if self.region is None else int(self.region),
             "box_xyxy": None if self.box_xyxy is None else rounded_box(self.box_xyxy),
             "value": rounded(self.value),
-            "weight": rounded_weight(self.weight),
+            "weight": rounded(self.weight),
             "contribution": rounded(self.contribution),
         }
 
@@ -74,13 +73,16 @@ class CandidateRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the candidate as plain JSON values, numbers rounded."""
+        return {**self.head(), "evidence": [piece.to_dict() for piece in self.evidence]}
+
+    def head(self) -> dict[str, Any]:
+        """Return what stands before the evidence."""
         return {
             "category": self.category,
             **({"group": self.group} if self.group else {}),
             **({"ranks": list(self.ranks)} if self.ranks else {}),
             "score": rounded(self.score),
             "confidence": rounded_confidence(self.confidence),
-            "evidence": [piece.to_dict() for piece in self.evidence],
         }
 
 
@@ -229,6 +231,14 @@ class ResultRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, in the order in which they are written."""
+        return {
+            **self.head(),
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "rerank": None if self.rerank is None else dict(self.rerank),
+        }
+
+    def head(self) -> dict[str, Any]:
+        """Return what stands before the candidates and the reranking."""
         groups = self.group_confidence and {n: rounded_confidence(c) for n, c in self.group_confidence.items()}
         return {
             **_head(self.path, self.path_b64, self.box, self.status),
@@ -245,8 +255,6 @@ class ResultRow:
             **({} if self.known is None else {"known": self.known.to_dict()}),
             **({} if groups is None else {"group_confidence": groups}),
             **({} if self.labels is None else {"labels": [label.to_dict() for label in self.labels]}),
-            "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "rerank": None if self.rerank is None else dict(self.rerank),
         }
 
     def with_label(self, rule: LabelRule) -> ResultRow:
@@ -261,22 +269,21 @@ class ResultRow:
         sums = {} if rule.thresholds is None else self.group_confidence or {}
         above = paths_above(best.category, best.group, sums)
         level = roll_up(best.confidence, [sums[path] for path in above], rule.needed)
-        row = replace(self, status="ok", label=best.category, confidence=best.confidence)
-        row = replace(row, label_level=None, label_rank=None, label_path=None, source=None)
+        label: dict[str, Any] = {"status": "ok", "label": best.category, "confidence": best.confidence}
+        label |= {"label_level": None, "label_rank": None, "label_path": None, "source": None}
         if level == NO_ANSWER:
-            return replace(row, status="below", label=None)
-        if rule.thresholds is None:
-            return row
-        path = Category(best.category, best.group).path if level == 0 else levels(above[level - 1])
-        return replace(
-            row,
-            label=path[-1],
-            confidence=best.confidence if level == 0 else sums[above[level - 1]],
-            label_level=len(path),
-            label_rank=best.ranks[len(path) - 1] if level and len(path) <= len(best.ranks) else None,
-            label_path=join_levels(path),
-            source=ROLLED_UP if level else CATEGORY,
-        )
+            label |= {"status": "below", "label": None}
+        elif rule.thresholds is not None:
+            path = Category(best.category, best.group).path if level == 0 else levels(above[level - 1])
+            label |= {
+                "label": path[-1],
+                "confidence": best.confidence if level == 0 else sums[above[level - 1]],
+                "label_level": len(path),
+                "label_rank": best.ranks[len(path) - 1] if level and len(path) <= len(best.ranks) else None,
+                "label_path": join_levels(path),
+                "source": ROLLED_UP if level else CATEGORY,
+            }
+        return replace(self, **label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,26 +329,6 @@ def unlabelled_row(path: str, path_b64: str | None) -> ResultRow:
     return ResultRow(
         path=path, path_b64=path_b64, label=None, confidence=None, calibrated=False, unknown=None, candidates=[]
     )
-
-
-def encode_row(row: Row) -> bytes:
-    """Encode a row as one line of JSON.
-
-    Equal rows give equal bytes. Scores, values, weights and contributions have 8 decimals, so that the contributions
-    of up to 1,000 pieces of evidence still add up to the score within 1e-5; confidences have 6 significant digits,
-    boxes 2 decimals.
-
-    Args:
-        row: the row.
-
-    Returns:
-        UTF-8 with one newline, at the end. Lone surrogates, which UTF-8 cannot encode, become ``?``.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
-    text = json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace") + b"\n"
 
 
 def parse_row(content: Mapping[str, Any]) -> Row:

@@ -19,7 +19,7 @@ from recognizer.features import table as table_module
 from recognizer.features.stored_image import StoredFailure, StoredImage, from_table, to_table
 from recognizer.images import ImageLimits, list_images
 from recognizer.pipeline import encode_files, in_batches
-from recognizer.results.row import encode_row
+from recognizer.results.lines import encode_row
 from tests.forked import start
 from tests.recognizer.worlds import make_features
 
