@@ -19,6 +19,8 @@ from memory.errors import (
     MemoryLocked,
     MemoryNotFound,
     MemoryStoreError,
+    ObjectStoreError,
+    PublishedMeanwhile,
     SchemaTooNew,
     UnknownCategory,
 )
@@ -52,6 +54,8 @@ __all__ = [
     "MemoryNotFound",
     "MemoryStoreError",
     "NegativeLabels",
+    "ObjectStoreError",
+    "PublishedMeanwhile",
     "SchemaTooNew",
     "TextEncoder",
     "UnknownCategory",

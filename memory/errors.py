@@ -8,6 +8,8 @@ MemoryStoreError
 ├── MemoryLocked        another process is writing to the memory
 ├── EncoderMismatch     another encoder made the memory
 ├── BadVectors          an encoder returned vectors that cannot be stored
+├── ObjectStoreError    an object store does not answer, or refuses
+├── PublishedMeanwhile  another writer on an object store was first
 └── UnknownCategory     a name or id matches no category of the memory, or several
 WriteFailed (OSError)   a file cannot be written
 """
@@ -36,6 +38,7 @@ class LabelError(MemoryStoreError):
         self, message: str, *, file: str | Path, remedy: str, line: int | None = None, where: str | None = None
     ) -> None:
         """Compose the message."""
+        self.message = message
         self.file = str(file)
         self.line = line
         self.where = where
@@ -70,6 +73,14 @@ class EncoderMismatch(MemoryStoreError):
 
 class BadVectors(MemoryStoreError):
     """Vectors that are not finite, not of unit length, or of the wrong shape."""
+
+
+class ObjectStoreError(MemoryStoreError):
+    """An object store that does not answer or refuses, or an address that is not one."""
+
+
+class PublishedMeanwhile(MemoryStoreError):
+    """Another writer published a version of the memory since this one began."""
 
 
 class UnknownCategory(MemoryStoreError):

@@ -129,8 +129,15 @@ def read_copy(path: Path) -> Manifest:
         OSError: it cannot be read.
         SchemaTooNew, MemoryDamaged: as for ``read_manifest``.
     """
-    shown = printable_path(path)
-    data = path.read_bytes()
+    return parse_manifest(path.read_bytes(), printable_path(path))
+
+
+def parse_manifest(data: bytes, shown: str) -> Manifest:
+    """Return the manifest that a MEMORY.json holds, which errors name as ``shown``.
+
+    Raises:
+        SchemaTooNew, MemoryDamaged: as for ``read_manifest``.
+    """
     try:
         body = unseal(data)
         schema = body["schema"]

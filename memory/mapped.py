@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from memory.durable import replacing
 from memory.errors import MemoryDamaged, printable_path
 
 # A block takes about 70 ms to check, and a million categories of 1,384 dimensions have 40 blocks of names.
@@ -117,6 +119,9 @@ class BlockWriter:
         self._path = folder / record.file
         self._before = record
         self._size, self._sums = record.size, list(record.sums)
+        if record.size and self._path.stat().st_nlink > 1:  # another directory has this file, and appends to its own
+            with replacing(self._path) as draft:
+                shutil.copyfile(self._path, draft)
         self._stream = open(self._path, "r+b" if record.size else "wb")  # noqa: SIM115  closed by the methods
         self._stream.truncate(record.size)
         self._stream.seek(record.size)

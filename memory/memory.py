@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
@@ -24,14 +25,9 @@ from memory.info import MemoryInfo
 from memory.integrity import check_rows, open_checked
 from memory.manifest import SCHEMA, IndexRecord, Manifest, read_manifest, with_settings, write_manifest
 from memory.negatives import NegativeLabels
-from memory.recovery import (
-    make_room,
-    prepare_directory,
-    published_manifest,
-    repair,
-    reusable_columns,
-    usable_tables,
-)
+from memory.recovery import make_room, prepare_directory, published_manifest, repair, reusable_columns, usable_tables
+from memory.remote.address import is_address
+from memory.remote.addressed import at_addresses
 from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
 from memory.templates import check_templates
 from memory.upgrade import writable
@@ -45,7 +41,7 @@ class Memory:
     """A memory of categories. ``Memory.open`` and ``Memory.build`` return one.
 
     Attributes:
-        directory: where it is.
+        directory: where it is, or its mirror of an object store.
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
@@ -59,15 +55,24 @@ class Memory:
     def open(cls, directory: str | Path) -> Memory:
         """Open a memory, and check all of its files against its MEMORY.json.
 
+        Args:
+            directory: or its address on an object store, such as ``s3://bucket/birds``.
+
         Raises:
             MemoryNotFound: there is none.
             MemoryDamaged: a file is missing or changed; the message says what to do.
             SchemaTooNew: a newer release wrote it.
+            ObjectStoreError: the store does not answer or refuses.
         """
+        if is_address(directory):
+            from memory.remote.memory import RemoteMemory
+
+            return RemoteMemory.open_at(str(directory))
         path = Path(directory)
         return cls(path, open_checked(path))
 
     @classmethod
+    @at_addresses
     def build(
         cls,
         categories: Iterable[Category],
@@ -89,7 +94,7 @@ class Memory:
 
         Args:
             categories: at least one; those of equal name and group are merged.
-            directory: a new or empty folder, or a memory.
+            directory: a new or empty folder, or a memory; or an address on an object store.
             encoder: encodes the texts whose vectors are not known yet.
             templates: texts with ``{}`` or ``{c}`` for the name.
             settings: free JSON; None keeps the settings of a memory by the same encoder.
@@ -124,7 +129,8 @@ class Memory:
             make_room(path, before, tables)
             content = content_of(merged, examples, negatives)
             fold_key = (fold or Fold()).key if index != "exact" else ""
-            wanted = Manifest(0, encoder.card, final_templates, {}, {}, IndexRecord(index, fold_key), content)
+            version = 1 if before is None else before.version + 1
+            wanted = Manifest(version, encoder.card, final_templates, {}, {}, IndexRecord(index, fold_key), content)
             if before is not None and is_built(before, wanted, tables) and read_flat(path, before) is not None:
                 memory = cls(path, with_settings(path, before, new_settings))
                 descriptions, seconds = before.rows("descriptions"), time.monotonic() - started
@@ -136,13 +142,7 @@ class Memory:
                 if new_settings is None:
                     same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
                     new_settings = dict(before.settings) if before is not None and same_encoder else {}
-                manifest = replace(
-                    wanted,
-                    version=writer.next_version,
-                    settings=new_settings,
-                    tables=new_tables,
-                    index=IndexRecord(index),
-                )
+                manifest = replace(wanted, settings=new_settings, tables=new_tables, index=IndexRecord(index))
                 writer.finish_copy(manifest)
                 if index == "hnsw":
                     manifest, recall = index_tables(path, manifest, fold or Fold())
@@ -157,7 +157,21 @@ class Memory:
     @staticmethod
     def repair(directory: str | Path) -> list[str]:
         """Restore what can be restored of a damaged memory; see ``memory.recovery.repair``."""
+        if is_address(directory):
+            from memory.remote.memory import repair_mirror
+
+            return repair_mirror(str(directory))
         return repair(Path(directory))
+
+    @property
+    def location(self) -> str | Path:
+        """The directory, or the address on an object store, by which the memory is opened again."""
+        return self.directory
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Yield the directory to write files beside the tables into; an address gets them afterwards."""
+        yield self.directory
 
     @property
     def report(self) -> BuildReport:
@@ -287,11 +301,10 @@ class Memory:
         """
         if isinstance(names_or_ids, str):
             raise ValueError(f"names must be a list of texts, not the single text {names_or_ids!r}")
-        wanted = list(names_or_ids)
         with WriterLock(self.directory):
             self._refresh()
             columns = self._writable_columns()
-            removed = {c.id: c for c in map(columns.matching, wanted)}
+            removed = {c.id: c for c in map(columns.matching, names_or_ids)}
             if removed:
                 with self._writer(columns) as writer:
                     # A build would choose the negative labels again, and would have fewer exemplars.
@@ -311,10 +324,9 @@ class Memory:
 
     def store_settings(self, settings: Mapping[str, Any]) -> None:
         """Store other settings with the memory, which must be JSON; its tables and its version stay."""
-        checked = checked_settings(settings)
         with WriterLock(self.directory):
             self._refresh()
-            self._manifest = with_settings(self.directory, self._manifest, checked)
+            self._manifest = with_settings(self.directory, self._manifest, checked_settings(settings))
 
     def index(self, fold: Fold | None = None) -> MemoryIndex:
         """Return what the memory is searched with: exact search, or the approximate indexes it was built with.
@@ -340,7 +352,7 @@ class Memory:
 
     def info(self) -> MemoryInfo:
         """Return what the memory holds."""
-        return MemoryInfo.of(self.directory, self._manifest)
+        return replace(MemoryInfo.of(self.directory, self._manifest), directory=str(self.location))
 
     def export(self, stream: TextIO, vectors: bool = False) -> None:
         """Write the content as JSON lines, which ``read_labels`` reads; see ``export_memory``."""
@@ -349,8 +361,7 @@ class Memory:
     def _writable_columns(self) -> MemoryColumns:
         """Return the columns of all tables, which are those of this release afterwards; only under the lock."""
         manifest, columns = writable(self.directory, self._manifest)
-        if manifest is not self._manifest:
-            self._use(manifest)
+        self._use(manifest)
         return columns
 
     def _writer(self, columns: MemoryColumns) -> MemoryWriter:
@@ -371,8 +382,7 @@ class Memory:
         make_room(self.directory, self._manifest, self._manifest.tables)
 
     def _publish(self, writer: MemoryWriter, tables: Mapping[str, Any], content: Mapping[str, str]) -> None:
-        # The recall was measured on the earlier tables.
-        index = replace(self._manifest.index, recall={})
+        index = replace(self._manifest.index, recall={})  # it was measured on the earlier tables
         manifest = replace(self._manifest, tables=tables, index=index, content=content, schema=SCHEMA)
         self._use(writer.publish(manifest))
 

@@ -10,6 +10,7 @@ from memory import Category, Memory, MemoryStoreError
 from memory.flat.reader import stored_columns
 from memory.manifest import Manifest
 from memory.recovery import published_manifest
+from memory.remote.memory import local_copy
 from memory.search import Fold
 from memory.template_file import parse_templates
 from memory.vectors import Matrix
@@ -73,7 +74,7 @@ class TemplateError(RecognizerError):
 
 def build_memory(
     categories: Sequence[Category],
-    directory: Path,
+    directory: str | Path,
     *,
     encoder: Encoder,
     templates: Sequence[str] | None = None,
@@ -89,7 +90,7 @@ def build_memory(
 
     Args:
         categories: of the label file.
-        directory: of the memory.
+        directory: of the memory, or its address.
         encoder: what encodes.
         templates: the encoder's own where None.
         exemplars: an ImageFolder or a CSV of path and label; exemplars that the label file names are used where None.
@@ -101,11 +102,12 @@ def build_memory(
         progress: called with texts encoded so far and texts to encode.
         warn: called with a sentence per image that could not be used.
     """
-    before = published_manifest(directory)
+    here = local_copy(directory)
+    before = published_manifest(here)
     images = exemplar_images(categories, exemplars)
     examples = None
     if images is not None:
-        known = _known_vectors(directory, before, encoder)
+        known = _known_vectors(here, before, encoder)
         read = encode_exemplars(encoder, categories, images, known=known, features=features)
         examples = read.exemplars
         if warn is not None:
@@ -114,7 +116,7 @@ def build_memory(
     if before is not None and examples is None and before.rows("exemplars") and warn is not None:
         warn(f"{counted(before.rows('exemplars'), 'exemplar')} of the memory dropped; give --exemplars to keep them")
     if before is not None and warn is not None:
-        _warn_of_removed(directory, before, categories, warn)
+        _warn_of_removed(here, before, categories, warn)
         if before.encoder.fingerprint != encoder.card.fingerprint:
             warn(
                 f"the memory was made by {before.encoder.name}; every text is encoded again by {encoder.card.name}, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from memory.search import Fold
 from memory.vectors import MemoryVectors
 from recognizer.heads.choice import choose_constants
 from recognizer.heads.constants import PRIOR, Constants
-from recognizer.heads.kernel_ridge import KernelRidge, evenly, kernel_matrix
+from recognizer.heads.kernel_ridge import KernelRidge, evenly
 from recognizer.heads.pairs import disputed_pairs
 from recognizer.heads.residual import Floats, Rows, Shots
 from recognizer.settings import ScoreSettings
@@ -27,8 +28,7 @@ MOST = 16384
 (`tests/benchmarks/heads.py`); all of 100,000 would take 36 s, and more memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
+class Weighed(NamedTuple):
     """An exemplar beside an image.
 
     Attributes:
@@ -82,18 +82,26 @@ class ExemplarHead:
 
     def term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
         """Return (B, C) what is added to the scores of images (B, D); `exclude` as in `Scorer.score`."""
-        return self._ridge.term(images, [self._of_file(digest) for digest in exclude])
+        return self.term_of(self.kernels(images), exclude)
+
+    def kernels(self, images: Floats) -> Floats:
+        """Return (B, m) the similarities of images (B, D) and exemplars from which the term follows."""
+        return self._ridge.kernel(images)
+
+    def term_of(self, kernels: Floats, exclude: Sequence[str] = ()) -> Floats:
+        """Return what `term` returns, from the `kernels` of the images."""
+        return self._ridge.term_of(kernels, [self._of_file(digest) for digest in exclude])
 
     def nearest_categories(self, image: Floats, count: int) -> Rows:
         """Return the categories of the exemplars that are nearest to an image (D,), at most `count` exemplars."""
         nearest = np.argsort(-(self._ridge.shots.vectors @ image), kind="stable")[:count]
         return np.unique(self._ridge.shots.labels[nearest])
 
-    def weighed(self, image: Floats, rows: Sequence[int], exclude: str, shown: int) -> list[list[Weighed]]:
+    def weighed(self, kernels: Floats, rows: Sequence[int], exclude: str, shown: int) -> list[list[Weighed]]:
         """Take the term of some categories apart.
 
         Args:
-            image: (D,).
+            kernels: (m,) those of the image.
             rows: categories.
             exclude: the hash of the image's file, or empty.
             shown: exemplars named one by one, those that add or take away most; one piece holds all others and the
@@ -106,8 +114,6 @@ class ExemplarHead:
         coefficients, shifts = self._ridge.coefficients, self._ridge.shifts(gone)
         if len(gone):
             coefficients = self._ridge.coefficients_without(gone)
-        # One product of this image alone and no full sort: the evidence of every image of a run comes from here.
-        kernels = kernel_matrix(image[None], self._ridge.rows_of_basis, self.constants.beta)[0]
         contributions = kernels * coefficients[list(rows)]
         largest = best_columns(np.abs(contributions), shown)
         references = self._vectors.exemplar_references

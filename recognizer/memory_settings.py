@@ -7,19 +7,18 @@ with which key, and which files are touched, the user alone decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from memory import Memory
 from memory.errors import printable, printable_path
 from memory.manifest import MANIFEST_NAME
+from memory.remote import CALIBRATION
 from recognizer.plain_yaml import MOST_BYTES, PlainYamlError, load_plain_yaml
 from recognizer.settings import TERMS, Settings, upgraded
 from recognizer.yaml_settings import SettingsError, validated
-
-SETTINGS_FILE = "calibration.yaml"
-"""Its name in the memory's directory."""
 
 FROM_MEMORY: Mapping[str, frozenset[str]] = {
     "score": frozenset(
@@ -56,7 +55,7 @@ def read_calibration(
     Raises:
         SettingsError: the file cannot be read, was changed, has another shape or a setting that a memory may not carry.
     """
-    path = path or memory.directory / SETTINGS_FILE
+    path = path or memory.directory / CALIBRATION
     try:
         content = load_plain_yaml(_unsealed(path))
     except FileNotFoundError:
@@ -75,6 +74,25 @@ def read_calibration(
     if warn is not None:
         warn(f"{path} is ignored: it was fitted on {other}; run `recognizer calibrate` again.")
     return None
+
+
+@contextmanager
+def calibration_file(memory: Memory, path: Path | None) -> Iterator[Path]:
+    """Yield the file to write a calibration into: the one that is named, or that of the memory.
+
+    At an address on an object store, the memory gets the file afterwards.
+    """
+    if path is not None:
+        yield path
+        return
+    with memory.writing() as directory:
+        yield directory / CALIBRATION
+
+
+def calibration_place(memory: Memory) -> str | Path:
+    """Return where a memory's calibration is: a file, or an address."""
+    place = memory.location
+    return place / CALIBRATION if isinstance(place, Path) else f"{place}/{CALIBRATION}"
 
 
 def _unsealed(path: Path) -> bytes:

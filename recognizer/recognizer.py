@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memory import Memory
+from recognizer.cores import single_threads
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.errors import RecognizerError
 from recognizer.evidence import explain
 from recognizer.features import FeatureStore, encode_or_read
+from recognizer.hierarchy.ranks import ranks_above, ranks_of_groups
 from recognizer.hierarchy.rule import label_rule
 from recognizer.images import ImageItem, ImageSource, check_sources, list_images, require_images, source_items
 from recognizer.memory_settings import carried_settings
@@ -86,6 +87,8 @@ class Recognizer:
         self.negatives = NegativesRule.of_settings(
             vectors, self.settings.unknown, encoder.default_temperature, comparable=only is None
         )
+        rolls_up = self.settings.score.roll_up is not None
+        self._ranks = ranks_of_groups(vectors.categories) if rolls_up else {}
         several = self.settings.run.all_above is not None
         self._presence = PresenceScorer(self.scorer, temperature) if several else None
 
@@ -221,21 +224,19 @@ class Recognizer:
         if self.negatives is not None:
             known = self.negatives.rows(features.image)
         rows = []
-        for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
-            evidence = explain(self.scorer, features, image, best.rows.tolist(), exclude=exclude)
-            row = self._row(item, best, evidence, self._labels(features.take(image)), known[image])
-            if sizes_hw:
-                height, width = sizes_hw[image]
-                row = replace(row, width=width, height=height)
-            rows.append(row)
+        with single_threads():
+            for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
+                evidence = explain(
+                    self.scorer, features, image, best.rows.tolist(), exclude=exclude, kernels=best.kernels
+                )
+                labels = None if self._presence is None else self._labels(self._presence, features.take(image))
+                size_hw = sizes_hw[image] if sizes_hw else (None, None)
+                rows.append(self._row(item, size_hw, best, evidence, labels, known[image]))
         return rows
 
-    def _labels(self, image: ImageFeatures) -> list[FoundLabel] | None:
-        least = self.settings.run.all_above
-        if self._presence is None or least is None:
-            return None
+    def _labels(self, scorer: PresenceScorer, image: ImageFeatures) -> list[FoundLabel]:
         labels = []
-        for row, presence, box_xyxy in self._presence.at_least(image, least):
+        for row, presence, box_xyxy in scorer.at_least(image, self.settings.run.all_above or 0.0):
             category = self.scorer.vectors.categories[row]
             labels.append(
                 FoundLabel(category=category.name, group=category.group, presence=presence, box_xyxy=box_xyxy)
@@ -245,6 +246,7 @@ class Recognizer:
     def _row(
         self,
         item: ImageItem,
+        size_hw: tuple[int, int] | tuple[None, None],
         retrieved: Retrieved,
         evidence: Sequence[Sequence[EvidenceRow]],
         labels: Sequence[FoundLabel] | None,
@@ -256,6 +258,7 @@ class Recognizer:
             CandidateRow(
                 category=category.name,
                 group=category.group,
+                ranks=ranks_above(category, self._ranks),
                 score=float(value),
                 confidence=float(confidence),
                 evidence=pieces[:keep],
@@ -271,6 +274,8 @@ class Recognizer:
         return ResultRow(
             path=item.key,
             path_b64=item.key_base64,
+            height=size_hw[0],
+            width=size_hw[1],
             label=None,
             confidence=None,
             calibrated=score.calibrated,

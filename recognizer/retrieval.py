@@ -29,12 +29,14 @@ class Retrieved:
         confidences: (k,) float64, softmax(score / temperature) over every category that was scored.
         groups: by path of a group, the sum of the confidences of all categories below it, largest first: the k largest
             groups and those of the k categories with all above them; None where no category has a group.
+        kernels: (m,) float32 similarities to the exemplars, for the evidence; None without exemplars.
     """
 
     rows: Rows
     scores: NDArray[np.float32]
     confidences: NDArray[np.float64]
     groups: Mapping[str, float] | None = None
+    kernels: NDArray[np.float32] | None = None
 
 
 class Retriever(Protocol):
@@ -58,14 +60,20 @@ class ExactRetriever:
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the true best categories that the prior does not exclude; cost O(B * (C + Q * J) * D)."""
-        scores = self.scorer.score(features, exclude=exclude)
+        kernels = self.scorer.kernels(features.image)
+        scores = self.scorer.score_with(features, kernels, exclude=exclude)
         if not scores.shape[1]:
             return [_nothing() for _ in scores]
         best = best_columns(scores, k)
         normaliser = log_normaliser(scores, self.temperature)
         return [
             _retrieved(
-                scores[image], rows[scores[image, rows] > -np.inf], self.temperature, normaliser[image], self._tree
+                scores[image],
+                rows[scores[image, rows] > -np.inf],
+                self.temperature,
+                normaliser[image],
+                self._tree,
+                kernels=None if kernels is None else kernels[image],
             )
             for image, rows in enumerate(best)
         ]
@@ -133,6 +141,7 @@ def _retrieved(
     tree: Tree,
     *,
     proposed: Rows | None = None,
+    kernels: NDArray[np.float32] | None = None,
 ) -> Retrieved:
     """Keep the best of the scored categories, which are those in `proposed`, or all."""
 
@@ -143,7 +152,7 @@ def _retrieved(
     scored = np.arange(len(scores)) if proposed is None else proposed
     found = scored[best]
     sums = tree.shown(tree.sums(scored, confidences(slice(None))), found) if len(tree) else None
-    return Retrieved(found, scores[best], confidences(best), sums)
+    return Retrieved(found, scores[best], confidences(best), sums, kernels)
 
 
 def _nothing() -> Retrieved:

@@ -135,7 +135,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         elif problem["type"] in ("tuple_type", "list_type"):
             lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: give a list, in brackets: [a, b]")
         else:
-            lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: {printable(problem['msg'], 200)}")
+            what = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
+            lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: {printable(what, 200)}")
     return _listed(lines)
 
 

@@ -18,6 +18,7 @@ import torch
 from memory import Memory, read_labels
 from recognizer import Encoder, Recognizer
 from recognizer.demo import DATA
+from tests.objects_server import ObjectServer, environment, running_server
 from tests.remembering import remembering
 
 # An example that takes long says that the machine is busy, not that the code is wrong.
@@ -31,6 +32,20 @@ def cuda() -> str:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     return "cuda"
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    with running_server(tmp_path_factory.mktemp("objects")) as server:
+        yield server
+
+
+@pytest.fixture
+def object_store(object_server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectServer:
+    """The server, named in the environment; the cache is empty."""
+    for name, value in environment(object_server.url, tmp_path / "cache").items():
+        monkeypatch.setenv(name, value)
+    return object_server
 
 
 @pytest.fixture(scope="session")

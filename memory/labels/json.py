@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from memory.category import Description
-from memory.errors import printable
+from memory.errors import LabelError, printable
 from memory.labels.class_lists import class_list, sample
 from memory.labels.json_document import Json, parse_json
-from memory.labels.rows import LabelFile, Labelling, LabelRow, make_description
+from memory.labels.rows import Examples, LabelFile, Labelling, LabelRow, make_description
 from memory.templates import contains_name
+from memory.wording import counted
 
 _SHAPES = 'Write {"name": ["description", ...]}, a list of names, or one {"name": ..., "descriptions": [...]} per line'
 _EXPORTED = frozenset({"vectors", "exemplar_hashes"})
@@ -69,16 +71,36 @@ def _description_rows(file: LabelFile, document: Json, kind: str) -> Iterator[La
     """Yield the rows of ``{name: [texts]}``; ``kind`` is that of all texts: "attribute" or "sentence"."""
     if not isinstance(document, dict):
         raise file.error("the document is not an object with names as keys", _SHAPES, where="$")
-    for name, value in document.items():
-        where = f"$[{printable(name)!r}]"
-        texts = [] if value is None else [value] if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise file.error(f"expected a list of texts, found {_shown(value)}", _SHAPES, where=where)
-        yield LabelRow(
-            name,
-            descriptions=[make_description(file, text, kind, file.path.name, where=where) for text in texts],
-            where=where,
-        )
+    yield from _readable(file, (partial(_described, file, name, value, kind) for name, value in document.items()))
+
+
+def _described(file: LabelFile, name: str, value: Json, kind: str) -> LabelRow:
+    where = f"$[{printable(name)!r}]"
+    texts = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise file.error(f"expected a list of texts, found {_shown(value)}", _SHAPES, where=where)
+    descriptions = [make_description(file, text, kind, file.path.name, where=where) for text in texts]
+    return LabelRow(name, descriptions=descriptions, where=where)
+
+
+def _readable(file: LabelFile, entries: Iterable[Callable[[], LabelRow]]) -> Iterator[LabelRow]:
+    """Yield the rows of entries; where the file may have bad ones, these are noted, unless all are bad."""
+    bad, first, is_any_good = Examples(), None, False
+    for read in entries:
+        try:
+            row = read()
+        except LabelError as error:
+            if not file.skips_bad:
+                raise
+            first = first or error
+            bad.add(f"{error.where or f'line {error.line}'}: {error.message}")
+            continue
+        is_any_good = True
+        yield row
+    if first is not None:
+        if not is_any_good:
+            raise first
+        file.notes.append(f"{counted(bad.count, 'entry')} left out: {bad}")
 
 
 def _coco_rows(file: LabelFile, document: Json) -> Iterator[LabelRow]:
@@ -129,15 +151,18 @@ def _roboflow_root(categories: list[Json]) -> Json:
 
 def record_rows(file: LabelFile) -> Iterator[LabelRow]:
     """Yield the rows of JSON lines: one object, or one name in quotes, on each line that is not blank."""
-    for number, line in enumerate(file.lines(), start=1):
-        if line.strip():
-            yield _record(file, parse_json(file, line, first_line=number), {"line": number})
+
+    def read(number: int, line: str) -> LabelRow:
+        return _record(file, parse_json(file, line, first_line=number), {"line": number})
+
+    lines = enumerate(file.lines(), start=1)
+    yield from _readable(file, (partial(read, number, line) for number, line in lines if line.strip()))
 
 
 def _list_rows(file: LabelFile, document: Json) -> Iterator[LabelRow]:
     """Yield the rows of a JSON list of names or records, or of a single record."""
-    for number, record in enumerate(document if isinstance(document, list) else [document]):
-        yield _record(file, record, {"where": f"$[{number}]"})
+    records = enumerate(document if isinstance(document, list) else [document])
+    yield from _readable(file, (partial(_record, file, record, {"where": f"$[{n}]"}) for n, record in records))
 
 
 def _record(file: LabelFile, record: Json, place: dict[str, Any]) -> LabelRow:

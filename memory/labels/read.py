@@ -74,6 +74,7 @@ def read_labels(
     header: bool | None = None,
     name_column: str | None = None,
     aliases: str | None = None,
+    skip_bad: bool = False,
 ) -> Labels:
     """Read the categories of a label file or folder.
 
@@ -90,6 +91,7 @@ def read_labels(
         header: whether the first line of a text file or table is a header; None where it must be clear by itself.
         name_column: the column or field that holds the names; None for "name".
         aliases: "comma" when a name is several names of one thing with commas between them; the first one is shown.
+        skip_bad: whether a JSON entry that cannot be read costs itself alone, and a note.
 
     Returns:
         The categories, with the format and notes about what was changed or left out.
@@ -109,7 +111,7 @@ def read_labels(
     if path.is_dir():
         labelling = Labelling("folder of images", folder_rows(path))
     else:
-        labelling = _read_file(LabelFile(path, read_text(path), header, name_column, notes), format)
+        labelling = _read_file(LabelFile(path, read_text(path), header, name_column, notes, skip_bad), format)
     rows = with_groups(labelling.rows, path, key, notes)
     categories = rows_to_categories(rows, path, key, aliases, notes)
     if format == "auto" and len(categories) > 1 and all(_TEMPLATE.search(category.name) for category in categories):

@@ -76,6 +76,7 @@ class LabelFile:
         header: whether the first line is a header; None where the file must show it.
         name_column: the column or field that holds the names; None for "name".
         notes: sentences about what was left out, which the reader of a format adds.
+        skips_bad: whether a JSON entry that cannot be read is left out and noted, as long as another can be.
     """
 
     path: Path
@@ -83,6 +84,7 @@ class LabelFile:
     header: bool | None = None
     name_column: str | None = None
     notes: list[str] = field(default_factory=list)
+    skips_bad: bool = False
 
     def error(self, message: str, remedy: str, *, line: int | None = None, where: str | None = None) -> LabelError:
         """Return an error that names this file."""

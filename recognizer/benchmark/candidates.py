@@ -56,6 +56,7 @@ def candidates(
     bench: Bench,
     data: Path,
     *,
+    sets: Sequence[str] = (),
     sizes: Sequence[int] = SIZES,
     seeds: int = 3,
     reranker: MllmReranker | None = None,
@@ -68,6 +69,7 @@ def candidates(
     Args:
         bench: what is measured.
         data: labelled images.
+        sets: names of usual data sets to measure on; empty: all that are there.
         sizes: numbers of candidates, the true names included; those that the names alone exceed are left out.
         seeds: how many draws of distractors.
         reranker: an MLLM that orders the best candidates.
@@ -79,7 +81,7 @@ def candidates(
     """
     rows: list[BenchmarkRow] = []
     points: list[Point] = []
-    for each in read_data(data, with_training=False):
+    for each in read_data(data, sets=sets, with_training=False):
         measured = list(_measured(bench, each, sizes, seeds, reranker))
         points += measured
         rows += [

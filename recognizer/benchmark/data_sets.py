@@ -19,9 +19,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.errors import printable
 from recognizer.benchmark import prompts, readers
 from recognizer.benchmark.bench import LayoutError, contents
 from recognizer.benchmark.readers import Found, Reader, Split
+from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem
 
 Metric = Literal["top-1", "mean per class"]
@@ -71,6 +73,17 @@ class DataSet:
         """Say which layouts are read."""
         coop = "{0}/{1} with {0}/{2}".format(*self.coop) if self.coop else ""
         return " or ".join(filter(None, (self.layout, coop)))
+
+
+def require_known(sets: Sequence[str]) -> None:
+    """Refuse names that are none of `DATA_SETS`.
+
+    Raises:
+        RecognizerError: there is one; the message lists all names.
+    """
+    unknown = [name for name in sets if name not in DATA_SETS]
+    if unknown:
+        raise RecognizerError(f"there is no data set {printable(unknown[0])!r}; there are {', '.join(DATA_SETS)}")
 
 
 def read_split(

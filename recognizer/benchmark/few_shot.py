@@ -52,6 +52,7 @@ def few_shot(
     bench: Bench,
     data: Path,
     *,
+    sets: Sequence[str] = (),
     shots: Sequence[int] = SHOTS,
     seeds: int = 3,
     in_file_order: bool = False,
@@ -62,6 +63,7 @@ def few_shot(
     Args:
         bench: what is measured.
         data: labelled images; where they have no test set, half of each class tests, whatever the number of shots.
+        sets: names of usual data sets to measure on; empty: all that are there.
         shots: images of each class.
         seeds: how many draws of them.
         in_file_order: the first images are taken instead, once.
@@ -74,7 +76,7 @@ def few_shot(
     drawn = [None] if in_file_order else list(range(seeds))
     rows: list[BenchmarkRow] = []
     short: dict[str, dict[int, dict[str, int]]] = {}
-    for each in read_data(data):
+    for each in read_data(data, sets=sets):
         short[each.name] = _short(each, shots)
         rows += _rows(bench, each, sorted(set(shots)), drawn, reranker)
     rows += list(averages(rows))

@@ -91,6 +91,7 @@ def fine_grained(
     bench: Bench,
     data: Path,
     *,
+    sets: Sequence[str] = (),
     labels: Path | None = None,
     root: str | None = None,
     unlabelled: int = UNLABELLED,
@@ -102,6 +103,7 @@ def fine_grained(
     Args:
         bench: what is measured.
         data: labelled images; their labels are the truth.
+        sets: names of usual data sets to measure on; empty: all that are there.
         labels: label file whose names are given; None: the true names.
         root: what all classes are kinds of, such as "bird": only its kinds are guessed.
         unlabelled: images of each class from which names are guessed.
@@ -119,7 +121,7 @@ def fine_grained(
     words = vocabulary(root)
     nouns: dict[Sequence[str], Names] = {}  # by the templates around them
     rows: list[BenchmarkRow] = []
-    for each in read_data(data):
+    for each in read_data(data, sets=sets):
         templates = tuple(each.templates or bench.encoder.default_templates)
         if templates not in nouns:
             nouns[templates] = _encoded(bench, words, templates)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recognizer.benchmark.bench import LayoutError, contents
-from recognizer.benchmark.data_sets import DATA_SETS, ImageSplit, read_split
+from recognizer.benchmark.data_sets import DATA_SETS, ImageSplit, read_split, require_known
 from recognizer.benchmark.shots import Rows, halves
 from recognizer.evaluation.labelled import LabelledImages, read_labelled
 from recognizer.images import ImageItem
@@ -65,27 +65,32 @@ class LabelledData:
         return [self.items[row] for row in rows]
 
 
-def read_data(path: Path, *, with_training: bool = True) -> Iterator[LabelledData]:
+def read_data(path: Path, *, sets: Sequence[str] = (), with_training: bool = True) -> Iterator[LabelledData]:
     """Read every data set that a folder holds, one after the other; a file holds one.
 
     Args:
         path: see `LAYOUTS`; labels of a folder or table are the names of the classes.
+        sets: names of usual data sets: these alone, all of which must be there; empty: what is there.
         with_training: whether training images are wanted, which may be a million.
 
     Raises:
         LayoutError: it holds none, or one that cannot be read; the message says what is expected and what is there.
+        RecognizerError: a name in `sets` is unknown.
         LabelledSetError: a table or folder of labels cannot be used.
     """
-    if path.is_file():
+    require_known(sets)
+    if path.is_file() and not sets:
         yield _joined(path.stem, read_labelled(path))
         return
     shown = contents(path)
     known = False
-    for name in DATA_SETS:
+    for name in sets or DATA_SETS:
         test = read_split(name, path, "test", prefer="coop")
         if test is not None:
             known = True
             yield _data_set(name, test, _training(name, path) if with_training else None)
+        elif sets:
+            raise LayoutError(f"{name} is not there: expected {DATA_SETS[name].expected}; {path} has {shown}")
     if known:
         return
     parts = [next((p for p in (path / part, path / f"{part}.csv") if p.exists()), None) for part in ("train", "test")]

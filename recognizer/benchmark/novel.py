@@ -40,6 +40,7 @@ def novel(
     bench: Bench,
     data: Path,
     *,
+    sets: Sequence[str] = (),
     labels: Path | None = None,
     shots: int = SHOTS,
     seeds: int = 3,
@@ -50,6 +51,7 @@ def novel(
     Args:
         bench: what is measured; the images are encoded once for all seeds.
         data: labelled images.
+        sets: names of usual data sets to measure on; empty: all that are there.
         labels: label file with the names, which may have descriptions; None: the labels of the images.
         shots: exemplars of each class; 0 for none.
         seeds: how many draws of these.
@@ -65,7 +67,7 @@ def novel(
         features = bench.features or stack.enter_context(
             FeatureStore(folder / "features", bench.encoder.card, bench.settings.images, warn=note)
         )
-        for number, each in enumerate(read_data(data)):
+        for number, each in enumerate(read_data(data, sets=sets)):
             categories = [Category(name) for name in each.classes] if labels is None else read_labels(labels)
             found: dict[tuple[str, str], list[float]] = {}
             for seed in range(seeds):

@@ -26,7 +26,7 @@ from memory.template_file import parse_templates
 from memory.vectors import MemoryVectors, mean_by_category
 from memory.wording import counted
 from recognizer.benchmark.bench import Bench, LayoutError, contents
-from recognizer.benchmark.data_sets import DATA_SETS, GRAIN_SETS, ImageSplit, read_split
+from recognizer.benchmark.data_sets import DATA_SETS, GRAIN_SETS, ImageSplit, read_split, require_known
 from recognizer.benchmark.table import BenchmarkRow, BenchmarkTable
 from recognizer.describing.joining import read_descriptions
 from recognizer.encoder import ImageFeatures
@@ -101,9 +101,7 @@ def zero_shot(
     """
     if data is None and labelled is None:
         raise RecognizerError("nothing to measure; give --data FOLDER, --labelled FOLDER or both")
-    unknown = [name for name in sets if name not in DATA_SETS]
-    if unknown:
-        raise RecognizerError(f"there is no data set {unknown[0]!r}; there are {', '.join(DATA_SETS)}")
+    require_known(sets)
     choices = {choice: _template_choice(choice) for choice in dict.fromkeys(templates)}
     rows: list[BenchmarkRow] = []
     described = 0
@@ -234,7 +232,10 @@ def _nothing_there(data: Path, rows: Sequence[BenchmarkRow]) -> str:
     if damaged:
         return "; ".join(damaged)
     expected = "; ".join(DATA_SETS[row.data].expected for row in rows)
-    return f"{data} has {contents(data)}, and none of the data sets; expected {expected}"
+    return (
+        f"{data} has {contents(data)}, and none of the data sets; expected {expected}. Where it holds LABEL/IMAGE, "
+        "give it as --labelled instead of --data"
+    )
 
 
 def _averages(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:

@@ -11,10 +11,11 @@ from typing import Any
 
 from memory import Category
 from memory.durable import replacing
+from memory.lineage import join_levels, levels
 from recognizer.boxes.given import BoxFile
 from recognizer.boxes.plan import BoxItem
 from recognizer.evaluation.labelled import CategoryNames
-from recognizer.results.row import ErrorRow, ResultRow, Row
+from recognizer.results.row import ROLLED_UP, ErrorRow, ResultRow, Row
 
 MEGADETECTOR_VERSION = "1.6"
 _NO_CATEGORY = "object"
@@ -28,7 +29,8 @@ def coco_results(
 ) -> Iterator[dict[str, Any]]:
     """Yield a COCO result for each box and each of its candidates.
 
-    The score is the confidence of the category, times that of the detector where there is one. Ids of images and
+    Where labels are rolled up, each result of a box also has its label, with the names that rows have. The score is the
+    confidence of the category, times that of the detector where there is one. Ids of images and
     categories are those of the file; what has none there is counted from 1, behind the others. Boxes are in the frame
     of the file if that has pixels, so that they can be compared with its annotations.
 
@@ -46,6 +48,10 @@ def coco_results(
             continue
         x0, y0, x1, y1 = row.box.xyxy if item.box.shares else item.box.xyxy
         detected = 1.0 if item.box.confidence is None else item.box.confidence
+        rolled = {} if row.source is None else {"label": row.label, "label_confidence": _rounded(row.confidence or 0.0)}
+        if row.source is not None:
+            rolled |= {"label_level": row.label_level, "label_path": row.label_path, "source": row.source}
+            rolled |= {"label_rank": row.label_rank} if row.label_rank else {}
         for candidate in row.candidates:
             yield {
                 "image_id": number if item.box.image_id is None else item.box.image_id,
@@ -54,6 +60,7 @@ def coco_results(
                 "score": _rounded(detected * candidate.confidence),
                 "file_name": row.path,
                 "category_name": candidate.category,
+                **rolled,
             }
 
 
@@ -93,7 +100,9 @@ def megadetector_document(
 ) -> dict[str, Any]:
     """Return results in MegaDetector's format, with the candidates of each box as its classifications.
 
-    Where the boxes came in that format, it is the same document: whatever else it holds stays.
+    A label that was rolled up to a group is the first one, as in SpeciesNet's results in this format. Paths of groups
+    are the descriptions of the classes. Where the boxes came in that format, it is the same document: whatever else it
+    holds stays.
 
     Args:
         items: the boxes of a run.
@@ -101,13 +110,16 @@ def megadetector_document(
         file: where the boxes are from.
         model: name of the encoder.
     """
-    classes: dict[str, str] = {}
+    classes: dict[tuple[str, ...], str] = {}
     paired = list(zip(items, rows, strict=False))
     if file.format == "MegaDetector":
         document = _with_classifications(file, paired, classes)
     else:
         document = _new_document(paired, classes)
-    document["classification_categories"] = {number: name for name, number in classes.items()}
+    document["classification_categories"] = {number: path[-1] for path, number in classes.items()}
+    described = {number: join_levels(path) for path, number in classes.items() if len(path) > 1}
+    if described:
+        document["classification_category_descriptions"] = described
     information = document.get("info")
     document["info"] = {
         "format_version": MEGADETECTOR_VERSION,
@@ -129,7 +141,7 @@ def write_megadetector(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def _with_classifications(
-    file: BoxFile, paired: Sequence[tuple[BoxItem, Row]], classes: dict[str, str]
+    file: BoxFile, paired: Sequence[tuple[BoxItem, Row]], classes: dict[tuple[str, ...], str]
 ) -> dict[str, Any]:
     document: dict[str, Any] = copy.deepcopy(file.document)
     document.pop("classification_category_descriptions", None)
@@ -147,7 +159,7 @@ def _with_classifications(
     return document
 
 
-def _new_document(paired: Sequence[tuple[BoxItem, Row]], classes: dict[str, str]) -> dict[str, Any]:
+def _new_document(paired: Sequence[tuple[BoxItem, Row]], classes: dict[tuple[str, ...], str]) -> dict[str, Any]:
     kinds: dict[str, str] = {}
     images: dict[str, dict[str, Any]] = {}
     for item, row in paired:
@@ -170,12 +182,20 @@ def _new_document(paired: Sequence[tuple[BoxItem, Row]], classes: dict[str, str]
     return {"images": list(images.values()), "detection_categories": {number: name for name, number in kinds.items()}}
 
 
-def _classifications(row: ResultRow, classes: dict[str, str]) -> list[list[object]]:
-    """Return the candidates of a row as pairs of id and confidence, surest first; new ids are noted."""
-    return [
-        [classes.setdefault(candidate.category, str(len(classes) + 1)), _rounded(candidate.confidence)]
+def _classifications(row: ResultRow, classes: dict[tuple[str, ...], str]) -> list[list[object]]:
+    """Return the label if it is a group, and the candidates, surest first, as pairs of id and confidence.
+
+    Args:
+        row: of a box.
+        classes: id of each class by its path; new ones are added.
+    """
+    found = [
+        (Category(candidate.category, candidate.group).path, candidate.confidence)
         for candidate in sorted(row.candidates, key=lambda each: -each.confidence)
     ]
+    if row.source == ROLLED_UP and row.label_path is not None and row.confidence is not None:
+        found.insert(0, (levels(row.label_path), row.confidence))
+    return [[classes.setdefault(path, str(len(classes) + 1)), _rounded(confidence)] for path, confidence in found]
 
 
 def _rounded(number: float) -> float:

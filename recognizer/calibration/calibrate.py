@@ -42,6 +42,7 @@ class Calibration:
         unknown: threshold of the rule by negative labels, in a memory that has them.
         rerank: margin and weight of the reranker, where they were fitted.
         roll_up: thresholds of roll-up; None in a memory without groups.
+        seen: sha256 of the files of the half that was fitted on.
     """
 
     score: ScoreSettings
@@ -56,6 +57,7 @@ class Calibration:
     unknown: UnknownSettings | None = None
     rerank: RerankFit | None = None
     roll_up: RollUpFit | None = None
+    seen: Sequence[str] = ()
 
 
 def calibrate(
@@ -132,6 +134,7 @@ def calibrate(
         failed=sample.failed,
         unmatched=sample.unmatched,
         roll_up=roll_up,
+        seen=[sample.hashes[place] for place in fit.images.tolist()],
         precision=precision_reached(
             after.precision_curve or (), answer(report_table, fitted.weights, fitted.temperature)
         ),

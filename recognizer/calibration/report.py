@@ -19,9 +19,10 @@ from recognizer.calibration.figures import Assessment
 from recognizer.calibration.precision import ASKED, PrecisionReached
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.roll_up import RollUpFit
+from recognizer.calibration.seen import write_seen
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
-from recognizer.memory_settings import FROM_MEMORY, SETTINGS_FILE, memory_identity, sealed
+from recognizer.memory_settings import FROM_MEMORY, calibration_file, calibration_place, memory_identity, sealed
 from recognizer.recognizer import Recognizer
 from recognizer.settings import TERMS
 from recognizer.unknown.settings import UnknownSettings
@@ -258,13 +259,16 @@ def _show_shares(assessment: Assessment) -> str:
     return "-" if assessment.known_kept is None else " / ".join(shown)
 
 
-def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | None = None, figures: Path) -> Path:
+def write(
+    calibration: Calibration, recognizer: Recognizer, *, settings: Path | None = None, figures: Path
+) -> str | Path:
     """Write the settings file, and into one folder the figures as JSON and the two diagrams as PNG.
 
     Args:
         calibration: what to write.
         recognizer: the one that was calibrated.
-        settings: the settings file; by default in the memory's directory, where a run finds it.
+        settings: the settings file; by default in the memory's directory, where a run finds it. Beside it goes a file
+            of the images that were fitted on.
         figures: folder for `calibration.json`, `reliability.png` and `coverage.png`; created where it is missing.
 
     Returns:
@@ -279,6 +283,8 @@ def write(calibration: Calibration, recognizer: Recognizer, *, settings: Path | 
     write_json(calibration, figures / "calibration.json")
     reliability_diagram(calibration.before, calibration.after, figures / "reliability.png")
     coverage_diagram(calibration.before, calibration.after, figures / "coverage.png")
-    path = settings or recognizer.memory.directory / SETTINGS_FILE
-    write_settings(calibration, recognizer.memory, path)
-    return path
+    memory = recognizer.memory
+    with calibration_file(memory, settings) as path:
+        write_settings(calibration, memory, path)
+        write_seen(path, calibration.seen)
+    return settings or calibration_place(memory)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from memory import Memory
 from recognizer.calibration.report import fitted_section, write_content
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.encode import Failures, encode_labelled
 from recognizer.images import ImageItem
-from recognizer.memory_settings import SETTINGS_FILE, memory_identity, read_calibration
+from recognizer.memory_settings import calibration_file, calibration_place, memory_identity, read_calibration
 from recognizer.recognizer import Recognizer
+from recognizer.settings import Settings
 from recognizer.unknown.rule import fewest_images
 from recognizer.unknown.settings import UnknownSettings
 
@@ -33,6 +35,28 @@ class KnownFit:
     failures: Failures
 
 
+def require_usable(memory: Memory, settings: Settings, images: int) -> None:
+    """Refuse before anything is encoded what cannot be fitted.
+
+    Raises:
+        RecognizerError: no negative labels decide, or the images are too few for the rate.
+    """
+    if not memory.info().negatives or settings.unknown.rule == "confidence":
+        raise RecognizerError(
+            "--known fits the rule by negative labels, and this memory has none, or unknown.rule is confidence. Build "
+            "it again with --unknown negatives: texts that it holds are not encoded again"
+        )
+    if images < fewest_images(settings.unknown.rate):
+        raise _too_few(images, settings.unknown.rate)
+
+
+def _too_few(images: int, rate: float) -> RecognizerError:
+    return RecognizerError(
+        f"a rate of {rate:g} needs at least {fewest_images(rate)} images of the categories; there are {images}. Add "
+        "images, or set a higher unknown.rate"
+    )
+
+
 def calibrate_known(
     recognizer: Recognizer, items: Sequence[ImageItem], *, progress: Callable[[int], None] | None = None
 ) -> KnownFit:
@@ -46,11 +70,7 @@ def calibrate_known(
     Raises:
         RecognizerError: no negative labels decide, or the images are too few for the rate.
     """
-    if recognizer.negatives is None:
-        raise RecognizerError(
-            "--known fits the rule by negative labels, and this memory has none, or unknown.rule is confidence. Build "
-            "it again with --unknown negatives: texts that it holds are not encoded again"
-        )
+    require_usable(recognizer.memory, recognizer.settings, len(items))
     failures = Failures()
     batches = encode_labelled(
         recognizer.encoder,
@@ -63,17 +83,13 @@ def calibrate_known(
     )
     empty = np.zeros((0, recognizer.encoder.card.dim), np.float32)
     images = np.concatenate([empty, *(batch.features.image for batch in batches)])
-    unknown = recognizer.negatives.fit(images)
+    unknown = recognizer.negatives.fit(images) if recognizer.negatives is not None else None
     if unknown is None:
-        rate = recognizer.settings.unknown.rate
-        raise RecognizerError(
-            f"a rate of {rate:g} needs at least {fewest_images(rate)} images of the categories; there are "
-            f"{len(images)}. Add images, or set a higher unknown.rate"
-        )
+        raise _too_few(len(images), recognizer.settings.unknown.rate)
     return KnownFit(unknown, len(images), failures)
 
 
-def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None) -> Path:
+def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None) -> str | Path:
     """Write the threshold into the settings file, beside what was fitted for this memory before.
 
     Args:
@@ -89,8 +105,8 @@ def write_known(fit: KnownFit, recognizer: Recognizer, path: Path | None = None)
         SettingsError: the file that is there was changed.
     """
     memory = recognizer.memory
-    path = path or memory.directory / SETTINGS_FILE
     basis = {**memory_identity(memory), "known_images": fit.images}
-    earlier = read_calibration(memory, path) or {}
-    write_content({"calibration": basis, **earlier, "unknown": fitted_section(fit.unknown)}, path)
-    return path
+    with calibration_file(memory, path) as file:
+        earlier = read_calibration(memory, file) or {}
+        write_content({"calibration": basis, **earlier, "unknown": fitted_section(fit.unknown)}, file)
+    return path or calibration_place(memory)

@@ -41,6 +41,12 @@ app.add_typer(benchmark, name="benchmark")
 DataOption = Annotated[
     Path, typer.Option("--data", help="Folder of the data, in its usual layout.", rich_help_panel=INPUT)
 ]
+SetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sets", help="A data set to measure, such as Food101; repeatable. Default: all.", rich_help_panel=INPUT
+    ),
+]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Write the table as JSON to this file.", rich_help_panel=OUTPUT)
 ]
@@ -49,7 +55,7 @@ JsonOption = Annotated[
 @contextmanager
 def opened_bench(
     *,
-    memory: Path | None,
+    memory: str | None,
     model: str | None,
     pretrained: str | None,
     features: str | None,
@@ -87,12 +93,7 @@ def zero_shot(
         Path | None,
         typer.Option(help="One more set: FOLDER/LABEL/IMAGE, or a CSV of path and label.", rich_help_panel=INPUT),
     ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sets", help="A set to measure, such as Food101; repeatable. Default: all.", rich_help_panel=INPUT
-        ),
-    ] = None,
+    sets: SetsOption = None,
     templates: Annotated[
         list[str] | None,
         typer.Option(

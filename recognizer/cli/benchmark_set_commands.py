@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recognizer.cli.benchmark_commands import DataOption, JsonOption, benchmark, finish, opened_bench
+from recognizer.cli.benchmark_commands import DataOption, JsonOption, SetsOption, benchmark, finish, opened_bench
 from recognizer.cli.chosen_encoder import EncoderOfMemoryOption, ModelOption, PretrainedOption
 from recognizer.cli.options import (
     INPUT,
@@ -43,6 +43,7 @@ LabelsOption = Annotated[
 @benchmark.command("few-shot")
 def few_shot(
     data: DataOption,
+    sets: SetsOption = None,
     json_file: JsonOption = None,
     shots: Annotated[
         list[int] | None,
@@ -70,6 +71,8 @@ def few_shot(
     DATA holds the usual data sets, or LABEL/IMAGE, or train and test with these; or it is a CSV file.
 
     Example: recognizer benchmark few-shot --data birds --shots 1 --shots 4
+
+    Example: recognizer benchmark few-shot --data sets --sets DTD --sets Food101
     """
     from recognizer.benchmark.few_shot import SHOTS
     from recognizer.benchmark.few_shot import few_shot as run
@@ -88,7 +91,15 @@ def few_shot(
         ) as bench,
         _reranker(bench) as reranker,
     ):
-        table = run(bench, data, shots=shots or SHOTS, seeds=seeds, in_file_order=in_file_order, reranker=reranker)
+        table = run(
+            bench,
+            data,
+            sets=sets or (),
+            shots=shots or SHOTS,
+            seeds=seeds,
+            in_file_order=in_file_order,
+            reranker=reranker,
+        )
     finish(table, json_file)
     require_answers(reranker)
 
@@ -96,6 +107,7 @@ def few_shot(
 @benchmark.command("fine-grained")
 def fine_grained(
     data: DataOption,
+    sets: SetsOption = None,
     json_file: JsonOption = None,
     labels: LabelsOption = None,
     root: Annotated[
@@ -148,7 +160,16 @@ def fine_grained(
     ) as bench:
         writer = open_writer(bench.settings.rerank, warn=note) if mllm else None
         try:
-            table = run(bench, data, labels=labels, root=root, unlabelled=unlabelled, seeds=seeds, writer=writer)
+            table = run(
+                bench,
+                data,
+                sets=sets or (),
+                labels=labels,
+                root=root,
+                unlabelled=unlabelled,
+                seeds=seeds,
+                writer=writer,
+            )
         finally:
             if writer is not None:
                 writer.close()
@@ -159,6 +180,7 @@ def fine_grained(
 @benchmark.command()
 def candidates(
     data: DataOption,
+    sets: SetsOption = None,
     json_file: JsonOption = None,
     sizes: Annotated[
         list[int] | None,
@@ -204,7 +226,7 @@ def candidates(
         ) as bench,
         _reranker(bench) as reranker,
     ):
-        table = run(bench, data, sizes=sizes or SIZES, seeds=seeds, reranker=reranker, diagram=diagram)
+        table = run(bench, data, sets=sets or (), sizes=sizes or SIZES, seeds=seeds, reranker=reranker, diagram=diagram)
     finish(table, json_file)
     require_answers(reranker)
 
@@ -212,6 +234,7 @@ def candidates(
 @benchmark.command()
 def novel(
     data: DataOption,
+    sets: SetsOption = None,
     json_file: JsonOption = None,
     labels: LabelsOption = None,
     shots: Annotated[int, typer.Option(min=0, help="Exemplars per class; 0 for none.", rich_help_panel=SETTINGS)] = 4,
@@ -246,7 +269,7 @@ def novel(
         ) as bench,
         _reranker(bench) as reranker,
     ):
-        table = run(bench, data, labels=labels, shots=shots, seeds=seeds, reranker=reranker)
+        table = run(bench, data, sets=sets or (), labels=labels, shots=shots, seeds=seeds, reranker=reranker)
     finish(table, json_file)
     require_answers(reranker)
 

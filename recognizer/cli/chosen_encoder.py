@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from recognizer.encoder import Encoder
 
 EncoderOfMemoryOption = Annotated[
-    Path | None, typer.Option("--memory", help="Take the encoder of this memory.", rich_help_panel=ENCODER)
+    str | None, typer.Option("--memory", help="Take the encoder of this memory.", rich_help_panel=ENCODER)
 ]
 ModelOption = Annotated[
     str | None,
@@ -26,7 +25,7 @@ PretrainedOption = Annotated[
 
 
 def load_chosen_encoder(
-    memory: Path | None, model: str | None, pretrained: str | None, *, device: str, precision: str
+    memory: str | None, model: str | None, pretrained: str | None, *, device: str, precision: str
 ) -> Encoder:
     """Load the encoder of a memory, the one that is named, or the default, and say which it is.
 

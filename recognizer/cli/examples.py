@@ -71,4 +71,4 @@ def _show_doubted(doubted: Sequence[Doubted]) -> None:
 
 
 def _now(opened: Memory) -> str:
-    return f"{opened.directory} now has {counted(opened.info().exemplars, 'exemplar')}"
+    return f"{opened.location} now has {counted(opened.info().exemplars, 'exemplar')}"

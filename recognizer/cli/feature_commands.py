@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 
 StoreOption = Annotated[
     str,
-    typer.Option("--features", help="Folder of stored features. user: a folder in your cache.", rich_help_panel=INPUT),
+    typer.Option(
+        "--features",
+        help="Folder of stored features, or its address (s3://, gs://, az://). user: a folder in your cache.",
+        rich_help_panel=INPUT,
+    ),
 ]
 StoredModelOption = Annotated[
     str | None,

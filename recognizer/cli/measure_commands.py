@@ -65,6 +65,10 @@ def evaluate(
         typer.Option(help="Write the recall of every category as CSV to this file.", rich_help_panel=OUTPUT),
     ] = None,
     prior: PriorOption = None,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Leave out the images that `calibrate` was fitted on.", rich_help_panel=INPUT),
+    ] = False,
     rerank: RerankOption = None,
     rerank_model: RerankModelOption = None,
     features: FeaturesOption = None,
@@ -84,6 +88,7 @@ def evaluate(
     Example: recognizer eval photos --memory birds.memory --boxes annotations.json
     """
     from memory import Memory
+    from recognizer.calibration.seen import seen_images, seen_sentence, without_seen
     from recognizer.describing.joining import read_descriptions
     from recognizer.errors import RecognizerError
     from recognizer.evaluation.evaluate import evaluate as run_evaluation
@@ -97,6 +102,8 @@ def evaluate(
 
     if boxes and (per_class or descriptions):
         raise RecognizerError("--per-class and --descriptions are for whole images; leave them or --boxes out")
+    if boxes and unseen:
+        raise RecognizerError("--unseen is for whole images, on which `calibrate` fits; leave it or --boxes out")
     if detections and not boxes:
         raise RecognizerError("--detections are compared with annotations; give --boxes ANNOTATIONS too")
     opened = Memory.open(memory)
@@ -120,6 +127,11 @@ def evaluate(
         require_answers(reranker)
         return
     labelled = match_labels(read_labelled(folder), opened.vectors.categories)
+    seen = seen_images(opened, labelled.items)
+    if unseen:
+        labelled = without_seen(labelled, seen)
+    elif sentence := seen_sentence(seen):
+        note(sentence)
     sources = {file.name: read_descriptions(file) for file in descriptions or []}
     with opened_reranker(settings) as reranker:
         recognizer = Recognizer.open(opened, settings=settings, prior=priors, device=device, precision=precision)
@@ -242,7 +254,7 @@ def calibrate(
 
 def _calibrate_known(
     folder: Path,
-    memory: Path,
+    memory: str,
     output: Path | None,
     features: str | None,
     device: str,
@@ -252,7 +264,7 @@ def _calibrate_known(
 ) -> None:
     """Fit the threshold of the rule by negative labels on images of the categories without labels."""
     from memory import Memory
-    from recognizer.calibration.unlabelled import calibrate_known, write_known
+    from recognizer.calibration.unlabelled import calibrate_known, require_usable, write_known
     from recognizer.images import list_images, require_images
     from recognizer.memory_settings import stored_settings
     from recognizer.recognizer import Recognizer
@@ -262,6 +274,7 @@ def _calibrate_known(
     settings = load_settings(config, overrides, base=stored_settings(opened), warn=note)
     listing = list_images(folder)
     require_images(listing, folder)
+    require_usable(opened, settings, len(listing))
     recognizer = Recognizer.open(opened, settings=settings, device=device, precision=precision)
     with use_features(recognizer, features), progress_bar(len(listing), "images", "calibrate") as advance:
         fit = calibrate_known(recognizer, listing, progress=advance)

@@ -129,6 +129,7 @@ def build(
     """
     from memory.errors import printable
     from memory.recovery import published_manifest
+    from memory.remote.memory import local_copy
     from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
     from recognizer.describing.joining import join_descriptions, read_descriptions
     from recognizer.encoder import Encoder
@@ -143,7 +144,7 @@ def build(
     wordings = read_templates(templates) if templates else None
     if wordings:
         note(f"templates: {len(wordings)}, such as {', '.join(repr(printable(text)) for text in wordings[:2])}")
-    existing = published_manifest(memory)
+    existing = published_manifest(local_copy(memory))
     if model is None and pretrained is None and existing is not None:
         encoder = Encoder.from_spec(existing.encoder.spec, device=device, precision=precision)
         wordings = wordings or existing.templates
@@ -228,7 +229,7 @@ def add(
         now = opened.info().categories
         merged = opened.report.categories - (now - before)
         also = f", merged {counted(merged, 'category')} that it had" if merged else ""
-        show(f"added {counted(now - before, 'category')}{also}; {opened.directory} now has {counted(now, 'category')}")
+        show(f"added {counted(now - before, 'category')}{also}; {opened.location} now has {counted(now, 'category')}")
         show(_work(opened))
     if exemplars is not None:
         add_examples(opened, encoder, exemplars, features)
@@ -267,7 +268,7 @@ def remove(
     removed = opened.remove(names)
     store_head(opened)
     now = opened.info().categories
-    show(f"removed {counted(len(removed), 'category')}; {opened.directory} now has {counted(now, 'category')}")
+    show(f"removed {counted(len(removed), 'category')}; {opened.location} now has {counted(now, 'category')}")
 
 
 @app.command()
@@ -280,23 +281,24 @@ def info(
     Example: recognizer info --memory birds.memory
     """
     from memory import Memory
+    from recognizer.hierarchy.ranks import group_summary, shown_groups
     from recognizer.memory_settings import carried_settings
 
     opened = Memory.open(memory)
-    fields = asdict(opened.info()) | {"settings": carried_settings(opened, warn=note)}
-    prompted = prompted_names(opened.bare_categories())
+    categories = opened.bare_categories()
+    fields = asdict(opened.info()) | {"groups": group_summary(categories)}
+    settings = carried_settings(opened, warn=note)
+    prompted = prompted_names(categories)
     if as_json:
-        fields["prompted"] = prompted
+        fields |= {"settings": settings, "prompted": prompted}
         sys.stdout.write(json.dumps(fields, indent=2, default=str) + "\n")  # ASCII: a terminal may be what reads it
         return
     fields["encoder"] = (
         f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
     )
     fields["templates"] = " | ".join(opened.templates)
-    settings = fields.pop("settings")
-    if not fields["index_recall"]:  # that of exact search
-        del fields["index_recall"]
-    rows = [[key, str(value)] for key, value in fields.items()]
+    fields["groups"] = shown_groups(fields["groups"])
+    rows = [[key, str(value)] for key, value in fields.items() if value != {}]  # the recall of exact search
     rows += [[f"{part}.{name}", str(value)] for part, values in settings.items() for name, value in values.items()]
     rows += _file_settings(opened.encoder.spec)
     if prompted:
@@ -347,7 +349,7 @@ def verify(
 
 
 @app.command()
-def repair(memory: Annotated[Path, typer.Argument(help="The memory's directory.")]) -> None:
+def repair(memory: Annotated[str, typer.Argument(help="The memory's directory or address.")]) -> None:
     """Restore what can be restored of a damaged memory, and say what is kept and what is lost.
 
     Example: recognizer repair birds.memory
@@ -381,15 +383,13 @@ def export(
 
 
 def _print_report(memory: Memory) -> None:
-    report = memory.report
-    numbers = memory.info()
+    report, numbers = memory.report, memory.info()
     contents = f"{counted(report.categories, 'category')}, {counted(report.descriptions, 'description')}"
     if numbers.exemplars:
         contents += f", {counted(numbers.exemplars, 'exemplar')}"
     if numbers.negatives:
         contents += f", {counted(numbers.negatives, 'candidate')} for negative labels"
-    work = f"nothing to do, it holds all of this already; {report.seconds:.1f} s" if report.unchanged else _work(memory)
-    show(f"{memory.directory}: {contents}; {work}")
+    show(f"{memory.location}: {contents}; {_work(memory)}")
 
 
 def _work(memory: Memory) -> str:
@@ -397,4 +397,5 @@ def _work(memory: Memory) -> str:
     report = memory.report
     recall = f"; recall@10 of the approximate search {report.ann_recall:.3f}" if report.ann_recall is not None else ""
     texts = f"{report.texts_encoded} encoded, {report.texts_reused} reused, {report.texts_truncated} truncated"
-    return f"texts: {texts}; {report.seconds:.1f} s{recall}"
+    texts = "nothing to do, the memory holds all of this" if report.unchanged else f"texts: {texts}"
+    return f"{texts}; {report.seconds:.1f} s{recall}"

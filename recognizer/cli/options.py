@@ -82,7 +82,15 @@ LabelledArgument = Annotated[
     Path, typer.Argument(help="Labelled images: FOLDER/LABEL/IMAGE, or a CSV file with the columns path and label.")
 ]
 
-MemoryOption = Annotated[Path, typer.Option("--memory", help="Directory of the memory.", rich_help_panel=INPUT)]
+# A text, because an address is not a path: `Path` would make one slash of the two in s3://.
+MemoryOption = Annotated[
+    str,
+    typer.Option(
+        "--memory",
+        help="Directory of the memory, or its address on an object store: s3://, gs:// or az://BUCKET/PREFIX.",
+        rich_help_panel=INPUT,
+    ),
+]
 
 LabelFormatOption = Annotated[
     str,
@@ -153,8 +161,8 @@ FeaturesOption = Annotated[
     str | None,
     typer.Option(
         "--features",
-        help="Folder of stored image features: images in it are not encoded again, others are added. "
-        "user: a folder in your cache.",
+        help="Folder of stored image features, or its address (s3://, gs://, az://): images in it are not encoded "
+        "again, others are added. user: a folder in your cache.",
         rich_help_panel=ENCODER,
     ),
 ]
@@ -222,8 +230,21 @@ SetOption = Annotated[
 
 
 def split_precision(text: str) -> tuple[str, float | None]:
-    """Return the arithmetic of the encoder, and the precision of the labels where a number is given."""
+    """Return the arithmetic of the encoder, and the precision of the labels where a number is given.
+
+    Raises:
+        RecognizerError: it is neither.
+    """
     try:
         return "auto", float(text)
     except ValueError:
-        return text, None
+        pass
+    if text not in ("auto", "fp32", "bf16"):
+        from memory.errors import printable
+        from recognizer.errors import RecognizerError
+
+        raise RecognizerError(
+            f"--precision {printable(text)} is neither a number such as 0.98, the least share of right labels, nor "
+            "auto, fp32 or bf16, the arithmetic of the encoder"
+        )
+    return text, None

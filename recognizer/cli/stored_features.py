@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memory.remote.address import is_address
 from recognizer.console import note
 
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ USER_FOLDER = "user"
 """The name that stands for a folder in the user's cache."""
 
 
-def features_folder(name: str) -> Path:
-    """Return the folder that `--features` or the setting `run.features` names."""
+def features_folder(name: str) -> str | Path:
+    """Return the folder or the address that `--features` or the setting `run.features` names."""
     if name != USER_FOLDER:
-        return Path(name)
+        return name if is_address(name) else Path(name)
     from rerank.cache import default_cache_path
 
     return default_cache_path().with_name("features")

@@ -60,7 +60,7 @@ class Lesson:
 
 
 def learn_again(
-    memory: Path,
+    memory: str | Path,
     encoder: Encoder,
     earlier: EarlierResults,
     said: Mapping[str, Correction],
@@ -74,7 +74,7 @@ def learn_again(
     """Teach a memory what was corrected, and write the results anew.
 
     Args:
-        memory: directory of the memory.
+        memory: directory or address of the memory.
         encoder: that of the memory.
         earlier: the results that were corrected.
         said: the last correction of each row, by its key.
@@ -139,7 +139,7 @@ def score_again(
         model=earlier.info.model,
         memory={
             **earlier.info.memory,
-            "path": str(memory.directory),
+            "path": str(memory.location),
             "version": memory.version,
             "categories": memory.info().categories,
             "digest": memory.digest,

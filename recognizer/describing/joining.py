@@ -11,15 +11,19 @@ from memory.category import merge_categories
 from memory.errors import printable
 from memory.labels import read_labels
 from memory.wording import counted
+from recognizer.console import note
 
 
 def read_descriptions(path: Path) -> Sequence[Category]:
-    """Read a file of descriptions, in any format of label files.
+    """Read a file of descriptions, in any format of label files; a JSON entry that cannot be read is left out and said.
 
     Raises:
-        LabelError: it cannot be read.
+        LabelError: it cannot be read, or none of its entries can.
     """
-    return read_labels(path, key="name,group").categories
+    labels = read_labels(path, key="name,group", skip_bad=True)
+    for line in labels.notes:
+        note(f"{path.name}: {line}")
+    return labels.categories
 
 
 def join_descriptions(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from memory.errors import printable_path
 from memory.index import inner_products
+from memory.remote.address import Address, cache_folder, is_address
 from recognizer.features.files import FileHashes
 from recognizer.features.store import FeaturesError, StoredEncoder, stored_encoders
 from recognizer.features.stored_image import StoredImage
@@ -49,7 +50,7 @@ class StoredFolder:
     """The stored images of one encoder whose files are still there and unchanged.
 
     Args:
-        folder: of features.
+        folder: of features, or its address.
         model: name of the encoder; needed where the folder has features of several.
         warn: called with a sentence where something cannot be read.
 
@@ -60,13 +61,14 @@ class StoredFolder:
         FeaturesError: the folder holds no features, or those of several encoders and none is chosen.
     """
 
-    def __init__(self, folder: Path, *, model: str | None = None, warn: Callable[[str], None]) -> None:
+    def __init__(self, folder: str | Path, *, model: str | None = None, warn: Callable[[str], None]) -> None:
         """Open the table of the encoder, and look for the files."""
         self.encoder = _choose(folder, model)
         self._table = FeatureTable(
-            self.encoder.folder, self.encoder.card.dim, writable=False, with_failures=False, warn=warn
+            self.encoder.place, self.encoder.card.dim, writable=False, with_failures=False, warn=warn
         )
-        files = FileHashes(folder, writable=False, warn=warn)
+        local = cache_folder("features", Address.parse(str(folder))) if is_address(folder) else Path(folder)
+        files = FileHashes(local, writable=False, warn=warn)
         self._paths: dict[str, list[bytes]] = {}
         for path, stamp in files.all().items():
             if stamp.is_untouched(stamp_file(path)):
@@ -134,15 +136,15 @@ class StoredFolder:
         return (row for row in self._table.rows(self._paths) if isinstance(row, StoredImage))
 
 
-def _choose(folder: Path, model: str | None) -> StoredEncoder:
+def _choose(folder: str | Path, model: str | None) -> StoredEncoder:
     encoders = stored_encoders(folder)
     if not encoders:
         raise FeaturesError(
             f"{printable_path(folder)} holds no stored features; `recognizer embed IMAGES --features DIR` makes some"
         )
-    chosen = [one for one in encoders if model in (None, one.card.name, one.folder.name)]
+    chosen = [one for one in encoders if model in (None, one.card.name, one.place.name)]
     if len(chosen) != 1:
-        names = "; ".join(f"{one.folder.name} ({one.card.name}, {one.card.precision})" for one in encoders)
+        names = "; ".join(f"{one.place.name} ({one.card.name}, {one.card.precision})" for one in encoders)
         what = f"of {model!r} are not there" if not chosen else "of several encoders are there"
         raise FeaturesError(f"{printable_path(folder)}: features {what}; name one with --model: {names}")
     return chosen[0]

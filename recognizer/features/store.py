@@ -4,6 +4,9 @@
     DIR/KEY/encoder.json        the encoder, and the limits under which images were decoded
     DIR/KEY/images.lance        hash of the content -> features, or why there are none
 
+At an address on an object store there are the last two; the hashes of files, which are those of this machine, stand in
+the user's cache. Several processes and machines may write there at a time.
+
 KEY is a hash over all that features depend on beside the file, so other encoders, precisions and limits have other
 tables.
 """
@@ -14,7 +17,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +25,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from memory.durable import make_folder, replacing, try_lock
 from memory.encoder_card import EncoderCard
-from memory.errors import WriteFailed, printable_path
+from memory.errors import ObjectStoreError, WriteFailed, printable_path
+from memory.remote.address import Address, cache_folder, is_address
+from memory.remote.objects import Content, Objects
 from memory.wording import counted
 from recognizer.errors import RecognizerError
 from recognizer.features.files import FileHashes, absolute
+from recognizer.features.places import TableAddress, TableFolder, TablePlace
 from recognizer.features.stored_image import REGION_FLOOR as REGION_FLOOR
 from recognizer.features.stored_image import Stored, StoredFailure, StoredImage
 from recognizer.features.table import FeatureTable, count_images
@@ -44,6 +50,8 @@ LOCK_NAME = "features.lock"
 # These failures follow from the content and the limits; the others may be gone the next time.
 _LASTING = frozenset({"E_NOT_IMAGE", "E_TRUNCATED", "E_DECODE", "E_BOMB", "E_ASPECT"})
 _KEY_DIGITS = 16
+# The card of an encoder holds its settings; more is not read of a file that may be somebody else's.
+_MOST_ENCODER_BYTES = 2**20
 
 
 class FeaturesError(RecognizerError):
@@ -55,12 +63,12 @@ class StoredEncoder:
     """An encoder whose features a folder holds.
 
     Attributes:
-        folder: of its table.
+        place: of its table.
         card: its identity, and how to load it.
         limits: under which its images were decoded, without those of time and memory.
     """
 
-    folder: Path
+    place: TablePlace
     card: EncoderCard
     limits: dict[str, Any]
 
@@ -85,7 +93,7 @@ class FeatureStore:
     warning each, and no result.
 
     Args:
-        folder: is made if it is missing.
+        folder: is made if it is missing; or an address on an object store.
         card: of the encoder.
         limits: of the images.
         retry_errors: images that could not be decoded are decoded again.
@@ -101,7 +109,7 @@ class FeatureStore:
 
     def __init__(
         self,
-        folder: Path,
+        folder: str | Path,
         card: EncoderCard,
         limits: ImageLimits,
         *,
@@ -117,22 +125,50 @@ class FeatureStore:
         self._turn = threading.Lock()  # one thread looks up while another keeps
         self.found = self.encoded = 0
         decisive = limits.model_dump(mode="json", exclude={"max_seconds", "max_memory_bytes"})
-        own = folder / _key(card, decisive)
+        key = _key(card, decisive)
+        place, local, writable = (
+            self._open_address(Address.parse(str(folder)), key, card, decisive)
+            if is_address(folder)
+            else self._open_folder(Path(folder), key, card, decisive)
+        )
+        self.files = FileHashes(local, writable=writable, warn=warn)
+        self.table = FeatureTable(place, card.dim, writable=writable, with_failures=not retry_errors, warn=warn)
+
+    def _open_folder(
+        self, folder: Path, key: str, card: EncoderCard, limits: dict[str, Any]
+    ) -> tuple[TablePlace, Path, bool]:
+        """Return where the table is, where the hashes of files are, and whether features may be stored."""
+        own = folder / key
         writable = False
         try:
             make_folder(folder)
-            writable = self._take_lock()
+            writable = self._take_lock(folder)
             if writable:
                 make_folder(own)
-                _write_encoder(own, card, decisive)
+                _write_encoder(own, card, limits)
         except (OSError, WriteFailed) as error:
             if not folder.is_dir():
                 raise FeaturesError(f"{printable_path(folder)} cannot be a folder of features: {error}") from error
-            warn(f"features in {printable_path(folder)} are used, but none are stored: {error}")
+            self._warn(f"features in {printable_path(folder)} are used, but none are stored: {error}")
             writable = False
-        self._count_others(own)
-        self.files = FileHashes(folder, writable=writable, warn=warn)
-        self.table = FeatureTable(own, card.dim, writable=writable, with_failures=not retry_errors, warn=warn)
+        self._count_others(folder, own)
+        return TableFolder(own), folder, writable
+
+    def _open_address(
+        self, address: Address, key: str, card: EncoderCard, limits: dict[str, Any]
+    ) -> tuple[TablePlace, Path, bool]:
+        """Do the same at an address; a store that does not answer costs stored features and no result."""
+        own, local = address.below(key), cache_folder("features", address)
+        content = _encoder_content(card, limits)
+        try:
+            objects = Objects(own)
+            found = objects.get(ENCODER_NAME, most_bytes=_MOST_ENCODER_BYTES)
+            if not isinstance(found, Content) or found.data != content:
+                objects.put(ENCODER_NAME, content)
+        except ObjectStoreError as error:
+            self._warn(f"stored features are not used, and none are stored: {error}")
+            return TableFolder(local / "none"), local, False
+        return TableAddress(own), local, True
 
     @property
     def writable(self) -> bool:
@@ -221,25 +257,25 @@ class FeatureStore:
         """Close."""
         self.close()
 
-    def _take_lock(self) -> bool:
+    def _take_lock(self, folder: Path) -> bool:
         """Become the process that writes; warn if another one is."""
-        descriptor = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if try_lock(descriptor):
             self._lock = descriptor
             return True
         os.close(descriptor)
         self._warn(
-            f"another process is storing features in {printable_path(self.folder)}; this one uses them and stores none"
+            f"another process is storing features in {printable_path(folder)}; this one uses them and stores none"
         )
         return False
 
-    def _count_others(self, own: Path) -> None:
-        others = [one for one in stored_encoders(self.folder) if one.folder != own]
-        count = sum(count_images(one.folder) for one in others)
+    def _count_others(self, folder: Path, own: Path) -> None:
+        others = [one for one in stored_encoders(folder) if one.place.name != own.name]
+        count = sum(count_images(one.place) for one in others)
         if count:
             names = ", ".join(sorted({one.card.name for one in others}))
             self._warn(
-                f"{printable_path(self.folder)} also holds features of {counted(count, 'image')} that are not used: of "
+                f"{printable_path(folder)} also holds features of {counted(count, 'image')} that are not used: of "
                 f"other encoders, versions, precisions or image limits ({names})"
             )
 
@@ -265,17 +301,40 @@ class FeatureStore:
             return None
 
 
-def stored_encoders(folder: Path) -> list[StoredEncoder]:
-    """Return the encoders whose features a folder holds, sorted by the names of their folders."""
+def stored_encoders(folder: str | Path) -> list[StoredEncoder]:
+    """Return the encoders whose features a folder or an address holds, sorted by the names of their folders.
+
+    Raises:
+        ObjectStoreError: the store does not answer or refuses.
+    """
+    cards: Iterable[tuple[TablePlace, bytes | None]]
+    cards = _cards_at(Address.parse(str(folder))) if is_address(folder) else _cards_in(Path(folder))
     found: list[StoredEncoder] = []
-    for path in sorted(folder.glob(f"*/{ENCODER_NAME}")):
+    for place, data in cards:
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(data or b"")
             if content["schema"] == SCHEMA:
-                found.append(StoredEncoder(path.parent, EncoderCard.from_json(content["encoder"]), content["limits"]))
-        except (OSError, ValueError, TypeError, KeyError):  # a damaged one: the next writer of its features mends it
+                found.append(StoredEncoder(place, EncoderCard.from_json(content["encoder"]), content["limits"]))
+        except (ValueError, TypeError, KeyError):  # a damaged one: the next writer of its features mends it
             continue
     return found
+
+
+def _cards_in(folder: Path) -> Iterator[tuple[TablePlace, bytes | None]]:
+    """Yield the place of each table in a folder, and the card of its encoder."""
+    for path in sorted(folder.glob(f"*/{ENCODER_NAME}")):
+        try:
+            yield TableFolder(path.parent), path.read_bytes()
+        except OSError:
+            continue
+
+
+def _cards_at(address: Address) -> Iterator[tuple[TablePlace, bytes | None]]:
+    """Do the same at an address."""
+    objects = Objects(address)
+    for key in sorted(key for key in objects.list_keys() if key.partition("/")[2] == ENCODER_NAME):
+        found = objects.get(key, most_bytes=_MOST_ENCODER_BYTES)
+        yield TableAddress(address.below(key.partition("/")[0])), found.data if isinstance(found, Content) else None
 
 
 def _key(card: EncoderCard, limits: dict[str, Any]) -> str:
@@ -284,8 +343,12 @@ def _key(card: EncoderCard, limits: dict[str, Any]) -> str:
 
 
 def _write_encoder(folder: Path, card: EncoderCard, limits: dict[str, Any]) -> None:
-    content = json.dumps({"schema": SCHEMA, "encoder": card.to_json(), "limits": limits}, indent=2) + "\n"
+    content = _encoder_content(card, limits)
     path = folder / ENCODER_NAME
-    if not path.exists() or path.read_bytes() != content.encode():
+    if not path.exists() or path.read_bytes() != content:
         with replacing(path) as draft:
-            draft.write_text(content, encoding="utf-8")
+            draft.write_bytes(content)
+
+
+def _encoder_content(card: EncoderCard, limits: dict[str, Any]) -> bytes:
+    return (json.dumps({"schema": SCHEMA, "encoder": card.to_json(), "limits": limits}, indent=2) + "\n").encode()

@@ -6,20 +6,14 @@ row is checked when it is read. A lost table costs time and nothing else: a dama
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from memory.durable import write_failure
-from memory.errors import printable_path
 from memory.store import LanceObject, is_panic
+from recognizer.features.places import TablePlace
 from recognizer.features.stored_image import Stored, from_table, make_schema, to_table
 
-NAME = "images"
 # Rows are written when so many wait, or the first has waited so long: few and large fragments, and a killed run loses
 # a minute. With 200 kB an image 50 MB wait.
 FLUSH_ROWS = 256
@@ -30,7 +24,7 @@ class FeatureTable:
     """The rows of one encoder.
 
     Args:
-        folder: holds the table; it exists.
+        place: where the table is.
         dim: D of the encoder.
         writable: whether rows may be added, and a damaged table moved.
         with_failures: whether stored failures are found.
@@ -38,10 +32,10 @@ class FeatureTable:
     """
 
     def __init__(
-        self, folder: Path, dim: int, *, writable: bool, with_failures: bool, warn: Callable[[str], None]
+        self, place: TablePlace, dim: int, *, writable: bool, with_failures: bool, warn: Callable[[str], None]
     ) -> None:
         """Open the table, if there is one, and read which files it has."""
-        self._folder = folder
+        self._place = place
         self._dim = dim
         self._writable = writable
         self._warn = warn
@@ -50,9 +44,8 @@ class FeatureTable:
         self._waiting: dict[str, Stored] = {}
         self._waiting_since = 0.0
         self._said: set[str] = set()
-        if (folder / f"{NAME}.lance").exists():
-            with self._moved_if_damaged():
-                self._open(with_failures)
+        with self._moved_if_damaged():
+            self._open(with_failures)
 
     @property
     def writable(self) -> bool:
@@ -80,9 +73,7 @@ class FeatureTable:
         for sha256 in damaged:
             self._offsets.pop(sha256, None)
         if damaged:
-            self._say(
-                "rows", f"some features in {printable_path(self._folder)} are damaged; their images are encoded again"
-            )
+            self._say("rows", f"some features in {self._place} are damaged; their images are encoded again")
         return rows
 
     def rows(self, hashes: Iterable[str]) -> Iterator[Stored]:
@@ -105,23 +96,19 @@ class FeatureTable:
         """Write the rows that wait; if the disk refuses, no more are stored."""
         if not self._waiting:
             return
-        before = set(_files(self._folder))
+        before = self._place.files()
         rows = to_table(list(self._waiting.values()), self._dim)
         try:
             if self._table is None:
-                import lancedb
-
-                self._table = lancedb.connect(self._folder).create_table(NAME, data=rows)
+                self._table = self._place.create(rows)
             else:
                 self._table.add(rows)
         except BaseException as error:
-            with contextlib.suppress(OSError):  # what was half written would fill the disk
-                for path in set(_files(self._folder)) - before:
-                    os.unlink(path)
+            self._place.delete_others(before)
             if not isinstance(error, Exception) and not is_panic(error):
                 raise
             self._writable = False
-            failure = write_failure(self._folder, error if isinstance(error, OSError) else RuntimeError(str(error)))
+            failure = self._place.failure("writing features", error)
             self._warn(f"features are not stored any more: {failure}")
         else:
             start = int(self._table.count_rows()) - len(rows)
@@ -129,9 +116,9 @@ class FeatureTable:
         self._waiting.clear()
 
     def _open(self, with_failures: bool) -> None:
-        import lancedb
-
-        table = lancedb.connect(self._folder).open_table(NAME)
+        table = self._place.open()
+        if table is None:
+            return
         if table.schema != make_schema(self._dim):
             raise ValueError("its columns are others")
         found = table.search().select(["sha256", "code"]).limit(None).to_arrow()
@@ -153,22 +140,25 @@ class FeatureTable:
                 raise
             self._table = None
             self._offsets = {}
-            shown = printable_path(self._folder)
+            shown = str(self._place)
             if not self._writable:
                 self._say("table", f"the features in {shown} cannot be read, so images are encoded again")
                 return
-            aside = self._folder / f"{NAME}.damaged"
-            shutil.rmtree(aside, ignore_errors=True)
             try:
-                os.replace(self._folder / f"{NAME}.lance", aside)
+                aside = self._place.set_aside()
             except OSError as refusal:
                 self._writable = False
                 self._say("table", f"the features in {shown} are damaged and cannot be moved away: {refusal}")
                 return
+            if aside is None:
+                self._writable = False
+                reason = self._place.failure("reading features", error)
+                self._say("table", f"images are encoded again and their features are not stored: {reason}")
+                return
             self._say(
                 "table",
                 f"the features in {shown} are damaged, so images are encoded again and stored anew; the damaged table "
-                f"is now {aside.name}, which you can delete",
+                f"is now {aside}, which you can delete",
             )
 
     def _say(self, what: str, sentence: str) -> None:
@@ -178,19 +168,14 @@ class FeatureTable:
             self._warn(sentence)
 
 
-def count_images(folder: Path) -> int:
-    """Count the images in the table of a folder; 0 where it cannot be read."""
-    import lancedb
-
+def count_images(place: TablePlace) -> int:
+    """Count the images in a table; 0 where it cannot be read."""
     try:
-        return int(lancedb.connect(folder).open_table(NAME).count_rows())
+        table = place.open()
+        return 0 if table is None else int(table.count_rows())
     except Exception:  # noqa: BLE001  Lance raises errors of many kinds
         return 0
     except BaseException as error:
         if not is_panic(error):
             raise
         return 0
-
-
-def _files(folder: Path) -> Iterator[str]:
-    return (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)

@@ -132,7 +132,10 @@ class KernelRidge:
         Returns:
             (B, C) float32.
         """
-        kernels = self.kernel(images)
+        return self.term_of(self.kernel(images), without)
+
+    def term_of(self, kernels: Floats, without: Sequence[Rows] = ()) -> Floats:
+        """Return what `term` returns, from the (B, m) `kernel` of the images."""
         term = inner_products(kernels, self.coefficients)
         term -= self.shifts()
         for image, rows in enumerate(without):

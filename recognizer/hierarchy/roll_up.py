@@ -56,4 +56,7 @@ def roll_up(confidence: float, above: Sequence[float], thresholds: Sequence[floa
         above: the summed confidences of what is above it, from below.
         thresholds: as in `first_reached`.
     """
-    return int(first_reached(np.array([[confidence, *above]]), thresholds)[0])
+    for level, value in enumerate((confidence, *above)):
+        if value >= thresholds[min(level, len(thresholds) - 1)] - _ROUNDING:
+            return level
+    return NO_ANSWER

@@ -27,7 +27,8 @@ def with_hypernyms(categories: Sequence[Category], encoder: Encoder) -> tuple[li
     """Give every category without a group the path of its hypernyms.
 
     Of several hypernyms of a meaning the first one counts, so that the result is a tree. Levels that join nothing are
-    left out: those with one category, and those with the same categories as the level below them.
+    left out: those with one category, and those with the same categories as the level below them. A group that is named
+    like a category, as one that other categories are kinds of, is called "any whale", so that a label tells which.
 
     Args:
         categories: of one label file; those with a group keep it.
@@ -50,12 +51,12 @@ def with_hypernyms(categories: Sequence[Category], encoder: Encoder) -> tuple[li
             names.setdefault(sense.row, categories[place].name)
     counts = Counter(node for chain in chains.values() for node in chain)
     grouped = list(categories)
+    taken = {category.name.casefold() for category in categories}
     for place, chain in chains.items():
         sizes = [*(counts[node] for node in chain), 1]
         kept = [node for node, size, below in zip(chain, sizes, sizes[1:], strict=False) if size > below]
-        path = [word for word, _ in groupby(names.get(node) or _word(node, table) for node in kept)]
-        if path[-1:] == [categories[place].name]:
-            del path[-1]
+        words = (names.get(node) or _word(node, table) for node in kept)
+        path = [f"any {word}" if word.casefold() in taken else word for word, _ in groupby(words)]
         grouped[place] = replace(categories[place], group=join_levels(path))
     return grouped, _summary(bare, chains, categories)
 

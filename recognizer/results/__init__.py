@@ -7,8 +7,9 @@ how an image is recognised: no encoder, no memory, no MLLM.
 from recognizer.results.dataframe import to_dataframe
 from recognizer.results.errors import OutputUnusable, ResultsError, ResultsIncomplete, ResumeRefused
 from recognizer.results.ledger import ImageStamp, restamp_file, stamp_file
+from recognizer.results.lines import encode_row
 from recognizer.results.opening import check_output, is_finished, open_results
-from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, FoundLabel, ResultRow, Row, encode_row
+from recognizer.results.row import CandidateRow, ErrorRow, EvidenceRow, FoundLabel, ResultRow, Row
 from recognizer.results.run_info import RunInfo, RunSetup, read_run_info
 from recognizer.results.sink import BatchTiming, RowSink, RunCounts, todo_batches
 

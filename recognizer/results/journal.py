@@ -27,7 +27,8 @@ from recognizer.results.ledger import (
     row_digest,
     write_ledger,
 )
-from recognizer.results.row import ErrorRow, Row, box_key, encode_row
+from recognizer.results.lines import encode_row
+from recognizer.results.row import ErrorRow, Row, box_key
 from recognizer.results.sink import count_rows, require_complete
 
 # A sync can take tens of milliseconds; without one for each batch, a power loss costs at most this many batches.

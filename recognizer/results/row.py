@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal, NamedTuple
@@ -11,7 +10,7 @@ from memory import Category
 from memory.lineage import join_levels, levels
 from recognizer.hierarchy.roll_up import NO_ANSWER, paths_above, roll_up
 from recognizer.hierarchy.rule import LabelRule
-from recognizer.results.rounding import rounded, rounded_box, rounded_confidence, rounded_weight
+from recognizer.results.rounding import rounded, rounded_box, rounded_confidence
 
 CATEGORY: Final = "category"
 ROLLED_UP: Final = "rolled up"
@@ -46,7 +45,7 @@ class EvidenceRow(NamedTuple):
             "region": None if self.region is None else int(self.region),
             "box_xyxy": None if self.box_xyxy is None else rounded_box(self.box_xyxy),
             "value": rounded(self.value),
-            "weight": rounded_weight(self.weight),
+            "weight": rounded(self.weight),
             "contribution": rounded(self.contribution),
         }
 
@@ -58,6 +57,8 @@ class CandidateRow:
     Attributes:
         category: its name.
         group: its group; left out of the row if empty.
+        ranks: of the levels of its group, from the top, such as family; None where unknown, empty and left out of the
+            row where none is known or labels are not rolled up.
         score: the sum of the contributions of `evidence`.
         confidence: probability over all categories of the memory, in [0, 1].
         evidence: the summands of the score.
@@ -68,15 +69,20 @@ class CandidateRow:
     confidence: float
     evidence: Sequence[EvidenceRow] = ()
     group: str = ""
+    ranks: Sequence[str | None] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the candidate as plain JSON values, numbers rounded."""
+        return {**self.head(), "evidence": [piece.to_dict() for piece in self.evidence]}
+
+    def head(self) -> dict[str, Any]:
+        """Return what stands before the evidence."""
         return {
             "category": self.category,
             **({"group": self.group} if self.group else {}),
+            **({"ranks": list(self.ranks)} if self.ranks else {}),
             "score": rounded(self.score),
             "confidence": rounded_confidence(self.confidence),
-            "evidence": [piece.to_dict() for piece in self.evidence],
         }
 
 
@@ -192,6 +198,7 @@ class ResultRow:
         labels: all that the image shows, most certain first; None unless several labels were asked for.
         label_level: how many levels the path of the label has: 1 for a group at the top; None unless labels are rolled
             up.
+        label_rank: the rank of a label that is a group, such as family; None where it is unknown.
         label_path: the levels of the label, from the top, with ` > ` between them; None likewise.
         source: whether the label is a `category` or was `rolled up` to a group; None likewise.
         rerank: outcome of the reranking (status, model, order); None without reranking.
@@ -211,6 +218,7 @@ class ResultRow:
     group_confidence: Mapping[str, float] | None = None
     labels: Sequence[FoundLabel] | None = None
     label_level: int | None = None
+    label_rank: str | None = None
     label_path: str | None = None
     source: Literal["category", "rolled up"] | None = None
     rerank: Mapping[str, Any] | None = None
@@ -223,6 +231,14 @@ class ResultRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, in the order in which they are written."""
+        return {
+            **self.head(),
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "rerank": None if self.rerank is None else dict(self.rerank),
+        }
+
+    def head(self) -> dict[str, Any]:
+        """Return what stands before the candidates and the reranking."""
         groups = self.group_confidence and {n: rounded_confidence(c) for n, c in self.group_confidence.items()}
         return {
             **_head(self.path, self.path_b64, self.box, self.status),
@@ -230,6 +246,7 @@ class ResultRow:
             **({} if self.height is None else {"height": int(self.height)}),
             "label": self.label,
             **({} if self.label_level is None else {"label_level": int(self.label_level)}),
+            **({} if self.label_rank is None else {"label_rank": self.label_rank}),
             **({} if self.label_path is None else {"label_path": self.label_path}),
             **({} if self.source is None else {"source": self.source}),
             "confidence": None if self.confidence is None else rounded_confidence(self.confidence),
@@ -238,8 +255,6 @@ class ResultRow:
             **({} if self.known is None else {"known": self.known.to_dict()}),
             **({} if groups is None else {"group_confidence": groups}),
             **({} if self.labels is None else {"labels": [label.to_dict() for label in self.labels]}),
-            "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "rerank": None if self.rerank is None else dict(self.rerank),
         }
 
     def with_label(self, rule: LabelRule) -> ResultRow:
@@ -254,21 +269,21 @@ class ResultRow:
         sums = {} if rule.thresholds is None else self.group_confidence or {}
         above = paths_above(best.category, best.group, sums)
         level = roll_up(best.confidence, [sums[path] for path in above], rule.needed)
-        row = replace(self, status="ok", label=best.category, confidence=best.confidence)
-        row = replace(row, label_level=None, label_path=None, source=None)
+        label: dict[str, Any] = {"status": "ok", "label": best.category, "confidence": best.confidence}
+        label |= {"label_level": None, "label_rank": None, "label_path": None, "source": None}
         if level == NO_ANSWER:
-            return replace(row, status="below", label=None)
-        if rule.thresholds is None:
-            return row
-        path = Category(best.category, best.group).path if level == 0 else levels(above[level - 1])
-        return replace(
-            row,
-            label=path[-1],
-            confidence=best.confidence if level == 0 else sums[above[level - 1]],
-            label_level=len(path),
-            label_path=join_levels(path),
-            source=ROLLED_UP if level else CATEGORY,
-        )
+            label |= {"status": "below", "label": None}
+        elif rule.thresholds is not None:
+            path = Category(best.category, best.group).path if level == 0 else levels(above[level - 1])
+            label |= {
+                "label": path[-1],
+                "confidence": best.confidence if level == 0 else sums[above[level - 1]],
+                "label_level": len(path),
+                "label_rank": best.ranks[len(path) - 1] if level and len(path) <= len(best.ranks) else None,
+                "label_path": join_levels(path),
+                "source": ROLLED_UP if level else CATEGORY,
+            }
+        return replace(self, **label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,26 +331,6 @@ def unlabelled_row(path: str, path_b64: str | None) -> ResultRow:
     )
 
 
-def encode_row(row: Row) -> bytes:
-    """Encode a row as one line of JSON.
-
-    Equal rows give equal bytes. Scores, values, weights and contributions have 8 decimals, so that the contributions
-    of up to 1,000 pieces of evidence still add up to the score within 1e-5; confidences have 6 significant digits,
-    boxes 2 decimals.
-
-    Args:
-        row: the row.
-
-    Returns:
-        UTF-8 with one newline, at the end. Lone surrogates, which UTF-8 cannot encode, become ``?``.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
-    text = json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace") + b"\n"
-
-
 def parse_row(content: Mapping[str, Any]) -> Row:
     """Make a row from its JSON object; the inverse of `to_dict`.
 
@@ -355,6 +350,7 @@ def parse_row(content: Mapping[str, Any]) -> Row:
         height=content.get("height"),
         label=content["label"],
         label_level=content.get("label_level"),
+        label_rank=content.get("label_rank"),
         label_path=content.get("label_path"),
         source=content.get("source"),
         confidence=content["confidence"],
@@ -372,6 +368,7 @@ def _candidate(content: Mapping[str, Any]) -> CandidateRow:
     return CandidateRow(
         category=content["category"],
         group=content.get("group", ""),
+        ranks=content.get("ranks", ()),
         score=content["score"],
         confidence=content["confidence"],
         evidence=[EvidenceRow(**piece) for piece in content["evidence"]],

@@ -56,6 +56,7 @@ CSV_COLUMNS = (
     "label_level",
     "label_path",
     "source",
+    "label_rank",
 )
 BOX_COLUMNS = ("box_id", "box_x_min", "box_y_min", "box_x_max", "box_y_max", "box_category", "box_confidence")
 """Further columns of a run over boxes: the box that was recognised."""
@@ -93,7 +94,7 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         "rerank_status": None if rerank is None else rerank.get("status"),
         "error_code": error.get("code"),
         "error_reason": error.get("reason"),
-        **{name: row.get(name) for name in ("label", "label_level", "label_path", "source")},
+        **{name: row.get(name) for name in ("label", "label_level", "label_rank", "label_path", "source")},
         "label_confidence": row.get("confidence"),  # `confidence` is the candidate's, and a label may be a group
     }
     candidates = row.get("candidates") or []
@@ -308,6 +309,7 @@ def _schema(*, boxes: bool) -> pa.Schema:
             ("label_level", pa.int32()),
             ("label_path", pa.string()),
             ("source", pa.string()),
+            ("label_rank", pa.string()),
             *([("box", box)] if boxes else []),
         ]
     )

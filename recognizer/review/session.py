@@ -49,7 +49,7 @@ class ReviewSession:
 
     Attributes:
         results: of the run, in JSON lines; they are never changed.
-        memory: directory of the memory that learns.
+        memory: directory or address of the memory that learns.
         log: takes the corrections.
         report: folder for the page.
         encoder: loads the encoder of the memory, when it is first needed.
@@ -60,7 +60,7 @@ class ReviewSession:
     """
 
     results: Path
-    memory: Path
+    memory: str | Path
     log: CorrectionLog
     report: Path
     encoder: Callable[[], Encoder]

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memory import Memory, MemoryStoreError
+from memory.errors import ObjectStoreError
 from memory.manifest import MANIFEST_NAME
+from memory.remote.memory import local_copy
 from recognizer.errors import RecognizerError
 
 if TYPE_CHECKING:
     from recognizer.recognizer import Recognizer
 
-LOOK_EVERY_S = 1.0  # one call of `stat`
+LOOK_EVERY_S = 1.0  # one call of `stat`, or two small requests to an object store
 
 Open = Callable[[Memory, "Recognizer | None"], "Recognizer"]
 """Makes a recognizer of a memory; it may take the encoder of the one before, if that made the memory."""
@@ -45,13 +47,13 @@ class FollowedMemory:
     """Holds the newest generation that could be opened.
 
     Attributes:
-        directory: of the memory.
+        directory: of the memory, or its address.
         open: makes recognizers.
         warn: called with a sentence when a changed memory cannot be opened, once per change.
         current: the newest generation.
     """
 
-    directory: Path
+    directory: str | Path
     open: Open
     warn: Callable[[str], None]
     current: Generation = field(init=False)
@@ -107,7 +109,7 @@ class FollowedMemory:
     def _stamp(self) -> tuple[int, int, int] | None:
         """Return what changes when the memory does; None while there is none."""
         try:
-            found = os.stat(self.directory / MANIFEST_NAME)
-        except OSError:
+            found = os.stat(local_copy(self.directory) / MANIFEST_NAME)
+        except (OSError, ObjectStoreError):
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size

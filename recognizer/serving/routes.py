@@ -17,7 +17,8 @@ from starlette.exceptions import HTTPException
 
 from memory import Category
 from memory.errors import UnknownCategory
-from recognizer.results.row import ErrorRow, Row, encode_row
+from recognizer.results.lines import encode_row
+from recognizer.results.row import ErrorRow, Row
 from recognizer.serving.editing import Editor, NewCategory
 from recognizer.serving.metrics import Metrics
 from recognizer.serving.service import Busy, Service

@@ -12,19 +12,22 @@ import tempfile
 import time
 from pathlib import Path
 
-from PIL import Image
+from recognizer.allocator import keep_freed_memory, let_idle_threads_sleep
 
-from memory import Category, Description, Memory
-from memory.durable import file_sha256
-from recognizer import Encoder, Recognizer
-from recognizer.allocator import keep_freed_memory
-from recognizer.demo import DATA
-from recognizer.features import FeatureStore, encode_or_read
-from recognizer.features.stored_image import StoredImage
-from recognizer.images import list_images
-from recognizer.pipeline import in_batches
-from recognizer.results import open_results
-from recognizer.run import recognize_into, run_setup
+let_idle_threads_sleep()  # as the command does, before NumPy is imported
+
+from PIL import Image  # noqa: E402
+
+from memory import Category, Description, Memory  # noqa: E402
+from memory.durable import file_sha256  # noqa: E402
+from recognizer import Encoder, Recognizer  # noqa: E402
+from recognizer.demo import DATA  # noqa: E402
+from recognizer.features import FeatureStore, encode_or_read  # noqa: E402
+from recognizer.features.stored_image import StoredImage  # noqa: E402
+from recognizer.images import list_images  # noqa: E402
+from recognizer.pipeline import in_batches  # noqa: E402
+from recognizer.results import open_results  # noqa: E402
+from recognizer.run import recognize_into, run_setup  # noqa: E402
 
 BATCH = 32
 ROUNDS = 3

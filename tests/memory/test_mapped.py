@@ -58,6 +58,13 @@ def test_what_is_behind_the_recorded_size_is_cut_off_and_a_shorter_file_refused(
         MappedBlocks(tmp_path, record)
 
 
+def test_a_file_that_is_linked_from_elsewhere_is_copied_before_it_grows(tmp_path):
+    record = written(tmp_path, BlockRecord("a", 0, ()), b"abc")
+    (tmp_path / "other").hardlink_to(tmp_path / "a")
+    written(tmp_path, record, b"def")
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "other").read_bytes()) == (b"abcdef", b"abc")
+
+
 def test_a_write_that_is_abandoned_leaves_the_file_as_it_was(tmp_path):
     record = written(tmp_path, BlockRecord("a", 0, ()), b"abc")
     for name in (record, BlockRecord("new", 0, ())):

@@ -16,7 +16,7 @@ def test_pieces_add_up_to_the_term_with_and_without_the_image_s_own_file():
     head = ExemplarHead(vectors, ScoreSettings())
     for exclude in ("", "hash 2", "hash 7", "another"):
         term = head.term(image[None], [exclude])[0]
-        for row, pieces in enumerate(head.weighed(image, range(4), exclude, 3)):
+        for row, pieces in enumerate(head.weighed(head.kernels(image[None])[0], range(4), exclude, 3)):
             assert sum(piece.similarity * piece.coefficient for piece in pieces) == pytest.approx(term[row], abs=1e-5)
             assert len(pieces) == 4
             number = exclude.removeprefix("hash ")

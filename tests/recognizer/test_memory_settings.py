@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from memory import Category, Memory
+from memory.remote import CALIBRATION
 from recognizer.memory_settings import (
     FROM_MEMORY,
-    SETTINGS_FILE,
     carried_settings,
     memory_identity,
     read_calibration,
@@ -27,7 +27,7 @@ def memory_copy(demo_memory, tmp_path):
 
 def write_calibration(memory, score, *, basis=None, **sections):
     content = {"calibration": memory_identity(memory) | (basis or {}), "score": score, **sections}
-    (memory.directory / SETTINGS_FILE).write_text(sealed(yaml.safe_dump(content)))
+    (memory.directory / CALIBRATION).write_text(sealed(yaml.safe_dump(content)))
 
 
 def built_with(starter, folder, settings):
@@ -145,7 +145,7 @@ def test_settings_of_the_wrong_kind_name_file_and_key(starter, tmp_path, setting
 )
 def test_a_changed_calibration_is_refused_and_counts_by_config(memory_copy, tmp_path, change):
     write_calibration(memory_copy, {"temperature": 0.5})
-    path = memory_copy.directory / SETTINGS_FILE
+    path = memory_copy.directory / CALIBRATION
     assert carried_settings(memory_copy) == {"score": {"temperature": 0.5}}
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(SettingsError, match=r"calibration\.yaml is not as `recognizer calibrate` wrote it.*--config"):
@@ -156,7 +156,7 @@ def test_a_changed_calibration_is_refused_and_counts_by_config(memory_copy, tmp_
 
 def test_every_flipped_bit_of_a_calibration_is_seen(memory_copy):
     write_calibration(memory_copy, {"temperature": 0.5})
-    path = memory_copy.directory / SETTINGS_FILE
+    path = memory_copy.directory / CALIBRATION
     whole = path.read_bytes()
     for bit in range(0, 8 * len(whole), 7):
         flipped = bytearray(whole)

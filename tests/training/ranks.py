@@ -1,11 +1,8 @@
 """Two processes that train together."""
 
-import multiprocessing
-
 from torch.multiprocessing import start_processes
 
-# Each process is forked from one that has imported them: torch alone takes seconds.
-multiprocessing.set_forkserver_preload(["open_clip", "training.engine"])
+import tests.forked  # noqa: F401  says what the processes are forked from
 
 
 def on_two_ranks(work, *arguments):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import tests.tokenizer_once  # noqa: F401  models load faster
 from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.preprocessing import Preprocessing
 from training.config import TrainConfig

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from recognizer.cli import app
+from tests.forked import start_command
 from tests.training.runs import largest_difference, make_config, make_settings
 from training.checkpoint import Checkpoints
 from training.run import train
@@ -57,16 +59,37 @@ def test_the_package_offers_its_commands_alone_and_to_the_application():
     assert "Traceback" not in shown.stderr
 
 
+def by_torchrun(arguments, folder):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "recognizer", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def as_torchrun_does(arguments, folder):
+    """Start two processes with the variables that torchrun sets."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    outputs = [folder / f"{rank}.txt" for rank in range(2)]
+    processes = [
+        start_command(*arguments, output=output, RANK=str(rank), LOCAL_RANK=str(rank), OMP_NUM_THREADS="1", **shared)
+        for rank, output in enumerate(outputs)
+    ]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    return "".join(output.read_text() for output in outputs)
+
+
 @pytest.mark.usefixtures("one_thread")
-def test_two_processes_of_torchrun_are_one_process_with_the_whole_batch(tiny_model, pictures, tmp_path):
+@pytest.mark.parametrize("start", [as_torchrun_does, pytest.param(by_torchrun, marks=pytest.mark.slow)])
+def test_two_processes_of_torchrun_are_one_process_with_the_whole_batch(start, tiny_model, pictures, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(make_settings(tiny_model, pictures, batch_size=2, accumulate=2, ema=0.5)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "recognizer", "train", str(path), "--output", str(tmp_path / "run"), "--device", "cpu"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("4 steps; encoder: ") == 1  # rank 0 alone prints
+    shown = start(["train", path, "--output", tmp_path / "run", "--device", "cpu"], tmp_path)
+    assert shown.count("4 steps; encoder: ") == 1  # rank 0 alone prints
     train(make_config(tiny_model, pictures, batch_size=8, ema=0.5), tmp_path / "alone", device="cpu")
     two, one = (Checkpoints(tmp_path / name / "checkpoints", keep=1, run="").newest() for name in ("run", "alone"))
     assert two.state["steps"] == one.state["steps"] == 4

@@ -1,7 +1,5 @@
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from typer.testing import CliRunner
 from recognizer.cli import app
 from recognizer.encoder import Encoder
 from recognizer.encoder.trained_file import TrainedFile
+from tests.forked import start_command
 from tests.training.runs import largest_difference, make_config, make_settings, write_data, write_labelled
 from training.checkpoint import Checkpoints
 from training.config import TrainConfig
@@ -52,15 +51,13 @@ def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tiny_model, pictures, t
     settings = random_settings(tiny_model, pictures)
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "recognizer", "train", str(path)]
-    command += ["--output", str(tmp_path / "killed"), "--device", "cpu"]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    process = start_command("train", path, "--output", tmp_path / "killed", "--device", "cpu", OMP_NUM_THREADS="1")
     awaited = tmp_path / "killed" / "checkpoints" / "step-00000006"  # within the second epoch
     deadline = time.monotonic() + 120
-    while not awaited.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not awaited.exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     killed_at = newest(tmp_path / "killed").state["steps"]
     assert 5 <= killed_at < 12
     config = TrainConfig.model_validate(settings)

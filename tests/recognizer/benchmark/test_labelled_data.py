@@ -7,6 +7,7 @@ from PIL import Image
 from recognizer.benchmark.bench import LayoutError
 from recognizer.benchmark.data_sets import DATA_SETS
 from recognizer.benchmark.labelled_data import read_data
+from recognizer.errors import RecognizerError
 from recognizer.evaluation.labelled import LabelledSetError
 from tests.recognizer.benchmark.miniatures import coop, sun
 from tests.recognizer.benchmark.seeing import pictures
@@ -61,6 +62,17 @@ def test_usual_data_sets_have_their_prompts_and_their_split_or_none(tmp_path):
     assert scenes.is_test is None  # torchvision knows no split of it
     (without,) = (data for data in read_data(tmp_path, with_training=False) if data.name == "DTD")
     assert without.tests.tolist() == [0, 1]
+
+
+def test_sets_are_chosen_by_name_and_one_that_is_missing_or_unknown_is_said(tmp_path):
+    coop(tmp_path, *DATA_SETS["DTD"].coop, ["first", "second"])
+    sun(tmp_path)
+    assert [data.name for data in read_data(tmp_path, sets=["SUN397"])] == ["SUN397"]
+    assert [data.name for data in read_data(tmp_path, sets=["SUN397", "DTD"])] == ["SUN397", "DTD"]
+    with pytest.raises(LayoutError, match=r"Food101 is not there: expected food-101/images, meta or .* has SUN397/"):
+        list(read_data(tmp_path, sets=["Food101"]))
+    with pytest.raises(RecognizerError, match="no data set 'Food'; there are CIFAR10, "):
+        list(read_data(tmp_path, sets=["DTD", "Food"]))
 
 
 def test_another_layout_is_refused_with_what_is_expected_and_there(tmp_path):

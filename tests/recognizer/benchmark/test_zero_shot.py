@@ -108,7 +108,7 @@ def test_a_set_whose_images_fail_costs_only_itself(bench, tmp_path):
 def test_none_there_is_an_error_with_the_layouts(bench, tmp_path):
     lines(tmp_path / "readme.txt", "a")
     with pytest.raises(
-        LayoutError, match=r"has readme\.txt, and none of the data sets; expected cifar-10.*food-101/images"
+        LayoutError, match=r"has readme\.txt, and none of the data sets; expected cifar-10.*food-101/images.*--labelled"
     ):
         zero_shot(bench, tmp_path)
     with pytest.raises(LayoutError, match="is not a folder"):

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 from memory import Category
 from recognizer.boxes.given import BoxFile, GivenBox
 from recognizer.boxes.outputs import coco_results, megadetector_document, write_coco, write_megadetector
 from recognizer.boxes.plan import BoxItem
+from recognizer.hierarchy.rule import LabelRule
 from recognizer.results.row import CandidateRow, ErrorRow, ResultRow, RowBox
 
 CATEGORIES = [Category("House Cat"), Category("dog"), Category("fox")]
@@ -56,6 +58,37 @@ def test_ids_of_images_are_counted_where_the_file_has_none_and_pixels_stay_those
     assert [result["image_id"] for result in results] == [1, 1, 2]
     assert [result["category_id"] for result in results] == [1, 1, 1]
     assert [result["bbox"] for result in results] == [[10, 20, 20, 40], [20, 40, 40, 80], [10, 20, 20, 40]]
+
+
+def rolled_up(item):
+    """A row whose best category is an owl, and whose label is the group above it."""
+    found = [CandidateRow(category="owl", group="animal > bird", score=0.1, confidence=0.4)]
+    found.append(CandidateRow(category="fox", group="animal", score=0.1, confidence=0.35))
+    made = replace(row(item), candidates=found, group_confidence={"animal": 0.9, "animal > bird": 0.5})
+    return made.with_label(LabelRule(thresholds=(0.8,)))
+
+
+def test_a_label_that_was_rolled_up_stands_in_both_formats():
+    item = boxed()
+    label = {
+        "label": "animal", "label_confidence": 0.9, "label_level": 1, "label_path": "animal", "source": "rolled up"
+    }  # fmt: skip
+    owls = [Category("owl", "animal > bird"), Category("fox", "animal")]
+    for result in coco_results([item], [rolled_up(item)], file([item]), owls):
+        assert {name: result[name] for name in label} == label
+    document = megadetector_document([item], [rolled_up(item)], file([item]), model="x")
+    names, paths = document["classification_categories"], document["classification_category_descriptions"]
+    ((detection,),) = (image["detections"] for image in document["images"])
+    assert [(names[number], share) for number, share in detection["classifications"]] == [
+        ("animal", 0.9),
+        ("owl", 0.4),
+        ("fox", 0.35),
+    ]
+    assert [paths.get(number) for number, _ in detection["classifications"]] == [
+        None,
+        "animal > bird > owl",
+        "animal > fox",
+    ]
 
 
 def test_the_list_is_json_also_where_it_is_empty(tmp_path):

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from memory import Category, Memory
+from memory.remote import CALIBRATION
 from recognizer import Recognizer
 from recognizer.calibration import calibrate as calibrate_module
 from recognizer.calibration.calibrate import calibrate
@@ -20,7 +21,7 @@ from recognizer.calibration.terms import UNKNOWN
 from recognizer.errors import RecognizerError
 from recognizer.evaluation.labelled import LabelledImages, read_labelled
 from recognizer.images import ImageItem
-from recognizer.memory_settings import SETTINGS_FILE, read_calibration, sealed
+from recognizer.memory_settings import read_calibration, sealed
 from recognizer.settings import load_settings
 from tests.recognizer.calibration.tables import drawn_table
 from tests.recognizer.worlds import unit
@@ -113,7 +114,7 @@ def test_weights_and_temperature_do_not_know_which_categories_are_taken_out(cali
 def test_run_picks_up_what_was_written(calibration, recognizer, tmp_path):
     full = replace(calibration, rerank=RerankFit(1.5, MarginFit(0.25, 0.4, 0.97)))
     path = write(full, recognizer, figures=tmp_path / "figures")
-    assert path == recognizer.memory.directory / SETTINGS_FILE
+    assert path == recognizer.memory.directory / CALIBRATION
     memory = Memory.open(recognizer.memory.directory)
     assert all(finding.ok for finding in memory.verify())
     warnings = []

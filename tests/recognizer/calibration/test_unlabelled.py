@@ -73,7 +73,10 @@ def test_the_rest_of_an_earlier_calibration_stays(encoder, memory, photos):
     assert read_calibration(memory)["unknown"]["fitted_for"] == 0.4
 
 
-def test_too_few_images_and_memories_without_negative_labels_are_refused(encoder, memory, demo_recognizer, photos):
+def test_too_few_images_and_memories_without_negative_labels_are_refused_before_any_is_encoded(
+    encoder, memory, demo_recognizer, photos, monkeypatch
+):
+    monkeypatch.setattr("recognizer.calibration.unlabelled.encode_labelled", lambda *_, **__: pytest.fail("encoded"))
     with pytest.raises(RecognizerError, match="at least 19 images of the categories; there are 12"):
         calibrate_known(recognizer_of(encoder, memory), list_images(photos))
     with pytest.raises(RecognizerError, match="--unknown negatives"):

@@ -1,7 +1,6 @@
 import importlib.metadata
 import json
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from recognizer.cli import main
 from recognizer.cli.app import add_plugins
 from recognizer.errors import RecognizerError
 from recognizer.results import encode_row
-from tests.campaign import kill_run
+from tests.forked import kill_after, start_command
 from tests.recognizer.commands import call
 
 LABELS = '{"tabby cat": ["striped fur", "whiskers"], "cup of coffee": ["a saucer"], "rocket launch": [], "=cmd()": []}'
@@ -95,16 +94,28 @@ def test_building_again_encodes_nothing_and_adding_only_what_is_new(world, tmp_p
     assert json.loads(out)["categories"] == 4
 
 
-def test_building_again_keeps_the_encoder_and_says_what_goes(world, tmp_path):
+@pytest.fixture
+def tiny_clip(tmp_path, offer):
+    """The name of a small CLIP, of which three tags are for QuickGELU."""
+    sides = {"vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}}
+    sides |= {"text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}}
+    (tmp_path / "tiny-clip.json").write_text(json.dumps({"embed_dim": 32, **sides}))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    usual = open_clip.get_pretrained_cfg("RN50", "openai")
+    offer("tiny-clip", dict.fromkeys(("openai", "yfcc15m", "cc12m"), usual))
+    return "tiny-clip"
+
+
+def test_building_again_keeps_the_encoder_and_says_what_goes(world, tiny_clip, tmp_path):
     memory = tmp_path / "memory"
-    call("build", world / "labels.json", "--memory", memory, "--model", "RN50", "--pretrained", "random")
+    call("build", world / "labels.json", "--memory", memory, "--model", tiny_clip, "--pretrained", "random")
     (tmp_path / "fewer.txt").write_text("tabby cat\n")
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory)
     assert "removed, because the label file does not hold them: 3 categories" in err
     assert "encoded again" not in err
-    assert json.loads(call("info", "--memory", memory, "--json")[1])["encoder"]["name"] == "RN50/random"
+    assert json.loads(call("info", "--memory", memory, "--json")[1])["encoder"]["name"] == "tiny-clip/random"
     _, _, err = call("build", tmp_path / "fewer.txt", "--memory", memory, "--model", "starter", "--pretrained", "conse")
-    assert "the memory was made by RN50/random; every text is encoded again by starter" in err
+    assert "the memory was made by tiny-clip/random; every text is encoded again by starter" in err
 
 
 def test_building_says_which_encoder_a_new_memory_gets(world, tmp_path):
@@ -116,16 +127,16 @@ def test_building_says_which_encoder_a_new_memory_gets(world, tmp_path):
         assert "encoder: " not in call("build", world / "labels.json", *memory, *more)[2]
 
 
-def test_weights_from_a_file_are_explained_and_info_shows_their_settings(world, tmp_path):
-    network = open_clip.create_model("RN50")
+def test_weights_from_a_file_are_explained_and_info_shows_their_settings(world, tiny_clip, tmp_path):
+    network = open_clip.create_model(tiny_clip)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     memory = ("--memory", tmp_path / "memory")
-    model = ("--model", "RN50", "--precision", "fp32", "--pretrained")
+    model = ("--model", tiny_clip, "--precision", "fp32", "--pretrained")
     _, _, err = call("build", world / "labels.json", *memory, *model, tmp_path / "weights.pt")
     assert "nothing says how images for weights.pt are prepared; assumed: mean 0.4815 0.4578 0.4082" in err
-    assert "tags of RN50 that differ: openai, yfcc15m, cc12m (QuickGELU)" in err
+    assert "tags of tiny-clip that differ: openai, yfcc15m, cc12m (QuickGELU)" in err
     shown = call("info", *memory)[1]
-    assert "defaults of RN50" in shown
+    assert "defaults of tiny-clip" in shown
     assert "std 0.2686 0.2613 0.2758, resize shortest, bicubic, GELU\n" in shown
     _, out, err = call("build", world / "labels.json", *memory, *model, f"openai={tmp_path / 'weights.pt'}")
     assert "weights.pt: mean 0.4815 0.4578 0.4082, std 0.2686 0.2613 0.2758, resize shortest, bicubic, QuickGELU" in err
@@ -525,14 +536,16 @@ def test_underscores_in_options_are_accepted(world, tmp_path):
     assert code == 0
 
 
-def test_a_killed_run_resumes_to_the_same_bytes(tmp_path):
-    command = kill_run.prepare(tmp_path, images=16)
-
-    def run_here(output):
-        assert call(*command[3:], output)[0] == 0  # without python -m recognizer
-        return output.read_bytes()
-
-    whole = run_here(tmp_path / "whole" / "r.jsonl")
-    output = tmp_path / "killed" / "r.jsonl"
-    assert kill_run.run_killed(command, output, random.Random(0), images=16) < 17
-    assert run_here(output) == whole
+def test_a_killed_run_resumes_to_the_same_bytes(demo_memory, photos, tmp_path):
+    (tmp_path / "images").mkdir()
+    for photo in sorted(photos.glob("*.jpg")):
+        shutil.copy(photo, tmp_path / "images")
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"no picture")
+    whole, killed = tmp_path / "whole" / "r.jsonl", tmp_path / "killed" / "r.jsonl"
+    command = ["run", tmp_path / "images", "--memory", demo_memory, "--batch-size", 2, "--device", "cpu"]
+    command += ["--precision", "fp32", "--output"]
+    images = len(list((tmp_path / "images").iterdir()))
+    assert 4 <= kill_after(start_command(*command, killed), killed, lines=4) < images
+    for output in (whole, killed):
+        assert call(*command, output)[0] == 0
+    assert killed.read_bytes() == whole.read_bytes()

@@ -6,9 +6,7 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -23,6 +21,7 @@ from recognizer.memory_settings import memory_identity, sealed
 from recognizer.results.writer import ResultWriter
 from recognizer.settings import SettingsError
 from rerank.cache import CacheFileRefused
+from tests.forked import kill_after, start_command
 from tests.recognizer.commands import call
 from tests.rerank.fake_server import FAULTS, Behaviour, FakeServer, image_of, seen_number, text_of
 from tests.rerank.fake_server import picture as grey_picture
@@ -128,13 +127,7 @@ def test_killed_and_resumed_reranking_gives_the_same_bytes_and_asks_little_twice
     folders = [str(world / "images" / name) for name in NAMES[:3]]
     here = ["run", *folders, *memory, *asked]
     call(*here, "--output", whole, "--set", f"rerank.cache={tmp_path / 'other.sqlite'}")
-    command = [sys.executable, "-m", "recognizer", *here, "--output", str(killed)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while process.poll() is None and (not killed.exists() or killed.read_bytes().count(b"\n") < 2):
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    done = killed.read_bytes().count(b"\n")
+    done = kill_after(start_command(*here, "--output", killed), killed, lines=2)
     assert 2 <= done < 3 * PER_NAME
     _, _, err = call(*here, "--output", killed)
     again = int(re.search(r"rerank: (\d+) images asked", err)[1])

@@ -109,6 +109,13 @@ def test_wordnet_gives_groups_where_the_label_file_has_none(world, tmp_path):
     assert {each.name: each.group for each in read_labels(tmp_path / "again.jsonl")} == groups
 
 
+def test_a_confidence_or_precision_that_is_none_is_said_in_one_sentence(world, tmp_path):
+    with pytest.raises(SettingsError, match=r"`score.roll_up` = 1.5: give a confidence from 0 to 1, auto or null"):
+        run(world, tmp_path / "r.jsonl", "--roll-up", "1.5")
+    with pytest.raises(RecognizerError, match=r"--precision abc is neither a number such as 0.98, .* nor auto, fp32"):
+        call("run", world / "images", "--memory", world / "memory", "--output", "-", "--precision", "abc")
+
+
 def test_what_needs_a_calibration_is_refused_before_anything_is_loaded(world, tmp_path):
     with pytest.raises(RecognizerError, match="needs the thresholds that `recognizer calibrate` fits"):
         run(world, tmp_path / "r.jsonl", "--roll-up", "auto")

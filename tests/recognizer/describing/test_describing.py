@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from memory import Category, Description, read_labels
+from memory.errors import LabelError
 from memory.templates import contains_name
 from recognizer.describing.cleaning import LONGEST, MOST, clean
 from recognizer.describing.confusing import confusable, name_vectors
@@ -267,3 +268,22 @@ def test_descriptions_join_by_name_and_group_and_all_else_stays():
     assert sentence == "2 of 3 categories described; 1 name without a category, such as 'owl'"
     alone, _ = join_descriptions([crane], other, own=False)
     assert [d.text for d in alone[0].descriptions] == ["any crane", "a bb"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("d.json", '{"cat": ["whiskers"], "lynx": 5, "dog": ["wet nose"]}', "$['lynx']: expected a list of texts"),
+        ("d.json", '[{"name": "cat", "description": "x"}, {"nom": "lynx"}, {"name": "dog"}]', "$[1]: expected an"),
+        ("d.jsonl", '{"name": "cat"}\n{"name": "ly\n{"name": "dog"}\n', "line 2: "),
+    ],
+)
+def test_a_bad_entry_of_a_file_of_descriptions_costs_itself_alone(tmp_path, capsys, name, text, place):
+    (tmp_path / name).write_text(text)
+    assert [category.name for category in read_descriptions(tmp_path / name)] == ["cat", "dog"]
+    assert f"{name}: 1 entry left out: {place}" in capsys.readouterr().err
+    with pytest.raises(LabelError):  # a label file is right, or not read
+        read_labels(tmp_path / name)
+    (tmp_path / "bad.json").write_text('{"cat": [1], "dog": [2]}')
+    with pytest.raises(LabelError, match="found list"):
+        read_descriptions(tmp_path / "bad.json")

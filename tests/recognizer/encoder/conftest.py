@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import open_clip
@@ -12,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tests.tokenizer_once  # noqa: F401  models load faster
 from recognizer.encoder import Encoder
 
 _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
@@ -65,20 +64,3 @@ def pictures() -> list[Image.Image]:
     sizes = [(80, 60), (60, 80), (224, 224), (33, 200)]
     coarse = [Image.fromarray(noise.integers(0, 256, (5, 7, 3), dtype=np.uint8)) for _ in sizes]
     return [image.resize(size, Image.Resampling.BICUBIC) for image, size in zip(coarse, sizes, strict=True)]
-
-
-@pytest.fixture
-def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, Any]], None]:
-    """A function that gives a model tags of open_clip, as {tag: config}."""
-
-    def give(model: str, tags: dict[str, Any]) -> None:
-        known = open_clip.get_pretrained_cfg
-
-        def config(name: str, tag: str) -> Any:
-            return tags.get(tag, {}) if name == model else known(name, tag)
-
-        for module in (open_clip, open_clip.factory):
-            monkeypatch.setattr(module, "get_pretrained_cfg", config)
-        monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda name: list(tags) * (name == model))
-
-    return give

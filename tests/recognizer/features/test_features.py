@@ -3,10 +3,7 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import lancedb
 import numpy as np
@@ -14,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from recognizer import Recognizer
+from recognizer import Encoder, Recognizer
 from recognizer.demo import DATA
 from recognizer.encoder import ImageFeatures
 from recognizer.features import REGION_FLOOR, FeatureStore, encode_or_read
@@ -22,7 +19,8 @@ from recognizer.features import table as table_module
 from recognizer.features.stored_image import StoredFailure, StoredImage, from_table, to_table
 from recognizer.images import ImageLimits, list_images
 from recognizer.pipeline import encode_files, in_batches
-from recognizer.results.row import encode_row
+from recognizer.results.lines import encode_row
+from tests.forked import start
 from tests.recognizer.worlds import make_features
 
 PHOTOGRAPHS = ("cat.jpg", "coffee.jpg", "rocket.jpg", "clock.jpg")
@@ -277,24 +275,19 @@ def _refuse(*_):
     raise PermissionError(13, "Permission denied")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def die_at_the_third(folder, features):
+    table_module.FLUSH_ROWS = 1
+    encoder = Encoder.load("starter", device="cpu", precision="fp32")
+    store = FeatureStore(features, encoder.card, ImageLimits(), warn=print)
+    for number, _ in enumerate(encode_or_read(encoder, in_batches(list_images([folder]), 1), features=store)):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_killed_run_keeps_what_was_written(demo_recognizer, folder, opened, tmp_path):
-    script = f"""
-import os, signal
-from pathlib import Path
-from recognizer import Encoder
-from recognizer.features import FeatureStore, encode_or_read, table
-from recognizer.images import ImageLimits, list_images
-from recognizer.pipeline import in_batches
-table.FLUSH_ROWS = 1
-encoder = Encoder.load("starter", device="cpu", precision="fp32")
-store = FeatureStore(Path({str(tmp_path / "features")!r}), encoder.card, ImageLimits(), warn=print)
-for number, _ in enumerate(encode_or_read(encoder, in_batches(list_images([{str(folder)!r}]), 1), features=store)):
-    if number == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-    result = subprocess.run([sys.executable, "-c", script], cwd=Path.cwd(), timeout=120)
-    assert result.returncode == -signal.SIGKILL
+    process = start(die_at_the_third, folder, tmp_path / "features")
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
     store, warnings = opened()
     assert run(demo_recognizer, folder, store) == run(demo_recognizer, folder)
     assert (store.found, store.encoded, warnings) == (3, 2, [])

@@ -15,7 +15,7 @@ import pytest
 
 from memory import Category, Memory
 from recognizer.demo import DATA
-from recognizer.results.row import encode_row
+from recognizer.results.lines import encode_row
 from recognizer.serving.settings import ServeSettings
 from tests.recognizer.serving.running import raw_request, running
 from tests.remembering import remembering
