@@ -3,7 +3,7 @@
 report.filters = (function () {
   const el = report.element;
   const STATUS_TEXTS = {
-    FAILED: "failed", UNKNOWN: "unknown", BELOW: "no label", EMPTY: "no box", ROLLED_UP: "rolled up",
+    FAILED: "failed", UNKNOWN: "unknown", BELOW: "too unsure for a label", EMPTY: "no box", ROLLED_UP: "rolled up",
     RERANKED: "reranked", REORDERED: "moved by reranking", RERANK_FAILED: "reranking failed",
     RIGHT: "right", WRONG: "wrong", CHANGED: "changed", ADDED: "only in this run", CORRECTED: "corrected",
   };
