@@ -20,7 +20,7 @@ from recognizer.results.row import ErrorRow, ResultRow, Row, RowBox
 from recognizer.results.tables import CsvLines, about_boxes
 
 WHOLE_IMAGE: Final = "image"
-"""Id of the box that stands for the whole image, where a format knows boxes alone."""
+"""Id of the box or answer that stands for the whole image."""
 
 
 def export_results(stored: StoredResults, output: Path, format: str, *, prefix: str = "") -> int:
@@ -133,8 +133,12 @@ def _predictions(rows: list[ResultRow], model: str) -> Iterator[dict[str, Any]]:
 
 
 def _region(row: ResultRow) -> dict[str, Any]:
-    shared = {"id": "whole" if row.box is None else row.box.id, "from_name": "label", "to_name": "image"}
-    shared |= {"score": row.confidence}
+    shared: dict[str, Any] = {
+        "id": WHOLE_IMAGE if row.box is None else row.box.id,
+        "from_name": "label",
+        "to_name": "image",
+        "score": row.confidence,
+    }
     if row.box is None or row.box.xyxy is None or not (row.width and row.height):
         return {**shared, "type": "choices", "value": {"choices": [row.label]}}
     x0, y0, x1, y1 = row.box.xyxy

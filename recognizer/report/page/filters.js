@@ -162,13 +162,15 @@ report.filters = (function () {
   }
 
   function listGroups(sums) {
-    const most = Math.max(...sums);
-    const numbers = groups.map((_, i) => i).filter((i) => sums[i] || state.group === i).slice(0, MOST_LISTED);
+    const most = sums.reduce((a, b) => Math.max(a, b), 0);
+    // The largest ones, in the order of the tree: no group is larger than the one above it, so none is without it.
+    const largest = [...sums.keys()].sort((a, b) => sums[b] - sums[a] || a - b).slice(0, MOST_LISTED);
+    const numbers = [...new Set(state.group === null ? largest : [...largest, state.group])].filter((i) => sums[i] || state.group === i).sort((a, b) => a - b);
     fill("groups", numbers.map((i) => choice("group", i, groups[i].path[groups[i].depth], sums[i], most, { depth: groups[i].depth, title: groups[i].path.join(" > ") })), 0);
   }
 
   function listCodes(sums) {
-    const most = Math.max(...sums);
+    const most = sums.reduce((a, b) => Math.max(a, b), 0);
     const buttons = [...sums.keys()].filter((i) => sums[i] || state.code === i).map((i) => choice("code", i, report.summary.codes[i][0], sums[i], most, { note: report.summary.codes[i][2] }));
     fill("codes", buttons, 0);
     report.byId("codes").parentElement.hidden = !buttons.length;
