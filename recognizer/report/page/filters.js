@@ -103,6 +103,7 @@ report.filters = (function () {
       box.nextElementSibling.nextElementSibling.textContent = report.count(count);
       box.parentElement.hidden = count === 0 && !box.checked;
     }
+    report.byId("statuses").parentElement.hidden = !document.querySelector("#statuses label:not([hidden])");
     const counts = new Int32Array(report.summary.labels.length);
     let none = 0;
     for (const row of without(found, "label")) {

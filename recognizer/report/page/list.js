@@ -83,7 +83,6 @@ report.list = (function () {
   }
 
   list.layout = function () {
-    const view = report.byId("list");
     const space = report.byId("canvas").clientWidth;
     if (!space) return;
     columns = Math.max(2, Math.floor((space + GAP) / (NARROWEST + GAP)));
@@ -95,7 +94,6 @@ report.list = (function () {
     cards = new Map();
     if (list.current >= 0) keepInView();
     draw();
-    view.classList.toggle("few", lines <= 1);
   };
 
   function keepInView() {
