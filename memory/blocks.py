@@ -1,4 +1,4 @@
-"""Large files that are checked block by block: a hash for each 64 MB, so that a reader of a part checks only that part."""
+"""Large files that are checked block by block: one hash for each 64 MB, so a reader of a part checks only that part."""
 
 from __future__ import annotations
 
