@@ -23,8 +23,8 @@ class DamagedBlock(ValueError):
 def write_block_sums(path: Path) -> list[str]:
     """Read a file and return the sha256 (hexadecimal) of each of its blocks; the last one may be shorter."""
     blocks = range(-(-path.stat().st_size // BLOCK_BYTES))
-    with ThreadPoolExecutor(HASH_THREADS) as pool:
-        return list(pool.map(lambda block: _block_sum(path, block), blocks))
+    with open(path, "rb") as stream, ThreadPoolExecutor(HASH_THREADS) as pool:
+        return list(pool.map(lambda block: _block_sum(stream.fileno(), block), blocks))
 
 
 class CheckedBlocks:
@@ -42,9 +42,11 @@ class CheckedBlocks:
 
     def __init__(self, path: Path, size: int, sums: Sequence[str]) -> None:
         """Compare the size; no block is read."""
-        if path.stat().st_size != size or len(sums) != -(-size // BLOCK_BYTES):
+        # Open from now on: a writer may replace the file under its name, while this one is still read.
+        self._stream = open(path, "rb")  # noqa: SIM115
+        if os.fstat(self._stream.fileno()).st_size != size or len(sums) != -(-size // BLOCK_BYTES):
             raise DamagedBlock(f"{path.name} has another size than was written")
-        self._path, self._size, self._sums = path, size, list(sums)
+        self._name, self._size, self._sums = path.name, size, list(sums)
         self._unchecked = set(range(len(self._sums)))
 
     def check(self, start: int = 0, stop: int | None = None) -> None:
@@ -60,19 +62,17 @@ class CheckedBlocks:
         if not wanted:
             return
         with ThreadPoolExecutor(min(HASH_THREADS, len(wanted))) as pool:
-            sums = pool.map(lambda block: _block_sum(self._path, block), wanted)
+            sums = pool.map(lambda block: _block_sum(self._stream.fileno(), block), wanted)
             for block, found in zip(wanted, sums, strict=True):
                 if found != self._sums[block]:
-                    raise DamagedBlock(f"{self._path.name} does not hold what was written, in block {block}")
+                    raise DamagedBlock(f"{self._name} does not hold what was written, in block {block}")
         self._unchecked.difference_update(wanted)
 
 
-def _block_sum(path: Path, block: int) -> str:
+def _block_sum(descriptor: int, block: int) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        stream.seek(block * BLOCK_BYTES, os.SEEK_SET)
-        left = BLOCK_BYTES
-        while left and (part := stream.read(min(left, _READ_BYTES))):
-            digest.update(part)
-            left -= len(part)
+    place, stop = block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES
+    while place < stop and (part := os.pread(descriptor, min(stop - place, _READ_BYTES), place)):
+        digest.update(part)
+        place += len(part)
     return digest.hexdigest()

@@ -99,12 +99,18 @@ class Scorer:
     """
 
     def __init__(self, vectors: MemoryVectors, settings: ScoreSettings, prior: PriorTerm | None = None) -> None:
-        """Fold what is linear in the image vector."""
+        """Keep what is scored, and how."""
         self.vectors = vectors
         self.settings = settings
         self.prior = prior
-        self.fold = Fold(settings.image_name, settings.image_description)
-        self.folded = self.fold.rows(vectors)
+        self.fold = Fold(
+            settings.image_name, settings.image_description, settings.region_name, settings.region_description
+        )
+
+    @cached_property
+    def folded(self) -> Floats:
+        """(C, D) what is linear in the image vector; computed at the first use, for search among proposals needs none."""
+        return self.fold.rows(self.vectors)
 
     def score(self, features: ImageFeatures, *, exclude: Sequence[str] = ()) -> Floats:
         """Score every category for every image, in the folded form.

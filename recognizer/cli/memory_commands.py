@@ -95,7 +95,11 @@ def build(
     features: FeaturesOption = None,
     index: Annotated[
         Index | None,
-        typer.Option(help="exact, or hnsw (approximate). Default: as in the memory, or exact.", rich_help_panel=SEARCH),
+        typer.Option(
+            help="exact; approximate: hnsw (fastest), ivf (where categories are removed), lance (larger than RAM); auto: "
+            "by size and machine. Default: as in the memory, or exact.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     hierarchy: Annotated[
         Hierarchy | None,

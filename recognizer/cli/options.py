@@ -22,8 +22,11 @@ SERVER = "Server"
 class Index(StrEnum):
     """How a memory is searched."""
 
+    auto = "auto"
     exact = "exact"
     hnsw = "hnsw"
+    ivf = "ivf"
+    lance = "lance"
 
 
 class Hierarchy(StrEnum):

@@ -1,0 +1,33 @@
+"""Approximate search: which categories are worth scoring, where there are too many to score all of them."""
+
+from memory.search.choice import KINDS, IndexKind, choose_kind
+from memory.search.fold import Fold, JointRows
+from memory.search.proposals import MemoryIndex, exact_index
+from memory.search.stored import (
+    INDEX_FOLDER,
+    follow_index,
+    index_is_current,
+    make_index,
+    open_index,
+    store_figures,
+    write_index,
+)
+from memory.search.tuning import ASKED_RECALL
+
+__all__ = [
+    "ASKED_RECALL",
+    "INDEX_FOLDER",
+    "KINDS",
+    "Fold",
+    "IndexKind",
+    "JointRows",
+    "MemoryIndex",
+    "choose_kind",
+    "exact_index",
+    "follow_index",
+    "index_is_current",
+    "make_index",
+    "open_index",
+    "store_figures",
+    "write_index",
+]
