@@ -140,6 +140,7 @@ def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
     A row is the same bits whatever the other queries are. Rows of zeros see to that: libraries of linear
     algebra compute one row, and small products, with kernels of their own, which round differently.
     """
+    vectors = np.asarray(vectors, np.float32)  # large memories store fp16
     number, (columns, dim) = len(queries), vectors.shape
     rows = max(number, _SMALL_PRODUCT // max(columns * dim, 1) + 1)
     rows += -rows % _ROW_STEP

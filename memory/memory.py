@@ -311,7 +311,7 @@ class Memory:
             self._manifest = replace(self._manifest, settings=checked)
             write_manifest(self.directory, self._manifest)
 
-    def index(self, fold: Fold | None = None) -> MemoryIndex:
+    def index(self, fold: Fold | None = None, *, anew: bool = False) -> MemoryIndex:
         """Return what the memory is searched with: exact search, or the approximate index it was built with.
 
         An index that belongs to other tables or to another fold, or is damaged, is built again, and stored where the
@@ -319,9 +319,10 @@ class Memory:
 
         Args:
             fold: weights of names and descriptions, by default equal.
+            anew: build it again in any case: searching it has raised DamagedBlock.
         """
         fold = fold or Fold()
-        index = self._open_index(fold)
+        index = None if anew else self._open_index(fold)
         if index is not None:
             return index
         try:
@@ -329,6 +330,8 @@ class Memory:
                 current = read_manifest(self.directory)
                 if current.tables_digest() == self._manifest.tables_digest():
                     self._manifest = current
+                    if anew:
+                        shutil.rmtree(self.directory / INDEX_FOLDER, ignore_errors=True)
                     self._settle_index(fold)
                     index = self._open_index(fold)
         except (OSError, MemoryLocked, MemoryStoreError):  # another process writes, or this one may not

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,8 @@ def make_retriever(memory: Memory, scorer: Scorer, *, temperature: float, approx
             index = measured(index, scorer, temperature)
             memory.store_index_figures(index)
         if index.kind != "exact" and index.depth > 0:
-            return ApproximateRetriever(scorer, temperature, index)
+            renew = partial(memory.index, scorer.fold, anew=True)
+            return ApproximateRetriever(scorer, temperature, index, renew=renew)
     return ExactRetriever(scorer, temperature)
 
 

@@ -6,12 +6,13 @@ exact. A winner need not be among the proposals, so the agreement with exact sea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.blocks import DamagedBlock
 from memory.index import best_columns
 from recognizer.hierarchy.tree import Tree
 from recognizer.retrieval import Retrieved
@@ -37,17 +38,27 @@ class ApproximateRetriever:
         scorer: the exact score, without a prior, of which the index knows nothing.
         temperature: of the confidences.
         index: of the scorer's vectors and fold.
-        depth: proposals per region; None: as was measured to be enough, or `index.depth` of 0: 64.
+        depth: proposals per region; None: as many as were measured to be enough.
+        sampled: how many categories stand for those that are not proposed.
+        renew: builds the index again when a block of its file turns out to be damaged; None: that is an error.
     """
 
     def __init__(
-        self, scorer: Scorer, temperature: float, index: MemoryIndex, *, depth: int | None = None, sampled: int = SAMPLED
+        self,
+        scorer: Scorer,
+        temperature: float,
+        index: MemoryIndex,
+        *,
+        depth: int | None = None,
+        sampled: int = SAMPLED,
+        renew: Callable[[], MemoryIndex] | None = None,
     ) -> None:
         """Draw the sample."""
         self.scorer = scorer
         self.temperature = temperature
         self.index = index
-        self.depth = depth or index.depth or 64
+        self.depth = depth or index.depth
+        self._renew = renew
         self._tree = Tree(scorer.vectors.categories)
         self._sample = sample_rows(scorer.vectors, sampled)
         without_head = scorer.settings.model_copy(update={"head": "off"})
@@ -56,7 +67,13 @@ class ApproximateRetriever:
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the best among the proposed categories, fewer than k where fewer are proposed."""
         regions = self.scorer.visible_regions(features)
-        proposals = self.index.propose(features.image, regions, max(self.depth, k))
+        try:
+            proposals = self.index.propose(features.image, regions, max(self.depth, k))
+        except DamagedBlock:
+            if self._renew is None:
+                raise
+            self.index = self._renew()
+            proposals = self.index.propose(features.image, regions, max(self.depth, k))
         sampled = self._sample_scorer.score(features)
         return [
             self._best(features.take(image), rows, sampled[image], k, exclude[image : image + 1])

@@ -52,15 +52,14 @@ class HnswIndex:
 
     Args:
         index: FAISS's.
-        blocks: of the file that it is mapped from, all checked at the first search; None: it is in RAM.
     """
 
     kind: ClassVar[str] = "hnsw"
     most_effort = 2048
 
-    def __init__(self, index: FaissObject, blocks: CheckedBlocks | None = None) -> None:
+    def __init__(self, index: FaissObject) -> None:
         """Keep a graph of ``build`` or ``load``."""
-        self._index, self._blocks = index, blocks
+        self._index = index
         self.effort = 64
 
     @classmethod
@@ -76,13 +75,15 @@ class HnswIndex:
 
     @classmethod
     def load(cls, path: Path, blocks: CheckedBlocks) -> HnswIndex:
-        """Map an index that ``save`` wrote.
+        """Map an index that ``save`` wrote. All of it is checked, for any search may read any part of a graph.
 
         Raises:
             RuntimeError: FAISS cannot read it.
+            DamagedBlock: the file has changed since it was written.
         """
+        blocks.check()
         faiss = _faiss()
-        return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), blocks)
+        return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
 
     @classmethod
     def editable(cls, path: Path, blocks: CheckedBlocks) -> HnswIndex:
@@ -118,14 +119,8 @@ class HnswIndex:
         _faiss().write_index(self._index, str(path))
 
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
-        """Return near rows of each query; see ``SearchIndex.search``. Where the graph ends early, rows are -1.
-
-        Raises:
-            DamagedBlock: the file has changed since it was written.
-        """
+        """Return near rows of each query; see ``SearchIndex.search``. Where the graph ends early, rows are -1."""
         queries, k = check_queries(queries, k, self.size, self._index.d)
-        if self._blocks is not None:
-            self._blocks.check()
         settings = _faiss().SearchParametersHNSW()
         settings.efSearch = max(self.effort, k)
         scores, rows = self._index.search(queries, k, params=settings)

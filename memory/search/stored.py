@@ -320,6 +320,7 @@ def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Write the card, then delete the files that it does not list: whoever has them open keeps them."""
     with replacing(folder / _CARD_NAME) as draft:
         draft.write_bytes(seal(card))
-    kept = {folder / _CARD_NAME, *(folder / name for name in card["files"])}
-    for path in set(_files(folder)) - kept:
-        path.unlink(missing_ok=True)
+    kept = {_CARD_NAME, *(name.partition("/")[0] for name in card["files"])}
+    for path in folder.iterdir():
+        if path.name not in kept:
+            _delete(path)
