@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,8 +44,9 @@ class CheckedBlocks:
     def __init__(self, path: Path, size: int, sums: Sequence[str]) -> None:
         """Compare the size; no block is read."""
         # Open from now on: a writer may replace the file under its name, while this one is still read.
-        self._stream = open(path, "rb")  # noqa: SIM115
-        if os.fstat(self._stream.fileno()).st_size != size or len(sums) != -(-size // BLOCK_BYTES):
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+        if os.fstat(self._descriptor).st_size != size or len(sums) != -(-size // BLOCK_BYTES):
             raise DamagedBlock(f"{path.name} has another size than was written")
         self._name, self._size, self._sums = path.name, size, list(sums)
         self._unchecked = set(range(len(self._sums)))
@@ -62,7 +64,7 @@ class CheckedBlocks:
         if not wanted:
             return
         with ThreadPoolExecutor(min(HASH_THREADS, len(wanted))) as pool:
-            sums = pool.map(lambda block: _block_sum(self._stream.fileno(), block), wanted)
+            sums = pool.map(lambda block: _block_sum(self._descriptor, block), wanted)
             for block, found in zip(wanted, sums, strict=True):
                 if found != self._sums[block]:
                     raise DamagedBlock(f"{self._name} does not hold what was written, in block {block}")

@@ -391,7 +391,11 @@ class Memory:
         make_room(self.directory, self._manifest, self._manifest.tables)
 
     def _publish(
-        self, writer: MemoryWriter, tables: Mapping[str, Any], changed: Collection[str] = (), added: Collection[str] = ()
+        self,
+        writer: MemoryWriter,
+        tables: Mapping[str, Any],
+        changed: Collection[str] = (),
+        added: Collection[str] = (),
     ) -> None:
         """Publish tables, and let the index follow; `changed` and `added` are ids of categories."""
         before, approximate = self._manifest, self.index_kind != "exact"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import Memory
-from memory.search import ASKED_RECALL, JointRows, MemoryIndex
+from memory.search import ASKED_RECALL, NOISE, JointRows, MemoryIndex
 from recognizer.approximate import ApproximateRetriever
 from recognizer.encoder import ImageFeatures
 from recognizer.retrieval import ExactRetriever, Retrieved, Retriever
@@ -26,8 +26,6 @@ _IMAGES = 256
 _REGIONS = 5
 _BEST = 10
 _BATCH = 16
-# As in `memory.search.tuning`.
-_NOISE = 1.0
 # Proposals per region: where tuning starts, and where it ends. Scoring 1,024 takes 10 ms.
 _LEAST_DEPTH = 32
 _MOST_DEPTH = 1024
@@ -92,9 +90,7 @@ def measured(index: MemoryIndex, scorer: Scorer, temperature: float) -> MemoryIn
     retriever = ApproximateRetriever(scorer, temperature, index, depth=_LEAST_DEPTH)
     while True:
         found = [retriever.retrieve(batch, _BEST) for batch in batches]
-        agreement = compare(
-            [one for batch in expected for one in batch], [one for batch in found for one in batch]
-        )
+        agreement = compare([one for batch in expected for one in batch], [one for batch in found for one in batch])
         if agreement.is_enough or retriever.depth >= _MOST_DEPTH:
             break
         retriever.depth *= 2
@@ -149,6 +145,6 @@ def _features(scorer: Scorer) -> Iterator[ImageFeatures]:
 def _near(rows: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
     """Return unit rows (..., D) around rows of any length."""
     unit = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
-    noisy = unit + generator.standard_normal(rows.shape, np.float32) * np.float32(_NOISE / np.sqrt(rows.shape[-1]))
+    noisy = unit + generator.standard_normal(rows.shape, np.float32) * np.float32(NOISE / np.sqrt(rows.shape[-1]))
     near: NDArray[np.float32] = (noisy / np.linalg.norm(noisy, axis=-1, keepdims=True)).astype(np.float32)
     return near

@@ -69,9 +69,7 @@ class ExactRetriever:
         ]
 
 
-def _retrieved(
-    scores: NDArray[np.float32], best: Rows, temperature: float, normaliser: float, tree: Tree
-) -> Retrieved:
+def _retrieved(scores: NDArray[np.float32], best: Rows, temperature: float, normaliser: float, tree: Tree) -> Retrieved:
     """Keep the best of all categories."""
 
     def confidences(columns: Rows | slice) -> NDArray[np.float64]:

@@ -12,12 +12,13 @@ from memory.search.stored import (
     store_figures,
     write_index,
 )
-from memory.search.tuning import ASKED_RECALL
+from memory.search.tuning import ASKED_RECALL, NOISE
 
 __all__ = [
     "ASKED_RECALL",
     "INDEX_FOLDER",
     "KINDS",
+    "NOISE",
     "Fold",
     "IndexKind",
     "JointRows",

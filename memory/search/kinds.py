@@ -21,8 +21,9 @@ from memory.vectors import Matrix
 _DETERMINISTIC_ROWS = 50_000
 # Links of a row in the graph: the usual high end, for vectors of 500 dimensions and more.
 _LINKS = 32
-# Breadth of the search while the graph is built. 40, FAISS's own, builds 3 times as fast as 200.
-_EF_CONSTRUCTION = 100
+# Breadth of the search while the graph is built. At 10,000 composed names 40, FAISS's own, finds as much as 200 at each
+# breadth of search, and builds 2.7 times as fast.
+_EF_CONSTRUCTION = 40
 # Rows per centroid that k-means reads: FAISS warns below 39.
 _TRAINING_ROWS = 48
 _ROWS_PER_LIST_ROOT = 4  # lists = 4 sqrt(N), FAISS's own advice
@@ -140,8 +141,8 @@ class IvfIndex:
     def __init__(self, index: FaissObject, blocks: CheckedBlocks | None = None) -> None:
         """Keep lists of ``build`` or ``load``."""
         self._index, self._blocks = index, blocks
-        # A thirty-second of the lists is where tuning starts; a quarter is no faster than exact search.
-        self.most_effort = max(index.nlist // 4, min(index.nlist, 16))
+        # Beyond half of the lists it is no faster than comparing all rows.
+        self.most_effort = max(index.nlist // 2, min(index.nlist, 16))
         self.effort = max(index.nlist // 32, min(index.nlist, 4))
         self._places = np.zeros((0, 2), np.int64) if blocks is None else _list_places(index)
         self._checked = np.zeros(len(self._places), np.bool_)

@@ -61,8 +61,10 @@ class MemoryIndex:
         if k >= self.size:
             return [np.arange(self.size)] * len(images)
         queries, stops = self.fold.queries(images, regions)
-        _, found = self.search(queries, k)
-        return [np.unique(found[a:b][found[a:b] >= 0]) for a, b in zip(stops[:-1], stops[1:], strict=True)]
+        # Image by image: FAISS rounds products of many queries otherwise than those of few, and what an image gets must
+        # not depend on others.
+        found = (self.search(queries[a:b], k)[1] for a, b in zip(stops[:-1], stops[1:], strict=True))
+        return [np.unique(rows[rows >= 0]) for rows in found]
 
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, Rows]:
         """Return the best categories of queries of `Fold.queries`.

@@ -49,7 +49,9 @@ _Owned: TypeAlias = tuple[HnswIndex | IvfIndex, NDArray[np.int64]]
 """An index, and the category of each of its slots."""
 
 
-def open_index(directory: Path, vectors: MemoryVectors, manifest: Manifest, fold: Fold, kind: str) -> MemoryIndex | None:
+def open_index(
+    directory: Path, vectors: MemoryVectors, manifest: Manifest, fold: Fold, kind: str
+) -> MemoryIndex | None:
     """Open the stored index of a kind, on the GPU where there is one.
 
     Args:

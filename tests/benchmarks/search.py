@@ -183,11 +183,15 @@ def one_step(folder: Path, row: str, step: str) -> dict[str, object]:
     batch = images / (time.perf_counter() - start)
     after = ram()
     if row == "exact":
-        rows, scores, shares = (np.stack([getattr(one, name) for one in found]) for name in ("rows", "scores", "confidences"))
+        rows, scores, shares = (
+            np.stack([getattr(one, name) for one in found]) for name in ("rows", "scores", "confidences")
+        )
         own_best = ExactIndex(world.scorer.fold.rows(world.vectors)).search(world.features.image, BEST)[1]
         np.savez(truth, rows=rows, scores=scores, confidences=shares, own=own_best)
     expected = np.load(truth)
-    truths = [Retrieved(*one) for one in zip(expected["rows"], expected["scores"], expected["confidences"], strict=True)]
+    truths = [
+        Retrieved(*one) for one in zip(expected["rows"], expected["scores"], expected["confidences"], strict=True)
+    ]
     figures = {"ranking": "", "winner": "", "confidence": ""}
     if row in ("exact", *OURS):
         figures = {name: f"{value:.4f}" for name, value in compare(truths, found).figures.items()}
@@ -271,7 +275,9 @@ def make_world(folder: Path, size: int, options: argparse.Namespace) -> None:
         array.flush()
     stored = [np.load(file) for file in options.features]
     picked = np.random.default_rng(0).permutation(sum(len(file["image"]) for file in stored))[: options.images]
-    image, regions, weight = (np.concatenate([file[key] for file in stored])[picked] for key in ("image", "regions", "weight"))
+    image, regions, weight = (
+        np.concatenate([file[key] for file in stored])[picked] for key in ("image", "regions", "weight")
+    )
     heaviest = np.argsort(-weight, axis=1)[:, :REGIONS]
     regions = np.take_along_axis(regions, heaviest[:, :, None], axis=1)
     weight = np.take_along_axis(weight, heaviest, axis=1)
@@ -300,7 +306,9 @@ def encoded(cache: Path) -> tuple[np.ndarray, np.ndarray]:
         if not (cache / f"{name}.npy").is_file():
             print(f"encoding {len(texts)} {name} ...", file=sys.stderr)
             encoder = Encoder.load("starter")
-            parts = [encoder.encode_texts(texts[at : at + 5000]).astype(np.float16) for at in range(0, len(texts), 5000)]
+            parts = [
+                encoder.encode_texts(texts[at : at + 5000]).astype(np.float16) for at in range(0, len(texts), 5000)
+            ]
             np.save(cache / f"{name}.npy", np.concatenate(parts))
     names, descriptions = (np.load(cache / f"{name}.npy", mmap_mode="r") for name in wanted)
     return names, descriptions

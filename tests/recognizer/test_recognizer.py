@@ -9,7 +9,8 @@ from recognizer import Encoder, Recognizer
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageError, ImageInputError, ImageItem, ImageTypeError
 from recognizer.results import ErrorRow, encode_row
-from recognizer.retrieval import ApproximateRetriever, ExactRetriever
+from recognizer.approximate import ApproximateRetriever
+from recognizer.retrieval import ExactRetriever
 from recognizer.settings import load_settings
 
 
