@@ -26,7 +26,7 @@ class MemoryInfo:
         dim: dimension of the vectors.
         bytes_on_disk: size of all files in the directory.
         index: "exact", "hnsw", "ivf" or "lance".
-        index_recall: what was measured of the approximate search against exact search; empty when exact or not measured.
+        index_recall: what was measured of approximate search against exact search; empty when exact or not measured.
     """
 
     directory: str

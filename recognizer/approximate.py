@@ -1,7 +1,7 @@
 """The best categories of an image among those that an index proposes, with confidences over all categories.
 
 The index proposes the nearest categories of each region, seen with the whole image (`memory.search`); their scores are
-exact. A winner need not be among the proposals, so the agreement with exact search is measured (`recognizer.agreement`).
+exact. A winner need not be among them, so the agreement with exact search is measured (`recognizer.agreement`).
 """
 
 from __future__ import annotations
@@ -63,9 +63,16 @@ class ApproximateRetriever:
         self._tree = Tree(scorer.vectors.categories)
         self._sample = sample_rows(scorer.vectors, sampled)
         drawn = scorer.vectors.take(self._sample)
-        matrices = {name: np.asarray(getattr(drawn, name), np.float32) for name in ("names", "grounded", "bare")}
         without_head = scorer.settings.model_copy(update={"head": "off"})
-        self._sample_scorer = Scorer(replace(drawn, **matrices), without_head)
+        self._sample_scorer = Scorer(
+            replace(
+                drawn,
+                names=np.asarray(drawn.names, np.float32),
+                grounded=np.asarray(drawn.grounded, np.float32),
+                bare=np.asarray(drawn.bare, np.float32),
+            ),
+            without_head,
+        )
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the best among the proposed categories, fewer than k where fewer are proposed."""

@@ -109,7 +109,7 @@ class Scorer:
 
     @cached_property
     def folded(self) -> Floats:
-        """(C, D) what is linear in the image vector; computed at the first use, for search among proposals needs none."""
+        """(C, D) what is linear in the image vector; computed at the first use: not for search among proposals."""
         return self.fold.rows(self.vectors)
 
     def score(self, features: ImageFeatures, *, exclude: Sequence[str] = ()) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import ClassVar
 
 import numpy as np
@@ -31,8 +32,7 @@ class GpuIndex:
 
     def __init__(self, rows: RowSource) -> None:
         """Copy the rows to the GPU."""
-        import faiss
-
+        faiss = import_module("faiss")  # whose types lack CAGRA
         self._size, self._width = rows.shape
         self._resources = faiss.StandardGpuResources()
         self._index: FaissObject

@@ -21,9 +21,9 @@ from memory.vectors import Matrix
 _DETERMINISTIC_ROWS = 50_000
 # Links of a row in the graph: the usual high end, for vectors of 500 dimensions and more.
 _LINKS = 32
-# Breadth of the search while the graph is built. At 10,000 composed names 40, FAISS's own, finds as much as 200 at each
-# breadth of search, and builds 2.7 times as fast.
-_EF_CONSTRUCTION = 40
+# Breadth of the search while the graph is built. At 10,000 composed names and a breadth of search of 128, 200 proposes
+# the winner of .995 of real pictures, and 40, FAISS's own, of .974; it takes 2.7 times as long.
+_EF_CONSTRUCTION = 200
 # Rows per centroid that k-means reads: FAISS warns below 39.
 _TRAINING_ROWS = 48
 _ROWS_PER_LIST_ROOT = 4  # lists = 4 sqrt(N), FAISS's own advice

@@ -1,4 +1,4 @@
-"""LanceDB's own index over the rows of a memory, for rows that do not fit in RAM: the rows themselves stay on the disk."""
+"""LanceDB's own index over the rows of a memory, for rows that do not fit in RAM: they stay on the disk."""
 
 from __future__ import annotations
 

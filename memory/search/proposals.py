@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class MemoryIndex:
         queries, stops = self.fold.queries(images, regions)
         # Image by image: FAISS rounds products of many queries otherwise than those of few, and what an image gets must
         # not depend on others.
-        found = (self.search(queries[a:b], k)[1] for a, b in zip(stops[:-1], stops[1:], strict=True))
+        found = (self.search(queries[a:b], k)[1] for a, b in pairwise(stops))
         return [np.unique(rows[rows >= 0]) for rows in found]
 
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, Rows]:

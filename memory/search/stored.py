@@ -1,12 +1,12 @@
 """Approximate indexes on the disk, beside the tables they are made from.
 
-The folder ``index`` of a memory holds an index, the list of its owners and a card, INDEX.json, which is written last. It
-says which tables and which fold the index belongs to, which release of the library wrote it, and has the size and the
-block sums of every file. What does not fit is built again. Files have new names at each change: whoever reads the
+The folder ``index`` of a memory holds an index, the list of its owners and a card, INDEX.json, which is written last.
+It says which tables and which fold the index belongs to, which release of the library wrote it, and has the size and
+the block sums of every file. What does not fit is built again. Files have new names at each change: whoever reads the
 earlier ones keeps them.
 
-An edit of the memory writes the owners and the card alone: slots of removed categories are dead, categories that no slot
-holds are compared one by one. When that gets slow, the next opening extends the index, or builds it again.
+An edit of the memory writes the owners and the card alone: slots of removed categories are dead, categories that no
+slot holds are compared one by one. When that gets slow, the next opening extends the index, or builds it again.
 """
 
 from __future__ import annotations

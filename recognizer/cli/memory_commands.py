@@ -96,8 +96,8 @@ def build(
     index: Annotated[
         Index | None,
         typer.Option(
-            help="exact; approximate: hnsw (fastest), ivf (where categories are removed), lance (larger than RAM); auto: "
-            "by size and machine. Default: as in the memory, or exact.",
+            help="exact; approximate: hnsw (fastest), ivf (where categories are removed), lance (larger than RAM); "
+            "auto: by size and machine. Default: as in the memory, or exact.",
             rich_help_panel=SEARCH,
         ),
     ] = None,

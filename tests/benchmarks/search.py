@@ -2,11 +2,11 @@
 
     python tests/benchmarks/search.py --cache DIR --features FILE.npz [FILE.npz ...] [--sizes 10000 100000] [--work DIR]
 
-Categories are 100,000 names composed of nouns of WordNet and adjectives, with descriptions composed likewise, encoded by
-the starter (once: `--cache` keeps them) and reduced to 512 numbers by their principal axes. A memory of more categories
-is widened: to a vector of the base the difference of two others is added, scaled so that nearest neighbours stay as near
-(both distributions are printed). Vectors of descriptions together with the name are .73 of the name and .49 of the
-description, the least squares fit to 400 that were encoded (cosine .91). Queries are stored features of pictures: npz
+Categories are 100,000 names composed of nouns of WordNet and adjectives, with descriptions composed likewise, encoded
+by the starter (once: `--cache` keeps them) and reduced to 512 numbers by their principal axes. A memory of more
+categories is widened: to a vector of the base the difference of two others is added, scaled so that nearest neighbours
+stay as near (both distributions are printed). Vectors of descriptions together with the name are .73 of the name and
+.49 of the description, the least squares fit to 400 that were encoded (cosine .91). Queries are stored features of pictures: npz
 files with image (N, D), regions (N, Q, D) and weight (N, Q); up to 5 regions of weight .5 count, heaviest first.
 
 Every row runs in a process of its own; RAM is what it has more than before it opened the index. The rows of FAISS and
@@ -31,9 +31,9 @@ from memory import Category
 from memory.encoder_card import EncoderCard
 from memory.index import ExactIndex
 from memory.manifest import Manifest, TableRecord
-from memory.search import INDEX_FOLDER, open_index, write_index
+from memory.search import open_index, store_figures, write_index
 from memory.vectors import MemoryVectors
-from recognizer.agreement import compare
+from recognizer.agreement import compare, measured
 from recognizer.approximate import ApproximateRetriever
 from recognizer.console import table
 from recognizer.encoder import ImageFeatures
@@ -46,17 +46,17 @@ CHUNK = 20_000
 # The starter's own.
 TEMPERATURE = 0.05
 OF_NAME, OF_DESCRIPTION = 0.73, 0.49
-ADJECTIVES = tuple(
+ADJECTIVES = (
     "red blue green yellow black white brown grey orange purple striped spotted old new large small wooden metal glass "
-    "plastic furry shiny round square long short thick thin broken painted wet flat curved dark pale golden silver rusty "
-    "soft striking".split()
+    "plastic furry shiny round square long short thick thin broken painted wet flat curved dark pale golden silver "
+    "rusty soft striking"
 )
-PARTS = tuple(
+PARTS = (
     "handle tail wing beak leg wheel lid window door roof stem leaf petal horn ear eye nose mouth claw fin shell spout "
     "button strap buckle collar sleeve pocket lace sole heel blade edge point hinge lock knob switch screen lamp cable "
     "pedal seat saddle mirror bumper mast sail hull anchor chimney arch column step rail branch root trunk seed fruit "
     "flower thorn mane hoof paw belly back neck head foot label badge stripe spot pattern frame base stand spring gear "
-    "belt chain rope net basket bag".split()
+    "belt chain rope net basket bag"
 )
 OURS = ("hnsw", "ivf", "lance")
 BY_HAND = ("faiss flat", "faiss hnsw", "lancedb flat", "lancedb index")
@@ -144,6 +144,10 @@ def one_step(folder: Path, row: str, step: str) -> dict[str, object]:
         if row in OURS:
             place.mkdir(exist_ok=True)
             write_index(place, world.vectors, world.manifest, world.scorer.fold, row)
+            index = open_index(place, world.vectors, world.manifest, world.scorer.fold, row)
+            assert index is not None
+            index = measured(index, world.scorer, TEMPERATURE)
+            store_figures(place, world.manifest, index.depth, index.figures)
         else:
             build_by_hand(row, world, place)
         seconds = time.perf_counter() - start
@@ -159,9 +163,9 @@ def one_step(folder: Path, row: str, step: str) -> dict[str, object]:
         scorer = world.scorer
         index = open_index(place, world.vectors, world.manifest, scorer.fold, row)
         assert index is not None
-        retriever = ApproximateRetriever(scorer, TEMPERATURE, index, depth=64)
+        retriever = ApproximateRetriever(scorer, TEMPERATURE, index, depth=index.depth if index.depth > 0 else 1024)
         retrieve = lambda features: retriever.retrieve(features, BEST)  # noqa: E731
-        own, note = f"{index.figures['search']:.3f}", f"effort {index.main.effort}"
+        own, note = f"{index.figures['search']:.3f}", f"effort {index.main.effort}, depth {index.depth}"
     else:
         search = open_by_hand(row, world, place)
         best = np.load(truth)["own"]
@@ -285,31 +289,32 @@ def make_world(folder: Path, size: int, options: argparse.Namespace) -> None:
 
 
 def encoded(cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return (BASE, D) and (POOL, D) fp16 vectors of composed names and descriptions, encoded where the cache lacks them."""
+    """Return (BASE, D) and (POOL, D) fp16 vectors of composed names and descriptions, cached if they were encoded."""
     from recognizer.benchmark.distractors import vocabulary
     from recognizer.encoder import Encoder
 
     cache.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    nouns, many = vocabulary(), len(ADJECTIVES)
+    nouns, adjectives, parts = vocabulary(), ADJECTIVES.split(), PARTS.split()
+    many = len(adjectives)
     wanted = {
         "names": [
-            f"a photo of a {ADJECTIVES[number % many]} {nouns[number // many]}."
+            f"a photo of a {adjectives[number % many]} {nouns[number // many]}."
             for number in rng.permutation(many * len(nouns))[:BASE]
         ],
         "descriptions": [
-            f"a {ADJECTIVES[number % many]} {ADJECTIVES[number // many % many]} {PARTS[number // many**2]}"
-            for number in rng.permutation(many**2 * len(PARTS))[:POOL]
+            f"a {adjectives[number % many]} {adjectives[number // many % many]} {parts[number // many**2]}"
+            for number in rng.permutation(many**2 * len(parts))[:POOL]
         ],
     }
     for name, texts in wanted.items():
         if not (cache / f"{name}.npy").is_file():
             print(f"encoding {len(texts)} {name} ...", file=sys.stderr)
             encoder = Encoder.load("starter")
-            parts = [
+            vectors = [
                 encoder.encode_texts(texts[at : at + 5000]).astype(np.float16) for at in range(0, len(texts), 5000)
             ]
-            np.save(cache / f"{name}.npy", np.concatenate(parts))
+            np.save(cache / f"{name}.npy", np.concatenate(vectors))
     names, descriptions = (np.load(cache / f"{name}.npy", mmap_mode="r") for name in wanted)
     return names, descriptions
 

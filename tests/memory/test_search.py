@@ -47,7 +47,7 @@ def vectors(tmp_path_factory):
 def agrees_with_exact(memory, fold, share=0.95):
     """Whether the memory's index finds the best categories of its names, by their products."""
     index, queries = memory.index(fold), rows_of(30, 32, seed=5)
-    scores, rows = index.search(queries, 5)
+    _, rows = index.search(queries, 5)
     expected, _ = exact_index(memory.vectors, fold).search(queries, 5)
     there = rows >= 0
     products = np.einsum("qkd,qd->qk", JointRows(memory.vectors, fold).take(rows.ravel()).reshape(30, 5, -1), queries)
@@ -185,8 +185,7 @@ def test_a_list_is_checked_when_it_is_first_read(directory, encoder, monkeypatch
     flip(path, path.stat().st_size * 3 // 4)
     index = memory.index(FOLD)  # sizes and the head are as they were
     with pytest.raises(DamagedBlock, match="does not hold what was written"):
-        for query in rows_of(100, 32, seed=3):
-            index.search(query[None], 5)
+        index.search(rows_of(100, 32, seed=3), 5)
     memory.index(FOLD, anew=True).search(rows_of(100, 32, seed=3), 5)
     assert memory.verify()[-1].ok
 
