@@ -31,12 +31,13 @@ from memory.search import (
     IndexKind,
     MemoryIndex,
     choose_kind,
+    current_index,
     exact_index,
     follow_index,
     make_index,
-    open_index,
+    refusal,
+    settle_index,
     store_figures,
-    write_index,
 )
 from memory.store import TableStore
 from memory.tables import TABLES, TableReader, load_bare_categories, load_vectors
@@ -143,9 +144,9 @@ class Memory:
             if index == "exact":
                 shutil.rmtree(path / INDEX_FOLDER, ignore_errors=True)
             else:
-                report = replace(report, ann_recall=memory._settle_index(fold))
-                if memory.index_kind == "exact":
-                    report = replace(report, index_problem=_refusal(index))
+                memory._manifest, recall = settle_index(path, memory.vectors, manifest, fold)
+                problem = refusal(index) if memory.index_kind == "exact" else ""
+                report = replace(report, ann_recall=recall, index_problem=problem)
         memory._report = report
         return memory
 
@@ -322,18 +323,15 @@ class Memory:
             anew: build it again in any case: searching it has raised DamagedBlock.
         """
         fold = fold or Fold()
-        index = None if anew else self._open_index(fold)
+        index = None if anew else current_index(self.directory, self.vectors, self._manifest, fold)
         if index is not None:
             return index
         try:
             with WriterLock(self.directory, wait_seconds=0.0):
                 current = read_manifest(self.directory)
                 if current.tables_digest() == self._manifest.tables_digest():
-                    self._manifest = current
-                    if anew:
-                        shutil.rmtree(self.directory / INDEX_FOLDER, ignore_errors=True)
-                    self._settle_index(fold)
-                    index = self._open_index(fold)
+                    self._manifest, _ = settle_index(self.directory, self.vectors, current, fold, anew=anew)
+                    index = current_index(self.directory, self.vectors, self._manifest, fold)
         except (OSError, MemoryLocked, MemoryStoreError):  # another process writes, or this one may not
             pass
         if index is None:
@@ -403,29 +401,3 @@ class Memory:
         self._use(writer.publish(replace(before, tables=tables)))
         if removed is not None:
             follow_index(self.directory, before, self._manifest, removed, category_rows(self.vectors, added))
-
-    def _open_index(self, fold: Fold) -> MemoryIndex | None:
-        if self.index_kind == "exact":
-            return exact_index(self.vectors, fold)
-        return open_index(self.directory, self.vectors, self._manifest, fold, self.index_kind)
-
-    def _settle_index(self, fold: Fold) -> float:
-        """Publish the recall of the stored index, built where it has to be, or refuse it; only under the lock."""
-        index = self._open_index(fold)
-        if index is None:
-            index = write_index(self.directory, self.vectors, self._manifest, fold, self.index_kind)
-        recall = index.figures["search"]
-        record = IndexRecord(self.index_kind, fold.key, dict(index.figures))
-        if recall < ASKED_RECALL:
-            record = IndexRecord()
-            shutil.rmtree(self.directory / INDEX_FOLDER, ignore_errors=True)
-        self._manifest = replace(self._manifest, index=record)
-        write_manifest(self.directory, self._manifest)
-        return recall
-
-
-def _refusal(kind: str) -> str:
-    return (
-        f"the {kind} index finds less than {ASKED_RECALL:.0%} of the best 10 categories however widely it searches, so "
-        "search is exact; try another --index"
-    )

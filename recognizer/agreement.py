@@ -28,7 +28,7 @@ _BEST = 10
 _BATCH = 16
 # Proposals per region: where tuning starts, and where it ends. Scoring 1,024 takes 10 ms.
 _LEAST_DEPTH = 32
-_MOST_DEPTH = 1024
+MOST_DEPTH = 1024
 
 
 def make_retriever(memory: Memory, scorer: Scorer, *, temperature: float, approximate: bool) -> Retriever:
@@ -91,7 +91,7 @@ def measured(index: MemoryIndex, scorer: Scorer, temperature: float) -> MemoryIn
     while True:
         found = [retriever.retrieve(batch, _BEST) for batch in batches]
         agreement = compare([one for batch in expected for one in batch], [one for batch in found for one in batch])
-        if agreement.is_enough or retriever.depth >= _MOST_DEPTH:
+        if agreement.is_enough or retriever.depth >= MOST_DEPTH:
             break
         retriever.depth *= 2
     figures = {**index.figures, **agreement.figures}

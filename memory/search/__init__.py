@@ -3,6 +3,7 @@
 from memory.search.choice import KINDS, IndexKind, choose_kind
 from memory.search.fold import Fold, JointRows
 from memory.search.proposals import MemoryIndex, exact_index
+from memory.search.settled import current_index, refusal, settle_index
 from memory.search.stored import (
     INDEX_FOLDER,
     follow_index,
@@ -24,11 +25,14 @@ __all__ = [
     "JointRows",
     "MemoryIndex",
     "choose_kind",
+    "current_index",
     "exact_index",
     "follow_index",
     "index_is_current",
     "make_index",
     "open_index",
+    "refusal",
+    "settle_index",
     "store_figures",
     "write_index",
 ]

@@ -29,6 +29,12 @@ class Index(StrEnum):
     lance = "lance"
 
 
+INDEX_HELP = (
+    "exact; approximate: hnsw (fastest), ivf (where categories are removed), lance (larger than RAM); auto: by size and "
+    "machine. Default: as in the memory, or exact."
+)
+
+
 class Hierarchy(StrEnum):
     """Where groups come from that the label file does not have."""
 

@@ -60,7 +60,7 @@ def test_the_depth_is_as_large_as_agreement_needs(scorer):
 
 
 def test_an_index_that_does_not_agree_is_not_used(scorer, monkeypatch):
-    monkeypatch.setattr("recognizer.agreement.Agreement.is_enough", False)
+    monkeypatch.setattr("recognizer.agreement.MOST_DEPTH", 32)
     stored = []
 
     class AMemory:
@@ -68,7 +68,7 @@ def test_an_index_that_does_not_agree_is_not_used(scorer, monkeypatch):
 
         def index(self, fold):
             whole = exact_index(scorer.vectors, fold)
-            return stored[-1] if stored else replace(whole, kind="hnsw", main=Missing(whole.main, 3))
+            return stored[-1] if stored else replace(whole, kind="hnsw", main=Missing(whole.main, 150))
 
         def store_index_figures(self, index):
             stored.append(index)
