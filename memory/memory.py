@@ -340,11 +340,7 @@ class Memory:
         return index if index.figures.get("search", 1.0) >= ASKED_RECALL else exact_index(self.vectors, fold)
 
     def store_index_figures(self, index: MemoryIndex) -> None:
-        """Store how many proposals an index of this memory needs, and what was measured of it, where that is possible.
-
-        Args:
-            index: with other `depth` and `figures` than it was opened with.
-        """
+        """Store `depth` and `figures` of an index of this memory, as its user measured them, where that is possible."""
         record = IndexRecord(self.index_kind, index.fold.key, dict(index.figures))
         try:
             with WriterLock(self.directory, wait_seconds=0.0):

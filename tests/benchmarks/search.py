@@ -7,7 +7,8 @@ by the starter (once: `--cache` keeps them) and reduced to 512 numbers by their 
 categories is widened: to a vector of the base the difference of two others is added, scaled so that nearest neighbours
 stay as near (both distributions are printed). Vectors of descriptions together with the name are .73 of the name and
 .49 of the description, the least squares fit to 400 that were encoded (cosine .91). Queries are stored features of
-pictures: npz files with image (N, D), regions (N, Q, D) and weight (N, Q); up to 5 regions of weight .5 count, heaviest first.
+pictures: npz files with image (N, D), regions (N, Q, D) and weight (N, Q); up to 5 regions of weight .5 count, heaviest
+first.
 
 Every row runs in a process of its own; RAM is what it has more than before it opened the index. The rows of FAISS and
 LanceDB by hand search one folded vector per category with the whole image, as is usual; the ranking that they are
