@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import shutil
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import Any, Literal, TextIO
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
 from memory.category import Category, matching_category, merge_categories
@@ -25,14 +26,27 @@ from memory.negatives import NegativeLabels
 from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
 from memory.remote.address import is_address
 from memory.remote.addressed import at_addresses
-from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
+from memory.search import (
+    ASKED_RECALL,
+    INDEX_FOLDER,
+    KINDS,
+    Fold,
+    IndexKind,
+    MemoryIndex,
+    choose_kind,
+    current_index,
+    exact_index,
+    follow_index,
+    make_index,
+    refusal,
+    settle_index,
+    store_figures,
+)
 from memory.store import TableStore
 from memory.tables import TABLES, TableReader, load_bare_categories, load_vectors
 from memory.templates import check_templates
-from memory.vectors import ExemplarSet, MemoryVectors
+from memory.vectors import ExemplarSet, MemoryVectors, category_rows
 from memory.verify import Finding, verify_memory
-
-IndexKind: TypeAlias = Literal["exact", "hnsw"]
 
 
 class Memory:
@@ -81,7 +95,7 @@ class Memory:
         settings: Mapping[str, Any] | None = None,
         exemplars: ExemplarSet | None = None,
         negatives: NegativeLabels | None = None,
-        index: IndexKind = "exact",
+        index: IndexKind | Literal["auto"] = "exact",
         fold: Fold | None = None,
         progress: Progress | None = None,
     ) -> Memory:
@@ -98,7 +112,8 @@ class Memory:
             settings: free JSON; None keeps the settings of a memory by the same encoder.
             exemplars: example images, or None.
             negatives: candidates for negative labels, or None.
-            index: "exact", or "hnsw" for approximate search, whose recall is then measured.
+            index: "exact"; "hnsw", "ivf" or "lance" for approximate search, whose recall is then measured; "auto" by
+                the number of categories and the machine.
             fold: weights of names and descriptions in approximate search, by default equal.
             progress: called with texts encoded so far and texts to encode.
 
@@ -115,8 +130,11 @@ class Memory:
         merged = merge_categories(categories)
         if not merged:
             raise ValueError("a memory needs at least one category")
-        if index not in ("exact", "hnsw"):
-            raise ValueError(f"index {index!r} is neither 'exact' nor 'hnsw'")
+        fold = fold or Fold()
+        if index == "auto":
+            index = choose_kind(len(merged), encoder.card.dim * (2 if fold.has_regions else 1))
+        if index not in KINDS:
+            raise ValueError(f"index {index!r} is none of auto, {', '.join(KINDS)}")
         final_templates = check_templates(templates)
         new_settings = checked_settings(settings) if settings is not None else None
         examples = check_exemplars(exemplars, {category.id for category in merged}, encoder.card)
@@ -133,13 +151,14 @@ class Memory:
                 manifest = Manifest(
                     writer.next_version, encoder.card, final_templates, new_settings, new_tables, IndexRecord(index)
                 )
-                if index == "hnsw":
-                    manifest, recall = index_tables(path, manifest, fold or Fold())
-                    report = replace(report, ann_recall=recall)
                 manifest = writer.publish(manifest)
+            memory = cls(path, manifest)
             if index == "exact":
                 shutil.rmtree(path / INDEX_FOLDER, ignore_errors=True)
-        memory = cls(path, manifest)
+            else:
+                memory._manifest, recall = settle_index(path, memory.vectors, manifest, fold)
+                problem = refusal(index) if memory.index_kind == "exact" else ""
+                report = replace(report, ann_recall=recall, index_problem=problem)
         memory._report = report
         return memory
 
@@ -208,7 +227,7 @@ class Memory:
 
     @property
     def index_kind(self) -> str:
-        """How the memory is searched: "exact" or "hnsw"."""
+        """How the memory is searched: "exact", "hnsw", "ivf" or "lance"."""
         return self._manifest.index.kind
 
     @property
@@ -275,7 +294,7 @@ class Memory:
                 tables, report = writer.put(
                     united, replaced, examples, counts, self._manifest, encoder, progress, negatives, self.vectors
                 )
-                self._publish(writer, tables)
+                self._publish(writer, tables, replaced, added)
         self._report = report
 
     def remove(self, names_or_ids: Iterable[str]) -> list[Category]:
@@ -299,7 +318,7 @@ class Memory:
             removed = {c.id: c for c in (matching_category(self.vectors.categories, text) for text in wanted)}
             if removed:
                 with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
-                    self._publish(writer, writer.without(sorted(removed)))
+                    self._publish(writer, writer.without(sorted(removed)), removed)
         return list(removed.values())
 
     def replace_exemplars(self, exemplars: ExemplarSet | None) -> None:
@@ -319,23 +338,45 @@ class Memory:
             self._manifest = replace(self._manifest, settings=checked)
             write_manifest(self.directory, self._manifest)
 
-    def index(self, fold: Fold | None = None) -> MemoryIndex:
-        """Return what the memory is searched with: exact search, or the approximate indexes it was built with.
+    def index(self, fold: Fold | None = None, *, anew: bool = False) -> MemoryIndex:
+        """Return what the memory is searched with: exact search, or the approximate index it was built with.
 
-        Approximate indexes that belong to other tables or to another fold, or are damaged, are built again, and stored
-        where the directory can be written.
+        An index that belongs to other tables or to another fold, or is damaged, is built again, and stored where the
+        directory can be written. One that does not find enough is refused: then search is exact from now on.
 
         Args:
-            fold: weights of names and descriptions in category search, by default equal.
+            fold: weights of names and descriptions, by default equal.
+            anew: build it again in any case: searching it has raised DamagedBlock.
         """
         fold = fold or Fold()
-        if self.index_kind == "exact":
-            return exact_index(self.vectors, fold)
-        index = load_hnsw(self.directory, self.vectors, self._manifest, fold)
+        index = None if anew else current_index(self.directory, self.vectors, self._manifest, fold)
+        if index is not None:
+            return index
+        try:
+            with WriterLock(self.directory, wait_seconds=0.0):
+                current = read_manifest(self.directory)
+                if current.tables_digest() == self._manifest.tables_digest():
+                    self._manifest, _ = settle_index(self.directory, self.vectors, current, fold, anew=anew)
+                    index = current_index(self.directory, self.vectors, self._manifest, fold)
+        except (OSError, MemoryLocked, MemoryStoreError):  # another process writes, or this one may not
+            pass
         if index is None:
-            index = build_hnsw(self.vectors, fold)
-            self._store_index(index, fold)
-        return index
+            with tempfile.TemporaryDirectory(prefix="memory-index-") as folder:
+                index, _ = make_index(self.vectors, fold, self.index_kind, Path(folder) / "rows")
+        return index if index.figures.get("search", 1.0) >= ASKED_RECALL else exact_index(self.vectors, fold)
+
+    def store_index_figures(self, index: MemoryIndex) -> None:
+        """Store `depth` and `figures` of an index of this memory, as its user measured them, where that is possible."""
+        record = IndexRecord(self.index_kind, index.fold.key, dict(index.figures))
+        try:
+            with WriterLock(self.directory, wait_seconds=0.0):
+                current = read_manifest(self.directory)
+                if current.tables_digest() == self._manifest.tables_digest():
+                    store_figures(self.directory, current, index.depth, index.figures)
+                    self._manifest = replace(current, index=record)
+                    write_manifest(self.directory, self._manifest)
+        except (OSError, MemoryLocked, MemoryStoreError):
+            self._manifest = replace(self._manifest, index=record)
 
     def verify(self) -> list[Finding]:
         """Check everything; see ``memory.verify.verify_memory``."""
@@ -369,20 +410,16 @@ class Memory:
             self._manifest = current
         make_room(self.directory, self._manifest, self._manifest.tables)
 
-    def _publish(self, writer: MemoryWriter, tables: Mapping[str, Any]) -> None:
-        # The recall was measured on the earlier tables.
-        index = replace(self._manifest.index, recall={})
-        self._use(writer.publish(replace(self._manifest, tables=tables, index=index)))
-
-    def _store_index(self, index: MemoryIndex, fold: Fold) -> None:
-        """Store rebuilt indexes and their recall; only in this object when another process writes or none may."""
-        record = IndexRecord(self.index_kind, fold.key, dict(index.recall))
-        try:
-            with WriterLock(self.directory, wait_seconds=0.0):
-                current = read_manifest(self.directory)
-                if current.tables_digest() == self._manifest.tables_digest():
-                    save_hnsw(self.directory, index, current, fold)
-                    self._manifest = replace(current, index=record)
-                    write_manifest(self.directory, self._manifest)
-        except (OSError, MemoryLocked, MemoryStoreError):
-            self._manifest = replace(self._manifest, index=record)
+    def _publish(
+        self,
+        writer: MemoryWriter,
+        tables: Mapping[str, Any],
+        changed: Collection[str] = (),
+        added: Collection[str] = (),
+    ) -> None:
+        """Publish tables, and let the index follow; `changed` and `added` are ids of categories."""
+        before, approximate = self._manifest, self.index_kind != "exact"
+        removed = category_rows(self.vectors, changed) if approximate else None
+        self._use(writer.publish(replace(before, tables=tables)))
+        if removed is not None:
+            follow_index(self.directory, before, self._manifest, removed, category_rows(self.vectors, added))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -91,6 +92,12 @@ def rows_between(
     """
     owned = [np.arange(offsets[row], offsets[row + 1]) for row in chosen]
     return np.concatenate([np.zeros(0, np.int64), *owned]), np.cumsum([0, *map(len, owned)], dtype=np.int64)
+
+
+def category_rows(vectors: MemoryVectors, ids: Collection[str]) -> NDArray[np.int64]:
+    """Return (n) ascending rows of some categories of a memory, whose ids are sorted."""
+    rows = (bisect_left(vectors.categories, wanted, key=lambda category: category.id) for wanted in ids)
+    return np.array(sorted(rows), np.int64)
 
 
 def equal_vectors(one: MemoryVectors, other: MemoryVectors) -> bool:

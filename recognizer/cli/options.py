@@ -22,8 +22,17 @@ SERVER = "Server"
 class Index(StrEnum):
     """How a memory is searched."""
 
+    auto = "auto"
     exact = "exact"
     hnsw = "hnsw"
+    ivf = "ivf"
+    lance = "lance"
+
+
+INDEX_HELP = (
+    "exact; approximate: hnsw (fastest), ivf (where categories are removed), lance (larger than RAM); auto: by size "
+    "and machine. Default: as in the memory, or exact."
+)
 
 
 class Hierarchy(StrEnum):
