@@ -17,7 +17,6 @@ from recognizer.images.left_out import EXCLUDED_FILE, left_out_lines
 from recognizer.images.remote import is_remote
 from recognizer.images.walk import ListingProblem, Matcher, exclusion, is_pattern, split_pattern, walk_files
 
-
 _PARQUET = b".parquet"
 
 
@@ -152,9 +151,7 @@ def list_images(inputs: Sequence[str | bytes | Path] | str | Path, *, exclude: S
     for each in resolved:
         prefix = _with_slashes(os.path.relpath(each.base, root))
         prefix = b"" if prefix == b"." else prefix + b"/"
-        keys.update(
-            dict.fromkeys(prefix + file if prefix and not is_remote(file) else file for file in each.files)
-        )
+        keys.update(dict.fromkeys(prefix + file if prefix and not is_remote(file) else file for file in each.files))
     if len(resolved) > 1:  # what one input leaves out, another may name
         named = {os.path.join(root, key) for key in keys}
         left_out = {path: why for path, why in left_out.items() if path not in named}
@@ -205,10 +202,7 @@ def _resolve(
 def _list_from_file(list_path: bytes) -> _InputFiles:
     folder = os.path.dirname(os.path.abspath(list_path))
     read = _read_parquet_list if list_path.lower().endswith(_PARQUET) else _read_file_list
-    named = [
-        line if is_remote(line) else os.path.abspath(os.path.join(folder, line))
-        for line in read(list_path)
-    ]
+    named = [line if is_remote(line) else os.path.abspath(os.path.join(folder, line)) for line in read(list_path)]
     paths = [path for path in named if not is_remote(path)]
     inside = os.path.join(folder, b"")
     if not all(path.startswith(inside) for path in paths):

@@ -123,6 +123,8 @@ def _image_errors(address: bytes) -> Iterator[None]:
             raise
         kind = type(error).__name__
         if kind in ("PermissionDeniedError", "UnauthenticatedError"):
-            raise ImageError("E_PERMISSION", f"{store} refuses access with the credentials of the environment") from None
+            raise ImageError(
+                "E_PERMISSION", f"{store} refuses access with the credentials of the environment"
+            ) from None
         reason = " ".join(str(error).split())[:_LONGEST_REASON] or kind
         raise ImageError("E_READ", f"{store} cannot be read: {reason}") from None

@@ -1,7 +1,7 @@
 """A folder of Parquet files that a run over many workers fills, and that is resumed by the keys of the images in it.
 
-    DIR/run.json            what made it
-    DIR/rows-000000.parquet the rows of some images, in the columns of `run --format parquet`
+    DIR/_run.json            what made it
+    DIR/rows-000000.parquet  the rows of some images, in the columns of `run --format parquet`
 
 Workers send tables, and one process writes them: a file is written aside and renamed, so it is whole or absent, and an
 image that was sent twice is written once. Ray's own writer names files at random, leaves the file of a killed worker
@@ -36,8 +36,9 @@ from recognizer.results.sink import RunCounts, require_complete
 if TYPE_CHECKING:
     import pyarrow as pa
 
-INFO_NAME = "run.json"
-LOCK_NAME = "run.lock"
+# Readers of a folder of Parquet files, such as pandas and Spark, leave out files whose names begin like this.
+INFO_NAME = "_run.json"
+LOCK_NAME = "_run.lock"
 NUMBER = "number"
 """Column of the tables that workers send: the number of the image. It is not stored."""
 # A file is written when so many images wait, or the first has waited so long: few and large files, and a killed run
