@@ -222,9 +222,9 @@ def _read_parquet_list(list_path: bytes) -> list[bytes]:
         if "path" not in schema.names:
             columns = ", ".join(schema.names)
             raise ImageInputError(f"{shown}: has no column path, which lists the images; its columns are {columns}")
-        values = pq.read_table(os.fsdecode(list_path), columns=["path"])["path"].to_pylist()
-        paths = [value.encode() if isinstance(value, str) else bytes(value) for value in values if value]
-    except (OSError, pa.ArrowException, TypeError) as error:
+        column = pq.read_table(os.fsdecode(list_path), columns=["path"])["path"]
+        paths = list(filter(None, column.cast(pa.large_binary()).to_pylist()))
+    except (OSError, pa.ArrowException) as error:
         raise ImageInputError(f"{shown}: the list of images cannot be read: {error}") from None
     if not paths:
         raise ImageInputError(f"{shown}: its column path names no image")
