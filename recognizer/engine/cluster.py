@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,13 @@ _FEWEST_STORE_BYTES = 256 * 2**20
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",  # errors are raised, too
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the default of later versions; without it, a warning
 }
+
+
+# The line of a traceback that says what was raised; the lines of code are indented.
+_RAISED = re.compile(r"^([A-Za-z_][\w.]*): (\S.*)$", re.MULTILINE)
 
 
 class EngineError(RecognizerError):
@@ -135,11 +140,9 @@ def machines(ray: Any) -> list[Mapping[str, float]]:  # noqa: ANN401  a module w
 
 def engine_error(error: Exception) -> EngineError:
     """Say in one sentence what an error of Ray is about: what an actor raised, without the tracebacks around it."""
-    cause: BaseException = error
-    while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
-        cause = inner
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return EngineError(f"the work on Ray failed: {lines[-1] if lines else type(cause).__name__}")
+    raised = [match for match in _RAISED.finditer(str(error)) if not match[1].startswith("ray.")]
+    text = f"{raised[-1][1].rpartition('.')[2]}: {raised[-1][2]}" if raised else _first_line(str(error))
+    return EngineError(f"the work on Ray failed: {text}")
 
 
 @contextmanager
@@ -163,4 +166,4 @@ def _silence() -> Iterator[None]:
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason is known")
+    return next((line.strip() for line in text.splitlines() if line.strip()), "Ray gives no reason")

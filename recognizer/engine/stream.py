@@ -25,7 +25,7 @@ def results(
     A batch whose actor died is done again by another one; Ray hands each result over once.
 
     Args:
-        batches: of `item_table`.
+        batches: of `item_table`, at least one.
         decoding: of the actors that decode.
         encoding: of the actors that encode.
         workers: how many actors of either.
@@ -42,23 +42,24 @@ def results(
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are raised, too
     shared: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    blocks = list(batches)
     said: set[str] = set()
     try:
         found = (
-            ray.data.from_arrow(list(batches))
+            ray.data.from_arrow(blocks)
             .map_batches(
                 decoding[0],
                 fn_constructor_args=decoding[1],
-                compute=ActorPoolStrategy(size=workers.decoders),
+                compute=ActorPoolStrategy(size=min(workers.decoders, len(blocks))),
                 num_cpus=workers.decoder_cpus,
                 **shared,
             )
             .map_batches(
                 encoding[0],
                 fn_constructor_args=encoding[1],
-                compute=ActorPoolStrategy(size=workers.encoders),
+                compute=ActorPoolStrategy(size=min(workers.encoders, len(blocks))),
                 num_cpus=workers.encoder_cpus,
                 num_gpus=workers.encoder_gpus,
                 **shared,

@@ -114,12 +114,22 @@ def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch):
         require_ray()
 
 
-def test_an_error_of_an_actor_is_its_last_line_without_tracebacks():
-    inner = ValueError("Traceback (most recent call last):\n  File x\nMemoryCorrupt: the memory is damaged\n")
-    outer = RuntimeError("ray::MapWorker() died")
-    outer.cause = inner
-    assert str(engine_error(outer)) == "the work on Ray failed: MemoryCorrupt: the memory is damaged"
-    assert str(engine_error(KeyError())) == "the work on Ray failed: KeyError"
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "\x1b[36mray::MapWorker(MapBatches(Decoding)).submit()\x1b[39m (pid=8)\n  File x, line 1\n    a: int\n"
+            "KeyError: 'a'\n\nThe above exception was the direct cause of the following exception:\n\n"
+            "memory.errors.MemoryCorrupt: the memory is damaged\nray.exceptions.UserCodeException: UDF failed.\n",
+            "MemoryCorrupt: the memory is damaged",
+        ),
+        ("The actor died because of an error in its creation task, ray::A\nValueError: bad\nmore\n", "ValueError: bad"),
+        ("\nThe object was lost.\n", "The object was lost."),
+        ("", "Ray gives no reason"),
+    ],
+)
+def test_an_error_of_an_actor_is_what_it_raised_without_tracebacks(text, sentence):
+    assert str(engine_error(RuntimeError(text))) == f"the work on Ray failed: {sentence}"
 
 
 @pytest.fixture
@@ -155,9 +165,9 @@ def rewritten(table):
 
 def test_the_features_of_the_actors_are_those_of_one_process(work, loaded, starter):
     _, settings, listing = work
-    table = Encoding(loaded)(Decoding(settings.images, starter.fit)(item_table(range(len(listing)), listing[:])))
+    table = Encoding(loaded)(Decoding(settings.images, starter.fit)(item_table(range(4), listing[:4])))
     stored = dict(zip(table[NUMBER].to_pylist(), from_table(table.drop_columns([NUMBER, SAID])), strict=True))
-    for number, item in enumerate(listing):
+    for number, item in enumerate(listing[:4]):
         if item.key in ("empty.jpg", "half.jpg", "text.jpg"):
             assert isinstance(stored[number], StoredFailure)
         else:
