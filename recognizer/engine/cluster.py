@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ _DECODING_SHARE = 0.25
 # choice, 30 % of the memory, is too much for a laptop.
 _STORE_BYTES_PER_CPU = 128 * 2**20
 _FEWEST_STORE_BYTES = 256 * 2**20
+_CONNECT_S = 10.0
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -118,7 +120,9 @@ def connected(address: str | None = None) -> Iterator[Any]:
         yield ray
         return
     options: dict[str, Any] = {"address": address}
-    if address is None:
+    if address is not None:
+        _require_answer(address)
+    else:
         store = max(_FEWEST_STORE_BYTES, _STORE_BYTES_PER_CPU * (os.cpu_count() or 1))
         options = {"address": "local", "include_dashboard": False, "object_store_memory": store}
     try:
@@ -163,6 +167,17 @@ def _silence() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(nowhere)
         os.close(kept)
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself would try for minutes."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)
+    if place is None:  # `auto`, the cluster that this machine belongs to
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _first_line(text: str) -> str:

@@ -114,6 +114,12 @@ def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch):
         require_ray()
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:99999"])
+def test_an_address_where_no_cluster_answers_is_named(address):
+    with pytest.raises(EngineError, match=f"no Ray cluster answers at {address}"), connected(address):
+        pass
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
