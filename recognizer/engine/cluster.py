@@ -127,7 +127,12 @@ def connected(address: str | None = None) -> Iterator[Any]:
         options = {"address": "local", "include_dashboard": False, "object_store_memory": store}
     try:
         with _silence():
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                **options,
+                runtime_env={"env_vars": {"OPENBLAS_NUM_THREADS": str(algebra_threads())}},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except Exception as error:
         where = "Ray cannot be started on this machine" if address is None else f"no Ray cluster answers at {address}"
         raise EngineError(f"{where}: {_first_line(str(error))}") from error
@@ -140,6 +145,18 @@ def connected(address: str | None = None) -> Iterator[Any]:
 def machines(ray: Any) -> list[Mapping[str, float]]:  # noqa: ANN401  a module without types
     """Return the resources of each machine of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def algebra_threads() -> int:
+    """Return how many threads NumPy's products have in this process.
+
+    Actors get as many: products round differently with other numbers of threads, which the last decimals of a score
+    would show.
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdecimal() and int(os.environ[name]):
+            return int(os.environ[name])
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def engine_error(error: Exception) -> EngineError:

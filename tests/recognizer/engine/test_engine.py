@@ -15,7 +15,7 @@ import torch
 from memory import Memory
 from recognizer.encoder import Encoder
 from recognizer.encoder.passes import SmallerBatch
-from recognizer.engine.cluster import EngineError, connected, engine_error, plan_workers, require_ray
+from recognizer.engine.cluster import EngineError, algebra_threads, connected, engine_error, plan_workers, require_ray
 from recognizer.engine.decoding import Decoding, item_table
 from recognizer.engine.run import encode_into_store, opened_engine, recognize_into_shards
 from recognizer.engine.stages import SAID, EncoderOptions, Encoding, Recognizing
@@ -112,6 +112,17 @@ def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(EngineError, match=r'needs Ray, which is not installed: pip install "recognizer\[ray\]"$'):
         require_ray()
+
+
+def test_actors_have_as_many_threads_of_algebra_as_this_process(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert algebra_threads() == 3
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
+    assert algebra_threads() == 5
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "0")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert algebra_threads() == len(psutil.Process().cpu_affinity())
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:99999"])
