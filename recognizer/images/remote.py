@@ -26,6 +26,7 @@ _PATIENCE = timedelta(seconds=15)
 _CONNECT = timedelta(seconds=5)
 _WHOLE_REQUEST = timedelta(seconds=60)
 _LONGEST_REASON = 200
+_PREFIXES = ("AWS", "GOOGLE", "AZURE")  # of environment variables
 
 
 def is_remote(path: bytes) -> bool:
@@ -99,9 +100,11 @@ def _store(bucket: str) -> Any:  # noqa: ANN401  a class for each kind of store
         from obstore.store import from_url
     except ImportError:
         raise ImageError("E_READ", f'reading {bucket} needs obstore: pip install "recognizer[ray]"') from None
+    # Options of the client replace all that obstore reads about it from the environment.
+    allow_http = any(os.environ.get(f"{name}_ALLOW_HTTP", "").lower() in ("1", "true") for name in _PREFIXES)
     return from_url(
         bucket,
-        client_options={"connect_timeout": _CONNECT, "timeout": _WHOLE_REQUEST},
+        client_options={"connect_timeout": _CONNECT, "timeout": _WHOLE_REQUEST, "allow_http": allow_http},
         retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE},
     )
 
@@ -126,5 +129,5 @@ def _image_errors(address: bytes) -> Iterator[None]:
             raise ImageError(
                 "E_PERMISSION", f"{store} refuses access with the credentials of the environment"
             ) from None
-        reason = " ".join(str(error).split())[:_LONGEST_REASON] or kind
+        reason = " ".join(str(error).partition("Debug source")[0].split())[:_LONGEST_REASON] or kind
         raise ImageError("E_READ", f"{store} cannot be read: {reason}") from None

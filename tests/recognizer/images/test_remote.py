@@ -1,5 +1,12 @@
 """Objects of a store, in a store of obstore's own that lives in memory."""
 
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
 import pytest
 
 from recognizer.images import ImageError, ImageLimits, list_images
@@ -85,7 +92,7 @@ def test_a_dead_store_costs_an_image_some_attempts_and_is_named(monkeypatch):
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
-    with pytest.raises(ImageError, match="s3://dead-store cannot be read") as raised:
+    with pytest.raises(ImageError, match=r"s3://dead-store cannot be read: .*error sending request") as raised:
         fetch(b"s3://dead-store/a.jpg", max_bytes=4)
     assert raised.value.code == "E_READ"
 
@@ -130,3 +137,43 @@ def test_a_damaged_parquet_list_is_refused(tmp_path):
     (tmp_path / "list.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(ImageInputError, match=r"list\.parquet: the list of images cannot be read"):
         list_images([tmp_path / "list.parquet"])
+
+
+@pytest.mark.slow
+def test_objects_are_read_over_the_protocol_of_s3(photos, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
+    )
+    try:
+        for name, value in {
+            "AWS_ENDPOINT": f"http://127.0.0.1:{port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "none",
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(
+                    urllib.request.Request(f"http://127.0.0.1:{port}/pictures-of-s3", method="PUT")
+                ).close()
+                break
+            except urllib.error.URLError:
+                time.sleep(0.1)
+        from obstore.store import from_url
+
+        data = (photos / "cat.jpg").read_bytes()
+        from_url("s3://pictures-of-s3").put("a folder/cat.jpg", data)
+        address = b"s3://pictures-of-s3/a folder/cat.jpg"
+        assert fetch(address, max_bytes=len(data)) == data
+        assert stamp_file(address).size == len(data)
+        assert WorkerPool(1).decode(address, limits=ImageLimits()).format == "JPEG"
+        with pytest.raises(ImageError, match="s3://pictures-of-s3 has no such object"):
+            fetch(address + b"x", max_bytes=len(data))
+    finally:
+        server.kill()
+        server.wait()
