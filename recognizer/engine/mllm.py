@@ -6,10 +6,10 @@ It takes the place of one model in `recognizer.reranking.open`, so whoever asks 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from recognizer.engine.cluster import connected, engine_error, machines
+from recognizer.engine.cluster import EngineError, connected, engine_error, machines
 from recognizer.reranking.open import open_model
 from recognizer.settings import RerankSettings
 from rerank.backends.opening import choose_backend
@@ -38,6 +38,10 @@ class Answering:
         """Answer requests by `choose` or `write`."""
         answers: list[Any] = getattr(self._mllm, way)(requests)
         return answers
+
+    def close(self) -> None:
+        """Close the model."""
+        self._mllm.close()
 
 
 class ManyMllms(Mllm):
@@ -71,7 +75,7 @@ class ManyMllms(Mllm):
         return self._shared("write", requests)
 
     def close(self) -> None:
-        """Do nothing: the actors end with the engine."""
+        """Do nothing: who started the actors closes them."""
 
     def _shared(self, way: str, requests: Sequence[Request]) -> list[Any]:
         size = -(-len(requests) // self._copies)
@@ -121,9 +125,13 @@ def mllm_on_ray(address: str | None, settings: RerankSettings, *, one_token: boo
         actors = [kind.remote(settings, one_token=one_token) for _ in range(copies)]
         (facts, *_) = gather([actor.facts.remote() for actor in actors])
         name, identity, parallel = facts
-        yield ManyMllms(
-            lambda copy, way, requests: actors[copy].answer.remote(way, requests),
-            gather,
-            copies,
-            (name, identity, parallel),
-        )
+        try:
+            yield ManyMllms(
+                lambda copy, way, requests: actors[copy].answer.remote(way, requests),
+                gather,
+                copies,
+                (name, identity, parallel),
+            )
+        finally:
+            with suppress(EngineError):  # one that died
+                gather([actor.close.remote() for actor in actors])

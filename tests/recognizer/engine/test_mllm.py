@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -46,8 +47,8 @@ def answer(body):
 
 
 def test_an_actor_answers_as_the_model_that_it_opens():
-    with FakeServer(Behaviour(lists=answer)) as server:
-        actor = Answering(RerankSettings(model=server.url), one_token=False)
+    with FakeServer(Behaviour(lists=answer)) as server, ExitStack() as stack:
+        actor = stack.enter_context(closing(Answering(RerankSettings(model=server.url), one_token=False)))
         name, identity, parallel = actor.facts()
         assert name
         assert server.url in identity
