@@ -41,8 +41,9 @@ def check_ray_run(
 ) -> None:
     """Refuse options that do not go with Ray, before anything slow is loaded."""
     from recognizer.errors import RecognizerError
+    from recognizer.results.run_files import names_file
 
-    if output == "-" or Path(output).suffix or Path(output).is_file():
+    if output == "-" or names_file(output) or Path(output).is_file():
         raise RecognizerError(f"--engine ray writes a folder of Parquet files; give a folder as --output, not {output}")
     if format not in (None, Format.parquet):
         raise RecognizerError(f"--engine ray writes Parquet files; leave --format {format} out")

@@ -14,6 +14,7 @@ from tests.recognizer.commands import call
     ("options", "message"),
     [
         (["--output", "rows.csv"], "writes a folder of Parquet files; give a folder as --output, not rows.csv"),
+        (["--output", "day.1", "--boxes", "auto"], "--boxes does not go"),  # a folder, for no format has this suffix
         (["--output", "-"], "give a folder as --output, not -"),
         (["--output", "rows", "--format", "csv"], "leave --format csv out"),
         (["--output", "rows", "--boxes", "auto"], "--boxes does not go with --engine ray"),
