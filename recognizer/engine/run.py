@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from memory.encoder_card import EncoderCard
+from memory.remote.address import is_address
 from recognizer.encoder import Encoder
 from recognizer.engine.cluster import Workers, connected, machines, plan_workers
 from recognizer.engine.decoding import Decoding, item_table
@@ -88,7 +89,7 @@ def recognize_into_shards(
 
     Args:
         engine: does the work.
-        memory: the categories; its directory must be readable by all machines.
+        memory: the categories; its directory or object store must be readable by all machines.
         settings: of the run.
         items: all images of the run; their files must be readable by all machines.
         writer: an open output; the caller finishes it.
@@ -103,11 +104,11 @@ def recognize_into_shards(
     """
     encoder = _fitting(engine)
     memory.require_encoder(engine.card(encoder))
-    directory = os.path.abspath(memory.info().directory)
+    place = memory.location if is_address(memory.location) else os.path.abspath(memory.location)
     found = results(
         _batches(items, writer.todo, settings.run.batch_size),
         (Decoding, (settings.images, encoder.fit)),
-        (Recognizing, (directory, engine.options, settings, only, prior)),
+        (Recognizing, (place, engine.options, settings, only, prior)),
         engine.workers,
         warn=warn,
     )

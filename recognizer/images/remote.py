@@ -99,7 +99,7 @@ def _store(bucket: str) -> Any:  # noqa: ANN401  a class for each kind of store
     try:
         from obstore.store import from_url
     except ImportError:
-        raise ImageError("E_READ", f'reading {bucket} needs obstore: pip install "recognizer[ray]"') from None
+        raise ImageError("E_READ", f'reading {bucket} needs obstore: pip install "recognizer[objects]"') from None
     # Options of the client replace all that obstore reads about it from the environment.
     allow_http = any(os.environ.get(f"{name}_ALLOW_HTTP", "").lower() in ("1", "true") for name in _PREFIXES)
     return from_url(
