@@ -23,7 +23,7 @@ from recognizer.features.stored_image import StoredFailure, to_table
 from recognizer.images import FittedImage, ImageError
 from recognizer.pipeline import Decoded, EncodedBatch, encode_batch
 from recognizer.recognizer import Recognizer
-from recognizer.results.row import encode_row
+from recognizer.results.lines import encode_row
 from recognizer.results.shards import NUMBER
 from recognizer.results.tables import arrow_table
 from recognizer.score import Rows
