@@ -64,7 +64,8 @@ class BuildReport:
         texts_reused: texts whose vectors were in the memory, or computed by an interrupted build.
         texts_truncated: texts longer than the encoder reads.
         seconds: wall time.
-        ann_recall: the lower recall@10 of the two approximate indexes, None for exact search.
+        ann_recall: recall@10 of the approximate index, None for exact search.
+        index_problem: why an index that was asked for is not used; empty: it is.
         unchanged: whether the memory held all of it already, so that nothing was done; then no text is counted.
     """
 
@@ -75,6 +76,7 @@ class BuildReport:
     texts_truncated: int
     seconds: float
     ann_recall: float | None = None
+    index_problem: str = ""
     unchanged: bool = False
 
 

@@ -283,6 +283,11 @@ class MemoryColumns:
                 found[text] = categories[row]
         return found
 
+    def rows_of(self, ids: Iterable[str]) -> Rows:
+        """Return (n,) ascending rows of the categories of ids that are here."""
+        wanted = np.array([int(text, 16) for text in ids], np.uint64)
+        return np.sort(np.searchsorted(self.category_ids(), wanted)).astype(np.int64)
+
     def matching(self, text: str) -> Category:
         """Return the one category with this name or id, without making the others; errors are those of the search."""
         wanted = {text, unicodedata.normalize("NFC", text)}

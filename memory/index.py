@@ -1,40 +1,41 @@
-"""Search for the rows with the greatest inner product: exact, on CPU or GPU, and approximate.
+"""Search for the rows with the greatest inner product: exact, on CPU or GPU.
 
 The metric is not the cosine: folded category vectors, weighted sums of name and descriptions, have no unit length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import FileRecord, record_file, replacing
 from memory.vectors import ROWS_AT_A_TIME, Matrix, VectorRows
 
 FaissObject: TypeAlias = Any
 """An object of FAISS, whose types are incomplete."""
 
-# Rows that are multiplied at a time: 16 MiB of products for 64 queries, however large the memory is.
-CHUNK_ROWS = 65_536
+# Rows that are read and multiplied at a time: 64 MiB of float32 at 1,024 dimensions, however large the memory is.
+CHUNK_ROWS = 16_384
 # Multiplications up to which a product counts as small: OpenBLAS draws the line at 10^6.
 _SMALL_PRODUCT = 2**20
 # Rows that a kernel computes together; a remainder may round differently.
 _ROW_STEP = 16
 # FAISS on the GPU selects at most 2,048 rows, and gets slow before; larger searches are done on the CPU.
 _GPU_MAX_K = 1024
-# Up to this many rows the graph is built by one thread, so that the same rows give the same graph; with many threads it
-# depends on their timing.
-_DETERMINISTIC_ROWS = 50_000
-# Links of a row in the graph, and breadth of the search while it is built: the usual high end, for vectors of 500 to
-# 1,000 dimensions.
-_LINKS = 32
-_EF_CONSTRUCTION = 200
-# Breadth of the search. At 20,000 categories it found all of the 5 best (`tests/benchmarks/scoring.py --hnsw`).
-EF_SEARCH = 128
+
+
+class RowSource(Protocol):
+    """N rows of D numbers that are read in slices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.floating]:
+        """Return some rows."""
 
 
 class SearchIndex(Protocol):
@@ -64,22 +65,22 @@ class ExactIndex:
     """Search that compares every row.
 
     Args:
-        vectors: (N, D) float32; not copied.
+        vectors: (N, D); read in chunks at each search, not copied.
     """
 
-    def __init__(self, vectors: Matrix) -> None:
+    def __init__(self, vectors: RowSource) -> None:
         """Keep the rows, and copy them to the GPU where there is one."""
         self._vectors = vectors
-        self._gpu = _GpuRows(vectors) if len(vectors) and gpu_count() else None
+        self._gpu = _GpuRows(vectors) if self.size and gpu_count() else None
 
     @property
     def size(self) -> int:
         """Number N of rows."""
-        return len(self._vectors)
+        return self._vectors.shape[0]
 
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
         """Return the best rows of each query; see ``SearchIndex.search``."""
-        queries, k = _check(queries, k, *self._vectors.shape)
+        queries, k = check_queries(queries, k, self.size, self._vectors.shape[1])
         if self._gpu is None or k >= min(_GPU_MAX_K, self.size):
             return self._search_chunks(queries, k)
         # The GPU breaks ties in any order. One more row than wanted shows whether a tie crosses the end of the list;
@@ -95,8 +96,8 @@ class ExactIndex:
     def _search_chunks(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
         scores = np.empty((len(queries), 0), np.float32)
         rows = np.empty((len(queries), 0), np.int64)
-        for start in range(0, self.size, CHUNK_ROWS):
-            products = queries @ self._vectors[start : start + CHUNK_ROWS].T
+        for start, chunk in chunks(self._vectors):
+            products = queries @ chunk.T
             best = best_columns(products, k)
             scores = np.concatenate((scores, np.take_along_axis(products, best, axis=1)), axis=1)
             rows = np.concatenate((rows, best + start), axis=1)
@@ -106,104 +107,28 @@ class ExactIndex:
         return scores, rows
 
 
-class HnswIndex:
-    """Approximate search in a graph of near neighbours (FAISS HNSW).
-
-    Args:
-        index: a FAISS ``IndexHNSWFlat`` with the inner product.
-        ef_search: breadth of the search; at least k is used.
-    """
-
-    def __init__(self, index: FaissObject, *, ef_search: int = EF_SEARCH) -> None:
-        """Keep a graph of ``build`` or ``load``."""
-        self._index = index
-        self._ef_search = ef_search
-
-    @classmethod
-    def build(cls, vectors: Matrix, *, ef_search: int = EF_SEARCH) -> HnswIndex:
-        """Build the graph over (N, D) float32 rows; the same rows, up to 50,000, give the same graph."""
-        import faiss
-
-        index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = _EF_CONSTRUCTION
-        threads = faiss.omp_get_max_threads()
-        if len(vectors) <= _DETERMINISTIC_ROWS:
-            faiss.omp_set_num_threads(1)
-        try:
-            index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-        finally:
-            faiss.omp_set_num_threads(threads)
-        return cls(index, ef_search=ef_search)
-
-    @classmethod
-    def load(cls, path: Path, record: FileRecord, *, ef_search: int = EF_SEARCH) -> HnswIndex | None:
-        """Read an index that ``save`` wrote; None when the file is missing or differs from its record."""
-        if not path.is_file() or path.stat().st_size != record.size or record_file(path) != record:
-            return None
-        import faiss
-
-        # FAISS refuses to allocate more than 1 TiB by default; a valid index needs about the size of its file.
-        limit = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(4 * record.size)
-        try:
-            index = faiss.deserialize_index(np.fromfile(path, np.uint8))
-        except RuntimeError:
-            return None
-        finally:
-            faiss.set_deserialization_vector_byte_limit(limit)
-        return cls(index, ef_search=ef_search)
-
-    def save(self, path: Path) -> FileRecord:
-        """Write this index to a file in one step, and return the file's size and hash."""
-        import faiss
-
-        with replacing(path) as draft:
-            draft.write_bytes(faiss.serialize_index(self._index).tobytes())
-            return record_file(draft)
-
-    @property
-    def size(self) -> int:
-        """Number N of rows."""
-        return int(self._index.ntotal)
-
-    def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
-        """Return near rows of each query; see ``SearchIndex.search``.
-
-        A query that reaches fewer than k rows of the graph is searched exactly.
-        """
-        queries, k = _check(queries, k, self.size, self._index.d)
-        if not k:
-            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        settings = _faiss().SearchParametersHNSW()
-        settings.efSearch = max(self._ef_search, k)
-        scores, rows = self._index.search(queries, k, params=settings)
-        short = (rows < 0).any(axis=1)
-        if short.any():
-            scores[short], rows[short] = ExactIndex(self._vectors()).search(queries[short], k)
-        return _in_order(scores, rows)
-
-    def _vectors(self) -> Matrix:
-        """Return the (N, D) rows as a view of the storage in the index."""
-        storage = _faiss().downcast_index(self._index.storage)
-        flat: Matrix = _faiss().rev_swig_ptr(storage.get_xb(), self.size * self._index.d)
-        return flat.reshape(self.size, self._index.d)
-
-
 class _GpuRows:
     """A copy of the rows on the first GPU."""
 
-    def __init__(self, vectors: Matrix) -> None:
+    def __init__(self, vectors: RowSource) -> None:
         """Copy the rows to the GPU."""
         import faiss
 
         self._resources = faiss.StandardGpuResources()
         self._index = faiss.GpuIndexFlatIP(self._resources, vectors.shape[1])
-        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        for _, chunk in chunks(vectors):
+            self._index.add(chunk)
 
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
         """Return (Q, k) products and rows, best first, equal products in any order."""
         scores, rows = self._index.search(queries, k)
         return scores, rows
+
+
+def chunks(rows: RowSource) -> Iterator[tuple[int, Matrix]]:
+    """Yield the first row and the (n, D) float32 rows of each part of a source."""
+    for start in range(0, rows.shape[0], CHUNK_ROWS):
+        yield start, np.ascontiguousarray(rows[start : start + CHUNK_ROWS], np.float32)
 
 
 def inner_products(queries: Matrix, vectors: VectorRows) -> Matrix:
@@ -253,14 +178,16 @@ def best_columns(products: Matrix, k: int) -> NDArray[np.int64]:
     return columns
 
 
-def recall_at_k(approximate: SearchIndex, exact: SearchIndex, queries: Matrix, k: int = 10) -> float:
-    """Return which share of the k best rows an approximate search finds, in [0, 1].
+def recall_at_k(reached: Matrix, best: Matrix) -> float:
+    """Return which share of the best rows an approximate search finds, in [0, 1].
 
     A row is right when its product reaches the exact k-th best one, so that rows of equal products count as equal.
     Without rows or queries the recall is 1.
+
+    Args:
+        reached: (Q, k) exact products of the rows that it found, in any order; -inf for none.
+        best: (Q, k) the k best products, best first.
     """
-    reached, _ = approximate.search(queries, k)
-    best, _ = exact.search(queries, k)
     if not best.size:
         return 1.0
     # Products of float32 that are computed in another order differ by up to 1e-6.
@@ -275,14 +202,8 @@ def gpu_count() -> int:
     return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
 
 
-def _faiss() -> FaissObject:
-    """Return the module without its types, which lack parts that are used here."""
-    import faiss
-
-    return faiss
-
-
-def _check(queries: Matrix, k: int, size: int, dim: int) -> tuple[Matrix, int]:
+def check_queries(queries: Matrix, k: int, size: int, dim: int) -> tuple[Matrix, int]:
+    """Return (Q, dim) queries as C-contiguous float32, and min(k, size); errors as for `SearchIndex.search`."""
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != dim:
         raise ValueError(f"queries have shape {queries.shape}; (Q, {dim}) is expected")

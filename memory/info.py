@@ -25,8 +25,8 @@ class MemoryInfo:
         templates: the templates that names and descriptions were put into.
         dim: dimension of the vectors.
         bytes_on_disk: size of all files in the directory.
-        index: "exact" or "hnsw".
-        index_recall: recall@10 of each approximate index against exact search; empty when exact or not measured.
+        index: "exact", "hnsw", "ivf" or "lance".
+        index_recall: what was measured of approximate search against exact search; empty when exact or not measured.
     """
 
     directory: str

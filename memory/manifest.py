@@ -46,9 +46,10 @@ class IndexRecord:
     """How the memory is searched.
 
     Attributes:
-        kind: "exact" or "hnsw".
+        kind: "exact", "hnsw", "ivf" or "lance".
         fold_key: of the fold (see ``memory.search.Fold``) that the recall was measured with.
-        recall: recall@10 against exact search for each approximate index, once it has been measured.
+        recall: of the approximate search against exact search, once it has been measured: "search" for the index itself
+            (recall@10), others as the user of the memory names them.
     """
 
     kind: str = "exact"

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import Any, Literal, TextIO
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
 from memory.category import Category, merge_categories
 from memory.columns import MemoryColumns
-from memory.content import content_after, content_of, is_built
+from memory.content import content_after
 from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import MemoryDamaged, MemoryLocked, MemoryStoreError, printable_path
+from memory.errors import MemoryDamaged, MemoryStoreError, printable_path
 from memory.export import export_memory
-from memory.flat.reader import read_flat, stored_columns, stored_vectors
+from memory.flat.reader import stored_columns, stored_vectors
 from memory.info import MemoryInfo
 from memory.integrity import check_rows, open_checked
-from memory.manifest import SCHEMA, IndexRecord, Manifest, read_manifest, with_settings, write_manifest
+from memory.manifest import SCHEMA, Manifest, read_manifest, with_settings
 from memory.negatives import NegativeLabels
-from memory.recovery import make_room, prepare_directory, published_manifest, repair, reusable_columns, usable_tables
+from memory.publication import build_tables
+from memory.recovery import make_room, prepare_directory, repair
 from memory.remote.address import is_address
 from memory.remote.addressed import at_addresses
-from memory.search import INDEX_FOLDER, Fold, MemoryIndex, build_hnsw, exact_index, index_tables, load_hnsw, save_hnsw
+from memory.search import KINDS, Fold, IndexKind, MemoryIndex, choose_kind, follow_index, publish_figures, used_index
 from memory.templates import check_templates
 from memory.upgrade import writable
 from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
-
-IndexKind: TypeAlias = Literal["exact", "hnsw"]
 
 
 class Memory:
@@ -83,7 +80,7 @@ class Memory:
         settings: Mapping[str, Any] | None = None,
         exemplars: ExemplarSet | None = None,
         negatives: NegativeLabels | None = None,
-        index: IndexKind = "exact",
+        index: IndexKind | Literal["auto"] = "exact",
         fold: Fold | None = None,
         progress: Progress | None = None,
     ) -> Memory:
@@ -100,7 +97,8 @@ class Memory:
             settings: free JSON; None keeps the settings of a memory by the same encoder.
             exemplars: example images, or None.
             negatives: candidates for negative labels, or None.
-            index: "exact", or "hnsw" for approximate search, whose recall is then measured.
+            index: "exact"; "hnsw", "ivf" or "lance" for approximate search, whose recall is then measured; "auto" by
+                the number of categories and the machine.
             fold: weights of names and descriptions in approximate search, by default equal.
             progress: called with texts encoded so far and texts to encode.
 
@@ -113,43 +111,32 @@ class Memory:
             MemoryStoreError: the folder cannot be used.
             ValueError: no category, a template without a placeholder, or settings that are not JSON.
         """
-        path, started = Path(directory), time.monotonic()
+        path = Path(directory)
         merged = merge_categories(categories)
         if not merged:
             raise ValueError("a memory needs at least one category")
-        if index not in ("exact", "hnsw"):
-            raise ValueError(f"index {index!r} is neither 'exact' nor 'hnsw'")
+        fold = fold or Fold()
+        if index == "auto":
+            index = choose_kind(len(merged), encoder.card.dim * (2 if fold.has_regions else 1))
+        if index not in KINDS:
+            raise ValueError(f"index {index!r} is none of auto, {', '.join(KINDS)}")
         final_templates = check_templates(templates)
         new_settings = checked_settings(settings) if settings is not None else None
         examples = check_exemplars(exemplars, {category.id for category in merged}, encoder.card)
         prepare_directory(path)
         with WriterLock(path):
-            before = published_manifest(path)
-            tables = usable_tables(path, before)
-            make_room(path, before, tables)
-            content = content_of(merged, examples, negatives)
-            fold_key = (fold or Fold()).key if index != "exact" else ""
-            version = 1 if before is None else before.version + 1
-            wanted = Manifest(version, encoder.card, final_templates, {}, {}, IndexRecord(index, fold_key), content)
-            if before is not None and is_built(before, wanted, tables) and read_flat(path, before) is not None:
-                memory = cls(path, with_settings(path, before, new_settings))
-                descriptions, seconds = before.rows("descriptions"), time.monotonic() - started
-                memory._report = BuildReport(len(merged), descriptions, 0, 0, 0, seconds, unchanged=True)
-                return memory
-            columns = reusable_columns(path, before, tables, encoder.card)
-            with MemoryWriter(path, encoder.card.dim, tables, before, columns) as writer:
-                new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress, negatives)
-                if new_settings is None:
-                    same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
-                    new_settings = dict(before.settings) if before is not None and same_encoder else {}
-                manifest = replace(wanted, settings=new_settings, tables=new_tables, index=IndexRecord(index))
-                writer.finish_copy(manifest)
-                if index == "hnsw":
-                    manifest, recall = index_tables(path, manifest, fold or Fold())
-                    report = replace(report, ann_recall=recall)
-                manifest = writer.publish(manifest)
-            if index == "exact":
-                shutil.rmtree(path / INDEX_FOLDER, ignore_errors=True)
+            manifest, report = build_tables(
+                path,
+                merged,
+                examples,
+                encoder=encoder,
+                templates=final_templates,
+                settings=new_settings,
+                negatives=negatives,
+                index=index,
+                fold=fold,
+                progress=progress,
+            )
         memory = cls(path, manifest)
         memory._report = report
         return memory
@@ -219,7 +206,7 @@ class Memory:
 
     @property
     def index_kind(self) -> str:
-        """How the memory is searched: "exact" or "hnsw"."""
+        """How the memory is searched: "exact", "hnsw", "ivf" or "lance"."""
         return self._manifest.index.kind
 
     @property
@@ -275,15 +262,16 @@ class Memory:
             self._refresh()
             check_same_encoder(self._manifest, encoder.card)
             columns = self._writable_columns()
-            known = columns.categories_of(category.id for category in merged)
-            ids = {c.id for c in merged} | columns.hexadecimal_ids() if exemplars is not None else ()
+            added = {category.id for category in merged}
+            known = columns.categories_of(added)
+            ids = added | columns.hexadecimal_ids() if exemplars is not None else ()
             examples = check_exemplars(exemplars, ids, encoder.card)
             replaced = sorted(known)
             united = merge_categories([*(known[i] for i in replaced), *merged])
             with self._writer(columns) as writer:
                 tables, report = writer.put(united, replaced, examples, self._manifest, encoder, progress, negatives)
                 content = content_after(self._manifest.content, united, known.values(), negatives)
-                self._publish(writer, tables, content if examples is None else {})
+                self._publish(writer, columns, tables, content if examples is None else {}, replaced, added)
         self._report = report
 
     def remove(self, names_or_ids: Iterable[str]) -> list[Category]:
@@ -310,7 +298,7 @@ class Memory:
                     # A build would choose the negative labels again, and would have fewer exemplars.
                     other = self._manifest.rows("negatives") or any(c.exemplars for c in removed.values())
                     content = content_after(self._manifest.content, (), removed.values(), None)
-                    self._publish(writer, writer.without(sorted(removed)), {} if other else content)
+                    self._publish(writer, columns, writer.without(sorted(removed)), {} if other else content, removed)
         return list(removed.values())
 
     def replace_exemplars(self, exemplars: ExemplarSet | None) -> None:
@@ -320,7 +308,7 @@ class Memory:
             columns = self._writable_columns()
             checked = check_exemplars(exemplars, columns.hexadecimal_ids(), self.encoder)
             with self._writer(columns) as writer:
-                self._publish(writer, writer.with_exemplars(checked, self.encoder.dim), {})
+                self._publish(writer, columns, writer.with_exemplars(checked, self.encoder.dim), {})
 
     def store_settings(self, settings: Mapping[str, Any]) -> None:
         """Store other settings with the memory, which must be JSON; its tables and its version stay."""
@@ -328,23 +316,22 @@ class Memory:
             self._refresh()
             self._manifest = with_settings(self.directory, self._manifest, checked_settings(settings))
 
-    def index(self, fold: Fold | None = None) -> MemoryIndex:
-        """Return what the memory is searched with: exact search, or the approximate indexes it was built with.
+    def index(self, fold: Fold | None = None, *, anew: bool = False) -> MemoryIndex:
+        """Return what the memory is searched with: exact search, or the approximate index it was built with.
 
-        Approximate indexes that belong to other tables or to another fold, or are damaged, are built again, and stored
-        where the directory can be written.
+        An index that belongs to other tables or to another fold, or is damaged, is built again, and stored where the
+        directory can be written. One that does not find enough is refused: then search is exact from now on.
 
         Args:
-            fold: weights of names and descriptions in category search, by default equal.
+            fold: weights of names and descriptions, by default equal.
+            anew: build it again in any case: searching it has raised DamagedBlock.
         """
-        fold = fold or Fold()
-        if self.index_kind == "exact":
-            return exact_index(self.vectors, fold)
-        index = load_hnsw(self.directory, self.vectors, self._manifest, fold)
-        if index is None:
-            index = build_hnsw(self.vectors, fold)
-            self._store_index(index, fold)
+        index, self._manifest = used_index(self.directory, self.vectors, self._manifest, fold or Fold(), anew=anew)
         return index
+
+    def store_index_figures(self, index: MemoryIndex) -> None:
+        """Store `depth` and `figures` of an index of this memory, as its user measured them, where that is possible."""
+        self._manifest = publish_figures(self.directory, self._manifest, index)
 
     def verify(self) -> list[Finding]:
         """Check everything; see ``memory.verify.verify_memory``."""
@@ -381,20 +368,19 @@ class Memory:
             self._manifest = current
         make_room(self.directory, self._manifest, self._manifest.tables)
 
-    def _publish(self, writer: MemoryWriter, tables: Mapping[str, Any], content: Mapping[str, str]) -> None:
-        index = replace(self._manifest.index, recall={})  # it was measured on the earlier tables
-        manifest = replace(self._manifest, tables=tables, index=index, content=content, schema=SCHEMA)
-        self._use(writer.publish(manifest))
-
-    def _store_index(self, index: MemoryIndex, fold: Fold) -> None:
-        """Store rebuilt indexes and their recall; only in this object when another process writes or none may."""
-        record = IndexRecord(self.index_kind, fold.key, dict(index.recall))
-        try:
-            with WriterLock(self.directory, wait_seconds=0.0):
-                current = read_manifest(self.directory)
-                if current.tables_digest() == self._manifest.tables_digest():
-                    save_hnsw(self.directory, index, current, fold)
-                    self._manifest = replace(current, index=record)
-                    write_manifest(self.directory, self._manifest)
-        except (OSError, MemoryLocked, MemoryStoreError):
-            self._manifest = replace(self._manifest, index=record)
+    def _publish(
+        self,
+        writer: MemoryWriter,
+        columns: MemoryColumns,
+        tables: Mapping[str, Any],
+        content: Mapping[str, str],
+        changed: Iterable[str] = (),
+        added: Iterable[str] = (),
+    ) -> None:
+        """Publish tables, and let the index follow; `changed` and `added` are ids of categories."""
+        before = self._manifest
+        removed = columns.rows_of(changed)
+        self._use(writer.publish(replace(before, tables=tables, content=content, schema=SCHEMA)))
+        if self.index_kind != "exact":
+            now = stored_columns(self.directory, self._manifest, ("categories",))
+            follow_index(self.directory, before, self._manifest, removed, now.rows_of(added))

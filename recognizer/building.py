@@ -11,10 +11,11 @@ from memory.flat.reader import stored_columns
 from memory.manifest import Manifest
 from memory.recovery import published_manifest
 from memory.remote.memory import local_copy
-from memory.search import Fold
+from memory.search import Fold, IndexKind
 from memory.template_file import parse_templates
 from memory.vectors import Matrix
 from memory.wording import counted
+from recognizer.agreement import make_retriever
 from recognizer.encoder import Encoder
 from recognizer.encoder.named import NAMED
 from recognizer.encoder.open_clip.catalogue import is_named_at_hand, nothing_fetched
@@ -24,6 +25,7 @@ from recognizer.errors import RecognizerError
 from recognizer.exemplar_files import encode_exemplars, exemplar_images, known_vectors, warnings_about
 from recognizer.exemplars import store_head
 from recognizer.features import FeatureStore
+from recognizer.score import Scorer
 from recognizer.settings import ScoreSettings
 from recognizer.unknown.mining import negative_labels
 
@@ -79,7 +81,7 @@ def build_memory(
     encoder: Encoder,
     templates: Sequence[str] | None = None,
     exemplars: Path | None = None,
-    index: Literal["exact", "hnsw"] = "exact",
+    index: IndexKind | Literal["auto"] = "exact",
     fine_grained: bool = False,
     unknown: Literal["confidence", "negatives"] | None = None,
     features: FeatureStore | None = None,
@@ -135,10 +137,15 @@ def build_memory(
         exemplars=examples,
         negatives=negative_labels() if with_negatives else None,
         index=index,
-        fold=Fold(score.image_name, score.image_description),
+        fold=Fold(score.image_name, score.image_description, score.region_name, score.region_description),
         progress=progress,
     )
     store_head(built)
+    if built.report.index_problem and warn is not None:
+        warn(built.report.index_problem)
+    if built.index_kind != "exact":
+        temperature = score.temperature or encoder.default_temperature
+        make_retriever(built, Scorer(built.vectors, score), temperature=temperature, approximate=True)
     if examples is not None and warn is not None:
         for sentence in warnings_about(built.vectors):
             warn(sentence)

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 
 from memory.wording import counted
 from recognizer.results.run_info import package_versions
@@ -54,6 +55,14 @@ def _devices() -> list[Check]:
 
 
 def _faiss() -> Check:
+    wheels = sorted(set(packages_distributions().get("faiss", ())))
+    if len(wheels) > 1:
+        return Check(
+            "faiss",
+            f"{' and '.join(wheels)} are installed side by side: they have the same module, and the one installed last "
+            "has overwritten parts of the other. Uninstall all of them, then install one",
+            ok=False,
+        )
     try:
         import faiss
     except (ImportError, RuntimeError) as error:  # its GPU build raises the latter where CUDA's libraries are missing
@@ -62,7 +71,8 @@ def _faiss() -> Check:
     from memory.index import gpu_count
 
     build = "GPU build" if hasattr(faiss, "StandardGpuResources") else "CPU build"
-    return Check("faiss", f"{faiss.__version__}, {build}, {gpu_count()} GPUs visible to it")
+    cagra = ", CAGRA" if hasattr(faiss, "GpuIndexCagra") else ""
+    return Check("faiss", f"{faiss.__version__}, {build}{cagra}, {gpu_count()} GPUs visible to it")
 
 
 def _weights() -> list[Check]:

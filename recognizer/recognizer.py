@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memory import Memory
+from recognizer.agreement import make_retriever
 from recognizer.cores import single_threads
 from recognizer.encoder import Encoder, ImageFeatures
 from recognizer.errors import RecognizerError
@@ -22,7 +23,7 @@ from recognizer.memory_settings import carried_settings
 from recognizer.pipeline import EncodedBatch, encode_batch, in_batches, load
 from recognizer.presence import PresenceScorer
 from recognizer.results.row import CandidateRow, ErrorRow, FoundLabel, ResultRow, Row
-from recognizer.retrieval import Retrieved, make_retriever
+from recognizer.retrieval import Retrieved
 from recognizer.score import PriorTerm, Rows, Scorer
 from recognizer.settings import Settings, load_settings
 from recognizer.unknown.rule import NegativesRule
@@ -48,7 +49,7 @@ class Recognizer:
     Raises:
         EncoderMismatch: the memory was built by another encoder; the message names both.
         RecognizerError: several labels are asked for, and the regions of an image have no weight in the score; the
-            prior excludes all categories that compete.
+            prior excludes all categories that compete; the settings ask for another index than the memory has.
     """
 
     def __init__(
@@ -82,7 +83,12 @@ class Recognizer:
         self.scorer = Scorer(vectors, self.settings.score, term)
         wanted = self.settings.run.index
         index = memory.index_kind if wanted == "auto" else wanted
-        approximate = index == "hnsw" and only is None and prior is None
+        approximate = index != "exact" and only is None and prior is None
+        if approximate and index != memory.index_kind:
+            raise RecognizerError(
+                f"run.index is {index}, but the memory was built with --index {memory.index_kind}; build it again with "
+                f"--index {index}, or leave run.index out"
+            )
         self.retriever = make_retriever(memory, self.scorer, temperature=temperature, approximate=approximate)
         self.negatives = NegativesRule.of_settings(
             vectors, self.settings.unknown, encoder.default_temperature, comparable=only is None

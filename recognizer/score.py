@@ -103,16 +103,22 @@ class Scorer:
     """
 
     def __init__(self, vectors: MemoryVectors, settings: ScoreSettings, prior: PriorTerm | None = None) -> None:
-        """Fold what is linear in the image vector."""
+        """Keep what is scored, and how."""
         self.vectors = vectors
         self.settings = settings
         self.prior = prior
-        self.fold = Fold(settings.image_name, settings.image_description)
-        self.folded = self.fold.rows(vectors)
+        self.fold = Fold(
+            settings.image_name, settings.image_description, settings.region_name, settings.region_description
+        )
         alone = settings.region_name + settings.region_description  # where the name is the only description
         # (C,) weights of the best region's similarity to the name.
         self._by_region = np.where(np.diff(vectors.offsets) > 0, settings.region_name, alone).astype(np.float32)
         self._blocks = _blocks(vectors.offsets)
+
+    @cached_property
+    def folded(self) -> Floats:
+        """(C, D) what is linear in the image vector; computed at the first use: not for search among proposals."""
+        return self.fold.rows(self.vectors)
 
     def score(self, features: ImageFeatures, *, exclude: Sequence[str] = ()) -> Floats:
         """Score every category for every image, in the folded form.
@@ -130,6 +136,7 @@ class Scorer:
     def score_with(self, features: ImageFeatures, kernels: Floats | None, *, exclude: Sequence[str] = ()) -> Floats:
         """Score as `score` does, with the `kernels` of the images."""
         scores = np.empty((len(features), len(self.vectors.names)), np.float32)
+        _ = self.folded  # once, and not by several threads
         with single_threads():
             wanted = self.settings.region_description or self.settings.region_name
             regions = _Joined.of(self.visible_regions(features)) if wanted else None

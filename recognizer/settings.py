@@ -273,7 +273,9 @@ class RunSettings(_Section):
     features: str | None = Field(
         default=None, description="folder of stored image features; user: in the user's cache; null: none are stored"
     )
-    index: Literal["auto", "exact", "hnsw"] = Field(default="auto", description="auto: what the memory was built with")
+    index: Literal["auto", "exact", "hnsw", "ivf", "lance"] = Field(
+        default="auto", description="auto: what the memory was built with; exact: every category is scored"
+    )
 
 
 class Settings(_Section):

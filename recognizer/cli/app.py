@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -62,10 +63,26 @@ def add_plugins(app: typer.Typer, plugins: Iterable[EntryPoint]) -> None:
             note(f"the commands of {plugin.name!r} ({plugin.value}) are not available: {reason}")
 
 
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning of this project as one line, and one of a library as Python does."""
+    if category.__module__.split(".")[0] == "recognizer":
+        note(f"WARNING: {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
 def main(app: typer.Typer = app) -> None:
     """Run the command line; an error meant for the user becomes one sentence on stderr and exit code 2."""
     keep_freed_memory()
     let_idle_threads_sleep()
+    warnings.showwarning = show_warning
     try:
         app()
     except SystemExit as exit_request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recognizer.cli.app import app
+from recognizer.cli.engine_runs import check_engine
 from recognizer.cli.label_files import read_label_file
 from recognizer.cli.options import (
     ENCODER,
@@ -18,11 +20,14 @@ from recognizer.cli.options import (
     AliasesOption,
     ConfigOption,
     DeviceOption,
+    Engine,
+    EngineOption,
     HeaderOption,
     KeyOption,
     LabelFormatOption,
     NameColumnOption,
     PrecisionOption,
+    RayAddressOption,
     SetOption,
 )
 from recognizer.console import note, progress_bar, show
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from recognizer.describing.sources import Draft, Examples
     from recognizer.encoder import Encoder
     from recognizer.settings import RerankSettings
+    from rerank.mllm import Mllm
 
 
 class Source(StrEnum):
@@ -94,6 +100,8 @@ def describe(
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    engine: EngineOption = Engine.local,
+    ray_address: RayAddressOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -112,6 +120,9 @@ def describe(
     from recognizer.reranking.open import require_writer
     from recognizer.settings import load_settings
 
+    on_ray = check_engine(engine, ray_address)
+    if on_ray and source is Source.wordnet:
+        raise RecognizerError("--source wordnet asks no language model; leave --engine ray out")
     if source is Source.wordnet and mllm:
         raise RecognizerError("--source wordnet asks no language model; add --source llm, or leave --mllm out")
     if source is not Source.exemplars and exemplars:
@@ -133,7 +144,13 @@ def describe(
     if source is Source.wordnet:
         drafts, name = wordnet_drafts(categories, encoder), "WordNet 3.0"
     else:
-        drafts, name = _written(categories, encoder, settings.rerank, shown)
+        with ExitStack() as stack:
+            many = None
+            if on_ray:
+                from recognizer.engine.mllm import mllm_on_ray
+
+                many = stack.enter_context(mllm_on_ray(ray_address, settings.rerank, one_token=False))
+            drafts, name = _written(categories, encoder, settings.rerank, shown, many)
     done = described(categories, drafts, name)
     write_described(done.categories, output)
     show(f"{output}: {next(lines := done.lines())}")
@@ -158,14 +175,18 @@ def _examples(categories: Sequence[Category], folder: Path | None) -> Examples:
 
 
 def _written(
-    categories: Sequence[Category], encoder: Encoder, settings: RerankSettings, examples: Examples | None
+    categories: Sequence[Category],
+    encoder: Encoder,
+    settings: RerankSettings,
+    examples: Examples | None,
+    mllm: Mllm | None,
 ) -> tuple[list[Draft], str]:
-    """Ask the language model; returns the drafts and its name."""
+    """Ask the language model, an open one or that of the settings; returns the drafts and its name."""
     from recognizer.describing.sources import written_drafts
     from recognizer.reranking.open import open_writer
 
     note(f"opening {settings.model} ...")
-    writer = open_writer(settings, warn=note)
+    writer = open_writer(settings, warn=note, mllm=mllm)
     try:
         with progress_bar(len(categories), "categories", "describe") as advance:
             drafts = written_drafts(

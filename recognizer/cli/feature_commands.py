@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +20,7 @@ from recognizer.cli.chosen_encoder import (
     PretrainedOption,
     load_chosen_encoder,
 )
+from recognizer.cli.engine_runs import check_engine, embed_on_ray, opened_ray
 from recognizer.cli.options import (
     ENCODER,
     INPUT,
@@ -24,17 +28,23 @@ from recognizer.cli.options import (
     SEARCH,
     ConfigOption,
     DeviceOption,
+    Engine,
+    EngineOption,
     ExcludeOption,
     ImagesArgument,
     PrecisionOption,
+    RayAddressOption,
     SetOption,
 )
-from recognizer.cli.stored_features import features_folder, opened_features
+from recognizer.cli.stored_features import features_folder
 from recognizer.console import note, progress_bar, show, table
 
 if TYPE_CHECKING:
     from recognizer.encoder import Encoder
+    from recognizer.features import FeatureStore
     from recognizer.features.search import Nearest, Vector
+    from recognizer.images import ImageError, Listing
+    from recognizer.settings import Settings
 
 StoreOption = Annotated[
     str,
@@ -60,6 +70,8 @@ def embed(
     pretrained: PretrainedOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    engine: EngineOption = Engine.local,
+    ray_address: RayAddressOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -67,34 +79,35 @@ def embed(
 
     Example: recognizer embed photos --features features
     """
-    from recognizer.features import encode_or_read
+    from recognizer.features import FeatureStore
     from recognizer.images import list_images, require_images
-    from recognizer.pipeline import in_batches
     from recognizer.results import RunCounts
     from recognizer.settings import load_settings
 
+    on_ray = check_engine(engine, ray_address)
     settings = load_settings(config, overrides or [], warn=note)
     listing = list_images(images, exclude=exclude or [])
     for problem in listing.problems:
         note(f"left out: {problem.path}: {problem.reason}")
     require_images(listing, images)
-    encoder = load_chosen_encoder(memory, model, pretrained, device=device, precision=precision)
     failed: Counter[str] = Counter()
-    with opened_features(features, encoder, settings.images) as stored:
-        assert stored is not None
+    with ExitStack() as stack:
+        if on_ray:
+            here = load_chosen_encoder(memory, model, pretrained, device="cpu", precision="fp32")
+            spec = dict(here.card.spec)
+            ray = stack.enter_context(opened_ray(ray_address, spec, device=device, precision=precision))
+            card, encode = ray.card(here), partial(embed_on_ray, ray, here)
+        else:
+            encoder = load_chosen_encoder(memory, model, pretrained, device=device, precision=precision)
+            card, encode = encoder.card, partial(_embed, encoder)
+        stored = stack.enter_context(FeatureStore(features_folder(features), card, settings.images, warn=note))
         if not stored.writable:
             raise typer.Exit(1)
         with progress_bar(len(listing), "images", "embed") as advance:
-            for batch in encode_or_read(
-                encoder,
-                in_batches(listing, settings.run.batch_size),
-                features=stored,
-                workers=settings.run.workers,
-                limits=settings.images,
-            ):
-                codes = [error.code for error in batch.errors if error is not None]
+            for errors in encode(listing, settings, stored):
+                codes = [error.code for error in errors if error is not None]
                 failed.update(codes)
-                advance(len(batch.items), failed=len(codes))
+                advance(len(errors), failed=len(codes))
     counts = RunCounts(len(listing) - failed.total(), failed)
     note(
         f"{counted(len(listing), 'image')}: {stored.encoded} encoded, {stored.found} stored before, {counts.failed} "
@@ -104,6 +117,20 @@ def embed(
         note(line)
     if not stored.writable:
         raise typer.Exit(1)
+
+
+def _embed(
+    encoder: Encoder, listing: Listing, settings: Settings, stored: FeatureStore
+) -> Iterator[Sequence[ImageError | None]]:
+    """Encode images in this process; yields their errors, batch by batch."""
+    from recognizer.features import encode_or_read
+    from recognizer.pipeline import in_batches
+
+    batches = in_batches(listing, settings.run.batch_size)
+    for batch in encode_or_read(
+        encoder, batches, features=stored, workers=settings.run.workers, limits=settings.images
+    ):
+        yield batch.errors
 
 
 @app.command()

@@ -16,6 +16,7 @@ from recognizer.cli.examples import add_examples, list_doubted, remove_examples
 from recognizer.cli.label_files import PROMPTS_SHOWN, prompted_names, read_label_file
 from recognizer.cli.options import (
     ENCODER,
+    INDEX_HELP,
     INPUT,
     OUTPUT,
     RERANKING,
@@ -95,7 +96,7 @@ def build(
     features: FeaturesOption = None,
     index: Annotated[
         Index | None,
-        typer.Option(help="exact, or hnsw (approximate). Default: as in the memory, or exact.", rich_help_panel=SEARCH),
+        typer.Option(help=INDEX_HELP, rich_help_panel=SEARCH),
     ] = None,
     hierarchy: Annotated[
         Hierarchy | None,

@@ -22,8 +22,24 @@ SERVER = "Server"
 class Index(StrEnum):
     """How a memory is searched."""
 
+    auto = "auto"
     exact = "exact"
     hnsw = "hnsw"
+    ivf = "ivf"
+    lance = "lance"
+
+
+INDEX_HELP = (
+    "exact; approximate: hnsw (fastest), ivf (where categories are removed), lance (larger than RAM); auto: by size "
+    "and machine. Default: as in the memory, or exact."
+)
+
+
+class Engine(StrEnum):
+    """What a run computes on."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Hierarchy(StrEnum):
@@ -68,7 +84,13 @@ class Aliases(StrEnum):
     comma = "comma"
 
 
-ImagesArgument = Annotated[list[str], typer.Argument(help="Folder, glob, image files, or a .txt list of them.")]
+ImagesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folder, glob, image files, or a list of them: .txt, or .parquet with a column path. A list may name "
+        "objects of a store: s3://, gs:// or az://."
+    ),
+]
 
 ExcludeOption = Annotated[
     list[str] | None,
@@ -183,6 +205,19 @@ RerankModelOption = Annotated[
     ),
 ]
 
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="ray: Ray's workers, here or on a cluster, one for each GPU where there are some.",
+        rich_help_panel=HARDWARE,
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address", help="With --engine ray: a cluster. Default: Ray on this machine.", rich_help_panel=HARDWARE
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=HARDWARE)]
 PrecisionOption = Annotated[
     str, typer.Option(help="auto (bf16 where the hardware supports it), fp32 or bf16.", rich_help_panel=HARDWARE)

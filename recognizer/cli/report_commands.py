@@ -1,7 +1,8 @@
-"""The command that writes results as a page to look through."""
+"""Commands that write results for people: as a page to look through, and in the formats of other tools."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,15 @@ from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.options import HARDWARE, INPUT, OUTPUT
 from recognizer.console import note, progress_bar, show
+
+
+class Viewer(StrEnum):
+    """Format of another tool."""
+
+    coco = "coco"
+    megadetector = "megadetector"
+    labelstudio = "labelstudio"
+    csv = "csv"
 
 
 @app.command()
@@ -77,3 +87,36 @@ def report(
         note(f"{counted(written.changed, 'row')} changed")
     note(f"{counted(written.rows, 'row')} in the report")
     show(f"{written.index.resolve()}")
+
+
+@app.command("export-results")
+def export_results(
+    results: Annotated[Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV or Parquet.")],
+    output: Annotated[Path, typer.Option(help="File to write.", rich_help_panel=OUTPUT)],
+    format: Annotated[
+        Viewer,
+        typer.Option(
+            help="coco (results), megadetector (version 1.6, for Timelapse and AddaxAI), labelstudio (tasks with "
+            "predictions) or csv.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    prefix: Annotated[
+        str,
+        typer.Option(
+            help="labelstudio: put before each path, such as '/data/local-files/?d=photos/'.", rich_help_panel=OUTPUT
+        ),
+    ] = "",
+) -> None:
+    """Write results in the format of another tool; where it knows boxes alone, an image is a box around the whole.
+
+    Example: recognizer export-results results.jsonl --format labelstudio --output tasks.json
+    """
+    from recognizer.report.exports import export_results as write
+    from recognizer.results.reading import open_stored
+
+    stored = open_stored(results)
+    count = write(stored, output, format.value, prefix=prefix)
+    if stored.damaged:
+        note(f"left out: {counted(stored.damaged, 'line')} that could not be read")
+    note(f"{counted(count, 'row')} in {output}")

@@ -12,6 +12,7 @@ import typer
 from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.box_runs import AUTO, check_box_options, find_box_plan, read_box_plan, write_box_results
+from recognizer.cli.engine_runs import check_engine, check_ray_run, refuse_reranking, run_on_ray
 from recognizer.cli.opened_output import format_name, opened_output, place_of, show_progress
 from recognizer.cli.options import (
     HARDWARE,
@@ -21,6 +22,8 @@ from recognizer.cli.options import (
     AllAboveOption,
     ConfigOption,
     DeviceOption,
+    Engine,
+    EngineOption,
     ExcludeOption,
     FeaturesOption,
     FormatOption,
@@ -29,6 +32,7 @@ from recognizer.cli.options import (
     MinConfidenceOption,
     OverwriteOption,
     PriorOption,
+    RayAddressOption,
     RerankModelOption,
     RerankOption,
     ResultsOption,
@@ -45,10 +49,11 @@ from recognizer.console import note
 
 if TYPE_CHECKING:
     from recognizer.boxes.plan import BoxPlan
-    from recognizer.images import ImageItem
+    from recognizer.images import ImageItem, Listing
     from recognizer.recognizer import Recognizer
     from recognizer.results import RunCounts
     from recognizer.run import Recognize
+    from recognizer.settings import Settings
 
 
 @app.command()
@@ -116,6 +121,8 @@ def run(
     features: FeaturesOption = None,
     device: DeviceOption = "auto",
     precision: RunPrecisionOption = "auto",
+    engine: EngineOption = Engine.local,
+    ray_address: RayAddressOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -139,7 +146,11 @@ def run(
     from recognizer.selection import select_categories
     from recognizer.settings import load_settings
 
-    check_output(output, format_name(format))
+    on_ray = check_engine(engine, ray_address)
+    if on_ray:
+        check_ray_run(output, format, boxes=boxes, pictures=pictures, features=features)
+    else:
+        check_output(output, format_name(format))
     check_box_options(boxes, output, coco, megadetector)
     if pictures is not None:
         check_pictures(pictures, images, output)
@@ -158,6 +169,8 @@ def run(
     flag_overrides += rerank_overrides(rerank, rerank_model)
     base = carried_settings(opened, warn=note)
     settings = load_settings(config, [*(overrides or []), *flag_overrides], base=base, warn=note)
+    if on_ray:
+        refuse_reranking(settings)
     require_model(settings.rerank, settings.run.top_k)
     if rerank_model and settings.rerank.when == "off":
         note("the multimodal LLM is not used, because reranking is off; add --rerank auto or --rerank always")
@@ -211,6 +224,22 @@ def run(
         return recognizer
 
     kept = {"overwrite": overwrite, "retry_errors": retry_errors, "keep_missing": keep_missing}
+    if on_ray:
+        counts = run_on_ray(
+            opened,
+            settings,
+            listing,
+            output,
+            setup,
+            selection=selection,
+            prior=priors,
+            address=ray_address,
+            device=device,
+            precision=precision,
+            **kept,
+        )
+        _conclude(counts, settings, listing, output, strict=strict)
+        return
     plan, unit, keys = None, "images", listing.keys
     items: Sequence[ImageItem] = listing
     recognize: Recognize = recognized_images
@@ -245,9 +274,24 @@ def run(
             draw_run(pictures, written, listing, len(items), settings)
         if plan is not None:
             write_box_results(written, plan, opened, coco=coco, megadetector=megadetector)
+    _conclude(counts, settings, listing, output, plan, strict=strict)
+    require_answers(reranker, strict=strict)
+
+
+def _conclude(
+    counts: RunCounts,
+    settings: Settings,
+    listing: Listing,
+    output: str,
+    plan: BoxPlan | None = None,
+    *,
+    strict: bool,
+) -> None:
+    """Say what came of a run; exit with 1 where too many images failed."""
     note(f"{_outcome(counts, plan)}; results {place_of(output)}")
     for line in listing.left_out:
         note(line)
+    unit = "images" if plan is None else "rows"
     too_many = counts.failed_share > settings.run.max_failed
     if too_many:
         note(
@@ -256,7 +300,6 @@ def run(
         )
     if too_many or (counts.failed and strict):
         raise typer.Exit(1)
-    require_answers(reranker, strict=strict)
 
 
 def _outcome(counts: RunCounts, plan: BoxPlan | None = None) -> str:

@@ -5,7 +5,8 @@ other ways than the rest, which round differently. So on the CPU every pass has 
 among them, and runs on one thread; what follows the image tower is done for each image alone. The cores work on
 different passes, which is faster than working on one together (`tests/benchmarks/passes.py`).
 
-On other devices a batch is one pass. There fp32 means fp32, too: cuDNN would compute convolutions in TF32. On an H200
+On other devices a batch is one pass; where the memory does not suffice for it, it is halved, and so are later ones.
+There fp32 means fp32, too: cuDNN would compute convolutions in TF32. On an H200
 its 10 bits moved region vectors of the starter by 1e-3, and a box by 130 pixels, from one batch size to another;
 without it they move by 1e-6 and 0.0005 pixels.
 """
@@ -13,6 +14,7 @@ without it they move by 1e-6 and 0.0005 pixels.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,14 +32,23 @@ Forward = Callable[[Tensor, Sequence[Frame]], list[ImageFeatures]]
 """Encodes (B, 3, H, W) pixels with their B frames; returns features in parts, in order."""
 
 
+class SmallerBatch(UserWarning):
+    """A batch did not fit into the memory of the device."""
+
+
 class Passes:
-    """Runs the forward passes of one encoder."""
+    """Runs the forward passes of one encoder.
+
+    Attributes:
+        largest: images of a pass that fit into the memory of the device; None: no pass was too large yet.
+    """
 
     def __init__(self, device: torch.device) -> None:
         """Start nothing yet."""
         self._device = device
         self._cores: ThreadPoolExecutor | None = None
         self._turn = threading.Lock()
+        self.largest: int | None = None
 
     def encode(self, forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
         """Encode a batch in as many passes as it takes.
@@ -51,7 +62,7 @@ class Passes:
         """
         if self._device.type != "cpu":
             with self._turn, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                return forward_pass(forward, pixels, frames)
+                return self._in_passes_that_fit(forward, pixels, frames)
         with self._turn:
             if self._cores is None:
                 self._cores = single_threads(torch.get_num_threads(), "encode")
@@ -62,6 +73,35 @@ class Passes:
         passes = [self._cores.submit(forward_pass, forward, padded[part], padded_frames[part]) for part in parts]
         features = ImageFeatures.concatenate([one.result() for one in passes])
         return features.take(np.arange(len(frames))) if blanks else features
+
+    def _in_passes_that_fit(self, forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:
+        """Encode a batch in one pass, or in smaller ones where the memory of the device does not suffice.
+
+        Raises:
+            OutOfMemoryError: it does not suffice for one image.
+        """
+        parts: list[ImageFeatures] = []
+        start = 0
+        while start < len(frames):
+            size = min(self.largest or len(frames), len(frames) - start)
+            part = slice(start, start + size)
+            try:
+                parts.append(forward_pass(forward, pixels[part], frames[part]))
+                start += size
+                continue
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            # Outside of the handler: there the traceback would still hold the tensors of the pass.
+            torch.cuda.empty_cache()
+            self.largest = size // 2
+            warnings.warn(
+                f"the memory of {self._device} does not suffice for {size} images at a time; from here on at most "
+                f"{self.largest} are encoded at a time",
+                SmallerBatch,
+                stacklevel=2,
+            )
+        return ImageFeatures.concatenate(parts)
 
 
 def forward_pass(forward: Forward, pixels: Tensor, frames: Sequence[Frame]) -> ImageFeatures:

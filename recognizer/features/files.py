@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from memory.errors import printable_path
+from recognizer.images.remote import is_remote
 from recognizer.results.ledger import ImageStamp
 
 NAME = "files.sqlite"
@@ -126,7 +127,7 @@ class FileHashes:
 
 def absolute(path: bytes) -> bytes:
     """Return the path under which a file is stored."""
-    return os.path.abspath(path)
+    return path if is_remote(path) else os.path.abspath(path)
 
 
 def _checksum(path: bytes, stamp: ImageStamp) -> int:

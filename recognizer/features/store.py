@@ -218,20 +218,25 @@ class FeatureStore:
             batch: its features are rounded to float16.
             known: what was known of its images before they were read.
         """
+        self.keep_outcomes(batch.items, outcomes_of(batch), known)
+
+    def keep_outcomes(
+        self, items: Sequence[ImageItem], outcomes: Sequence[StoredImage | ImageError], known: Sequence[Known]
+    ) -> None:
+        """Store what came of some images.
+
+        Args:
+            items: (B,) the images.
+            outcomes: (B,) their features, or why there are none.
+            known: (B,) what was known of them before they were read.
+        """
         rows: list[Stored] = []
         stamps: dict[bytes, ImageStamp] = {}
-        for row, position in enumerate(batch.positions):
-            if sha256 := batch.hashes[row]:
-                assert batch.features is not None
-                rows.append(StoredImage.of(batch.features, row, sha256=sha256, size_hw=batch.sizes_hw[row]))
-                stamps[absolute(batch.items[position].path)] = replace(known[position].stamp, sha256=sha256)
-        for item, error, one in zip(batch.items, batch.errors, known, strict=True):
-            if error is None or error.code not in _LASTING:
-                continue
-            content = self._failed_hash(item.path, one.stamp)
-            if content is not None:
-                rows.append(StoredFailure(content, error.code, error.reason))
-                stamps[absolute(item.path)] = replace(one.stamp, sha256=content)
+        for item, outcome, one in zip(items, outcomes, known, strict=True):
+            row = outcome if isinstance(outcome, StoredImage) else self._lasting(item.path, outcome, one.stamp)
+            if row is not None and row.sha256:
+                rows.append(row)
+                stamps[absolute(item.path)] = replace(one.stamp, sha256=row.sha256)
         with self._turn:
             self.table.add(rows)
             self.files.put(stamps)
@@ -284,14 +289,16 @@ class FeatureStore:
         data = self._content(path)
         return stamp if data is None else replace(stamp, sha256=hashlib.sha256(data).hexdigest())
 
-    def _failed_hash(self, path: bytes, stamp: ImageStamp) -> str | None:
-        """Return the hash of a file that could not be decoded; None where the failure may not last."""
+    def _lasting(self, path: bytes, error: ImageError, stamp: ImageStamp) -> StoredFailure | None:
+        """Return what is stored of a file that could not be decoded; None where the failure may not last."""
+        if error.code not in _LASTING:
+            return None
         data = self._content(path)
         if data is None or not stamp.is_untouched(stamp_file(path)):
             return None  # it was replaced meanwhile, and another content failed
         if content_kind(data[:HEAD_BYTES]) == "HEIC":
             return None  # it can be decoded once pillow-heif is installed
-        return hashlib.sha256(data).hexdigest()
+        return StoredFailure(hashlib.sha256(data).hexdigest(), error.code, error.reason)
 
     def _content(self, path: bytes) -> bytes | None:
         """Read a file; None where that fails, and decoding says why."""
@@ -299,6 +306,17 @@ class FeatureStore:
             return read_file_bytes(path, max_bytes=self._limits.max_file_bytes)
         except ImageError:
             return None
+
+
+def outcomes_of(batch: EncodedBatch) -> list[StoredImage | ImageError]:
+    """Return the features of each image of a batch, as they are stored, or its error."""
+    outcomes: dict[int, StoredImage | ImageError] = {
+        position: error for position, error in enumerate(batch.errors) if error is not None
+    }
+    for row, position in enumerate(batch.positions):
+        assert batch.features is not None
+        outcomes[position] = StoredImage.of(batch.features, row, sha256=batch.hashes[row], size_hw=batch.sizes_hw[row])
+    return [outcomes[position] for position in range(len(batch.items))]
 
 
 def stored_encoders(folder: str | Path) -> list[StoredEncoder]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recognizer.images.content import HEAD_BYTES, content_kind
 from recognizer.images.errors import ImageError
+from recognizer.images.remote import fetch, is_remote
 
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 RAW_PHOTO = "a RAW photo of a camera (export it as JPEG or TIFF)"
@@ -28,12 +29,12 @@ _KINDS = {
 
 
 def read_file_bytes(path: str | bytes | Path, *, max_bytes: int) -> bytes:
-    """Read a regular file whole.
+    """Read a regular file, or an object of a store, whole.
 
     Kind and size are checked on the open file, so a file that is swapped for a pipe in between cannot block the run.
 
     Args:
-        path: the file; symbolic links are followed.
+        path: the file, whose symbolic links are followed; or an address, see `recognizer.images.remote`.
         max_bytes: a file of more bytes is refused without being read.
 
     Returns:
@@ -42,6 +43,8 @@ def read_file_bytes(path: str | bytes | Path, *, max_bytes: int) -> bytes:
     Raises:
         ImageError: E_NOT_FOUND, E_PERMISSION, E_NOT_FILE, E_READ, E_EMPTY or E_TOO_LARGE.
     """
+    if is_remote(os.fsencode(path)):
+        return fetch(os.fsencode(path), max_bytes=max_bytes)
     try:
         descriptor = os.open(path, _READ_FLAGS)
         try:

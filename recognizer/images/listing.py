@@ -14,7 +14,10 @@ from typing import overload
 from recognizer.images.errors import ImageInputError
 from recognizer.images.key import display_key, key_base64
 from recognizer.images.left_out import EXCLUDED_FILE, left_out_lines
+from recognizer.images.remote import is_remote
 from recognizer.images.walk import ListingProblem, Matcher, exclusion, is_pattern, split_pattern, walk_files
+
+_PARQUET = b".parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,9 @@ class ImageItem:
     """One image of a run.
 
     Attributes:
-        key_bytes: path relative to the root of the listing, or absolute, with forward slashes; unique within the
-            listing.
-        path: path that opens the file.
+        key_bytes: path relative to the root of the listing, or absolute, with forward slashes, or the address of an
+            object; unique within the listing.
+        path: path that opens the file, or the address.
     """
 
     key_bytes: bytes
@@ -82,11 +85,11 @@ class Listing(Sequence[ImageItem]):
 
     def with_absolute_keys(self) -> Listing:
         """Return the same images under keys that are absolute paths."""
-        keys = [_with_slashes(os.path.join(self.root, key)) for key in self._keys]
+        keys = [key if is_remote(key) else _with_slashes(os.path.join(self.root, key)) for key in self._keys]
         return Listing(self.root, keys, self.problems, self.left_out)
 
     def _item(self, key_bytes: bytes) -> ImageItem:
-        return ImageItem(key_bytes, os.path.join(self.root, key_bytes))
+        return ImageItem(key_bytes, key_bytes if is_remote(key_bytes) else os.path.join(self.root, key_bytes))
 
 
 class _TextKeys(Sequence[str]):
@@ -117,11 +120,13 @@ def list_images(inputs: Sequence[str | bytes | Path] | str | Path, *, exclude: S
     - a glob with ``*``, ``?``, ``[...]`` or ``**``: as a folder, except that a pattern whose last part contains a dot
       matches files of any kind.
     - ``@FILE`` or ``FILE.txt``: a file list with one path per line (or paths ended by zero bytes), relative to the
-      folder of the list, in the order of the list.
+      folder of the list, in the order of the list. A line may also be the address of an object in a store.
+    - ``FILE.parquet``: likewise, the rows of its column `path`.
     - any other file: listed whatever its name.
 
     Files from a list and single files are not opened here; a missing one fails later, by itself. Keys are relative to
-    the folder, or to the deepest folder that contains all inputs. A file that is named twice is listed once.
+    the folder, or to the deepest folder that contains all inputs; an address is its own key. A file that is named twice
+    is listed once.
 
     Args:
         inputs: one or several inputs.
@@ -146,7 +151,7 @@ def list_images(inputs: Sequence[str | bytes | Path] | str | Path, *, exclude: S
     for each in resolved:
         prefix = _with_slashes(os.path.relpath(each.base, root))
         prefix = b"" if prefix == b"." else prefix + b"/"
-        keys.update(dict.fromkeys(prefix + file if prefix else file for file in each.files))
+        keys.update(dict.fromkeys(prefix + file if prefix and not is_remote(file) else file for file in each.files))
     if len(resolved) > 1:  # what one input leaves out, another may name
         named = {os.path.join(root, key) for key in keys}
         left_out = {path: why for path, why in left_out.items() if path not in named}
@@ -168,7 +173,7 @@ def require_images(listing: Listing, inputs: Sequence[str | bytes | Path] | str 
 
 @dataclass(frozen=True, slots=True)
 class _InputFiles:
-    """The files of one input: paths relative to `base`, an absolute folder."""
+    """The files of one input: paths relative to `base`, an absolute folder, and addresses."""
 
     base: bytes
     files: Sequence[bytes]
@@ -184,7 +189,7 @@ def _resolve(
     exists = os.path.lexists(source)  # a file whose name begins with @ or contains [ is that file
     if source.startswith(b"@") and not exists:
         return _without(_list_from_file(source[1:]), left_out, excluded)
-    if source.lower().endswith(b".txt") and exists:
+    if source.lower().endswith((b".txt", _PARQUET)) and exists:
         return _without(_list_from_file(source), left_out, excluded)
     if exists:
         folder, name = os.path.split(os.path.abspath(source))
@@ -196,12 +201,34 @@ def _resolve(
 
 def _list_from_file(list_path: bytes) -> _InputFiles:
     folder = os.path.dirname(os.path.abspath(list_path))
-    paths = [os.path.abspath(os.path.join(folder, line)) for line in _read_file_list(list_path)]
+    read = _read_parquet_list if list_path.lower().endswith(_PARQUET) else _read_file_list
+    named = [line if is_remote(line) else os.path.abspath(os.path.join(folder, line)) for line in read(list_path)]
+    paths = [path for path in named if not is_remote(path)]
     inside = os.path.join(folder, b"")
     if not all(path.startswith(inside) for path in paths):
         folder = os.path.commonpath([os.path.dirname(path) for path in paths])
         inside = os.path.join(folder, b"")
-    return _InputFiles(folder, [_with_slashes(path[len(inside) :]) for path in paths])
+    return _InputFiles(folder, [path if is_remote(path) else _with_slashes(path[len(inside) :]) for path in named])
+
+
+def _read_parquet_list(list_path: bytes) -> list[bytes]:
+    """Read the column `path` of a Parquet file: text or bytes, at least one; null and empty values are dropped."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shown = display_key(list_path)
+    try:
+        schema = pq.read_schema(os.fsdecode(list_path))
+        if "path" not in schema.names:
+            columns = ", ".join(schema.names)
+            raise ImageInputError(f"{shown}: has no column path, which lists the images; its columns are {columns}")
+        column = pq.read_table(os.fsdecode(list_path), columns=["path"])["path"]
+        paths = list(filter(None, column.cast(pa.large_binary()).to_pylist()))
+    except (OSError, pa.ArrowException) as error:
+        raise ImageInputError(f"{shown}: the list of images cannot be read: {error}") from None
+    if not paths:
+        raise ImageInputError(f"{shown}: its column path names no image")
+    return paths
 
 
 def _read_file_list(list_path: bytes) -> list[bytes]:

@@ -36,6 +36,7 @@ from recognizer.images.decode import DecodedImage
 from recognizer.images.errors import ImageError
 from recognizer.images.fit import FittedImage
 from recognizer.images.limits import ImageLimits
+from recognizer.images.remote import is_remote, local_copy
 from recognizer.images.worker import PIPE_BYTES, READY, Task, read_text, write_message
 
 COMMAND = (sys.executable, "-P", "-m", "recognizer.images.worker")  # -P: nothing is imported from the current folder
@@ -242,6 +243,9 @@ class WorkerPool:
 
     def _ask(self, path: str | bytes | Path, task: Task) -> _Reply:
         path = os.fsencode(path)
+        if is_remote(path):  # fetched here: a worker has a limit of seconds, and opens nothing but files
+            with local_copy(path, max_bytes=task.limits.max_file_bytes) as copy:
+                return self._ask(copy, task)
         if not path.startswith(b"/"):
             path = os.path.join(os.getcwdb(), path)  # where the worker was started may be elsewhere
         self._turns.get()

@@ -136,17 +136,34 @@ def _open(
     warn: Callable[[str], None] | None,
     mllm: Mllm | Scorer | None = None,
 ) -> tuple[AnswerCache | None, Mllm | Scorer]:
-    from rerank.backends import BackendOptions, open_mllm
     from rerank.cache import AnswerCache, default_cache_path
 
     cache = None
     if settings.cache != "off":  # opened first, for an MLLM takes minutes to load
         cache = AnswerCache(Path(settings.cache) if settings.cache else default_cache_path(), warn=warn)
-    names = {option.name for option in fields(BackendOptions)} - {"one_token"}
-    options = BackendOptions(one_token=one_token, **settings.model_dump(include=names))
     try:
-        return cache, mllm or open_mllm(settings.model or "", options, backend=settings.backend, warn=warn)
+        return cache, mllm or open_model(settings, one_token=one_token, warn=warn)
     except BaseException:
         if cache is not None:
             cache.close()
         raise
+
+
+def open_model(
+    settings: RerankSettings, *, one_token: bool, warn: Callable[[str], None] | None = None
+) -> Mllm | Scorer:
+    """Open the model that the settings name, without a cache.
+
+    Args:
+        settings: with a model.
+        one_token: whether answers will be single letters.
+        warn: as in `open_reranker`.
+
+    Raises:
+        MllmUnavailable: the model cannot be opened; the message says what to do.
+    """
+    from rerank.backends import BackendOptions, open_mllm
+
+    names = {option.name for option in fields(BackendOptions)} - {"one_token"}
+    options = BackendOptions(one_token=one_token, **settings.model_dump(include=names))
+    return open_mllm(settings.model or "", options, backend=settings.backend, warn=warn)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from memory.durable import file_sha256, replacing, write_all
+from recognizer.images.remote import head, is_remote
 from recognizer.results.disk import disk_error, sync_stream
 
 _CHECK = re.compile(rb',"crc32":"([0-9a-f]{8})"\}\n\Z')
@@ -65,7 +66,9 @@ CurrentStamp = Callable[[int, ImageStamp], ImageStamp]
 
 
 def stamp_file(path: str | bytes) -> ImageStamp:
-    """Return size and mtime of a file, which may be missing."""
+    """Return size and mtime of a file, which may be missing, or of an object of a store."""
+    if is_remote(os.fsencode(path)):
+        return ImageStamp(_NO_FILE, 0) if (found := head(os.fsencode(path))) is None else ImageStamp(*found)
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # ValueError: a path with a zero byte
@@ -81,7 +84,7 @@ def restamp_file(path: str | bytes, before: ImageStamp) -> ImageStamp:
     now = stamp_file(path)
     if before.is_untouched(now):
         return before
-    if now.size != before.size or before.sha256 is None:
+    if now.size != before.size or before.sha256 is None or is_remote(os.fsencode(path)):
         return now
     try:
         return replace(now, sha256=file_sha256(os.fsencode(path)))

@@ -57,6 +57,11 @@ class RunFiles:
         return None
 
 
+def names_file(output: str | Path) -> bool:
+    """Tell whether an output has the suffix of a format, which a folder of results has not."""
+    return Path(output).suffix.lower() in _FORMAT_OF_SUFFIX
+
+
 def infer_format(output: str | Path, requested: OutputFormat | None = None) -> OutputFormat:
     """Return the requested format of an output, or infer it from the suffix.
 

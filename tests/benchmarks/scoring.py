@@ -1,10 +1,9 @@
-"""Exact scoring of large memories: seconds per image, peak memory, and what approximate search finds of it.
+"""Exact scoring of large memories: seconds per image and peak memory. Approximate search: `search.py`.
 
-usage: python tests/benchmarks/scoring.py [--categories 100000] [--descriptions 5] [--dim 512] [--regions 50] [--hnsw]
+usage: python tests/benchmarks/scoring.py [--categories 100000] [--descriptions 5] [--dim 512] [--regions 50]
 
 Vectors are made up: categories lie in 200 clusters, the descriptions of a category near its name, images and regions
-near some category. `--hnsw` builds the two approximate indexes (minutes at full size) and counts how many of the exact
-5 best they give.
+near some category.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ import tracemalloc
 import numpy as np
 
 from memory import Category
-from memory.search import build_hnsw
 from memory.vectors import MemoryVectors
 from recognizer.console import table
 from recognizer.encoder import ImageFeatures
-from recognizer.retrieval import ApproximateRetriever, ExactRetriever, Retrieved, Retriever
+from recognizer.retrieval import ExactRetriever, Retriever
 from recognizer.score import Scorer
 from recognizer.settings import ScoreSettings
 
@@ -31,24 +29,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("categories", 100_000), ("descriptions", 5), ("dim", 512), ("regions", 50)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--hnsw", action="store_true")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     vectors = make_vectors(rng, arguments.categories, arguments.descriptions, arguments.dim)
     features = make_features(rng, vectors, arguments.regions)
     scorer = Scorer(vectors, ScoreSettings())
     exact = ExactRetriever(scorer, temperature=0.05)
-    best, seconds, peak = timed(exact, features)
-    rows = [["exact", f"{seconds:.3f}", f"{peak:.0f}", "1.000"]]
-    if arguments.hnsw:
-        index = build_hnsw(vectors, scorer.fold)
-        approximate = ApproximateRetriever(scorer, 0.05, index)
-        found, seconds, peak = timed(approximate, features)
-        hits = [np.isin(one.rows, other.rows).mean() for one, other in zip(best, found, strict=True)]
-        rows.append(["hnsw", f"{seconds:.3f}", f"{peak:.0f}", f"{np.mean(hits):.3f}"])
+    seconds, peak = timed(exact, features)
+    rows = [["exact", f"{seconds:.3f}", f"{peak:.0f}"]]
     size = sum(array.nbytes for array in (vectors.names, vectors.grounded, vectors.bare)) / 2**20
     print(f"{arguments.categories} categories x {arguments.descriptions} descriptions, {size:.0f} MiB of vectors")
-    print(table(["search", "s/image", "peak memory above the vectors, MiB", "share of the exact 5 best"], rows))
+    print(table(["search", "s/image", "peak memory above the vectors, MiB"], rows))
 
 
 def make_vectors(rng: np.random.Generator, categories: int, descriptions: int, dim: int) -> MemoryVectors:
@@ -90,16 +81,16 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def timed(retriever: Retriever, features: ImageFeatures) -> tuple[list[Retrieved], float, float]:
+def timed(retriever: Retriever, features: ImageFeatures) -> tuple[float, float]:
     """Retrieve twice: once for the seconds per image, once for the peak of allocations in MiB."""
     started = time.perf_counter()
-    found = retriever.retrieve(features, 5)
+    retriever.retrieve(features, 5)
     seconds = (time.perf_counter() - started) / IMAGES
     tracemalloc.start()
     retriever.retrieve(features, 5)
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
-    return found, seconds, peak
+    return seconds, peak
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def index_target(folder: Path) -> Target:
     query = np.eye(16, dtype=np.float32)[:1]
 
     def read(_: Path) -> object:
-        scores, rows = Memory.open(directory).index().categories.search(query, 5)
+        scores, rows = Memory.open(directory).index().search(query, 5)
         return scores.round(5).tolist(), rows.tolist()
 
     return Target(files, read, vouched=True)

@@ -73,7 +73,7 @@ def _read_memory(folder: Path) -> Any:
 def _search_memory(folder: Path) -> Any:
     """Return the content of the memory and what a search with its index finds."""
     opened = Memory.open(folder / "memory")
-    return _read_memory(folder), opened.index().categories.search(np.eye(16, dtype=np.float32)[:1], 3)[1].tolist()
+    return _read_memory(folder), opened.index().search(np.eye(16, dtype=np.float32)[:1], 3)[1].tolist()
 
 
 def _add(folder: Path, categories: list[Category] = NEW) -> None:

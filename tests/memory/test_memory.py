@@ -55,7 +55,7 @@ def test_a_memory_can_become_empty_and_grow_again(categories, directory, encoder
     memory.remove([c.id for c in categories])
     memory = Memory.open(directory)
     assert memory.vectors.names.shape == (0, 16)
-    assert memory.index().categories.search(np.ones((2, 16), np.float32), 3)[1].shape == (2, 0)
+    assert memory.index().search(np.ones((2, 16), np.float32), 3)[1].shape == (2, 0)
     assert exported(memory) == ""
     memory.add(categories[:1], encoder=encoder)
     assert [c.name for c in Memory.open(directory).vectors.categories] == ["cat"]
@@ -91,7 +91,7 @@ Memory.open(sys.argv[1]).index()
 if os.geteuid() == 0:
     os.setuid(65534)
 memory = Memory.open(sys.argv[1])
-assert memory.index(Fold(0.1, 0.2)).categories.search(memory.vectors.names, 2)[1][1, 0] == 1
+assert memory.index(Fold(0.1, 0.2)).search(memory.vectors.names, 2)[1][1, 0] == 1
 assert all(finding.ok or finding.check == "index" for finding in memory.verify())
 try:
     memory.remove(["dog"])

@@ -31,6 +31,14 @@ def test_the_hub_is_reported_as_the_environment_allows_it(monkeypatch):
     assert examine()[-1].finding == "off, because HF_HUB_OFFLINE is set"
 
 
+def test_two_wheels_of_faiss_side_by_side_are_found(monkeypatch):
+    wheels = {"faiss": ["faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu"]}
+    monkeypatch.setattr("recognizer.doctor.packages_distributions", lambda: wheels)
+    found = next(check for check in examine() if check.subject == "faiss")
+    assert not found.ok
+    assert found.finding.startswith("faiss-gpu and faiss-gpu-cuvs are installed side by side")
+
+
 def test_a_faiss_that_cannot_be_loaded_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     found = next(check for check in examine() if check.subject == "faiss")

@@ -6,10 +6,11 @@ from PIL import Image
 
 from memory import Category, EncoderMismatch, Memory
 from recognizer import Encoder, Recognizer
+from recognizer.approximate import ApproximateRetriever
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageError, ImageInputError, ImageItem, ImageTypeError
 from recognizer.results import ErrorRow, encode_row
-from recognizer.retrieval import ApproximateRetriever, ExactRetriever
+from recognizer.retrieval import ExactRetriever
 from recognizer.settings import load_settings
 
 

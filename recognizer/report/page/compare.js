@@ -4,6 +4,7 @@
 report.compare = (function () {
   const el = report.element;
   const MOST_PAIRS = 200;
+  const SAME = 5e-6; // sums of terms are written with six decimals
   const compare = {};
 
   // Counts pairs of two columns of labels, most frequent first.
@@ -81,6 +82,10 @@ report.compare = (function () {
     const lead = { now: difference(sums(now), sums(oldHere)), before: difference(new Map(newThere[4]), new Map(old[4])) };
     const terms = [...new Set([...lead.now.keys(), ...lead.before.keys()])];
     const changes = terms.map((term) => [term, lead.before.get(term) || 0, lead.now.get(term) || 0]).sort((a, b) => Math.abs(b[2] - b[1]) - Math.abs(a[2] - a[1]));
+    if (changes.every(([, x, y]) => Math.abs(y - x) < SAME)) {
+      part.append(el("p", { class: "fine", text: "Both runs score these labels alike: reranking, a prior or the rule for labels made the difference." }));
+      return part;
+    }
     const total = changes.reduce(([a, b], [, x, y]) => [a + x, b + y], [0, 0]);
     const line = (name, x, y, kind) => el("tr", { class: kind }, el("th", { scope: "row", text: name }), [x, y, y - x].map((value) => el("td", { text: report.detail.signed(value) })));
     part.append(

@@ -174,7 +174,7 @@ report.detail = (function () {
       el("div", { class: "detail-head" }, report.foreign(path[row], { class: "path", dir: "ltr", tabindex: 0, role: "button", "aria-label": "File name; press Enter to see all of it", onclick: (event) => event.target.classList.toggle("whole"), onkeydown: (event) => event.key === "Enter" && event.target.classList.toggle("whole") }),
         el("button", { id: "detail-close", class: "icon", type: "button", "aria-label": "Back to the images", text: "×", onclick: report.list.close })),
       shown);
-    if (!data) content.append(el("p", { class: "fine", text: "loading" }));
+    if (!data) content.append(el("p", { class: "fine", text: "The details of this row are missing." }));
     else if (data.error) {
       content.append(...verdict(row, data), part("Why it failed", report.foreign(data.error[1], { class: "reason" })));
     } else {

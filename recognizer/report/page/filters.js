@@ -3,7 +3,7 @@
 report.filters = (function () {
   const el = report.element;
   const STATUS_TEXTS = {
-    FAILED: "failed", UNKNOWN: "unknown", BELOW: "no label", EMPTY: "no box", ROLLED_UP: "rolled up",
+    FAILED: "failed", UNKNOWN: "unknown", BELOW: "too unsure for a label", EMPTY: "no box", ROLLED_UP: "rolled up",
     RERANKED: "reranked", REORDERED: "moved by reranking", RERANK_FAILED: "reranking failed",
     RIGHT: "right", WRONG: "wrong", CHANGED: "changed", ADDED: "only in this run", CORRECTED: "corrected",
   };
@@ -103,6 +103,7 @@ report.filters = (function () {
       box.nextElementSibling.nextElementSibling.textContent = report.count(count);
       box.parentElement.hidden = count === 0 && !box.checked;
     }
+    report.byId("statuses").parentElement.hidden = !document.querySelector("#statuses label:not([hidden])");
     const counts = new Int32Array(report.summary.labels.length);
     let none = 0;
     for (const row of without(found, "label")) {
@@ -162,13 +163,15 @@ report.filters = (function () {
   }
 
   function listGroups(sums) {
-    const most = Math.max(...sums);
-    const numbers = groups.map((_, i) => i).filter((i) => sums[i] || state.group === i).slice(0, MOST_LISTED);
+    const most = sums.reduce((a, b) => Math.max(a, b), 0);
+    // The largest ones, in the order of the tree: no group is larger than the one above it, so none is without it.
+    const largest = [...sums.keys()].sort((a, b) => sums[b] - sums[a] || a - b).slice(0, MOST_LISTED);
+    const numbers = [...new Set(state.group === null ? largest : [...largest, state.group])].filter((i) => sums[i] || state.group === i).sort((a, b) => a - b);
     fill("groups", numbers.map((i) => choice("group", i, groups[i].path[groups[i].depth], sums[i], most, { depth: groups[i].depth, title: groups[i].path.join(" > ") })), 0);
   }
 
   function listCodes(sums) {
-    const most = Math.max(...sums);
+    const most = sums.reduce((a, b) => Math.max(a, b), 0);
     const buttons = [...sums.keys()].filter((i) => sums[i] || state.code === i).map((i) => choice("code", i, report.summary.codes[i][0], sums[i], most, { note: report.summary.codes[i][2] }));
     fill("codes", buttons, 0);
     report.byId("codes").parentElement.hidden = !buttons.length;

@@ -20,7 +20,7 @@ report.list = (function () {
   list.linesInView = () => Math.max(1, Math.floor(report.byId("list").clientHeight / (height + GAP)));
 
   const BADGES = [
-    ["FAILED", "failed"], ["WRONG", "wrong"], ["UNKNOWN", "unknown"], ["BELOW", "no label"], ["CHANGED", "changed"],
+    ["FAILED", "failed"], ["WRONG", "wrong"], ["UNKNOWN", "unknown"], ["BELOW", "too unsure"], ["CHANGED", "changed"],
     ["ADDED", "new"], ["CORRECTED", "corrected"], ["ROLLED_UP", "group"], ["REORDERED", "reranked"], ["RERANK_FAILED", "not reranked"],
   ];
   list.badges = (row) =>
@@ -83,7 +83,6 @@ report.list = (function () {
   }
 
   list.layout = function () {
-    const view = report.byId("list");
     const space = report.byId("canvas").clientWidth;
     if (!space) return;
     columns = Math.max(2, Math.floor((space + GAP) / (NARROWEST + GAP)));
@@ -95,7 +94,6 @@ report.list = (function () {
     cards = new Map();
     if (list.current >= 0) keepInView();
     draw();
-    view.classList.toggle("few", lines <= 1);
   };
 
   function keepInView() {

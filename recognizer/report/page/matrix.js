@@ -25,16 +25,14 @@ report.matrix = (function () {
   };
 
   function table(pairs, show) {
-    const errors = new Map();
     const totals = new Map();
-    for (const [one, other, count] of pairs) {
-      for (const each of new Set([one, other])) {
-        totals.set(each, (totals.get(each) || 0) + count);
-        if (one !== other) errors.set(each, (errors.get(each) || 0) + count);
-      }
-    }
-    const chosen = [...totals.keys()].filter((each) => each >= 0).sort((a, b) => (errors.get(b) || 0) - (errors.get(a) || 0) || totals.get(b) - totals.get(a)).slice(0, MOST_LABELS);
-    const columns = totals.has(-1) ? [...chosen, -1] : chosen;
+    for (const [one, other, count] of pairs) for (const each of new Set([one, other])) totals.set(each, (totals.get(each) || 0) + count);
+    // The labels of the most frequent confusions, so that their cells are in the table; then the most frequent ones.
+    const chosen = new Set();
+    const confused = pairs.filter(([one, other]) => one !== other && other >= 0).flatMap(([one, other]) => [one, other]);
+    const frequent = [...totals.keys()].filter((each) => each >= 0).sort((a, b) => totals.get(b) - totals.get(a));
+    for (const each of [...confused, ...frequent]) if (chosen.size < MOST_LABELS) chosen.add(each);
+    const columns = totals.has(-1) ? [...chosen, -1] : [...chosen];
     const counts = new Map(pairs.map(([one, other, count]) => [`${one},${other}`, count]));
     const sums = new Map();
     for (const [one, , count] of pairs) sums.set(one, (sums.get(one) || 0) + count);
@@ -47,8 +45,8 @@ report.matrix = (function () {
       return node;
     };
     const head = el("tr", {}, el("th", { class: "corner", text: "truth ↓ label →" }), columns.map((each) => el("th", { scope: "col", class: "across" }, report.foreign(report.name(each)))));
-    const rows = chosen.filter((one) => sums.has(one)).map((one) => el("tr", {}, el("th", { scope: "row" }, report.foreign(report.name(one))), columns.map((other) => cell(one, other))));
-    const note = totals.size > columns.length ? el("p", { class: "more", text: `The ${chosen.length} labels with the most errors, of ${report.count([...totals.keys()].filter((each) => each >= 0).length)}` }) : null;
+    const rows = [...chosen].filter((one) => sums.has(one)).map((one) => el("tr", {}, el("th", { scope: "row" }, report.foreign(report.name(one))), columns.map((other) => cell(one, other))));
+    const note = frequent.length > chosen.size ? el("p", { class: "more", text: `The ${chosen.size} labels that are confused most, of ${report.count(frequent.length)}` }) : null;
     return el("div", {}, note, el("div", { class: "scrolls" }, el("table", { class: "matrix" }, el("thead", {}, head), el("tbody", {}, rows))));
   }
   return matrix;

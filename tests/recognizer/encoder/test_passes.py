@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recognizer.encoder import Encoder, Frame, ImageFeatures
-from recognizer.encoder.passes import PASS_SIZE, Passes
+from recognizer.encoder.passes import PASS_SIZE, Passes, SmallerBatch
 
 FRAME = Frame((8, 8), (0.0, 0.0), (1.0, 1.0))
 
@@ -72,3 +72,30 @@ def test_features_do_not_depend_on_the_number_of_cores(photos):
         torch.set_num_threads(before)
     for name in ("image", "regions", "boxes_xyxy", "region_weight", "region_area"):
         assert np.array_equal(getattr(found[0], name), getattr(found[1], name)), name
+
+
+def test_a_pass_that_the_memory_does_not_suffice_for_is_halved_once_and_for_later_batches():
+    recorder, passes = Recorder(), Passes(torch.device("meta"))
+
+    def forward(pixels, frames):
+        if len(frames) > 3:
+            raise torch.OutOfMemoryError("no memory")
+        return recorder(pixels, frames)
+
+    pixels = torch.arange(10, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(10, 3, 8, 8)
+    with pytest.warns(SmallerBatch) as said:
+        features = passes.encode(forward, pixels, [FRAME] * 10)
+    assert features.image.ravel().tolist() == list(range(10))
+    assert [str(one.message).split(" images")[0].split()[-1] for one in said] == ["10", "5"]
+    assert passes.largest == 2
+    assert [len(shape) and shape[0] for shape in recorder.shapes] == [2] * 5
+    assert len(passes.encode(forward, pixels[:3], [FRAME] * 3)) == 3
+    assert [shape[0] for shape in recorder.shapes[5:]] == [2, 1]
+
+
+def test_one_image_that_the_memory_does_not_suffice_for_is_an_error():
+    def forward(pixels, frames):
+        raise torch.OutOfMemoryError("no memory")
+
+    with pytest.raises(torch.OutOfMemoryError), pytest.warns(SmallerBatch):
+        Passes(torch.device("meta")).encode(forward, torch.zeros(2, 3, 8, 8), [FRAME] * 2)

@@ -38,7 +38,7 @@ def write_run(path: Path, rows, root: Path | None, *, state="finished", **info):
 @cache
 def evidence(category, size_wh, seed, box=None):
     """Some pieces of evidence, the first with a region; the same for many rows, which is quicker."""
-    generator = random.Random(seed)
+    generator = random.Random(f"{category} {seed}")
     width, height = size_wh
     left, top = generator.uniform(0, width / 2), generator.uniform(0, height / 2)
     box = box or (round(left, 2), round(top, 2), round(left + width / 3, 2), round(top + height / 3, 2))

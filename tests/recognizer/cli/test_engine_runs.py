@@ -1,0 +1,61 @@
+"""Options that do not go with Ray are refused before anything is started; what actors do is tested beside them."""
+
+import warnings
+
+import pytest
+
+from recognizer.cli.app import show_warning
+from recognizer.encoder.passes import SmallerBatch
+from recognizer.errors import RecognizerError
+from tests.recognizer.commands import call
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--output", "rows.csv"], "writes a folder of Parquet files; give a folder as --output, not rows.csv"),
+        (["--output", "day.1", "--boxes", "auto"], "--boxes does not go"),  # a folder, for no format has this suffix
+        (["--output", "-"], "give a folder as --output, not -"),
+        (["--output", "rows", "--format", "csv"], "leave --format csv out"),
+        (["--output", "rows", "--boxes", "auto"], "--boxes does not go with --engine ray"),
+        (["--output", "rows", "--features", "f"], "--features does not go with --engine ray"),
+        (["--output", "rows", "--pictures", "p"], "--pictures does not go with --engine ray"),
+        (["--output", "rows", "--rerank", "always"], "rerank is 'always', which does not go with --engine ray"),
+    ],
+)
+def test_run_refuses_what_does_not_go_with_ray(demo_memory, photos, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecognizerError, match=message):
+        call("run", photos, "--memory", demo_memory, "--engine", "ray", *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "PHOTOS", "--memory", "m", "--output", "o.csv"],
+        ["embed", "PHOTOS", "--features", "f"],
+        ["describe", "labels.csv", "--output", "d.json"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_address_without_the_engine_and_an_engine_that_is_not_installed_are_refused(command, photos, monkeypatch):
+    arguments = [photos if one == "PHOTOS" else one for one in command]
+    with pytest.raises(RecognizerError, match="--ray-address names a cluster of Ray; give --engine ray with it"):
+        call(*arguments, "--ray-address", "host:6379")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(RecognizerError, match=r'pip install "recognizer\[ray\]"'):
+        call(*arguments, "--engine", "ray")
+
+
+def test_wordnet_needs_no_engine(tmp_path):
+    (tmp_path / "labels.csv").write_text("name\nred fox\n")
+    with pytest.raises(RecognizerError, match="--source wordnet asks no language model; leave --engine ray out"):
+        call("describe", tmp_path / "labels.csv", "--output", tmp_path / "d.json", "--engine", "ray")
+
+
+def test_a_warning_of_this_project_is_one_line_and_one_of_a_library_is_as_python_shows_it(capsys):
+    show_warning(SmallerBatch("half as many"), SmallerBatch, "passes.py", 1)
+    assert capsys.readouterr().err == "WARNING: half as many\n"
+    show_warning(UserWarning("some text"), UserWarning, "nowhere.py", 1)
+    assert capsys.readouterr().err == warnings.formatwarning(UserWarning("some text"), UserWarning, "nowhere.py", 1)
