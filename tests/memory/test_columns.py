@@ -61,7 +61,7 @@ def test_products_and_folds_are_those_of_the_whole(both, monkeypatch):
     fold = Fold(0.3, 0.7)
     expected = fold.rows(whole)
     np.testing.assert_array_equal(fold.rows(parts), expected)
-    for module in ("memory.vectors", "memory.search", "memory.index"):
-        monkeypatch.setattr(f"{module}.ROWS_AT_A_TIME", 4)
+    for constant in ("memory.vectors.ROWS_AT_A_TIME", "memory.index.ROWS_AT_A_TIME", "memory.index.CHUNK_ROWS"):
+        monkeypatch.setattr(constant, 4)
     np.testing.assert_array_equal(fold.rows(parts), expected)
     np.testing.assert_allclose(inner_products(queries, parts.bare), inner_products(queries, whole.bare), atol=1e-6)
