@@ -24,17 +24,21 @@ import numpy as np
 import pyarrow as pa
 
 from memory.category import Category
+from memory.columns import MemoryColumns
 from memory.encode import Progress, PublishedVectors, VectorSource, all_keys, distinct_texts, encode_missing
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
-from memory.flat import write_flat
+from memory.flat.writer import FlatWriter
+from memory.halves import rounded
 from memory.journal import VectorJournal, remove_journal
 from memory.manifest import Manifest, TableRecord, write_manifest
 from memory.negatives import NegativeLabels
 from memory.store import TableStore
 from memory.tables import (
     CATEGORY_TABLES,
+    OWNER_COLUMNS,
     TABLES,
+    as_stored,
     category_batches,
     description_batches,
     exemplar_batches,
@@ -42,7 +46,7 @@ from memory.tables import (
     schema,
 )
 from memory.texts import BuildTexts
-from memory.vectors import ExemplarSet, MemoryVectors, check_unit_rows
+from memory.vectors import ExemplarSet, check_unit_rows
 
 # A table of more files is rewritten into one. Each addition adds three files or so, and opening a memory hashes all of
 # them, so hundreds would be slow; rewriting at every addition would copy all vectors each time.
@@ -62,6 +66,7 @@ class BuildReport:
         seconds: wall time.
         ann_recall: recall@10 of the approximate index, None for exact search.
         index_problem: why an index that was asked for is not used; empty: it is.
+        unchanged: whether the memory held all of it already, so that nothing was done; then no text is counted.
     """
 
     categories: int
@@ -72,6 +77,7 @@ class BuildReport:
     seconds: float
     ann_recall: float | None = None
     index_problem: str = ""
+    unchanged: bool = False
 
 
 class MemoryWriter:
@@ -81,19 +87,32 @@ class MemoryWriter:
 
     Args:
         directory: the memory; it exists.
+        dim: dimension D of what will be written.
         tables: the tables to go on from (see ``recovery.usable_tables``), the newest that Lance sees.
-        version: the published version, 0 for none.
+        published: the published manifest, None for none.
+        columns: of these tables; None: none that can be used.
     """
 
-    def __init__(self, directory: Path, tables: Mapping[str, TableRecord], version: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        dim: int,
+        tables: Mapping[str, TableRecord],
+        published: Manifest | None,
+        columns: MemoryColumns | None,
+    ) -> None:
         """Take the tables as they are published."""
         self._directory = directory
+        self._dim = dim
         self._store = TableStore(directory)
+        self._flat = FlatWriter(directory, dim, published)
         self._tables = dict(tables)
-        self._version = version
+        self._columns = columns
+        self._version = 0 if published is None else published.version
         self._started = time.monotonic()
         self._files_before: set[str] = set()
         self._may_be_published = False
+        self._copy_is_finished = False
 
     def __enter__(self) -> MemoryWriter:
         """Note which files are there."""
@@ -107,6 +126,7 @@ class MemoryWriter:
         if error is not None and not self._may_be_published:
             with contextlib.suppress(OSError):  # the next writer deletes what stays
                 self._store.delete_files(self._files() - self._files_before)
+            self._flat.abandon()
 
     @property
     def next_version(self) -> int:
@@ -129,10 +149,9 @@ class MemoryWriter:
         batches = self._batches(texts, exemplars, {}, encoder.card, source)
         if negatives is not None:
             batches["negatives"] = _negative_batches(negatives, texts, texts.categories, encoder.card, source)
-        tables = {
-            name: self._store.replace(name, self._tables.get(name), schema(name, encoder.card.dim), rows)
-            for name, rows in batches.items()
-        }
+        for name in TABLES:
+            self._flat.drop(name)
+        tables = {name: self._replace(name, self._tables.get(name), rows) for name, rows in batches.items()}
         return {name: table for name, table in tables.items() if table is not None}, self._timed(report)
 
     def put(
@@ -140,12 +159,10 @@ class MemoryWriter:
         categories: Sequence[Category],
         replaced: Sequence[str],
         exemplars: ExemplarSet | None,
-        exemplar_counts: Mapping[str, int],
         manifest: Manifest,
         encoder: TextEncoder,
         progress: Progress | None,
         negatives: NegativeLabels | None,
-        stored: MemoryVectors,
     ) -> tuple[dict[str, TableRecord], BuildReport]:
         """Write tables with categories added; return them, not yet published.
 
@@ -153,27 +170,27 @@ class MemoryWriter:
             categories: the categories to write.
             replaced: ids of those that are in the tables already.
             exemplars: further example images.
-            exemplar_counts: by category id, how many exemplars are in the tables already.
             manifest: the published manifest.
             encoder: the memory's encoder.
             progress: called with texts encoded so far and texts to encode.
             negatives: chosen again; None: the tables then have none.
-            stored: the vectors in the tables.
         """
         names = () if negatives is None else negatives.names
         texts = BuildTexts.make(categories, manifest.templates, encoder.card, names)
         source, report = self._encode(texts, encoder, progress)
         tables = self.without(replaced, ("categories", "descriptions")) if replaced else dict(self._tables)
-        for name, rows in self._batches(texts, exemplars, exemplar_counts, encoder.card, source).items():
-            table = self._extend(name, tables.get(name), schema(name, encoder.card.dim), rows)
+        present = self._columns.exemplar_counts() if exemplars is not None and self._columns is not None else {}
+        for name, rows in self._batches(texts, exemplars, present, encoder.card, source).items():
+            table = self._extend(name, tables.get(name), rows)
             if table is not None:
                 tables[name] = table
         before = tables.pop("negatives", None)
+        self._flat.drop("negatives")
         if negatives is not None:
-            gone = set(replaced)
-            others = [category for category in stored.categories if category.id not in gone]
+            gone, stored = set(replaced), () if self._columns is None else self._columns.categories()
+            others = [category for category in stored if category.id not in gone]
             rows = _negative_batches(negatives, texts, [*others, *texts.categories], encoder.card, source)
-            table = self._store.replace("negatives", before, schema("negatives", encoder.card.dim), rows)
+            table = self._replace("negatives", before, rows)
             if table is not None:
                 tables["negatives"] = table
         return tables, self._timed(report)
@@ -181,18 +198,39 @@ class MemoryWriter:
     def without(self, ids: Sequence[str], names: Iterable[str] = CATEGORY_TABLES) -> dict[str, TableRecord]:
         """Write tables without the rows of some categories; return them, not yet published."""
         tables = dict(self._tables)
+        numbers = np.array([int(text, 16) for text in ids], np.uint64)
         for name in names:
-            if name in tables:
-                column = "id" if name == "categories" else "category_id"
-                tables[name] = self._store.delete(name, tables[name], column, ids)
+            if name in tables and self._columns is not None:
+                rows = np.flatnonzero(np.isin(self._columns.tables[name].ids, numbers))
+                if len(rows):
+                    tables[name] = self._store.delete(name, tables[name], OWNER_COLUMNS[name], ids)
+                    self._flat.kill(name, rows)
         return tables
 
     def with_exemplars(self, exemplars: ExemplarSet | None, dim: int) -> dict[str, TableRecord]:
         """Write tables with these exemplars only; return them, not yet published."""
         batches = () if exemplars is None else exemplar_batches(exemplars, {}, dim)
-        table = self._store.replace("exemplars", self._tables.get("exemplars"), schema("exemplars", dim), batches)
+        self._flat.drop("exemplars")
+        table = self._replace("exemplars", self._tables.get("exemplars"), batches)
         others = {name: record for name, record in self._tables.items() if name != "exemplars"}
         return others if table is None else {**others, "exemplars": table}
+
+    def rewritten(self) -> dict[str, TableRecord]:
+        """Write tables of an earlier release in today's schema; return them, not yet published."""
+        tables = {}
+        for name, record in self._tables.items():
+            columns = schema(name, self._dim)
+            rows = as_stored(self._store.scan(name, record, columns.names), columns)
+            table = self._replace(name, record, rows)
+            if table is not None:
+                tables[name] = table
+        return tables
+
+    def finish_copy(self, manifest: Manifest) -> None:
+        """Bring the flat copy of the written tables to the disk, so that they can be read before they are published."""
+        if not self._copy_is_finished:
+            self._flat.finish(manifest)
+            self._copy_is_finished = True
 
     def publish(self, manifest: Manifest) -> Manifest:
         """Write MEMORY.json with the next version; return the manifest with that version.
@@ -201,6 +239,7 @@ class MemoryWriter:
         others may be reading.
         """
         published = replace(manifest, version=self.next_version)
+        self.finish_copy(published)
         self._may_be_published = True  # an interrupt does not say
         try:
             write_manifest(self._directory, published)
@@ -210,24 +249,31 @@ class MemoryWriter:
         with contextlib.suppress(OSError):  # published all the same; the next writer deletes what stayed
             remove_journal(self._directory)
             self._store.sweep(TABLES, self._tables, published.tables)
-        write_flat(self._directory, published)
+            self._flat.sweep()
         return published
 
-    def _extend(
-        self, name: str, table: TableRecord | None, columns: pa.Schema, rows: Iterable[pa.RecordBatch]
-    ) -> TableRecord | None:
+    def _replace(self, name: str, table: TableRecord | None, rows: Iterable[pa.RecordBatch]) -> TableRecord | None:
+        """Write a new version of a table that holds only these rows; return None when there are no rows."""
+        self._flat.restart(name)
+        return self._store.replace(name, table, schema(name, self._dim), self._flat.copying(name, rows))
+
+    def _extend(self, name: str, table: TableRecord | None, rows: Iterable[pa.RecordBatch]) -> TableRecord | None:
         """Append rows to a table; a table of many files is rewritten with them into one file."""
-        if table is not None and len(table.files) < MAX_TABLE_FILES:
-            first = next(iterator := iter(rows), None)
-            return table if first is None else self._store.append(name, table, columns, chain([first], iterator))
-        current = self._store.scan(name, table, columns.names) if table is not None else ()
-        return self._store.replace(name, table, columns, chain(current, rows))
+        columns = schema(name, self._dim)
+        if table is None:
+            return self._replace(name, None, rows)
+        copied = self._flat.copying(name, rows)
+        if len(table.files) < MAX_TABLE_FILES:
+            first = next(copied, None)
+            return table if first is None else self._store.append(name, table, columns, chain([first], copied))
+        current = self._store.scan(name, table, columns.names)
+        return self._store.replace(name, table, columns, chain(current, copied))
 
     def _encode(
         self, texts: BuildTexts, encoder: TextEncoder, progress: Progress | None
     ) -> tuple[VectorSource, BuildReport]:
         card = encoder.card
-        published = PublishedVectors(self._store, self._tables, all_keys(texts), card.dim)
+        published = PublishedVectors(self._columns, all_keys(texts))
         journal = VectorJournal(self._directory, card.dim)
         distinct = distinct_texts(texts)
         encoded = encode_missing(distinct_texts(texts, published), encoder, journal, progress)
@@ -279,7 +325,7 @@ def _negative_batches(
 
 
 def check_exemplars(exemplars: ExemplarSet | None, ids: Iterable[str], card: EncoderCard) -> ExemplarSet | None:
-    """Check exemplars against their categories and their encoder; return None when there are none.
+    """Check exemplars against their categories and their encoder, and round them; None when there are none.
 
     Raises:
         BadVectors: a vector is not a finite unit row of the encoder's dimension.
@@ -296,7 +342,7 @@ def check_exemplars(exemplars: ExemplarSet | None, ids: Iterable[str], card: Enc
     vectors = check_unit_rows(
         np.asarray(exemplars.vectors), [str(r) for r in exemplars.references], card.dim, "the exemplar set"
     )
-    return replace(exemplars, vectors=vectors)
+    return replace(exemplars, vectors=rounded(vectors))
 
 
 def check_same_encoder(manifest: Manifest, card: EncoderCard) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.columns import MemoryColumns, StoredRows, numbers
 from memory.encoder_card import EncoderCard, TextEncoder
+from memory.halves import rounded
 from memory.journal import VectorJournal
-from memory.manifest import TableRecord
-from memory.store import TableStore
-from memory.tables import VECTOR_COLUMNS, keys_and_vectors
-from memory.texts import BuildTexts, Keys, TextGroups, keys_from_bytes, lookup, text_keys
+from memory.tables import VECTOR_COLUMNS
+from memory.texts import KEY_BYTES, BuildTexts, Keys, TextGroups, keys_from_bytes, lookup, text_keys
 from memory.vectors import Matrix, check_unit_rows, unit_mean
 
 # Texts for the encoder, and for the disk, at a time: seconds of work, so that a kill costs seconds.
@@ -23,39 +23,47 @@ Progress = Callable[[int, int], None]
 
 
 class PublishedVectors:
-    """The vectors in the published tables that a build can use again.
+    """The vectors of a memory that a build can use again; they are read when they are asked for.
 
     Args:
-        store: the tables.
-        tables: those whose files are intact.
-        wanted: the keys that the build needs; other vectors are not held in memory.
-        dim: dimension D. Keys depend on the encoder, so tables of another encoder have none of the wanted keys.
+        columns: of the memory, perhaps mapped; None: of none. Keys depend on the encoder, so a memory of another
+            encoder has none of the wanted keys.
+        wanted: the keys that the build needs; others are not held in memory.
     """
 
-    def __init__(self, store: TableStore, tables: Mapping[str, TableRecord], wanted: Keys, dim: int) -> None:
-        """Read the wanted vectors."""
-        wanted = np.unique(wanted)
-        in_order = np.arange(len(wanted))
-        columns = [(table, pair) for table in tables for pair in VECTOR_COLUMNS.get(table, ())]
-        # One block for all rows that may come; pages that are never written cost no memory.
-        room = np.empty((sum(tables[table].rows for table, _ in columns), dim), np.float32)
-        keys, rows = [keys_from_bytes(b"")], 0
-        for table, pair in columns:
-            for batch_keys, batch_vectors in keys_and_vectors(store, table, tables[table], pair):
-                hits = lookup(wanted, in_order, batch_keys) >= 0
-                if hits.any() and batch_vectors.shape[1] == dim:
-                    keys.append(batch_keys[hits])
-                    room[rows : rows + len(keys[-1])] = batch_vectors[hits]
-                    rows += len(keys[-1])
-        self._vectors: Matrix = room[:rows]
+    def __init__(self, columns: MemoryColumns | None, wanted: Keys) -> None:
+        """Look for the wanted keys."""
+        prefixes = np.unique(_prefixes(wanted))
+        self._sources: list[StoredRows] = []
+        keys, places, sources = [keys_from_bytes(b"")], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        tables = columns.tables if columns is not None and len(wanted) else {}
+        for table, own in tables.items():
+            for key_column, column in VECTOR_COLUMNS.get(table, ()):
+                own_keys: Keys = numbers(own.texts.column(key_column), np.dtype(f"S{KEY_BYTES}"))
+                own_prefixes = _prefixes(own_keys)
+                nearest = np.minimum(np.searchsorted(prefixes, own_prefixes), len(prefixes) - 1)
+                hits = np.flatnonzero(prefixes[nearest] == own_prefixes)
+                keys.append(own_keys[hits])
+                places.append(hits)
+                sources.append(np.full(len(hits), len(self._sources)))
+                self._sources.append(own.rows(column, None))
         self._keys: Keys = np.concatenate(keys)
+        self._places = np.concatenate(places)
+        self._source_numbers = np.concatenate(sources)
         self._order = np.argsort(self._keys, kind="stable")
 
     def get(self, keys: Keys) -> tuple[NDArray[np.bool_], Matrix]:
         """Return for N keys (N) bool which of them are here, and the (n, D) vectors of those."""
         positions = lookup(self._keys, self._order, keys)
         is_here = positions >= 0
-        return is_here, self._vectors[positions[is_here]]
+        positions = positions[is_here]
+        dim = self._sources[0].shape[1] if self._sources else 0
+        vectors = np.empty((len(positions), dim), np.float32)
+        for number, source in enumerate(self._sources):
+            own = self._source_numbers[positions] == number
+            if own.any():
+                vectors[own] = source[self._places[positions[own]]]
+        return is_here, vectors
 
     def has(self, keys: Keys) -> NDArray[np.bool_]:
         """Return for N keys (N) bool which of them are here."""
@@ -78,15 +86,16 @@ class VectorSource:
         self._journal = journal
 
     def vectors_of(self, groups: TextGroups, part: slice) -> Matrix:
-        """Return the (n, D) float32 unit rows of a slice of text groups."""
+        """Return the (n, D) float32 unit rows, rounded to fp16, of a slice of text groups."""
         is_published, published = self._published.get(groups.keys[part])
         rows = np.empty((len(is_published), self._card.dim), np.float32)
-        rows[is_published] = published
+        if is_published.any():
+            rows[is_published] = published
         new = [group for group, here in zip(groups.texts[part], is_published, strict=True) if not here]
         if new:
             single = self._journal.get(text_keys([(text,) for group in new for text in group], self._card))
             counts = np.array([len(group) for group in new], np.int64)
-            rows[~is_published] = unit_mean(single, counts, [group[0] for group in new])
+            rows[~is_published] = rounded(unit_mean(single, counts, [group[0] for group in new]))
         return rows
 
 
@@ -131,3 +140,9 @@ def encode_missing(
         if progress is not None:
             progress(start + len(chunk), len(texts))
     return len(texts)
+
+
+def _prefixes(keys: Keys) -> NDArray[np.uint64]:
+    """Return the first half of each key as a number, which is quicker to compare."""
+    halves: NDArray[np.uint64] = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2)[:, 0]
+    return halves

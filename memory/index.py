@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.vectors import Matrix
+from memory.vectors import ROWS_AT_A_TIME, Matrix, VectorRows
 
 FaissObject: TypeAlias = Any
 """An object of FAISS, whose types are incomplete."""
@@ -131,7 +131,7 @@ def chunks(rows: RowSource) -> Iterator[tuple[int, Matrix]]:
         yield start, np.ascontiguousarray(rows[start : start + CHUNK_ROWS], np.float32)
 
 
-def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
+def inner_products(queries: Matrix, vectors: VectorRows) -> Matrix:
     """Return (Q, N) float32 products of (Q, D) queries and (N, D) vectors, computed on the CPU.
 
     A GPU would have to be sent both and to return all products: an H200 was slower than 16 cores of its machine at
@@ -139,8 +139,15 @@ def inner_products(queries: Matrix, vectors: Matrix) -> Matrix:
 
     A row is the same bits whatever the other queries are. Rows of zeros see to that: libraries of linear
     algebra compute one row, and small products, with kernels of their own, which round differently.
+
+    Vectors that are read from a file become float32 part by part.
     """
-    vectors = np.asarray(vectors, np.float32)  # large memories store fp16
+    if not isinstance(vectors, np.ndarray):
+        products = np.empty((len(queries), len(vectors)), np.float32)
+        for start in range(0, len(vectors), ROWS_AT_A_TIME):
+            part = slice(start, start + ROWS_AT_A_TIME)
+            products[:, part] = inner_products(queries, vectors[part])
+        return products
     number, (columns, dim) = len(queries), vectors.shape
     rows = max(number, _SMALL_PRODUCT // max(columns * dim, 1) + 1)
     rows += -rows % _ROW_STEP

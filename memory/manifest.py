@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from memory.sealed import seal, sha256_of, unseal
 
 MANIFEST_NAME = "MEMORY.json"
 MANIFEST_COPY = "MEMORY.json.1"
-SCHEMA = 1
+SCHEMA = 2
+# Memories whose vectors are float32 are read, and written in today's form by the next change.
+_FLOAT32_SCHEMA = 1
 REBUILD = "Build the memory again with the same labels; vectors that are intact are used again"
 
 
@@ -66,6 +68,8 @@ class Manifest:
         settings: free JSON of the user of the memory.
         tables: by name; a table without rows is not stored.
         index: how the memory is searched.
+        content: hashes over what the tables were built from (see `memory.content`); empty where they are not known.
+        schema: of the tables; 1 has vectors of float32, and no content.
     """
 
     version: int
@@ -74,6 +78,8 @@ class Manifest:
     settings: Mapping[str, Any]
     tables: Mapping[str, TableRecord]
     index: IndexRecord = IndexRecord()
+    content: Mapping[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
 
     def rows(self, table: str) -> int:
         """Return the number of rows of a table."""
@@ -85,7 +91,10 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the content of the file: a JSON object that holds the hash of the rest of itself."""
-        return seal({"schema": SCHEMA, **asdict(self)})
+        body = asdict(self)
+        if self.schema == _FLOAT32_SCHEMA:
+            del body["content"]
+        return seal(body)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -163,6 +172,15 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
             (directory / MANIFEST_COPY).unlink()
 
 
+def with_settings(directory: Path, manifest: Manifest, settings: Mapping[str, Any] | None) -> Manifest:
+    """Publish a manifest with other settings, unless they are None or its own; return what is published."""
+    if settings is None or settings == manifest.settings:
+        return manifest
+    changed = replace(manifest, settings=settings)
+    write_manifest(directory, changed)
+    return changed
+
+
 def _from_json(body: Mapping[str, Any]) -> Manifest:
     return Manifest(
         version=int(body["version"]),
@@ -178,6 +196,8 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
             for name, table in body["tables"].items()
         },
         index=IndexRecord(**body["index"]),
+        content=dict(body.get("content", {})),
+        schema=int(body["schema"]),
     )
 
 

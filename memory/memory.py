@@ -3,49 +3,34 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
-from memory.category import Category, matching_category, merge_categories
+from memory.category import Category, merge_categories
+from memory.columns import MemoryColumns
+from memory.content import content_after
 from memory.durable import WriterLock
 from memory.encode import Progress
 from memory.encoder_card import EncoderCard, TextEncoder
-from memory.errors import MemoryLocked, MemoryStoreError, printable_path
+from memory.errors import MemoryDamaged, MemoryStoreError, printable_path
 from memory.export import export_memory
-from memory.flat import read_flat
+from memory.flat.reader import stored_columns, stored_vectors
 from memory.info import MemoryInfo
 from memory.integrity import check_rows, open_checked
-from memory.manifest import IndexRecord, Manifest, read_manifest, write_manifest
+from memory.manifest import SCHEMA, Manifest, read_manifest, with_settings
 from memory.negatives import NegativeLabels
-from memory.recovery import make_room, prepare_directory, published_manifest, repair, usable_tables
+from memory.publication import build_tables
+from memory.recovery import make_room, prepare_directory, repair
 from memory.remote.address import is_address
 from memory.remote.addressed import at_addresses
-from memory.search import (
-    ASKED_RECALL,
-    INDEX_FOLDER,
-    KINDS,
-    Fold,
-    IndexKind,
-    MemoryIndex,
-    choose_kind,
-    current_index,
-    exact_index,
-    follow_index,
-    make_index,
-    refusal,
-    settle_index,
-    store_figures,
-)
-from memory.store import TableStore
-from memory.tables import TABLES, TableReader, load_bare_categories, load_vectors
+from memory.search import KINDS, Fold, IndexKind, MemoryIndex, choose_kind, follow_index, publish_figures, used_index
 from memory.templates import check_templates
-from memory.vectors import ExemplarSet, MemoryVectors, category_rows
+from memory.upgrade import writable
+from memory.vectors import ExemplarSet, MemoryVectors
 from memory.verify import Finding, verify_memory
 
 
@@ -140,25 +125,19 @@ class Memory:
         examples = check_exemplars(exemplars, {category.id for category in merged}, encoder.card)
         prepare_directory(path)
         with WriterLock(path):
-            before = published_manifest(path)
-            tables = usable_tables(path, before)
-            make_room(path, before, tables)
-            with MemoryWriter(path, tables, 0 if before is None else before.version) as writer:
-                new_tables, report = writer.replace_all(merged, examples, final_templates, encoder, progress, negatives)
-                if new_settings is None:
-                    same_encoder = before is not None and before.encoder.fingerprint == encoder.card.fingerprint
-                    new_settings = dict(before.settings) if before is not None and same_encoder else {}
-                manifest = Manifest(
-                    writer.next_version, encoder.card, final_templates, new_settings, new_tables, IndexRecord(index)
-                )
-                manifest = writer.publish(manifest)
-            memory = cls(path, manifest)
-            if index == "exact":
-                shutil.rmtree(path / INDEX_FOLDER, ignore_errors=True)
-            else:
-                memory._manifest, recall = settle_index(path, memory.vectors, manifest, fold)
-                problem = refusal(index) if memory.index_kind == "exact" else ""
-                report = replace(report, ann_recall=recall, index_problem=problem)
+            manifest, report = build_tables(
+                path,
+                merged,
+                examples,
+                encoder=encoder,
+                templates=final_templates,
+                settings=new_settings,
+                negatives=negatives,
+                index=index,
+                fold=fold,
+                progress=progress,
+            )
+        memory = cls(path, manifest)
         memory._report = report
         return memory
 
@@ -240,20 +219,18 @@ class Memory:
         """
         if self._vectors is None:
             try:
-                self._vectors = self._load(self._reader())
-            except (RuntimeError, ValueError, OSError) as error:
-                check_rows(self.directory, open_checked(self.directory))
+                self._vectors = stored_vectors(self.directory, self._manifest)
+            except (MemoryDamaged, RuntimeError, ValueError, OSError) as error:
+                check_rows(self.directory, open_checked(self.directory, whole=True))
                 raise MemoryStoreError(
                     f"version {self.version} of {printable_path(self.directory)} can no longer be read; "
                     "it has been rewritten since. Open the memory again."
                 ) from error
         return self._vectors
 
-    def bare_categories(self) -> list[Category]:
+    def bare_categories(self) -> Sequence[Category]:
         """Return the categories without descriptions and exemplars, sorted by id; no vectors are read for it."""
-        if self._vectors is not None:
-            return [replace(category, descriptions=(), exemplars=()) for category in self._vectors.categories]
-        return load_bare_categories(self._reader(("categories",)), self._manifest.tables)
+        return stored_columns(self.directory, self._manifest, ("categories",)).categories(bare=True)
 
     def add(
         self,
@@ -284,17 +261,17 @@ class Memory:
         with WriterLock(self.directory):
             self._refresh()
             check_same_encoder(self._manifest, encoder.card)
-            known = {category.id: category for category in self.vectors.categories}
+            columns = self._writable_columns()
             added = {category.id for category in merged}
-            examples = check_exemplars(exemplars, added | known.keys(), encoder.card)
-            replaced = sorted(added & known.keys())
+            known = columns.categories_of(added)
+            ids = added | columns.hexadecimal_ids() if exemplars is not None else ()
+            examples = check_exemplars(exemplars, ids, encoder.card)
+            replaced = sorted(known)
             united = merge_categories([*(known[i] for i in replaced), *merged])
-            counts = {i: len(category.exemplars) for i, category in known.items()}
-            with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
-                tables, report = writer.put(
-                    united, replaced, examples, counts, self._manifest, encoder, progress, negatives, self.vectors
-                )
-                self._publish(writer, tables, replaced, added)
+            with self._writer(columns) as writer:
+                tables, report = writer.put(united, replaced, examples, self._manifest, encoder, progress, negatives)
+                content = content_after(self._manifest.content, united, known.values(), negatives)
+                self._publish(writer, columns, tables, content if examples is None else {}, replaced, added)
         self._report = report
 
     def remove(self, names_or_ids: Iterable[str]) -> list[Category]:
@@ -312,31 +289,32 @@ class Memory:
         """
         if isinstance(names_or_ids, str):
             raise ValueError(f"names must be a list of texts, not the single text {names_or_ids!r}")
-        wanted = list(names_or_ids)
         with WriterLock(self.directory):
             self._refresh()
-            removed = {c.id: c for c in (matching_category(self.vectors.categories, text) for text in wanted)}
+            columns = self._writable_columns()
+            removed = {c.id: c for c in map(columns.matching, names_or_ids)}
             if removed:
-                with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
-                    self._publish(writer, writer.without(sorted(removed)), removed)
+                with self._writer(columns) as writer:
+                    # A build would choose the negative labels again, and would have fewer exemplars.
+                    other = self._manifest.rows("negatives") or any(c.exemplars for c in removed.values())
+                    content = content_after(self._manifest.content, (), removed.values(), None)
+                    self._publish(writer, columns, writer.without(sorted(removed)), {} if other else content, removed)
         return list(removed.values())
 
     def replace_exemplars(self, exemplars: ExemplarSet | None) -> None:
         """Hold these exemplars, by the memory's encoder, instead of the present ones; errors are those of ``build``."""
         with WriterLock(self.directory):
             self._refresh()
-            ids = {category.id for category in self.bare_categories()}
-            checked = check_exemplars(exemplars, ids, self.encoder)
-            with MemoryWriter(self.directory, self._manifest.tables, self.version) as writer:
-                self._publish(writer, writer.with_exemplars(checked, self.encoder.dim))
+            columns = self._writable_columns()
+            checked = check_exemplars(exemplars, columns.hexadecimal_ids(), self.encoder)
+            with self._writer(columns) as writer:
+                self._publish(writer, columns, writer.with_exemplars(checked, self.encoder.dim), {})
 
     def store_settings(self, settings: Mapping[str, Any]) -> None:
         """Store other settings with the memory, which must be JSON; its tables and its version stay."""
-        checked = checked_settings(settings)
         with WriterLock(self.directory):
             self._refresh()
-            self._manifest = replace(self._manifest, settings=checked)
-            write_manifest(self.directory, self._manifest)
+            self._manifest = with_settings(self.directory, self._manifest, checked_settings(settings))
 
     def index(self, fold: Fold | None = None, *, anew: bool = False) -> MemoryIndex:
         """Return what the memory is searched with: exact search, or the approximate index it was built with.
@@ -348,39 +326,16 @@ class Memory:
             fold: weights of names and descriptions, by default equal.
             anew: build it again in any case: searching it has raised DamagedBlock.
         """
-        fold = fold or Fold()
-        index = None if anew else current_index(self.directory, self.vectors, self._manifest, fold)
-        if index is not None:
-            return index
-        try:
-            with WriterLock(self.directory, wait_seconds=0.0):
-                current = read_manifest(self.directory)
-                if current.tables_digest() == self._manifest.tables_digest():
-                    self._manifest, _ = settle_index(self.directory, self.vectors, current, fold, anew=anew)
-                    index = current_index(self.directory, self.vectors, self._manifest, fold)
-        except (OSError, MemoryLocked, MemoryStoreError):  # another process writes, or this one may not
-            pass
-        if index is None:
-            with tempfile.TemporaryDirectory(prefix="memory-index-") as folder:
-                index, _ = make_index(self.vectors, fold, self.index_kind, Path(folder) / "rows")
-        return index if index.figures.get("search", 1.0) >= ASKED_RECALL else exact_index(self.vectors, fold)
+        index, self._manifest = used_index(self.directory, self.vectors, self._manifest, fold or Fold(), anew=anew)
+        return index
 
     def store_index_figures(self, index: MemoryIndex) -> None:
         """Store `depth` and `figures` of an index of this memory, as its user measured them, where that is possible."""
-        record = IndexRecord(self.index_kind, index.fold.key, dict(index.figures))
-        try:
-            with WriterLock(self.directory, wait_seconds=0.0):
-                current = read_manifest(self.directory)
-                if current.tables_digest() == self._manifest.tables_digest():
-                    store_figures(self.directory, current, index.depth, index.figures)
-                    self._manifest = replace(current, index=record)
-                    write_manifest(self.directory, self._manifest)
-        except (OSError, MemoryLocked, MemoryStoreError):
-            self._manifest = replace(self._manifest, index=record)
+        self._manifest = publish_figures(self.directory, self._manifest, index)
 
     def verify(self) -> list[Finding]:
         """Check everything; see ``memory.verify.verify_memory``."""
-        return verify_memory(self.directory, self._manifest, lambda: self._load(TableStore(self.directory)))
+        return verify_memory(self.directory, self._manifest)
 
     def info(self) -> MemoryInfo:
         """Return what the memory holds."""
@@ -390,11 +345,14 @@ class Memory:
         """Write the content as JSON lines, which ``read_labels`` reads; see ``export_memory``."""
         export_memory(self.vectors, stream, vectors=vectors)
 
-    def _load(self, reader: TableReader) -> MemoryVectors:
-        return load_vectors(reader, self._manifest.tables, self.encoder.dim)
+    def _writable_columns(self) -> MemoryColumns:
+        """Return the columns of all tables, which are those of this release afterwards; only under the lock."""
+        manifest, columns = writable(self.directory, self._manifest)
+        self._use(manifest)
+        return columns
 
-    def _reader(self, names: Collection[str] = TABLES) -> TableReader:
-        return read_flat(self.directory, self._manifest, names) or TableStore(self.directory)
+    def _writer(self, columns: MemoryColumns) -> MemoryWriter:
+        return MemoryWriter(self.directory, self.encoder.dim, self._manifest.tables, self._manifest, columns)
 
     def _use(self, manifest: Manifest) -> None:
         """Use other tables from now on."""
@@ -413,13 +371,16 @@ class Memory:
     def _publish(
         self,
         writer: MemoryWriter,
+        columns: MemoryColumns,
         tables: Mapping[str, Any],
-        changed: Collection[str] = (),
-        added: Collection[str] = (),
+        content: Mapping[str, str],
+        changed: Iterable[str] = (),
+        added: Iterable[str] = (),
     ) -> None:
         """Publish tables, and let the index follow; `changed` and `added` are ids of categories."""
-        before, approximate = self._manifest, self.index_kind != "exact"
-        removed = category_rows(self.vectors, changed) if approximate else None
-        self._use(writer.publish(replace(before, tables=tables)))
-        if removed is not None:
-            follow_index(self.directory, before, self._manifest, removed, category_rows(self.vectors, added))
+        before = self._manifest
+        removed = columns.rows_of(changed)
+        self._use(writer.publish(replace(before, tables=tables, content=content, schema=SCHEMA)))
+        if self.index_kind != "exact":
+            now = stored_columns(self.directory, self._manifest, ("categories",))
+            follow_index(self.directory, before, self._manifest, removed, now.rows_of(added))

@@ -8,13 +8,18 @@ never deleted. All of it happens under the writer lock; readers move nothing.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from memory.columns import MemoryColumns
 from memory.durable import LOCK_NAME, WriterLock, draft_name, make_folder, replacing, write_failure
+from memory.encoder_card import EncoderCard
 from memory.errors import MemoryDamaged, MemoryNotFound, MemoryStoreError, printable, printable_path
-from memory.flat import FLAT_FOLDER
+from memory.flat.files import FLAT_FOLDER
+from memory.flat.reader import check_flat, columns_of_tables, read_flat
+from memory.flat.writer import write_flat
 from memory.integrity import damaged_files
 from memory.journal import JOURNAL_NAME, is_journal
 from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, TableRecord, read_copy, read_manifest
@@ -83,6 +88,29 @@ def usable_tables(directory: Path, manifest: Manifest | None) -> dict[str, Table
     return {name: table for name, table in adopted.items() if table is not None}
 
 
+def reusable_columns(
+    directory: Path, manifest: Manifest | None, tables: Mapping[str, TableRecord], card: EncoderCard
+) -> MemoryColumns | None:
+    """Return the columns whose vectors a build can use again: of the flat copy, or of the usable tables.
+
+    Args:
+        directory: the memory.
+        manifest: the published manifest, None when there is none that is intact.
+        tables: the usable ones.
+        card: of the encoder of the build; vectors of another one are of no use.
+    """
+    if manifest is not None and (manifest.encoder.fingerprint, manifest.encoder.dim) != (card.fingerprint, card.dim):
+        return None
+    if manifest is not None:
+        with contextlib.suppress(KeyError):
+            if check_flat(directory, manifest) is None:
+                return read_flat(directory, manifest)
+    try:
+        return columns_of_tables(TableStore(directory), tables, card.dim)
+    except ValueError:  # vectors of another dimension
+        return None
+
+
 def make_room(directory: Path, manifest: Manifest | None, tables: Mapping[str, TableRecord]) -> list[str]:
     """Make the usable tables the newest that Lance sees; only for the holder of the writer lock.
 
@@ -133,6 +161,7 @@ def repair(directory: Path) -> list[str]:
             done.append(f"both {MANIFEST_NAME} and {MANIFEST_COPY} are damaged; settings and encoder are lost")
         else:
             done += _restore_copies(directory, manifest)
+            done += _restore_flat(directory, manifest, tables)
             if (directory / INDEX_FOLDER).exists() and not index_is_current(directory, manifest):
                 shutil.rmtree(directory / INDEX_FOLDER)
                 done.append("deleted the index, which is damaged or of another version; the next search makes it again")
@@ -158,6 +187,17 @@ def _restore_copies(directory: Path, manifest: Manifest) -> list[str]:
                 draft.write_bytes(manifest.to_bytes())
             done.append(f"wrote {name} again from its copy")
     return done
+
+
+def _restore_flat(directory: Path, manifest: Manifest, tables: Mapping[str, TableRecord]) -> list[str]:
+    try:
+        damage = check_flat(directory, manifest)
+    except KeyError:
+        damage = "there was none of these tables"
+    if damage is None or set(tables) != set(manifest.tables):
+        return []
+    write_flat(directory, manifest)
+    return [f"wrote the flat copy again from the tables: {damage}"]
 
 
 def _quarantine(directory: Path, name: str) -> str:

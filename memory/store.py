@@ -216,7 +216,10 @@ class TableStore:
         }
         sync_with_folders(self._directory, new)
         for file in new:
-            _check_end(self._directory / file)
+            if not has_its_end(self._directory / file):
+                raise RuntimeError(
+                    f"{Path(file).name} ends too early. Look for a full disk, or for a limit on the size of files"
+                )
         shared = {file: record for file, record in inherited.items() if not file.endswith(".manifest")}
         files = {**shared, **record_files(self._directory, new)}
         return TableRecord(version, int(table.count_rows()), dict(sorted(files.items())))
@@ -304,18 +307,12 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ in ("RustPanic", "PanicException")
 
 
-def _check_end(path: Path) -> None:
-    """Check that a file of a table was written to its end.
-
-    Raises:
-        RuntimeError: it was not.
-    """
+def has_its_end(path: Path) -> bool:
+    """Say whether a file of a table was written to its end."""
     end = _ENDS.get(path.suffix, b"")
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - len(end)))
-        is_whole = file.read() == end
-    if end and not is_whole:
-        raise RuntimeError(f"{path.name} ends too early. Look for a full disk, or for a limit on the size of files")
+        return not end or file.read() == end
 
 
 def _manifest_version(file: str) -> int:

@@ -1,20 +1,20 @@
-"""Rows of the tables: their schema, how they are written, and how they are read into arrays."""
+"""Rows of the tables: their schema, and how they are written."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memory.category import Category, Description
+from memory.columns import metadata_cell
+from memory.halves import Halves, to_halves
 from memory.manifest import TableRecord
 from memory.store import BATCH_ROWS, TableStore
-from memory.texts import KEY_BYTES, BuildTexts, Keys, TextGroups, keys_from_bytes
-from memory.vectors import ExemplarSet, Matrix, MemoryVectors
+from memory.texts import KEY_BYTES, BuildTexts, Keys, TextGroups
+from memory.vectors import ExemplarSet, Matrix
 
 CATEGORY_TABLES = ("categories", "descriptions", "exemplars")
 """Those whose rows belong to categories."""
@@ -26,13 +26,24 @@ VECTOR_COLUMNS = {
 }
 """By table, the pairs of a column of keys and a column of vectors; those of exemplars do not come from texts."""
 
-READ_COLUMNS = {
-    "categories": ("id", "name", "group", "metadata", "vector"),
-    "descriptions": ("id", "category_id", "text", "kind", "source", "grounded", "bare"),
-    "exemplars": ("id", "category_id", "reference", "sha256", "vector"),
-    "negatives": ("id", "name", "chosen", "vector"),
+VECTOR_NAMES = {
+    "categories": ("vector",),
+    "descriptions": ("grounded", "bare"),
+    "exemplars": ("vector",),
+    "negatives": ("vector",),
 }
-"""By table, the columns that readers of a memory need: all but the keys, by which a build knows its texts again."""
+"""By table, its columns of vectors."""
+
+OWNER_COLUMNS = {"categories": "id", "descriptions": "category_id", "exemplars": "category_id", "negatives": "id"}
+"""By table, the column of hexadecimal ids by which readers sort it."""
+
+FLAT_COLUMNS = {
+    "categories": ("name", "group", "metadata", "key"),
+    "descriptions": ("text", "kind", "source", "grounded_key", "bare_key"),
+    "exemplars": ("reference", "sha256"),
+    "negatives": ("name", "chosen", "key"),
+}
+"""By table, the other columns that readers and later builds need."""
 
 VectorsOf = Callable[[TextGroups, slice], Matrix]
 """Gives the (n, D) unit rows for a slice of text groups."""
@@ -40,7 +51,7 @@ VectorsOf = Callable[[TextGroups, slice], Matrix]
 
 def schema(table: str, dim: int) -> pa.Schema:
     """Return the schema of a table with vectors of dimension ``dim``."""
-    key, vector, text = pa.binary(KEY_BYTES), pa.list_(pa.float32(), dim), pa.large_string()
+    key, vector, text = pa.binary(KEY_BYTES), pa.list_(pa.float16(), dim), pa.large_string()
     columns = {
         "categories": [
             ("id", pa.string()),
@@ -79,6 +90,12 @@ def schema(table: str, dim: int) -> pa.Schema:
     return pa.schema(columns[table])
 
 
+def flat_schema(table: str) -> pa.Schema:
+    """Return the schema of a table in the flat copy: its id as a number, and all other columns but the vectors."""
+    columns = schema(table, 1)
+    return pa.schema([("id", pa.uint64()), *(columns.field(name) for name in FLAT_COLUMNS[table])])
+
+
 def category_batches(texts: BuildTexts, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the table ``categories``."""
     for part in _slices(len(texts.categories)):
@@ -87,7 +104,7 @@ def category_batches(texts: BuildTexts, dim: int, vectors_of: VectorsOf) -> Iter
             [category.id for category in categories],
             [category.name for category in categories],
             [category.group for category in categories],
-            [_metadata_cell(category) for category in categories],
+            [metadata_cell(category) for category in categories],
             _key_column(texts.names.keys[part]),
             _vector_column(vectors_of(texts.names, part)),
         ]
@@ -166,143 +183,10 @@ def negative_batches(
         yield _batch(columns, schema("negatives", dim))
 
 
-def keys_and_vectors(
-    store: TableStore, table: str, record: TableRecord, columns: tuple[str, str]
-) -> Iterator[tuple[Keys, Matrix]]:
-    """Yield (n) keys and (n, D) vectors of a version of a table, batch by batch, in stored order."""
-    for batch in store.scan(table, record, columns):
-        yield _keys(batch.column(columns[0])), _matrix(batch.column(columns[1]))
-
-
 def owner_ids(store: TableStore, table: str, record: TableRecord) -> set[str]:
     """Return the category ids in the rows of ``descriptions`` or ``exemplars``."""
     batches = store.scan(table, record, ("category_id",))
     return {category_id for batch in batches for category_id in batch.column("category_id").to_pylist()}
-
-
-class TableReader(Protocol):
-    """Where rows are read from: `TableStore`, or the flat copy of its tables."""
-
-    def scan(self, name: str, record: TableRecord, columns: Sequence[str], /) -> Iterator[pa.RecordBatch]:
-        """Yield rows of a table in batches."""
-
-
-def load_vectors(store: TableReader, tables: Mapping[str, TableRecord], dim: int) -> MemoryVectors:
-    """Read the tables into arrays, sorted by category id and position.
-
-    Raises:
-        ValueError: a table has another number of rows than its record says.
-    """
-    categories = _read(store, tables, "categories", ("id", "name", "group", "metadata"), ("vector",), dim)
-    descriptions = _read(
-        store, tables, "descriptions", ("id", "category_id", "text", "kind", "source"), ("grounded", "bare"), dim
-    )
-    exemplars = _read(store, tables, "exemplars", ("id", "category_id", "reference", "sha256"), ("vector",), dim)
-    negatives = _read(store, tables, "negatives", ("id", "name", "chosen"), ("vector",), dim)
-    chosen = np.flatnonzero(negatives["chosen"])
-    ids = categories["id"]
-    offsets = _offsets(ids, descriptions["category_id"])
-    exemplar_offsets = _offsets(ids, exemplars["category_id"])
-    texts = [
-        Description(*fields)
-        for fields in zip(descriptions["text"], descriptions["kind"], descriptions["source"], strict=True)
-    ]
-    return MemoryVectors(
-        categories=[
-            _category(
-                categories["name"][c],
-                categories["group"][c],
-                tuple(texts[offsets[c] : offsets[c + 1]]),
-                categories["metadata"][c],
-                tuple(exemplars["reference"][exemplar_offsets[c] : exemplar_offsets[c + 1]]),
-            )
-            for c in range(len(ids))
-        ],
-        names=categories["vector"],
-        offsets=offsets,
-        grounded=descriptions["grounded"],
-        bare=descriptions["bare"],
-        descriptions=descriptions["text"],
-        exemplar_offsets=exemplar_offsets,
-        exemplars=exemplars["vector"],
-        exemplar_hashes=exemplars["sha256"],
-        exemplar_references=exemplars["reference"],
-        negatives=_read_only(negatives["vector"][chosen]),
-        negative_names=[negatives["name"][row] for row in chosen],
-    )
-
-
-def load_bare_categories(store: TableReader, tables: Mapping[str, TableRecord]) -> list[Category]:
-    """Read the categories without their descriptions, exemplars and vectors, sorted by id."""
-    columns = _read(store, tables, "categories", ("id", "name", "group", "metadata"), (), 0)
-    cells = zip(columns["name"], columns["group"], columns["metadata"], strict=True)
-    return [_category(name, group, (), metadata, ()) for name, group, metadata in cells]
-
-
-def _metadata_cell(category: Category) -> str:
-    """Return metadata as a JSON object; with aliases, as the list of that object and the list of aliases.
-
-    So memories without aliases, earlier ones among them, have the same cells as before aliases were stored.
-    """
-    metadata = dict(category.metadata)
-    value = [metadata, list(category.aliases)] if category.aliases else metadata
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _category(
-    name: str, group: str, descriptions: tuple[Description, ...], metadata_cell: str, exemplars: tuple[str, ...]
-) -> Category:
-    value = json.loads(metadata_cell)
-    metadata, aliases = (value, []) if isinstance(value, dict) else value
-    return Category(name, group, descriptions, metadata, exemplars, tuple(aliases))
-
-
-def _read(
-    store: TableReader,
-    tables: Mapping[str, TableRecord],
-    table: str,
-    text_columns: Sequence[str],
-    vector_columns: Sequence[str],
-    dim: int,
-) -> dict[str, Any]:
-    """Return columns sorted by id: texts as lists, vectors as read-only (rows, dim) float32."""
-    record = tables.get(table)
-    rows = record.rows if record is not None else 0
-    texts: dict[str, list[Any]] = {column: [] for column in text_columns}
-    vectors = {column: np.empty((rows, dim), np.float32) for column in vector_columns}
-    start = 0
-    for batch in store.scan(table, record, (*text_columns, *vector_columns)) if record is not None else ():
-        stop = start + batch.num_rows
-        for column in text_columns:
-            texts[column] += batch.column(column).to_pylist()
-        for column in vector_columns:
-            if batch.num_rows == rows:  # all of them, perhaps mapped from a file: no copy
-                vectors[column] = _matrix(batch.column(column))
-            elif stop <= rows:
-                vectors[column][start:stop] = _matrix(batch.column(column))
-        start = stop
-    if start != rows:
-        raise ValueError(f"the table {table!r} has {start} rows instead of {rows}")
-    # Row ids begin with the category id and end with a number of fixed width, so this sorts by category and position.
-    order = sorted(range(rows), key=texts["id"].__getitem__)
-    if order != list(range(rows)):
-        texts = {column: [values[i] for i in order] for column, values in texts.items()}
-        vectors = {column: matrix[order] for column, matrix in vectors.items()}
-    return {**texts, **{column: _read_only(matrix) for column, matrix in vectors.items()}}
-
-
-def _read_only(matrix: Matrix) -> Matrix:
-    matrix.setflags(write=False)
-    return matrix
-
-
-def _offsets(ids: Sequence[str], category_ids: Sequence[str]) -> NDArray[np.int64]:
-    """Return (C + 1) int64 where the rows of each of C sorted ids begin in a sorted column of category ids."""
-    if not category_ids:
-        return np.zeros(len(ids) + 1, np.int64)
-    # "~" comes after every hexadecimal digit, so its place is the number of rows.
-    starts = np.searchsorted(np.array(category_ids), np.array([*ids, "~"]), side="left")
-    return starts.astype(np.int64)
 
 
 def _row_id(category_id: str, number: int) -> str:
@@ -322,25 +206,32 @@ def _batch(columns: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _vector_column(vectors: Matrix) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), vectors.shape[1])
+def _vector_column(vectors: NDArray[np.floating]) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(to_halves(vectors).reshape(-1)), vectors.shape[1])
 
 
 def _key_column(keys: Keys) -> pa.Array:
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), len(keys), [None, pa.py_buffer(keys.tobytes())])
 
 
-def _matrix(column: pa.Array) -> Matrix:
-    """Return the vectors of a column as a view of its memory.
+def halves_of(column: pa.Array) -> Halves:
+    """Return the (n, D) vectors of a column as fp16.
 
     pyarrow's own ways are slow to start: the conversion loads pandas, and `flatten` loads `pyarrow.compute` (0.2 s).
     """
     values, width = column.values, column.type.list_size  # also those before and behind a slice
-    start = 4 * (values.offset + column.offset * width)
-    matrix: Matrix = np.frombuffer(values.buffers()[1], np.float32, len(column) * width, start)
-    return matrix.reshape(-1, width)
+    dtype = np.dtype(np.float16 if values.type == pa.float16() else np.float32)  # float32 in memories of schema 1
+    start = dtype.itemsize * (values.offset + column.offset * width)
+    return to_halves(np.frombuffer(values.buffers()[1], dtype, len(column) * width, start).reshape(-1, width))
 
 
-def _keys(column: pa.Array) -> Keys:
-    start = column.offset * KEY_BYTES
-    return keys_from_bytes(memoryview(column.buffers()[1])[start : start + len(column) * KEY_BYTES])
+def as_stored(batches: Iterable[pa.RecordBatch], columns: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield batches of a memory of schema 1, whose vectors are float32, in today's schema."""
+    for batch in batches:
+        arrays = [
+            _vector_column(halves_of(batch.column(field.name)))
+            if pa.types.is_fixed_size_list(field.type)
+            else batch.column(field.name)
+            for field in columns
+        ]
+        yield pa.RecordBatch.from_arrays(arrays, schema=columns)

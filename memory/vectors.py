@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,37 @@ from memory.errors import BadVectors, printable
 # How far the length of a unit row may be from 1. Rounding to bf16 changes each number by up to 0.2 %, which nearly
 # averages out in the length; rows that were never normalised are off by far more.
 _UNIT_TOLERANCE = 1e-3
+# Of rows that were within it before they were stored as fp16, which changes each number by up to 2^-11 of itself.
+STORED_TOLERANCE = _UNIT_TOLERANCE + 2**-11
+
+# Rows of vectors that are converted or added up together: 22 MiB of float32 at D = 1,384.
+ROWS_AT_A_TIME = 4096
 
 Matrix = NDArray[np.float32]
+
+
+class VectorRows(Protocol):
+    """(N, D) unit rows: an array, or rows that are read from a file and become float32 where they are selected."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+
+    def __len__(self) -> int:
+        """Return N."""
+
+    def __getitem__(self, index: Any, /) -> Matrix:  # noqa: ANN401  whatever selects rows of an array
+        """Return the float32 rows that a slice, or an array of rows, selects."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryVectors:
     """All vectors of a memory: C categories, J descriptions, K exemplars, D dimensions.
 
-    Matrices are float32, C-contiguous and read-only, with unit rows. Categories are sorted by id. A category without
-    descriptions has no description rows.
+    Rows are of unit length, and rounded to fp16. Those of names and descriptions are arrays in a small memory, and are
+    read part by part in a large one (see `memory.columns`), where categories and texts are read one by one, too. Arrays
+    are float32, C-contiguous and read-only. Categories are sorted by id. A category without descriptions has no
+    description rows.
 
     Attributes:
         categories: (C) the categories.
@@ -42,10 +63,10 @@ class MemoryVectors:
     """
 
     categories: Sequence[Category]
-    names: Matrix
+    names: VectorRows
     offsets: NDArray[np.int64]
-    grounded: Matrix
-    bare: Matrix
+    grounded: VectorRows
+    bare: VectorRows
     descriptions: Sequence[str]
     exemplar_offsets: NDArray[np.int64]
     exemplars: Matrix
@@ -94,16 +115,10 @@ def rows_between(
     return np.concatenate([np.zeros(0, np.int64), *owned]), np.cumsum([0, *map(len, owned)], dtype=np.int64)
 
 
-def category_rows(vectors: MemoryVectors, ids: Collection[str]) -> NDArray[np.int64]:
-    """Return (n) ascending rows of some categories of a memory, whose ids are sorted."""
-    rows = (bisect_left(vectors.categories, wanted, key=lambda category: category.id) for wanted in ids)
-    return np.array(sorted(rows), np.int64)
-
-
 def equal_vectors(one: MemoryVectors, other: MemoryVectors) -> bool:
     """Say whether two memories hold the same, to the last bit."""
     pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(MemoryVectors)]
-    return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else list(a) == list(b) for a, b in pairs)
+    return all(np.array_equal(a[:], b[:]) if hasattr(a, "shape") else list(a) == list(b) for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,11 +144,11 @@ class ExemplarSet:
             raise ValueError(f"an exemplar set has columns of different lengths: {sorted(lengths)}")
 
 
-def are_unit_rows(matrix: Matrix) -> NDArray[np.bool_]:
-    """Return (N) bool which rows of an (N, D) matrix are finite and of unit length."""
+def are_unit_rows(matrix: Matrix, tolerance: float = _UNIT_TOLERANCE) -> NDArray[np.bool_]:
+    """Return (N) bool which rows of an (N, D) matrix are finite and, within the tolerance, of unit length."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix))
-        unit: NDArray[np.bool_] = np.abs(lengths - 1.0) <= _UNIT_TOLERANCE  # False for NaN
+        unit: NDArray[np.bool_] = np.abs(lengths - 1.0) <= tolerance  # False for NaN
     return unit
 
 
@@ -197,7 +212,7 @@ def unit_mean(vectors: Matrix, groups: NDArray[np.int64], labels: Sequence[str])
     return means
 
 
-def mean_by_category(values: Matrix, offsets: NDArray[np.int64], empty: Matrix) -> Matrix:
+def mean_by_category(values: VectorRows, offsets: NDArray[np.int64], empty: VectorRows) -> Matrix:
     """Average the description rows of each category; a category without descriptions gets its row of ``empty``.
 
     Args:
@@ -208,6 +223,14 @@ def mean_by_category(values: Matrix, offsets: NDArray[np.int64], empty: Matrix) 
     Returns:
         (C, D) float32; means are not normalised.
     """
+    means = np.empty(empty.shape, np.float32)
+    for start in range(0, len(means), ROWS_AT_A_TIME):
+        part = slice(start, min(start + ROWS_AT_A_TIME, len(means)))
+        means[part] = _means(values, offsets[start : part.stop + 1], empty[part])
+    return means
+
+
+def _means(values: VectorRows, offsets: NDArray[np.int64], empty: Matrix) -> Matrix:
     counts = np.diff(offsets)
     means = np.array(empty, np.float32)
     described = np.flatnonzero(counts)

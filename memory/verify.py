@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from memory.encoder_card import is_fingerprint
 from memory.errors import MemoryDamaged
-from memory.flat import read_flat
+from memory.flat.reader import check_flat, checked_tables, read_flat, same_rows, stored_columns
 from memory.integrity import check_rows, open_checked
 from memory.manifest import Manifest
 from memory.search import index_is_current
 from memory.store import TableStore
-from memory.tables import load_vectors, owner_ids
-from memory.vectors import MemoryVectors, are_unit_rows, equal_vectors
+from memory.tables import owner_ids
+from memory.vectors import ROWS_AT_A_TIME, STORED_TOLERANCE, MemoryVectors, VectorRows, are_unit_rows
 from memory.wording import counted
 
 
@@ -33,18 +33,21 @@ class Finding:
     message: str
 
 
-def verify_memory(directory: Path, manifest: Manifest, load: Callable[[], MemoryVectors]) -> list[Finding]:
+def verify_memory(directory: Path, manifest: Manifest, vectors: MemoryVectors | None = None) -> list[Finding]:
     """Check files, counts, dimensions, unit norms, ids, orphan rows, the fingerprint, the flat copy and the index.
 
     Args:
         directory: the memory.
         manifest: its manifest.
-        load: reads the tables; not called when files are damaged, which is then the only finding.
+        vectors: what readers see; None: read here. When files are damaged, that is the only finding.
     """
     files = _files(directory)
     if not files.ok:
         return [files]
-    vectors = load()
+    flat = _flat(directory, manifest)
+    if vectors is None:
+        columns = stored_columns(directory, manifest) if flat.ok else checked_tables(directory, manifest)
+        vectors = columns.vectors()
     return [
         files,
         _counts(manifest, vectors),
@@ -52,14 +55,14 @@ def verify_memory(directory: Path, manifest: Manifest, load: Callable[[], Memory
         _ids(vectors),
         _orphans(directory, manifest, vectors),
         _fingerprint(manifest),
-        _flat(directory, manifest, vectors),
+        flat,
         _index(directory, manifest),
     ]
 
 
 def _files(directory: Path) -> Finding:
     try:
-        manifest = open_checked(directory)
+        manifest = open_checked(directory, whole=True)
         check_rows(directory, manifest)
     except MemoryDamaged as error:
         return Finding("files", False, str(error))
@@ -88,10 +91,16 @@ def _matrices(manifest: Manifest, vectors: MemoryVectors) -> Iterator[Finding]:
     }
     wrong = [f"{what} have {m.shape[1]}" for what, m in matrices.items() if m.shape[1] != manifest.encoder.dim]
     yield Finding("dimensions", not wrong, "; ".join(wrong) or f"all vectors have {manifest.encoder.dim} dimensions")
-    other = [f"{number} {what}" for what, m in matrices.items() if (number := int((~are_unit_rows(m)).sum()))]
+    other = [f"{number} {what}" for what, m in matrices.items() if (number := _other_lengths(m))]
     yield Finding(
         "unit norms", not other, ("not of unit length: " + ", ".join(other)) if other else "all rows have unit length"
     )
+
+
+def _other_lengths(rows: VectorRows) -> int:
+    """Count the rows that are not of unit length."""
+    parts = (rows[start : start + ROWS_AT_A_TIME] for start in range(0, len(rows), ROWS_AT_A_TIME))
+    return sum(int((~are_unit_rows(part, STORED_TOLERANCE)).sum()) for part in parts)
 
 
 def _ids(vectors: MemoryVectors) -> Finding:
@@ -123,15 +132,21 @@ def _fingerprint(manifest: Manifest) -> Finding:
     return Finding("fingerprint", ok, f"{fingerprint[:12]}… of {manifest.encoder.name!r}" if ok else "not well-formed")
 
 
-def _flat(directory: Path, manifest: Manifest, vectors: MemoryVectors) -> Finding:
-    flat = read_flat(directory, manifest)
-    if flat is None:
+def _flat(directory: Path, manifest: Manifest) -> Finding:
+    try:
+        damage = check_flat(directory, manifest)
+    except KeyError:
         return Finding("flat copy", True, "there is none of these tables; readers use the tables")
-    same = equal_vectors(load_vectors(flat, manifest.tables, manifest.encoder.dim), vectors)
+    flat = read_flat(directory, manifest)
+    if damage is not None or flat is None:
+        return Finding("flat copy", False, f"{damage}; `recognizer repair` writes it again")
+    other = [name for name, record in manifest.tables.items() if not same_rows(directory, name, record, flat)]
     return Finding(
         "flat copy",
-        same,
-        f"same rows as version {manifest.version}" if same else "it has other rows than the tables; build again",
+        not other,
+        f"other rows than the table {other[0]!r}; `recognizer repair` writes it again"
+        if other
+        else f"same rows as version {manifest.version}",
     )
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from memory import Category, Memory, MemoryStoreError
+from memory.flat.reader import stored_columns
 from memory.manifest import Manifest
 from memory.recovery import published_manifest
 from memory.remote.memory import local_copy
 from memory.search import Fold, IndexKind
-from memory.store import TableStore
-from memory.tables import load_bare_categories
 from memory.template_file import parse_templates
 from memory.vectors import Matrix
 from memory.wording import counted
@@ -169,10 +168,11 @@ def _warn_of_removed(
     """Warn of categories that the build removes; reads ids and names only, as the vectors may be gigabytes."""
     wanted = {category.id for category in categories}
     try:
-        earlier = load_bare_categories(TableStore(directory), before.tables)
+        columns = stored_columns(directory, before, ("categories",))
     except (MemoryStoreError, RuntimeError, ValueError, OSError):
         return  # a damaged table: the build writes it anew
-    removed = [category.name for category in earlier if category.id not in wanted]
+    names, ids = columns.categories(bare=True).names, columns.category_ids().tolist()
+    removed = [names[row] for row, number in enumerate(ids) if f"{number:016x}" not in wanted]
     if removed:
         number = counted(len(removed), "category")
         warn(f"removed, because the label file does not hold them: {number}, such as {removed[0]!r}")

@@ -90,10 +90,8 @@ class _Pieces:
         descriptions, offsets = rows_between(vectors.offsets, self.rows)
         self.offsets = offsets.tolist()
         self.texts = [vectors.descriptions[number] for number in descriptions.tolist()]
-        texts = np.empty((len(self.rows) + len(descriptions), vectors.names.shape[1]), np.float32)
-        names = np.take(vectors.names, self.rows, axis=0, out=texts[: len(self.rows)], mode="clip")
-        np.take(vectors.bare, descriptions, axis=0, out=texts[len(self.rows) :], mode="clip")  # without a copy between
-        grounded = np.take(vectors.grounded, descriptions, axis=0)
+        names, grounded = vectors.names[self.rows], vectors.grounded[descriptions]
+        texts = np.concatenate([names, vectors.bare[descriptions]])
         image = one.image[0]
         with single_threads():
             by_region = scorer.visible_regions(one)[0] @ texts.T

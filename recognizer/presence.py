@@ -50,7 +50,7 @@ class PresenceScorer:
                 "are 0; give one of them a weight, or leave run.all_above (--all-above) out"
             )
         means = mean_by_category(vectors.bare, vectors.offsets, vectors.names)
-        texts = settings.region_name / total * vectors.names + settings.region_description / total * means
+        texts = settings.region_name / total * vectors.names[:] + settings.region_description / total * means
         self._texts = texts.astype(np.float32)
         self._scorer = scorer
         self._temperature = temperature

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from memory.index import inner_products
 from memory.search import Fold
-from memory.vectors import MemoryVectors, mean_by_category, rows_between
+from memory.vectors import MemoryVectors, VectorRows, mean_by_category, rows_between
 from recognizer.cores import share_out, single_threads
 from recognizer.exemplars import ExemplarHead
 from recognizer.settings import ScoreSettings
@@ -303,7 +303,7 @@ class _Joined:
             similarity[start:stop].max(axis=0, out=best[image])
         return best
 
-    def best_in_chunks(self, texts: Floats) -> Floats:
+    def best_in_chunks(self, texts: VectorRows) -> Floats:
         """Return the `max_over_regions` of any number of texts."""
         best = np.empty((len(self.edges) - 1, len(texts)), np.float32)
         for rows in _chunks(len(texts)):

@@ -151,7 +151,7 @@ def _normalised(rows: Sequence[LabelRow], notes: list[str]) -> list[LabelRow]:
         group = join_levels(levels(clean_name(row.group)))
         if group.count(">") != row.group.count(">"):
             changed.add(f"{printable(row.group)!r} ({row.place}), read as {printable(group)!r}")
-        written.append(replace(row, group=group))
+        written.append(row if group == row.group else replace(row, group=group))
     if changed.count:
         notes.append(f"{counted(changed.count, 'group')} with empty levels, which are left out: {changed}")
     return written

@@ -22,7 +22,8 @@ from typing import Final, TypeAlias
 
 from memory.durable import replacing, write_failure
 from memory.errors import MemoryDamaged, MemoryNotFound
-from memory.flat import FLAT_FOLDER, write_flat
+from memory.flat.files import FLAT_FOLDER
+from memory.flat.writer import write_flat
 from memory.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest, write_manifest
 from memory.remote import CALIBRATION
 from memory.remote.address import Address, cache_folder

@@ -24,7 +24,7 @@ from memory.errors import (
     PublishedMeanwhile,
     printable,
 )
-from memory.flat import FLAT_FOLDER
+from memory.flat.files import FLAT_FOLDER
 from memory.journal import JOURNAL_NAME, is_journal
 from memory.manifest import MANIFEST_COPY, MANIFEST_NAME, Manifest, read_manifest
 from memory.remote import CALIBRATION

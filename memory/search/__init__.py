@@ -3,7 +3,7 @@
 from memory.search.choice import KINDS, IndexKind, choose_kind
 from memory.search.fold import Fold, JointRows
 from memory.search.proposals import MemoryIndex, exact_index
-from memory.search.settled import current_index, refusal, settle_index
+from memory.search.settled import publish_figures, refusal, settle_index, used_index
 from memory.search.stored import (
     INDEX_FOLDER,
     follow_index,
@@ -25,14 +25,15 @@ __all__ = [
     "JointRows",
     "MemoryIndex",
     "choose_kind",
-    "current_index",
     "exact_index",
     "follow_index",
     "index_is_current",
     "make_index",
     "open_index",
+    "publish_figures",
     "refusal",
     "settle_index",
     "store_figures",
+    "used_index",
     "write_index",
 ]

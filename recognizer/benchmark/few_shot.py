@@ -111,7 +111,7 @@ def _rows(
     wanted = [*draws.values(), *(tests for _, tests in divisions.values())]
     images = encode_vectors(bench, data, np.unique(np.concatenate(wanted)))
     templates = data.templates or bench.encoder.default_templates
-    texts = bench.class_vectors([Category(name) for name in data.classes], templates).names
+    texts = bench.class_vectors([Category(name) for name in data.classes], templates).names[:]
     shown = {seed: set(images.hashes_of(images.decoded(draws[seed, max(shots)]))) for seed in seeds}
     tests = {seed: _others(images, each, shown[seed]) for seed, (_, each) in divisions.items()}
     number = len(tests[seeds[0]])

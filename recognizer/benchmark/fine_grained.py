@@ -145,7 +145,7 @@ def fine_grained(
 
 
 def _encoded(bench: Bench, words: Sequence[str], templates: Sequence[str]) -> Names:
-    return Names(words, bench.class_vectors([Category(word) for word in words], templates).names)
+    return Names(words, bench.class_vectors([Category(word) for word in words], templates).names[:])
 
 
 def _rows(

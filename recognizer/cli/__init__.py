@@ -16,6 +16,9 @@ from recognizer.cli.app import add_plugins, app, main
 from recognizer.cli import memory_commands
 
 # isort: split
+from recognizer.cli import inspect_commands
+
+# isort: split
 from recognizer.cli import describe_commands
 
 # isort: split
@@ -61,6 +64,7 @@ __all__ = [
     "describe_commands",
     "evidence_commands",
     "feature_commands",
+    "inspect_commands",
     "main",
     "measure_commands",
     "memory_commands",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import Category
+from memory.columns import names_and_groups
 from memory.lineage import join_levels, levels
 
 Rows = NDArray[np.int64]
@@ -34,13 +35,15 @@ class Tree:
 
     def __init__(self, categories: Sequence[Category]) -> None:
         """Number the nodes."""
-        above = {group: levels(group) for group in {category.group for category in categories}}
+        names, groups = names_and_groups(categories)
+        above = {group: levels(group) for group in set(groups)}
         inner = {path[:length] for path in above.values() for length in range(1, len(path) + 1)}
         nodes = sorted((join_levels(path), path) for path in inner)
         self.paths = [text for text, _ in nodes]
         numbers = {path: number for number, (_, path) in enumerate(nodes)}
         self.depths = np.array([len(path) for _, path in nodes], np.int64)
-        self.of_row = np.array([self._node(numbers, above[each.group], each.name) for each in categories], np.int64)
+        own = (self._node(numbers, above[group], name) for name, group in zip(names, groups, strict=True))
+        self.of_row = np.fromiter(own, np.int64, len(categories)) if nodes else np.full(len(categories), NO_NODE)
         self.chains = np.full((len(nodes) + 1, int(self.depths.max(initial=0))), NO_NODE, np.int64)
         for (_, path), chain in zip(nodes, self.chains, strict=False):
             chain[: len(path)] = [numbers[path[:depth]] for depth in range(len(path), 0, -1)]

@@ -13,6 +13,11 @@ def build(categories, directory, encoder, **options):
     return Memory.build(categories, directory, encoder=encoder, templates=TEMPLATES, **options)
 
 
+def stored(vectors):
+    """As a memory stores them: rounded to fp16."""
+    return np.asarray(vectors, np.float16).astype(np.float32)
+
+
 def exported(memory, *, vectors=True):
     stream = io.StringIO()
     memory.export(stream, vectors=vectors)

@@ -97,9 +97,14 @@ def test_building_over_a_damaged_memory_reuses_what_is_intact(categories, direct
     before = exported(Memory.open(directory))
     path = next(p for p in recorded_files(directory) if "descriptions.lance/data" in str(p))
     path.write_bytes(bytes(path.stat().st_size))
+    (directory / "flat" / "FLAT.json").unlink()
     report = build(categories, directory, encoder).report
     assert 0 < report.texts_encoded < first.texts_encoded
     assert exported(Memory.open(directory)) == before
+    path = next(p for p in recorded_files(directory) if "descriptions.lance/data" in str(p))
+    path.write_bytes(bytes(path.stat().st_size))
+    assert build(categories, directory, encoder).report.texts_encoded == 0  # the flat copy has them
+    assert all(finding.ok for finding in Memory.open(directory).verify())
     for name in (MANIFEST_NAME, MANIFEST_COPY):
         (directory / name).write_bytes(b"{}")
     with pytest.raises(MemoryDamaged, match="Build the memory again"):
@@ -127,10 +132,10 @@ def test_a_memory_that_is_rewritten_while_it_is_opened_is_opened_as_it_is_then(b
 def test_a_memory_that_is_written_between_the_checks_of_a_reader_is_opened_as_it_is_then(built, encoder, monkeypatch):
     check, names = integrity.damaged_files, iter(["emu", "gnu"])
 
-    def check_after_two_additions(directory, files):
+    def check_after_two_additions(directory, files, *, whole):
         for added in names:
             Memory.open(built).add([Category(added)], encoder=encoder)
-        return check(directory, files)
+        return check(directory, files, whole=whole)
 
     monkeypatch.setattr(integrity, "damaged_files", check_after_two_additions)
     opened = Memory.open(built)

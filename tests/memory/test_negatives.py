@@ -18,7 +18,7 @@ NEGATIVES = NegativeLabels(NAMES, not_a_name)
 
 def mean_vector(encoder, name):
     rows = sum(encoder.vector(template.replace("{}", name).replace("{c}", name)) for template in TEMPLATES)
-    return rows / np.linalg.norm(rows)
+    return (rows / np.linalg.norm(rows)).astype(np.float16).astype(np.float32)
 
 
 def test_chosen_candidates_are_stored_under_the_templates_and_checked(directory, encoder):
@@ -106,7 +106,6 @@ def test_damage_is_seen_and_mended_by_the_next_build(directory, encoder):
     assert any(line.startswith("negatives: lost: 4 rows") for line in Memory.repair(directory))
     encoder.calls.clear()
     build([Category("dog")], directory, encoder, negatives=NEGATIVES)
-    assert encoder.texts
-    assert not any("dog" in text for text in encoder.texts)
+    assert encoder.texts == []  # the flat copy has the vectors
     assert exported(Memory.open(directory)) == before
     assert Memory.open(directory).vectors.negative_names == ["tractor", "oboe", "waffle"]

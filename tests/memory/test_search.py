@@ -12,7 +12,6 @@ from memory.sealed import seal, unseal
 from memory.search import Fold, JointRows, choose_kind, exact_index, open_index
 from memory.search.kinds import HnswIndex, IvfIndex, sample
 from memory.search.proposals import MemoryIndex
-from memory.vectors import category_rows
 from tests.memory.building import build
 from tests.memory.fake_encoder import FakeEncoder
 
@@ -124,7 +123,7 @@ def test_an_index_is_stored_and_follows_edits(kind, directory, encoder):
     assert stored_file(directory, "main") == main  # the index itself was not written again
     assert (len(index.tail), (index.owners < 0).sum()) == (2, 3)
     assert agrees_with_exact(memory, FOLD)
-    new = category_rows(memory.vectors, [Category("new").id])
+    new = np.array([[category.name for category in memory.vectors.categories].index("new")])
     query = np.concatenate([memory.vectors.names[new]] * 2, axis=1)
     assert index.search(query, 1)[1].tolist() == [new.tolist()]
     assert memory.verify()[-1].ok

@@ -3,12 +3,12 @@ import numpy as np
 from memory import Category, Description, Memory
 from memory.tables import category_batches
 from memory.texts import BuildTexts
-from tests.memory.building import build, exemplar_set
+from tests.memory.building import build, exemplar_set, stored
 
 
 def mean_vector(encoder, texts):
     rows = np.mean([encoder.vector(text) for text in texts], axis=0)
-    return rows / np.linalg.norm(rows)
+    return stored(rows / np.linalg.norm(rows))
 
 
 def test_vectors_are_the_normalised_means_of_their_texts(categories, directory, encoder):
@@ -21,12 +21,12 @@ def test_vectors_are_the_normalised_means_of_their_texts(categories, directory, 
     first = vectors.offsets[cat]
     grounded = mean_vector(encoder, ["a photo of a cat, whiskers.", "cat, whiskers"])
     np.testing.assert_allclose(vectors.grounded[first], grounded, atol=1e-6)
-    np.testing.assert_array_equal(vectors.bare[first], encoder.vector("whiskers"))
+    np.testing.assert_array_equal(vectors.bare[first], stored(encoder.vector("whiskers")))
     assert list(vectors.descriptions[first : first + 2]) == ["whiskers", "It is furry."]
     assert vectors.offsets[dog] == vectors.offsets[dog + 1]
     sentence = vectors.offsets[machine]
-    np.testing.assert_array_equal(vectors.grounded[sentence], encoder.vector("Cranes lift heavy loads."))
-    np.testing.assert_array_equal(vectors.bare[sentence], encoder.vector("lift heavy loads."))
+    np.testing.assert_array_equal(vectors.grounded[sentence], stored(encoder.vector("Cranes lift heavy loads.")))
+    np.testing.assert_array_equal(vectors.bare[sentence], stored(encoder.vector("lift heavy loads.")))
     assert {c: c for c in vectors.categories} == {c: c for c in categories}
     assert vectors.names.dtype == np.float32
     assert vectors.names.flags.c_contiguous
@@ -50,7 +50,7 @@ def test_exemplars_belong_to_their_categories(categories, directory, encoder):
         assert vectors.categories[row].exemplars == tuple(references)
     row = [c.id for c in vectors.categories].index(categories[1].id)
     part = slice(vectors.exemplar_offsets[row], vectors.exemplar_offsets[row + 1])
-    np.testing.assert_array_equal(vectors.exemplars[part], np.concatenate((first.vectors[3:], more.vectors)))
+    np.testing.assert_array_equal(vectors.exemplars[part], stored(np.concatenate((first.vectors[3:], more.vectors))))
     memory.remove(["dog"])
     assert Memory.open(directory).info().exemplars == 3
     assert all(finding.ok for finding in memory.verify())
@@ -72,7 +72,7 @@ def test_more_rows_than_a_batch_are_written_and_read_in_order(directory, encoder
         texts = [f"{category.name}.{m}" for m in range(12)]
         assert [d.text for d in category.descriptions] == texts
         part = slice(vectors.offsets[row], vectors.offsets[row + 1])
-        np.testing.assert_array_equal(vectors.bare[part], [encoder.vector(text) for text in texts])
+        np.testing.assert_array_equal(vectors.bare[part], stored([encoder.vector(text) for text in texts]))
 
 
 def test_aliases_are_stored_beside_metadata_and_averaged_with_the_name(directory, encoder):

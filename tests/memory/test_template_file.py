@@ -67,7 +67,7 @@ def test_nothing_is_run(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-PLAIN = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="{}%"), min_size=1)
+PLAIN = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="{}%="), min_size=1)
 
 
 @given(st.lists(st.tuples(PLAIN, PLAIN), min_size=1, unique=True))

@@ -41,7 +41,7 @@ def test_only_the_console_writes_to_a_terminal(package):
     """Streams of results and JSON are the exceptions; `print` is refused by ruff."""
     allowed = {
         "recognizer/console.py",
-        "recognizer/cli/memory_commands.py",  # `info --json`, in ASCII; `export -`
+        "recognizer/cli/inspect_commands.py",  # `info --json`, in ASCII; `export -`
         "recognizer/results/opening.py",  # rows on stdout
         "recognizer/cli/app.py",  # closes stderr after a broken pipe
         "training/train_log.py",  # between two drawings of its bar

@@ -76,7 +76,7 @@ def test_importing_memory_loads_neither_torch_nor_the_database():
 def test_building_again_encodes_nothing_and_adding_only_what_is_new(world, tmp_path):
     shutil.copytree(world / "memory", tmp_path / "memory")
     _, out, _ = call("build", world / "labels.json", "--memory", tmp_path / "memory", "--precision", "fp32")
-    assert "0 encoded" in out
+    assert "nothing to do" in out
     (tmp_path / "new.txt").write_text("galaxy\n")
     place = ("--memory", tmp_path / "memory", "--precision", "fp32")
     _, out, _ = call("add", tmp_path / "new.txt", *place)

@@ -1,0 +1,135 @@
+"""Commands that look at a memory: `info`, `verify`, `repair` and `export`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memory.wording import counted
+from recognizer.cli.app import app
+from recognizer.cli.examples import list_doubted
+from recognizer.cli.label_files import PROMPTS_SHOWN, prompted_names
+from recognizer.cli.options import (
+    OUTPUT,
+    MemoryOption,
+)
+from recognizer.console import note, show, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@app.command()
+def info(
+    memory: MemoryOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Show the contents of a memory.
+
+    Example: recognizer info --memory birds.memory
+    """
+    from memory import Memory
+    from recognizer.hierarchy.ranks import group_summary, shown_groups
+    from recognizer.memory_settings import carried_settings
+
+    opened = Memory.open(memory)
+    categories = opened.bare_categories()
+    fields = asdict(opened.info()) | {"groups": group_summary(categories)}
+    settings = carried_settings(opened, warn=note)
+    prompted = prompted_names(categories)
+    if as_json:
+        fields |= {"settings": settings, "prompted": prompted}
+        sys.stdout.write(json.dumps(fields, indent=2, default=str) + "\n")  # ASCII: a terminal may be what reads it
+        return
+    fields["encoder"] = (
+        f"{opened.encoder.name}, {opened.encoder.precision}, fingerprint {opened.encoder.fingerprint[:12]}"
+    )
+    fields["templates"] = " | ".join(opened.templates)
+    fields["groups"] = shown_groups(fields["groups"])
+    rows = [[key, str(value)] for key, value in fields.items() if value != {}]  # the recall of exact search
+    rows += [[f"{part}.{name}", str(value)] for part, values in settings.items() for name, value in values.items()]
+    rows += _file_settings(opened.encoder.spec)
+    if prompted:
+        rows.append(["prompted as words", f"{counted(len(prompted), 'name')}; --json has them all"])
+        rows += [[name, " | ".join(texts)] for name, texts in list(prompted.items())[:PROMPTS_SHOWN]]
+    show(table(["what", "value"], rows, widest=100))
+
+
+def _file_settings(spec: Mapping[str, Any]) -> list[list[str]]:
+    """Say how images are prepared for an encoder whose weights are from a file."""
+    if spec.get("kind") != "open_clip" or "settings" not in spec:
+        return []
+    from recognizer.encoder.open_clip.file_settings import FileSettings
+
+    settings = FileSettings.from_json(spec["settings"])
+    return [["images are prepared as by", settings.source], ["", ", ".join(settings.parts().values())]]
+
+
+@app.command()
+def verify(
+    memory: MemoryOption,
+    exemplars: Annotated[
+        bool,
+        typer.Option(
+            "--exemplars", help="Instead, list example images that seem to have a wrong label.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+) -> None:
+    """Check a memory: files, counts, dimensions, unit norms, orphan rows, fingerprint, index.
+
+    Example: recognizer verify --memory birds.memory
+    """
+    from memory import Memory
+
+    if exemplars:
+        list_doubted(Memory.open(memory))
+        return
+    findings = Memory.open(memory).verify()
+    show(
+        table(
+            ["", "check", "finding"],
+            [["ok" if finding.ok else "BAD", finding.check, finding.message] for finding in findings],
+            widest=120,
+        )
+    )
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def repair(memory: Annotated[str, typer.Argument(help="The memory's directory or address.")]) -> None:
+    """Restore what can be restored of a damaged memory, and say what is kept and what is lost.
+
+    Example: recognizer repair birds.memory
+    """
+    from memory import Memory
+
+    for sentence in Memory.repair(memory):
+        show(sentence)
+
+
+@app.command()
+def export(
+    memory: MemoryOption,
+    output: Annotated[str, typer.Option(help="A file, or - for stdout.", rich_help_panel=OUTPUT)] = "-",
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Include vectors, as base64 of float32.", rich_help_panel=OUTPUT)
+    ] = False,
+) -> None:
+    """Write a memory as sorted JSON lines, which `build` can read.
+
+    Example: recognizer export --memory birds.memory --output birds.jsonl
+    """
+    from memory import Memory
+
+    opened = Memory.open(memory)
+    if output == "-":
+        opened.export(sys.stdout, vectors=vectors)
+        return
+    with Path(output).open("w", encoding="utf-8", newline="\n") as stream:
+        opened.export(stream, vectors=vectors)

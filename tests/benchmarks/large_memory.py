@@ -1,0 +1,161 @@
+"""What a large memory costs: to build, to build again, to edit and to open; seconds, memory and disk.
+
+usage: python tests/benchmarks/large_memory.py 10000 100000 [--descriptions 5] [--dim 1384] [--folder DIR]
+
+Vectors come from hashes of the texts, so no encoder's time is in the figures. Each step runs in a process of its own,
+whose start (Python and imports) is left out. `cpu` is its processor time, which a busy machine changes less.
+`anonymous` and `mapped` are the memory of the process at the end of its step, MiB: its own pages, and those of files,
+which the system can drop. `peak` is the highest of their sum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import lancedb  # noqa: E402, F401  start-up
+import numpy as np  # noqa: E402
+
+from memory import Memory, read_labels  # noqa: E402
+from recognizer.console import table  # noqa: E402
+from recognizer.encoder import ImageFeatures  # noqa: E402
+from recognizer.evidence import explain  # noqa: E402, F401  start-up
+from recognizer.retrieval import make_retriever  # noqa: E402
+from recognizer.score import Scorer  # noqa: E402
+from recognizer.settings import ScoreSettings  # noqa: E402
+from tests.memory.fake_encoder import HashEncoder  # noqa: E402
+
+TEMPLATES = ("a photo of a {}.",)
+REGIONS = 5
+COLUMNS = ("step", "seconds", "cpu", "anonymous", "mapped", "peak", "disk")
+
+
+def write_labels(path: Path, numbers: range, descriptions: int) -> None:
+    """Write a label file of rows `name,description`, five of 20,000 colours and shapes for each name."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write("name,description\n")
+        for number in numbers:
+            for place in range(descriptions):
+                file.write(f"thing number {number},part {(number * 7919 + place * 104729) % 20_000} of {number}\n")
+
+
+def build(folder: Path, encoder: HashEncoder) -> None:
+    Memory.build(read_labels(folder / "labels.csv"), folder / "memory", encoder=encoder, templates=TEMPLATES)
+
+
+def add(labels: str) -> Callable[[Path, HashEncoder], None]:
+    def step(folder: Path, encoder: HashEncoder) -> None:
+        Memory.open(folder / "memory").add(read_labels(folder / labels), encoder=encoder)
+
+    return step
+
+
+def remove(folder: Path, _encoder: HashEncoder) -> None:
+    Memory.open(folder / "memory").remove(["thing number 17"])
+
+
+def opening(folder: Path, _encoder: HashEncoder) -> None:
+    _ = Memory.open(folder / "memory").vectors
+
+
+def answer(folder: Path, encoder: HashEncoder) -> None:
+    """Open, rank the categories for one image, and read the descriptions of the best five."""
+    opened = Memory.open(folder / "memory")
+    scorer = Scorer(opened.vectors, ScoreSettings())
+    exact = opened.index_kind == "exact"
+    retriever = make_retriever(opened, scorer, temperature=0.05, approximate=not exact)
+    rows = np.random.default_rng(0).standard_normal((1 + REGIONS, encoder.card.dim)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    features = ImageFeatures(
+        image=rows[:1],
+        regions=rows[None, 1:],
+        boxes_xyxy=np.zeros((1, REGIONS, 4), np.float32),
+        region_weight=np.ones((1, REGIONS), np.float32),
+        region_area=np.zeros((1, REGIONS), np.float32),
+    )
+    found = retriever.retrieve(features, 5)[0]
+    assert all(opened.vectors.categories[row].descriptions for row in found.rows.tolist())
+
+
+STEPS: dict[str, Callable[[Path, HashEncoder], None]] = {
+    "build": build,
+    "build, nothing to do": build,
+    "open": opening,
+    "open to first answer": answer,
+    "add one": add("one.csv"),
+    "add 1,000": add("thousand.csv"),
+    "remove one": remove,
+    "open after edits": opening,
+    "answer after edits": answer,
+}
+
+
+def measured(step: str, folder: Path, dim: int) -> dict[str, float]:
+    """Run a step in this process."""
+    encoder = HashEncoder(dim=dim)
+    started, cpu = time.perf_counter(), time.process_time()
+    STEPS[step](folder, encoder)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    kilobytes = {key: int(status[key].split()[0]) for key in ("RssAnon", "RssFile", "RssShmem")}
+    return {
+        "seconds": seconds,
+        "cpu": cpu,
+        "anonymous": kilobytes["RssAnon"] / 1024,
+        "mapped": kilobytes["RssFile"] / 1024,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def rows(categories: int, descriptions: int, dim: int, folder: Path, steps: list[str]) -> Iterator[list[str]]:
+    """Yield a row of the table for each step."""
+    write_labels(folder / "labels.csv", range(categories), descriptions)
+    write_labels(folder / "one.csv", range(categories, categories + 1), descriptions)
+    write_labels(folder / "thousand.csv", range(categories + 1, categories + 1001), descriptions)
+    for step in steps:
+        command = [sys.executable, __file__, "--child", step, "--folder", str(folder), "--dim", str(dim)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        figures = json.loads(done.stdout)
+        disk = sum(path.stat().st_size for path in (folder / "memory").rglob("*") if path.is_file()) / 2**20
+        yield [
+            f"{categories:,}: {step}",
+            f"{figures['seconds']:.2f}",
+            f"{figures['cpu']:.2f}",
+            *(f"{figures[key]:,.0f}" for key in COLUMNS[3:6]),
+            f"{disk:,.0f}",
+        ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("categories", type=int, nargs="*", default=[10_000])
+    parser.add_argument("--descriptions", type=int, default=5)
+    parser.add_argument("--dim", type=int, default=1384, help="of the starter")
+    parser.add_argument("--folder", type=Path, help="where the memories are made and deleted; needs their disk twice")
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=list(STEPS))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(measured(arguments.child, arguments.folder, arguments.dim)))
+        return
+    lines = []
+    for categories in arguments.categories:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+            for row in rows(categories, arguments.descriptions, arguments.dim, Path(name), arguments.steps):
+                print(" | ".join(row), file=sys.stderr, flush=True)
+                lines.append(row)
+    print(table(list(COLUMNS), lines))
+
+
+if __name__ == "__main__":
+    main()
