@@ -137,7 +137,7 @@ def recognize_into(
     *,
     reranker: MllmReranker | None = None,
     recognize: Recognize = recognized_images,
-) -> Iterator[list[Row]]:
+) -> Generator[list[Row], None, None]:
     """Recognise the pending images of a sink, write their rows, and yield them, batch by batch.
 
     Args:
@@ -149,19 +149,30 @@ def recognize_into(
     """
     settings = recognizer.settings
     pending = todo_batches(sink, settings.run.batch_size)
-    batches = row_batches(items, pending, lambda batches: recognize(recognizer, batches))
-    if reranker is not None:
-        batches = rerank_in_background(batches, reranker, settings.rerank, score=settings.score, limits=settings.images)
-    for batch in batches:
-        sink.write(batch.rows, timing=batch.timing, images=batch.stamps)
-        yield batch.rows
+    with contextlib.ExitStack() as stack:
+        # Closed here also after an error. One that the garbage collector closes waits for its threads at a moment when
+        # they may wait for a lock that this thread holds.
+        batches = stack.enter_context(
+            contextlib.closing(row_batches(items, pending, lambda batches: recognize(recognizer, batches)))
+        )
+        if reranker is not None:
+            batches = stack.enter_context(
+                contextlib.closing(
+                    rerank_in_background(
+                        batches, reranker, settings.rerank, score=settings.score, limits=settings.images
+                    )
+                )
+            )
+        for batch in batches:
+            sink.write(batch.rows, timing=batch.timing, images=batch.stamps)
+            yield batch.rows
 
 
 def row_batches(
     items: Sequence[ImageItem],
     numbers: Iterable[Sequence[int]],
     recognize: Callable[[Iterator[NumberedItems]], Recognized],
-) -> Iterator[RowBatch]:
+) -> Generator[RowBatch, None, None]:
     """Make rows of items, with the stamps of their files.
 
     Args:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from recognizer.cli.options import Format
@@ -67,12 +67,12 @@ def opened_output(
 
 
 def show_progress(
-    batches: Iterable[Sequence[Row]], sink: RowSink, total: int, description: str, *, unit: str = "images"
+    batches: Generator[Sequence[Row], None, None], sink: RowSink, total: int, description: str, *, unit: str = "images"
 ) -> None:
     """Work through the batches with a progress bar that starts at the rows of earlier runs."""
     from recognizer.results import ErrorRow
 
-    with progress_bar(total, unit, description, done=sink.done_rows) as advance:
+    with closing(batches), progress_bar(total, unit, description, done=sink.done_rows) as advance:
         for rows in batches:
             advance(len(rows), failed=sum(isinstance(row, ErrorRow) for row in rows))
 

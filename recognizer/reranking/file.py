@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,7 @@ def rerank_setup(earlier: EarlierResults, settings: Settings, source: Path) -> R
 
 def rerank_into(
     earlier: EarlierResults, settings: Settings, sink: RowSink, reranker: MllmReranker
-) -> Iterator[list[Row]]:
+) -> Generator[list[Row], None, None]:
     """Rerank the rows that the sink does not have yet, write them, and yield them, batch by batch.
 
     Rows that an MLLM has ranked already are written unchanged, for they no longer hold retrieval's confidences.
@@ -171,11 +172,11 @@ def rerank_into(
             images = [image_to_rank(row, earlier.root) for row in rows]
             yield RowBatch(rows, images, BatchTiming(decode_s=0, encode_s=0, score_s=0), [*map(stamp_row, rows)])
 
-    for batch in rerank_in_background(
-        batches(), reranker, settings.rerank, score=settings.score, limits=settings.images
-    ):
-        sink.write(batch.rows, timing=batch.timing, images=batch.stamps)
-        yield batch.rows
+    reranked = rerank_in_background(batches(), reranker, settings.rerank, score=settings.score, limits=settings.images)
+    with closing(reranked):
+        for batch in reranked:
+            sink.write(batch.rows, timing=batch.timing, images=batch.stamps)
+            yield batch.rows
 
 
 def stamp_row(row: Row) -> ImageStamp:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def rerank_in_background(
     *,
     score: ScoreSettings,
     limits: ImageLimits,
-) -> Iterator[RowBatch]:
+) -> Generator[RowBatch, None, None]:
     """Rerank batches in the background and yield them in order.
 
     Args:
