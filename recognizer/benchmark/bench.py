@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from memory import Category
 from memory.errors import printable
+from memory.halves import rounded
 from memory.templates import bare_text, grounded_texts, name_texts
 from memory.vectors import Matrix, MemoryVectors, unit_mean
 from recognizer.console import note, progress_bar
@@ -101,7 +102,8 @@ class Bench:
         if not texts:
             return np.zeros((0, self.encoder.dim), np.float32)
         flat = [text for group in texts for text in group]
-        return unit_mean(self.encoder.encode_texts(flat), np.array([*map(len, texts)]), [group[0] for group in texts])
+        means = unit_mean(self.encoder.encode_texts(flat), np.array([*map(len, texts)]), [group[0] for group in texts])
+        return rounded(means)  # as a memory stores them
 
 
 def contents(folder: Path) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import Category, Description, Memory
+from memory.halves import rounded
 from memory.templates import bare_text, grounded_texts
 from memory.vectors import MemoryVectors, unit_mean
 from recognizer.describing.joining import join_descriptions
@@ -333,14 +334,15 @@ def describe_anew(memory: Memory, encoder: Encoder, described: Sequence[Sequence
     rows = {text: row for row, text in enumerate(known)}
     new = [text for text in dict.fromkeys(bare) if text not in rows]
     rows |= {text: len(known) + row for row, text in enumerate(new)}
-    every = np.concatenate([vectors.bare, encoder.encode_texts(new)]) if new else vectors.bare
+    # Rounded as a memory stores them, so that the same texts are the same vectors.
+    every = np.concatenate([vectors.bare[:], rounded(encoder.encode_texts(new))]) if new else vectors.bare
     grounded = [text for category, each in pairs for text in grounded_texts(category, each, memory.templates)]
     per_row = np.array([1 if each.kind == "sentence" else len(memory.templates) for _, each in pairs])
     firsts = np.cumsum(per_row) - per_row
     return replace(
         vectors,
         offsets=np.cumsum([0, *map(len, described)]),
-        grounded=unit_mean(encoder.encode_texts(grounded), per_row, [grounded[first] for first in firsts]),
+        grounded=rounded(unit_mean(encoder.encode_texts(grounded), per_row, [grounded[first] for first in firsts])),
         bare=every[[rows[text] for text in bare]],
         descriptions=[each.text for _, each in pairs],
     )

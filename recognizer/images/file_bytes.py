@@ -43,8 +43,12 @@ def read_file_bytes(path: str | bytes | Path, *, max_bytes: int) -> bytes:
     Raises:
         ImageError: E_NOT_FOUND, E_PERMISSION, E_NOT_FILE, E_READ, E_EMPTY or E_TOO_LARGE.
     """
-    if is_remote(os.fsencode(path)):
-        return fetch(os.fsencode(path), max_bytes=max_bytes)
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ImageError("E_READ", "the file cannot be read: its path holds half a surrogate pair") from None
+    if is_remote(encoded):
+        return fetch(encoded, max_bytes=max_bytes)
     try:
         descriptor = os.open(path, _READ_FLAGS)
         try:

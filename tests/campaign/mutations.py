@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -120,7 +121,9 @@ def index_target(folder: Path) -> Target:
     query = np.eye(16, dtype=np.float32)[:1]
 
     def read(_: Path) -> object:
-        scores, rows = Memory.open(directory).index().search(query, 5)
+        with tempfile.TemporaryDirectory() as copy:  # where a damaged index is built again, under another name
+            shutil.copytree(directory, copy, dirs_exist_ok=True)
+            scores, rows = Memory.open(copy).index().search(query, 5)
         return scores.round(5).tolist(), rows.tolist()
 
     return Target(files, read, vouched=True)

@@ -30,6 +30,9 @@ report.filters = (function () {
     filters.apply();
   };
 
+  // Counts again after rows have changed; which of them are shown stays as it is.
+  filters.recount = () => showCounts(tests());
+
   filters.clear = function () {
     filters.set({ status: 0, label: null, group: null, code: null, truth: null, other: null, text: "", ranges: {} });
     report.byId("search").value = "";

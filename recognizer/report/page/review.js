@@ -58,6 +58,7 @@ report.review = (function () {
   function showCount() {
     let count = 0;
     for (let row = 0; row < report.loaded; row++) if (report.has(row, "CORRECTED")) count++;
+    report.filters.recount();
     tell(review.waiting.length ? `${report.counted(review.waiting.length, "correction")} on the way` : `${report.counted(count, "row")} corrected, all saved`);
     report.byId("review-learn").disabled = count === 0;
   }

@@ -4,10 +4,11 @@ import pytest
 
 from memory import Memory
 from memory.durable import file_sha256
+from memory.remote import CALIBRATION
 from recognizer.calibration.report import write_content
 from recognizer.calibration.seen import write_seen
 from recognizer.errors import RecognizerError
-from recognizer.memory_settings import SETTINGS_FILE, memory_identity
+from recognizer.memory_settings import memory_identity
 from tests.recognizer.commands import call
 
 PLACES = {"tabby cat": "cat.jpg", "cup of coffee": "coffee.jpg", "rocket launch": "rocket.jpg"}
@@ -18,7 +19,7 @@ def calibrated(demo_memory, photos, tmp_path):
     """A memory whose calibration was fitted on a cat, and labelled images with the cat under another name."""
     shutil.copytree(demo_memory, tmp_path / "memory")
     memory = Memory.open(tmp_path / "memory")
-    settings = memory.directory / SETTINGS_FILE
+    settings = memory.directory / CALIBRATION
     write_content({"calibration": memory_identity(memory), "score": {"temperature": 0.02}}, settings)
     write_seen(settings, [file_sha256(photos / "cat.jpg")])
     names = {category.name for category in memory.bare_categories()}

@@ -1,23 +1,6 @@
-"""A browser for the tests of the page: Debian's chromium, started once."""
-
-import os
-import shutil
+"""A page that is watched while a test uses it."""
 
 import pytest
-
-CHROMIUM = "/usr/bin/chromium"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = CHROMIUM if os.path.exists(CHROMIUM) else shutil.which("chromium")
-    if executable is None:
-        pytest.skip("no chromium is installed")
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Watched:

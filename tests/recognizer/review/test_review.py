@@ -24,7 +24,6 @@ from recognizer.serving.server import make_server
 from recognizer.serving.settings import ServeSettings
 from recognizer.settings import load_settings
 from tests.recognizer.commands import call
-from tests.recognizer.report.conftest import browser as browser
 from tests.remembering import remembering
 
 HOSTILE = '"><img src=x onerror=alert(1)>'
