@@ -31,10 +31,10 @@ import lancedb  # noqa: E402, F401  start-up
 import numpy as np  # noqa: E402
 
 from memory import Memory, read_labels  # noqa: E402
+from recognizer.agreement import make_retriever  # noqa: E402
 from recognizer.console import table  # noqa: E402
 from recognizer.encoder import ImageFeatures  # noqa: E402
 from recognizer.evidence import explain  # noqa: E402, F401  start-up
-from recognizer.retrieval import make_retriever  # noqa: E402
 from recognizer.score import Scorer  # noqa: E402
 from recognizer.settings import ScoreSettings  # noqa: E402
 from recognizer.unchanged import input_hash, remember_build, unchanged_memory  # noqa: E402
