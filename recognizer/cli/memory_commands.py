@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from memory import Category, Memory
+
+_NOTHING = "nothing to do, the memory holds all of this"
 
 
 @app.command()
@@ -124,6 +127,23 @@ def build(
 
     Example: recognizer build labels.csv --memory birds.memory
     """
+    from memory.remote.address import is_address
+    from recognizer.unchanged import input_hash, remember_build, unchanged_memory
+
+    started, inputs = time.monotonic(), None
+    if exemplars is None and not is_address(memory):
+        options = {
+            "labels": [format, key, header, name_column, aliases, hierarchy],
+            "memory": [index, fine_grained, unknown, device, precision],
+            # Names of an encoder may be files, relative to the working directory.
+            "encoder": None if model is None and pretrained is None else [model, pretrained, str(Path.cwd())],
+        }
+        inputs = input_hash([labels, templates, *(descriptions or [])], options)
+        unchanged = unchanged_memory(Path(memory), inputs)
+        if unchanged is not None:
+            _print_contents(unchanged, f"{_NOTHING}; {time.monotonic() - started:.1f} s")
+            return
+
     from memory.errors import printable
     from memory.recovery import published_manifest
     from memory.remote.memory import local_copy
@@ -178,7 +198,8 @@ def build(
             progress=progress,
             warn=note,
         )
-    _print_report(built)
+    remember_build(built, inputs)
+    _print_contents(built, _work(built))
 
 
 @app.command()
@@ -268,14 +289,14 @@ def remove(
     show(f"removed {counted(len(removed), 'category')}; {opened.location} now has {counted(now, 'category')}")
 
 
-def _print_report(memory: Memory) -> None:
-    report, numbers = memory.report, memory.info()
-    contents = f"{counted(report.categories, 'category')}, {counted(report.descriptions, 'description')}"
+def _print_contents(memory: Memory, work: str) -> None:
+    numbers = memory.info()
+    contents = f"{counted(numbers.categories, 'category')}, {counted(numbers.descriptions, 'description')}"
     if numbers.exemplars:
         contents += f", {counted(numbers.exemplars, 'exemplar')}"
     if numbers.negatives:
         contents += f", {counted(numbers.negatives, 'candidate')} for negative labels"
-    show(f"{memory.location}: {contents}; {_work(memory)}")
+    show(f"{memory.location}: {contents}; {work}")
 
 
 def _work(memory: Memory) -> str:
@@ -283,5 +304,5 @@ def _work(memory: Memory) -> str:
     report = memory.report
     recall = f"; recall@10 of the approximate search {report.ann_recall:.3f}" if report.ann_recall is not None else ""
     texts = f"{report.texts_encoded} encoded, {report.texts_reused} reused, {report.texts_truncated} truncated"
-    texts = "nothing to do, the memory holds all of this" if report.unchanged else f"texts: {texts}"
+    texts = _NOTHING if report.unchanged else f"texts: {texts}"
     return f"{texts}; {report.seconds:.1f} s{recall}"

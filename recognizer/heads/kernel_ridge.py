@@ -56,6 +56,8 @@ categories without exemplars lost 2 points on GCompris and on costumes, with it 
 _SOFTNESS = 0.6  # spreads; width of the logistic for right or wrong, so that few exemplars give a steady sum
 _NEARLY = 1e-3  # of the accuracy; no shift is paid for less
 _SHIFTS = np.arange(0, 4.01, 0.125)  # spreads
+# Rows of the inverse that are mirrored at a time; all 4,000 at once take 0.5 s, where its factors take 1.4 s.
+_MIRRORED = 512
 _JITTER = 1e-8  # equal landmarks make the kernel singular
 
 
@@ -225,9 +227,13 @@ def inverse_kernel(shots: Shots, constants: Constants, weights: Doubles) -> Floa
     regular[np.diag_indices_from(regular)] += constants.ridge / weights
     factor, _ = dpotrf(regular, lower=1, overwrite_a=1)
     inverse, _ = dpotri(factor, lower=1, overwrite_c=1)  # half the work of solving for the unit matrix
-    lower: Floats = np.tril(inverse).astype(np.float32)
-    lower += np.tril(lower, -1).T
-    return lower
+    whole: Floats = inverse.astype(np.float32)
+    for start in range(0, len(whole), _MIRRORED):
+        stop = start + _MIRRORED
+        whole[start:stop, stop:] = whole[stop:, start:stop].T
+        lower = np.tril(whole[start:stop, start:stop])
+        whole[start:stop, start:stop] = lower + np.tril(lower, -1).T
+    return whole
 
 
 def leave_out(shots: Shots, inverse: Floats | None, *, by: Literal["exemplar", "category"]) -> LeftOut:

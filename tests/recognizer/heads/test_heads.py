@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recognizer.heads import HEADS, Shots, choice, fit, kernel_ridge, pairs
 from recognizer.heads.choice import choose_constants
 from recognizer.heads.constants import ALONE, PRIOR, Constants
-from recognizer.heads.kernel_ridge import DOUBTED, KernelRidge, evenly
+from recognizer.heads.kernel_ridge import DOUBTED, KernelRidge, evenly, inverse_kernel, kernel_matrix
 from recognizer.heads.pairs import disputed_pairs
 from tests.recognizer.worlds import unit
 from tests.reference import slow_head
@@ -64,6 +64,17 @@ def test_the_term_is_that_of_a_fit_in_loops_and_without_an_exemplar_that_of_a_ne
         shift=slow.shift,
     )
     np.testing.assert_allclose(head.term(images, [rows] * 3), again(images), atol=5e-5)
+
+
+@pytest.mark.parametrize("exemplars", [511, 512, 1100])
+def test_the_inverse_is_symmetric_and_an_inverse(exemplars):
+    rng = np.random.default_rng(0)
+    shots = make_shots(rng, rng.integers(0, 5, exemplars), 5)
+    weights = rng.uniform(0.5, 1, exemplars)
+    inverse = inverse_kernel(shots, PRIOR, weights)
+    assert np.array_equal(inverse, inverse.T)
+    regular = kernel_matrix(shots.vectors, shots.vectors, PRIOR.beta) + np.diag(PRIOR.ridge / weights)
+    assert np.allclose(inverse @ regular, np.eye(exemplars), atol=1e-3)
 
 
 def test_landmarks_that_are_all_exemplars_give_the_exact_fit(monkeypatch):
