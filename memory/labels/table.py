@@ -99,7 +99,8 @@ def _columns(file: LabelFile, line: int, titles: Sequence[str]) -> _Columns:
         raise file.error(f"two columns are called {printable(double)!r}", "Rename one of them", line=line)
     places = {title: place for place, title in enumerate(lower)} | {title: place for place, title in enumerate(titles)}
     ranks = [places[rank] for rank in RANKS if rank in places]
-    is_taxonomy = {"family", "genus"} <= places.keys()
+    # An order or a class alone may be anything; a family beside another rank, or three ranks, are a taxonomy.
+    is_taxonomy = len(ranks) >= 3 or ("family" in places and len(ranks) >= 2)
     shown = ", ".join(repr(printable(title)) for title in titles[:12])
     if file.name_column is not None:
         name = places.get(file.name_column, places.get(file.name_column.lower()))

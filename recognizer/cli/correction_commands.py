@@ -49,7 +49,6 @@ def review(
     Example: recognizer review results.jsonl --memory birds.memory --features features
     """
     import importlib.util
-    import secrets
     import tempfile
     from contextlib import AbstractContextManager
     from functools import cache
@@ -66,8 +65,9 @@ def review(
     from recognizer.memory_settings import carried_settings
     from recognizer.review.app import make_review_app
     from recognizer.review.session import ReviewSession
+    from recognizer.review.word import kept_word
     from recognizer.serving.listening import address, listen
-    from recognizer.serving.server import make_server
+    from recognizer.serving.server import make_server, run_server
     from recognizer.settings import Settings, load_settings
 
     def settings_of(opened: Memory) -> Settings:
@@ -97,12 +97,12 @@ def review(
         warn=note,
         images=images,
     )
-    word = secrets.token_urlsafe(16)
+    word = kept_word(results)
     show(f"{address('127.0.0.1', listening.getsockname()[1])}/{word}/")
     note(f"corrections are kept in {session.log.path}; Ctrl-C stops")
-    make_server(lambda _: make_review_app(session, word=word, settings=settings.serve), settings.serve).run(
-        sockets=[listening]
-    )
+    server = make_server(lambda _: make_review_app(session, word=word, settings=settings.serve), settings.serve)
+    run_server(server, listening)
+    note("stopped")
 
 
 @app.command()
@@ -138,7 +138,7 @@ def learn(
 
     read = read_corrections(corrections)
     if read.damaged:
-        note(f"{corrections}: left out: {counted(read.damaged, 'line')} that is no correction")
+        note(f"{corrections}: {counted(read.damaged, 'line')} left out, the first of them {read.first_damage}")
     earlier = read_results(results, images)
     said = read.latest()
     strange = len(said.keys() - {row.key for row in earlier.rows})
@@ -173,6 +173,11 @@ def learn(
         show(
             f"accuracy on {learnt.apart} corrections kept apart: {learnt.before:.3f} before, {learnt.after:.3f} "
             "with what was learnt from the others"
+        )
+    if done.kept:
+        note(
+            f"{counted(done.kept, 'row')} keep their earlier scores: their features are not stored, and none of their "
+            "candidates was corrected; give --features to score all of them again"
         )
     lines = [[change.key, change.before or "-", change.after or "-"] for change in done.changes[:_MOST_SHOWN]]
     if lines:

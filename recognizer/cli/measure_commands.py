@@ -129,6 +129,7 @@ def evaluate(
     labelled = match_labels(read_labelled(folder), opened.vectors.categories)
     seen = seen_images(opened, labelled.items)
     if unseen:
+        note(f"{sum(seen)} of {len(seen)} images left out, on which `calibrate` was fitted")
         labelled = without_seen(labelled, seen)
     elif sentence := seen_sentence(seen):
         note(sentence)

@@ -78,7 +78,7 @@ def serve(
     from recognizer.serving.following import FollowedMemory
     from recognizer.serving.listening import address, listen, needs_token, new_token
     from recognizer.serving.metrics import Metrics
-    from recognizer.serving.server import make_app, make_server
+    from recognizer.serving.server import make_app, make_server, run_server
     from recognizer.serving.service import Service
     from recognizer.settings import Settings, load_settings
 
@@ -117,7 +117,7 @@ def serve(
         count = followed.current.memory.info().categories
         show(f"{at}/{'' if token is None else f'#token={token}'}")
         note(f"{count} categories of {memory}; {at}/docs lists what can be asked; Ctrl-C stops")
-        make_server(
+        server = make_server(
             lambda stopping: make_app(
                 service,
                 settings=settings.serve,
@@ -128,4 +128,6 @@ def serve(
                 stopping=stopping,
             ),
             settings.serve,
-        ).run(sockets=[listening])
+        )
+        run_server(server, listening)
+        note("stopped")

@@ -42,11 +42,13 @@ class ScoredAgain:
 
     Attributes:
         scored: rows that were scored again; the others are as they were.
+        kept: images that were not, because their features are not stored and no candidate of theirs is touched.
         encoded: images of those that had no stored features.
         changes: rows whose label is another one now.
     """
 
     scored: int
+    kept: int
     encoded: int
     changes: Sequence[Change]
 
@@ -96,7 +98,10 @@ def learn_again(
     fresh = Memory.open(memory)
     touched = {one.new for one in said.values() if one.new is not None}
     recognizer = Recognizer(encoder, fresh, settings=with_run_of(settings_of(fresh), earlier), features=features)
-    return Lesson(learnt, score_again(recognizer, earlier, output, touched=touched, source=source, warn=warn))
+    return Lesson(
+        learnt,
+        score_again(recognizer, earlier, output, touched=touched, corrected=said.keys(), source=source, warn=warn),
+    )
 
 
 def learnt_path(results: Path) -> Path:
@@ -117,19 +122,21 @@ def score_again(
     output: Path,
     *,
     touched: Collection[str],
+    corrected: Collection[str] = (),
     source: Path,
     warn: Callable[[str], None],
 ) -> ScoredAgain:
     """Write the results anew.
 
     A head that was fitted to more exemplars can change any image, so every image whose features are stored is scored
-    again; of the others those are encoded that have a touched category among their candidates.
+    again; of the others those are encoded that were corrected or have a touched category among their candidates.
 
     Args:
         recognizer: with the memory that has learnt, and the stored features.
         earlier: the results.
         output: of the new ones, in JSON lines.
         touched: names of categories with other exemplars than before.
+        corrected: keys of the rows of which something was said.
         source: of the corrections, for the run.json.
         warn: called with a sentence about the output.
     """
@@ -149,7 +156,7 @@ def score_again(
         input_root=str(earlier.root),
     )
     before = 0 if recognizer.features is None else recognizer.features.encoded
-    scored, without_store, changes = 0, 0, []
+    scored, kept, without_store, changes = 0, 0, 0, []
     sink = open_results(
         output,
         keys=[row.key for row in earlier.rows],
@@ -161,8 +168,9 @@ def score_again(
     with sink:
         for start in range(0, len(earlier.rows), _BATCH):
             rows = earlier.rows[start : start + _BATCH]
-            new = dict(_new_rows(recognizer, rows, earlier.root, touched))
+            new = dict(_new_rows(recognizer, rows, earlier.root, touched, corrected))
             scored += len(new)
+            kept += sum(isinstance(row, ResultRow) and row.key not in new for row in rows)
             without_store += len(new) if recognizer.features is None else 0
             written = [new.get(row.key, row) for row in rows]
             changes += [
@@ -173,11 +181,11 @@ def score_again(
             sink.write(written, timing=BatchTiming(decode_s=0, encode_s=0, score_s=0))
         sink.finish()
     encoded = without_store if recognizer.features is None else recognizer.features.encoded - before
-    return ScoredAgain(scored, encoded, changes)
+    return ScoredAgain(scored, kept, encoded, changes)
 
 
 def _new_rows(
-    recognizer: Recognizer, rows: Sequence[Row], root: Path, touched: Collection[str]
+    recognizer: Recognizer, rows: Sequence[Row], root: Path, touched: Collection[str], corrected: Collection[str]
 ) -> Iterator[tuple[str, Row]]:
     """Yield the keys and the new rows of those that are scored again."""
     images: list[ImageItem] = []
@@ -188,7 +196,7 @@ def _new_rows(
             continue
         if row.box is None:
             images.append(ImageItem(key_from_display(row.path), path))
-        elif row.box.xyxy is not None and _is_touched(row, touched):
+        elif row.box.xyxy is not None and (row.key in corrected or _is_touched(row, touched)):
             x0, y0, x1, y1 = row.box.xyxy
             boxes.append(BoxItem(key_from_display(row.path), path, GivenBox(image=row.path, xyxy=(x0, y0, x1, y1))))
     by_key = {row.key: row for row in rows}
@@ -196,7 +204,7 @@ def _new_rows(
     chosen = [
         image
         for image, is_stored in zip(images, stored, strict=True)
-        if is_stored or _is_touched(by_key[image.key], touched)
+        if is_stored or image.key in corrected or _is_touched(by_key[image.key], touched)
     ]
     settings = recognizer.settings
     batches = encode_or_read(

@@ -8,6 +8,7 @@ a row counts; undoing is a correction, too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -19,7 +20,7 @@ from typing import Any, Literal, Self
 
 from memory.category import check_text
 from memory.durable import make_folder, sync_folder
-from memory.errors import printable_path
+from memory.errors import printable, printable_path
 from recognizer.errors import RecognizerError
 from recognizer.results.row import box_key
 
@@ -108,10 +109,12 @@ class Corrections:
     Attributes:
         all: every correction, in order, each once.
         damaged: lines that are no correction.
+        first_damage: which of them is the first, and why.
     """
 
     all: list[Correction]
     damaged: int = 0
+    first_damage: str = ""
 
     def latest(self) -> dict[str, Correction]:
         """Return by row what was said of it last; rows whose correction was undone have what was said before."""
@@ -128,25 +131,30 @@ class Corrections:
 def read_corrections(path: Path) -> Corrections:
     """Read a file of corrections.
 
+    A line needs a path, and a new name unless its verdict is another one; without an id it is known by its content.
+
     Raises:
-        CorrectionsUnusable: it cannot be read.
+        CorrectionsUnusable: it cannot be read, or all of its lines are something else.
     """
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise CorrectionsUnusable(f"{printable_path(path)} cannot be read: {error.strerror}") from error
     seen: dict[str, Correction] = {}
-    damaged = 0
-    for line in lines:
+    damaged, first = 0, ""
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            one = Correction.from_json(json.loads(line))
-        except (ValueError, TypeError, AttributeError):
+            one = Correction.from_json({"id": hashlib.sha256(line).hexdigest()[:32], **json.loads(line)})
+        except (ValueError, TypeError, AttributeError) as error:
             damaged += 1
+            first = first or f"line {number}: {printable(str(error), 100)}"
             continue
         seen.setdefault(one.id, one)
-    return Corrections(list(seen.values()), damaged)
+    if damaged and not seen:
+        raise CorrectionsUnusable(f"{printable_path(path)} holds no corrections ({first})")
+    return Corrections(list(seen.values()), damaged, first)
 
 
 class CorrectionLog:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from memory import Category
 from memory.durable import replacing
@@ -114,7 +115,10 @@ def _write_label_studio(stored: StoredResults, output: Path, prefix: str) -> int
     with replacing(output) as draft, open(draft, "w", encoding="utf-8", errors="replace") as stream:
         separator = "[\n"
         for path, rows in tasks.items():
-            task = {"data": {"image": prefix + path}, "predictions": list(_predictions(rows, model))}
+            task = {
+                "data": {"image": prefix + quote(path) if prefix else path},
+                "predictions": list(_predictions(rows, model)),
+            }
             stream.write(separator + json.dumps(task, ensure_ascii=False))
             separator = ",\n"
         stream.write("\n]\n" if tasks else "[]\n")

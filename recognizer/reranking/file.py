@@ -78,7 +78,7 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
             in the folder.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
-        raise ResultsUnreadable(f"{path}: rerank reads results in JSON lines; run with --output NAME.jsonl")
+        raise ResultsUnreadable(f"{path}: only results in JSON lines are read here; run with --output NAME.jsonl")
     files = find_run_files(path, "jsonl")
     info = files.read_info()
     if info is not None:

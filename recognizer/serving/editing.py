@@ -33,6 +33,8 @@ class NewCategory(BaseModel):
         Raises:
             ValueError: a text cannot be stored.
         """
+        if not self.name.strip():
+            raise ValueError("the name of a category is blank")
         texts = tuple(Description(text, source="http") for text in self.descriptions)
         return Category(self.name, self.group, texts)
 

@@ -198,7 +198,9 @@ def _add_editing(
     ) -> dict[str, Any]:
         """Add the images of a form or of JSON, as for `/v1/recognize`; their names become their references."""
         async with upload_folder() as folder:
-            uploads, _ = await reader.read(request, folder)
+            uploads, options = await reader.read(request, folder)
+            if options.boxes is not None:
+                raise HTTPException(400, "examples are whole images; cut the boxes out, and send each as an image")
             items = [upload.item for upload in uploads]
             encoded, problems = await _edit(service, lambda: editor.add_exemplars(category, items))
         return {"encoded": encoded, "problems": problems, "memory": _memory_json(service)}
@@ -207,7 +209,7 @@ def _add_editing(
     async def remove_exemplar(
         reference: Annotated[str, Query(description="of an example image, or a category, all of whose images go")],
     ) -> dict[str, Any]:
-        """Remove one example image, or all those of a category."""
+        """Remove the example images of a reference, in whatever category, or all those of a category."""
         removed = await _edit(service, lambda: editor.remove_exemplar(reference))
         return {"removed": removed, "memory": _memory_json(service)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Collection
 
 import uvicorn
@@ -130,3 +131,9 @@ def make_server(app_of: Callable[[Callable[[], bool]], FastAPI], settings: Serve
     )
     server = uvicorn.Server(config)
     return server
+
+
+def run_server(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Answer until the process is told to stop; a person's Ctrl-C is no error."""
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])

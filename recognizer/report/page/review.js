@@ -43,6 +43,11 @@ report.review = (function () {
         review.waiting.splice(0, some.length);
         showCount();
       } catch (error) {
+        if (error.status === 404) { // another server listens there
+          tell(`${review.waiting.length} not saved: open the address that the server printed`, true);
+          await new Promise((resolve) => setTimeout(resolve, AGAIN));
+          continue;
+        }
         if (error.status && error.status < 500) { // it makes no sense to the server, and will not later
           review.waiting.splice(0, some.length);
           tell(error.message, true);
@@ -90,7 +95,7 @@ report.review = (function () {
     report.list.redraw(targets);
     showCount();
     send();
-    if (targets.length === 1 && targets[0] === report.list.row()) report.keys.move(1);
+    if (targets.includes(report.list.row())) report.keys.move(1);
     else report.detail.again();
   };
 

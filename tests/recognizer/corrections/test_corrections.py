@@ -79,6 +79,23 @@ def test_corrections_are_learnt_and_nothing_is_encoded_but_texts(folder):
     assert taught == {names[0]: "other thing", **{name: f"thing {name[:3]}" for name in names[1:4]}}
 
 
+def test_without_stored_features_the_corrected_and_the_touched_are_scored_again(folder):
+    before = rows_of(folder / "rows.jsonl")
+    name = next(iter(before))
+    (folder / "one.jsonl").write_text(json.dumps({"path": name, "new": "a new thing"}) + "\njunk\n")
+    code, shown, notes = call(
+        *("learn", folder / "one.jsonl", "--memory", folder / "memory", "--results", folder / "rows.jsonl"),
+        *("--output", folder / "one.out.jsonl"),
+    )
+    assert code == 0
+    after = rows_of(folder / "one.out.jsonl")
+    assert after[name]["label"] == "a new thing"
+    assert "keep their earlier scores" in notes
+    assert "1 line left out, the first of them line 2" in notes
+    kept = [path for path in before if path != name]
+    assert [after[path] for path in kept] == [before[path] for path in kept]
+
+
 def test_corrections_without_a_category_teach_nothing(folder):
     (folder / "none.jsonl").write_bytes(Correction(id="1", path="broken.jpg", new="a").to_line())
     with pytest.raises(RecognizerError, match="nothing can be learnt"):

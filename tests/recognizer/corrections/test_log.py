@@ -51,12 +51,24 @@ def test_a_torn_last_line_costs_itself_alone(tmp_path):
         assert read.damaged == 1
 
 
-@pytest.mark.parametrize("line", [b"[]", b"null", b"{}", b"{", b'{"id":"a","path":"b","verdict":"maybe"}', b"\xff"])
+@pytest.mark.parametrize("line", [b"[]", b"null", b"{}", b"{", b'{"path":"b","verdict":"maybe"}', b"\xff"])
 def test_what_is_no_correction_is_counted(tmp_path, line):
     path = tmp_path / "c.jsonl"
     path.write_bytes(line + b"\n" + correction(1).to_line())
     read = read_corrections(path)
     assert (read.all, read.damaged) == ([correction(1)], 1)
+    assert read.first_damage.startswith("line 1: ")
+    path.write_bytes(line + b"\n")
+    with pytest.raises(CorrectionsUnusable, match="holds no corrections"):
+        read_corrections(path)
+
+
+def test_a_line_by_hand_needs_a_path_and_a_name(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text(
+        '{"path": "a.jpg", "new": "owl"}\n{"path": "a.jpg", "new": "owl"}\n{"path": "b.jpg", "new": "fox"}\n'
+    )
+    assert [(one.path, one.new) for one in read_corrections(path).all] == [("a.jpg", "owl"), ("b.jpg", "fox")]
 
 
 def test_a_correction_that_says_nothing_is_refused():

@@ -19,6 +19,7 @@ from recognizer.images import ImageLimits
 from recognizer.memory_settings import carried_settings
 from recognizer.review.app import make_review_app
 from recognizer.review.session import ReviewSession
+from recognizer.review.word import kept_word
 from recognizer.serving.listening import listen
 from recognizer.serving.server import make_server
 from recognizer.serving.settings import ServeSettings
@@ -189,3 +190,14 @@ def test_only_who_knows_the_word_gets_in_and_nothing_outside_of_the_page_is_serv
         assert client.post(post, json=said).status_code == 200
     assert [one.new for one in read_corrections(place / "c.jsonl").all] == ["owl"]
     assert not (place / "page").exists()
+
+
+def test_the_word_of_a_review_is_the_same_after_a_restart_and_nobody_else_can_read_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    word = kept_word(tmp_path / "rows.jsonl")
+    assert kept_word(tmp_path / "rows.jsonl") == word
+    assert kept_word(tmp_path / "others.jsonl") != word
+    (kept,) = (path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.read_text() == word)
+    assert kept.stat().st_mode & 0o077 == 0
+    kept.write_text("guess")
+    assert len(kept_word(tmp_path / "rows.jsonl")) > 20
