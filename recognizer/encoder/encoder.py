@@ -19,7 +19,7 @@ from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.features import Frame, ImageFeatures, area_share
 from recognizer.encoder.named import NAMED
 from recognizer.encoder.parts import EncoderParts, apply_trained
-from recognizer.encoder.passes import PASS_SIZE, Passes
+from recognizer.encoder.passes import Passes
 from recognizer.encoder.regions import RegionFinder, Regions
 from recognizer.encoder.starter.starter import STARTER, load_starter, read_starter_settings, starter_spec
 from recognizer.encoder.text_batches import encode_in_buckets
@@ -50,9 +50,10 @@ class Encoder:
         self, parts: EncoderParts, *, device: torch.device, precision: Precision, onnx: Path | None = None
     ) -> None:
         """Put the parts together, which were made for `device` and `precision`; `onnx` as for `load`."""
+        pass_size: int | None = None
         if onnx is None:
             finder = RegionFinder(parts.image_tower, parts.decoder, parts.windows, bf16=precision == "bf16")
-            self._find_regions, pass_size = finder.find, PASS_SIZE
+            self._find_regions = finder.find
         else:
             from recognizer.encoder.onnx.sessions import open_onnx
 

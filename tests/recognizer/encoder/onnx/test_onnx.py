@@ -106,7 +106,7 @@ def starter_folder(tmp_path_factory):
 @pytest.mark.slow
 def test_the_starter_on_onnxruntime_is_the_one_on_torch(starter, starter_folder, photos):
     check_batches(starter, starter_folder)
-    check_encoder(starter, starter_folder, [Image.open(path) for path in sorted(photos.iterdir())])
+    check_encoder(starter, starter_folder, [Image.open(path) for path in sorted(photos.glob("*.jpg"))])
 
 
 @pytest.mark.slow
