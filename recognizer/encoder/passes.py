@@ -3,7 +3,8 @@
 A library computes the last few numbers of a tensor, the last rows of a product and the parts of several threads in
 other ways than the rest, which round differently. So on the CPU every pass has one shape, `PASS_SIZE` images, blanks
 among them, and runs on one thread; what follows the image tower is done for each image alone. (On onnxruntime a pass
-is one image.) The cores work on different passes, which is faster than working on one together (`tests/benchmarks/passes.py`).
+is one image.) The cores work on different passes, which is faster than working on one together
+(`tests/benchmarks/passes.py`).
 
 On other devices a batch is one pass; where the memory does not suffice for it, it is halved, and so are later ones.
 There fp32 means fp32, too: cuDNN would compute convolutions in TF32. On an H200

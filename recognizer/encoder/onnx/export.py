@@ -37,11 +37,13 @@ def export_onnx(parts: EncoderParts, folder: Path) -> EncoderCard:
 
     Raises:
         EncoderUnavailable: A library is not installed.
-        EncoderError: The encoder uses an operation that cannot be exported.
+        EncoderError: `folder` is a file, or the encoder uses an operation that cannot be exported.
     """
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise EncoderUnavailable(f"exporting needs {' and '.join(missing)}; {INSTALL}")
+    if folder.exists() and not folder.is_dir():
+        raise EncoderError(f"{folder} is a file; name a folder for the ONNX files")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD).unlink(missing_ok=True)  # an interrupted export leaves no folder that looks complete
     height, width = parts.image_tower.preprocessing.size_hw

@@ -51,7 +51,7 @@ def check_batches(encoder, folder):
         with torch.inference_mode():
             found = finder.find(torch.from_numpy(pixels))
         expected = Regions(*(torch.cat(each).numpy() for each in zip(*found, strict=True)))
-        actual = Regions(*images.run(list(Regions._fields), {"pixels": pixels}))
+        actual = Regions(*images.run(["image", "regions", "boxes_xyxy", "weight"], {"pixels": pixels}))
         assert (actual.image * expected.image).sum(-1).min() >= LEAST_COSINE
         assert (actual.regions * expected.regions).sum(-1).min() >= LEAST_COSINE
         np.testing.assert_allclose(actual.boxes_xyxy, expected.boxes_xyxy, atol=0.02)
@@ -182,6 +182,11 @@ def test_without_the_libraries_the_command_to_install_them_is_named(starter, fol
     with pytest.raises(EncoderUnavailable, match=r'exporting needs onnxscript; .* pip install "recognizer\[onnx\]"'):
         export_onnx(starter.parts, folder)
     assert read_card(folder)  # nothing was changed
+
+
+def test_a_file_as_the_folder_is_refused(starter, folder):
+    with pytest.raises(EncoderError, match=r"image\.onnx is a file; name a folder"):
+        export_onnx(starter.parts, folder / IMAGE)
 
 
 @pytest.mark.parametrize(("option", "said"), [({"device": "mps"}, "on the CPU"), ({"precision": "bf16"}, "in fp32")])
