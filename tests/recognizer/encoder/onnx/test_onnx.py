@@ -12,10 +12,12 @@ from PIL import Image
 
 from recognizer.cli.engine_runs import check_ray_run
 from recognizer.encoder import Encoder, EncoderError, WindowSettings
+from recognizer.encoder.decoder import DecoderSettings
 from recognizer.encoder.errors import EncoderUnavailable
 from recognizer.encoder.onnx.export import export_onnx
 from recognizer.encoder.onnx.folder import CARD, IMAGE, TEXT, WEIGHTS, read_card, write_card
 from recognizer.encoder.onnx.sessions import open_onnx
+from recognizer.encoder.parts import make_decoder
 from recognizer.encoder.regions import RegionFinder, Regions
 from recognizer.errors import RecognizerError
 from tests.recognizer.commands import call
@@ -92,6 +94,16 @@ def test_a_model_on_onnxruntime_is_the_one_on_torch(name, exported, pictures):
     assert read_card(folder).encoder == encoder.card
     check_batches(encoder, folder)
     check_encoder(encoder, folder, pictures)
+
+
+@pytest.mark.slow
+def test_a_decoder_of_learned_queries_is_exported_too(tiny_vit, tmp_path):
+    torch.manual_seed(0)
+    settings = DecoderSettings(layers=2, width=32, heads=4, feedforward=64, positions=True, vote_overlap=0.5)
+    decoder = make_decoder(settings, tiny_vit.parts.image_tower, tiny_vit.device).eval()
+    encoder = Encoder(replace(tiny_vit.parts, decoder=decoder), device=tiny_vit.device, precision="fp32")
+    export_onnx(encoder.parts, tmp_path)
+    check_batches(encoder, tmp_path)
 
 
 @pytest.fixture(scope="module")
