@@ -108,6 +108,7 @@ class Recognizer:
         prior: Prior | None = None,
         device: str = "auto",
         precision: str = "auto",
+        onnx: Path | None = None,
     ) -> Recognizer:
         """Load the encoder that a memory names.
 
@@ -118,9 +119,10 @@ class Recognizer:
             prior: as for the class.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
             precision: `auto`, `fp32` or `bf16`.
+            onnx: folder of the encoder's ONNX files, as for `Encoder.load`.
         """
         opened = memory if isinstance(memory, Memory) else Memory.open(memory)
-        encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
+        encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision, onnx=onnx)
         return cls(encoder, opened, settings=settings, only=only, prior=prior)
 
     def recognize(self, images: Sequence[ImageSource], *, keys: Sequence[str] | None = None) -> list[Row]:

@@ -66,10 +66,12 @@ def encoders_loaded_once(loaded_encoders: dict[object, Encoder]) -> Iterator[Non
     """
     load = Encoder.from_spec
 
-    def load_once(spec: Mapping[str, Any], *, device: str = "auto", precision: str = "auto") -> Encoder:
-        key = json.dumps(spec, sort_keys=True), device, precision
+    def load_once(
+        spec: Mapping[str, Any], *, device: str = "auto", precision: str = "auto", onnx: Path | None = None
+    ) -> Encoder:
+        key = json.dumps(spec, sort_keys=True), device, precision, onnx
         if key not in loaded_encoders:
-            loaded_encoders[key] = remembering(load(spec, device=device, precision=precision))
+            loaded_encoders[key] = remembering(load(spec, device=device, precision=precision, onnx=onnx))
         return loaded_encoders[key]
 
     with pytest.MonkeyPatch.context() as patch:

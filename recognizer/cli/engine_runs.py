@@ -37,7 +37,13 @@ def check_engine(engine: Engine, address: str | None) -> bool:
 
 
 def check_ray_run(
-    output: str, format: Format | None, *, boxes: str | None, pictures: Path | None, features: str | None
+    output: str,
+    format: Format | None,
+    *,
+    boxes: str | None,
+    pictures: Path | None,
+    features: str | None,
+    onnx: Path | None = None,
 ) -> None:
     """Refuse options that do not go with Ray, before anything slow is loaded."""
     from recognizer.errors import RecognizerError
@@ -47,7 +53,8 @@ def check_ray_run(
         raise RecognizerError(f"--engine ray writes a folder of Parquet files; give a folder as --output, not {output}")
     if format not in (None, Format.parquet):
         raise RecognizerError(f"--engine ray writes Parquet files; leave --format {format} out")
-    for option, value in (("--boxes", boxes), ("--pictures", pictures), ("--features", features)):
+    unfit = {"--boxes": boxes, "--pictures": pictures, "--features": features, "--onnx": onnx}
+    for option, value in unfit.items():
         if value is not None:
             raise RecognizerError(f"{option} does not go with --engine ray; leave one of them out")
 

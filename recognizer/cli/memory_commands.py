@@ -29,6 +29,7 @@ from recognizer.cli.options import (
     LabelFormatOption,
     MemoryOption,
     NameColumnOption,
+    OnnxOption,
     PrecisionOption,
     Unknown,
 )
@@ -120,6 +121,7 @@ def build(
             rich_help_panel=SEARCH,
         ),
     ] = None,
+    onnx: OnnxOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -163,15 +165,20 @@ def build(
         note(f"templates: {len(wordings)}, such as {', '.join(repr(printable(text)) for text in wordings[:2])}")
     existing = published_manifest(local_copy(memory))
     if model is None and pretrained is None and existing is not None:
-        encoder = Encoder.from_spec(existing.encoder.spec, device=device, precision=precision)
+        encoder = Encoder.from_spec(existing.encoder.spec, device=device, precision=precision, onnx=onnx)
         wordings = wordings or existing.templates
+    elif model is None and pretrained is None and onnx is not None:
+        from recognizer.encoder.onnx.folder import read_card
+
+        encoder = Encoder.from_spec(read_card(onnx).encoder.spec, device=device, precision=precision, onnx=onnx)
+        note(f"encoder: {encoder.card.name}, from {onnx}")
     elif model is None and pretrained is None:
         encoder, sentence = load_default_encoder(device=device, precision=precision)
         note(sentence)
     else:
         if model in NAMED and not is_named_at_hand(NAMED[model]):
             note(f"fetching the files of {NAMED[model]} ...")
-        encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
+        encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision, onnx=onnx)
         for sentence in explain_encoder(encoder):
             note(sentence)
     if hierarchy is Hierarchy.wordnet:

@@ -1,12 +1,15 @@
-"""The command that lists encoders."""
+"""Commands that list and export encoders."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recognizer.cli.app import app
+from recognizer.cli.chosen_encoder import EncoderOfMemoryOption, ModelOption, PretrainedOption, load_chosen_encoder
+from recognizer.cli.options import OUTPUT
 from recognizer.console import note, show, table
 
 
@@ -44,3 +47,22 @@ def models(
     )
     for name in sorted({offer.name for offer in offers} & NAMED.keys(), key=list(NAMED).index):
         note(str(NAMED[name]))
+
+
+@app.command()
+def export_onnx(
+    output: Annotated[Path, typer.Option("--output", help="Folder for the ONNX files.", rich_help_panel=OUTPUT)],
+    memory: EncoderOfMemoryOption = None,
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
+) -> None:
+    """Write an encoder as ONNX files, which `build` and `run` compute with onnxruntime where --onnx names them.
+
+    Example: recognizer export-onnx --model starter --output starter.onnx
+    """
+    from recognizer.encoder.onnx.export import export_onnx as write_onnx
+
+    encoder = load_chosen_encoder(memory, model, pretrained, device="cpu", precision="fp32")
+    note(f"exporting {encoder.card.name} ...")
+    card = write_onnx(encoder.parts, output)
+    note(f"{card.name}, fingerprint {card.fingerprint[:12]}, is in {output}; name it with --onnx")

@@ -205,6 +205,16 @@ RerankModelOption = Annotated[
     ),
 ]
 
+OnnxOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--onnx",
+        help="Folder that `export-onnx` wrote from the encoder: onnxruntime computes, on the CPU in fp32. Default: "
+        "torch does.",
+        rich_help_panel=ENCODER,
+    ),
+]
+
 EngineOption = Annotated[
     Engine,
     typer.Option(

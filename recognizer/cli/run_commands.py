@@ -30,6 +30,7 @@ from recognizer.cli.options import (
     ImagesArgument,
     MemoryOption,
     MinConfidenceOption,
+    OnnxOption,
     OverwriteOption,
     PriorOption,
     RayAddressOption,
@@ -119,6 +120,7 @@ def run(
         int | None, typer.Option(help="Decoding processes; 0: one per core.", rich_help_panel=HARDWARE)
     ] = None,
     features: FeaturesOption = None,
+    onnx: OnnxOption = None,
     device: DeviceOption = "auto",
     precision: RunPrecisionOption = "auto",
     engine: EngineOption = Engine.local,
@@ -148,7 +150,7 @@ def run(
 
     on_ray = check_engine(engine, ray_address)
     if on_ray:
-        check_ray_run(output, format, boxes=boxes, pictures=pictures, features=features)
+        check_ray_run(output, format, boxes=boxes, pictures=pictures, features=features, onnx=onnx)
     else:
         check_output(output, format_name(format))
     check_box_options(boxes, output, coco, megadetector)
@@ -156,6 +158,10 @@ def run(
         check_pictures(pictures, images, output)
     opened = Memory.open(memory)
     precision, of_labels = split_precision(precision)
+    if onnx is not None:
+        from recognizer.encoder.device import onnx_hardware
+
+        device, precision = onnx_hardware(device, precision)
     flags = {
         "run.top_k": top_k,
         "run.batch_size": batch_size,
@@ -217,7 +223,7 @@ def run(
         STOCK.start()  # gets ready while the weights load
         rows = None if selection is None else selection.rows
         recognizer = Recognizer.open(
-            opened, settings=settings, only=rows, prior=priors, device=device, precision=precision
+            opened, settings=settings, only=rows, prior=priors, device=device, precision=precision, onnx=onnx
         )
         if recognizer.negatives is not None and (advice := recognizer.negatives.advice()):
             note(advice)

@@ -179,7 +179,7 @@ class QueryDecoder(GroundingDecoder):
         """Find the regions of B images."""
         tokens = self.project_tokens(output.tokens)
         positions = torch.cat([self.query_positions, self.image_query])
-        start = tokens.new_zeros(len(tokens), *positions.shape)
+        start = tokens.new_zeros(tokens.shape[0], *positions.shape)
         decoded = self.decode(start, positions, tokens, output)
         regions, image = decoded[:, :-1], decoded[:, -1]
         return DecoderOutput(

@@ -53,6 +53,19 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
     return "bf16" if _multiplies_bf16(device) else "fp32"
 
 
+def onnx_hardware(device: str, precision: str) -> tuple[str, Precision]:
+    """Return the device and the precision of an encoder from ONNX files: the CPU and fp32.
+
+    Raises:
+        EncoderError: Others are asked for.
+    """
+    if device not in ("auto", "cpu"):
+        raise EncoderError(f"ONNX files run on the CPU, not on {device!r}; leave the device or their folder out")
+    if precision not in ("auto", "fp32"):
+        raise EncoderError(f"ONNX files compute in fp32, not in {precision!r}; leave the precision or their folder out")
+    return "cpu", "fp32"
+
+
 def is_convolutional(module: nn.Module) -> bool:
     """Tell whether a tower is convolutional; such towers compute bf16 under autocast and in channels-last order."""
     convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())

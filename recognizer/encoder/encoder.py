@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,28 +12,22 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from memory.encoder_card import EncoderCard
-from recognizer.encoder.boxes import cxcywh_to_xyxy, vote_boxes
-from recognizer.encoder.decoder import GroundingDecoder
-from recognizer.encoder.device import Precision, autocast, choose_device, choose_precision
+from recognizer.encoder.device import Precision, choose_device, choose_precision, onnx_hardware
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.features import Frame, ImageFeatures, area_share
 from recognizer.encoder.named import NAMED
 from recognizer.encoder.parts import EncoderParts, apply_trained
 from recognizer.encoder.passes import Passes
+from recognizer.encoder.regions import RegionFinder, Regions
 from recognizer.encoder.starter.starter import STARTER, load_starter, read_starter_settings, starter_spec
 from recognizer.encoder.text_batches import encode_in_buckets
-from recognizer.encoder.towers import TowerOutput
 from recognizer.encoder.trained_file import TrainedFile
-from recognizer.encoder.windows import WindowSettings, regions_from_crops, regions_from_tokens
+from recognizer.encoder.windows import WindowSettings
 from recognizer.images import Fit, FittedImage, ImageError, ImageSource, check_sources, load_source
 
 TRAINED_SUFFIX = ".safetensors"
-# A region's box votes with this power of the region's weight. On the development fold 2 to 8 differ by 0.007 in
-# overlap.
-_VOTE_SHARPNESS = 8
 
 
 class Encoder:
@@ -50,17 +43,28 @@ class Encoder:
         default_templates: Texts around a category name that suit the model, with `{}` for the name.
         default_temperature: Divides scores before the softmax over categories, until one is fitted.
         region_source: Where region vectors come from, in words for people.
+        parts: What it is made of.
     """
 
-    def __init__(self, parts: EncoderParts, *, device: torch.device, precision: Precision) -> None:
-        """Put the parts together, which were made for `device` and `precision`."""
+    def __init__(
+        self, parts: EncoderParts, *, device: torch.device, precision: Precision, onnx: Path | None = None
+    ) -> None:
+        """Put the parts together, which were made for `device` and `precision`; `onnx` as for `load`."""
+        pass_size: int | None = None
+        if onnx is None:
+            finder = RegionFinder(parts.image_tower, parts.decoder, parts.windows, bf16=precision == "bf16")
+            self._find_regions = finder.find
+        else:
+            from recognizer.encoder.onnx.sessions import open_onnx
+
+            parts, exported = open_onnx(parts, onnx)
+            self._find_regions, pass_size = exported.find, exported.pass_size
+        self.parts = parts
         self._image_tower = parts.image_tower
         self._text_tower = parts.text_tower
-        self._windows = parts.windows
-        self._decoder = parts.decoder
         self.device = device
         self.precision = precision
-        self._passes = Passes(device)
+        self._passes = Passes(device, pass_size)
         self.default_templates = parts.templates
         self.default_temperature = parts.temperature
         self.region_source = parts.image_tower.region_source if parts.decoder is None else "grounding decoder"
@@ -81,6 +85,7 @@ class Encoder:
         device: str = "auto",
         precision: str = "auto",
         windows: WindowSettings | None = None,
+        onnx: Path | None = None,
     ) -> Encoder:
         """Load an encoder.
 
@@ -93,26 +98,38 @@ class Encoder:
             device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
             precision: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
             windows: The regions of an open_clip model; the starter and trained files have their own.
+            onnx: Folder that `recognizer export-onnx` wrote from this encoder: onnxruntime computes, on the CPU in
+                fp32; None: torch does.
 
         Raises:
             EncoderError: If the arguments do not fit together.
             EncoderUnavailable: If a file is missing and cannot be fetched.
         """
         spec = make_spec(model, pretrained, windows=windows)
-        return cls.from_spec(spec, device=device, precision=precision)
+        return cls.from_spec(spec, device=device, precision=precision, onnx=onnx)
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], *, device: str = "auto", precision: str = "auto") -> Encoder:
-        """Load the encoder that `spec`, the spec of an `EncoderCard`, describes.
+    def from_spec(
+        cls,
+        spec: Mapping[str, Any],
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        onnx: Path | None = None,
+    ) -> Encoder:
+        """Load the encoder that `spec`, the spec of an `EncoderCard`, describes; the others are as for `load`.
 
         Raises:
-            EncoderError: If the spec is of a kind that this version does not know.
+            EncoderError: If the spec is of a kind that this version does not know, or `onnx` was exported from
+                another encoder or is damaged.
             EncoderUnavailable: If a file is missing and cannot be fetched.
         """
+        if onnx is not None:
+            device, precision = onnx_hardware(device, precision)
         chosen_device = choose_device(device)
         chosen_precision = choose_precision(precision, chosen_device)
         parts = load_parts(spec, device=chosen_device, precision=chosen_precision)
-        return cls(parts, device=chosen_device, precision=chosen_precision)
+        return cls(parts, device=chosen_device, precision=chosen_precision, onnx=onnx)
 
     @property
     def dim(self) -> int:
@@ -122,7 +139,7 @@ class Encoder:
     @property
     def has_decoder(self) -> bool:
         """Whether a grounding decoder finds the regions; else they are fixed windows."""
-        return self._decoder is not None
+        return self.parts.decoder is not None
 
     @property
     def input_size_hw(self) -> tuple[int, int]:
@@ -214,71 +231,30 @@ class Encoder:
         return self._passes.encode(self._forward, pixels, frames)
 
     def _forward(self, pixels: Tensor, frames: Sequence[Frame]) -> list[ImageFeatures]:
-        """Encode images in one pass of the image tower; the rest is done for each image alone on the CPU."""
-        normalized = self._image_tower.preprocessing.normalize(pixels.to(self.device))
-        tower, decoder = self._image_tower, self._decoder
-        output = tower.forward(normalized) if decoder is None else decoder.read(tower, normalized)
-        size = 1 if self.device.type == "cpu" else len(frames)
-        parts = [slice(start, start + size) for start in range(0, len(frames), size)]
-        if decoder is not None:
-            return [self._decode(decoder, output.take(part), frames[part]) for part in parts]
-        return [self._window(normalized[part], output.take(part), frames[part]) for part in parts]
-
-    def _window(self, normalized: Tensor, output: TowerOutput, frames: Sequence[Frame]) -> ImageFeatures:
-        """Find the features of images whose regions are fixed windows."""
-        tower = self._image_tower
-        if output.tokens.shape[1]:
-            vectors, boxes = regions_from_tokens(tower, output, self._windows)
-        else:
-            vectors, boxes = regions_from_crops(tower, normalized)
-        weight = torch.ones(vectors.shape[:2])
-        if tower.full_weight_length > 0:
-            weight = (vectors.float().norm(dim=-1) / tower.full_weight_length).clamp(max=1)
-        return _features(
-            image=F.normalize(output.image_vectors().float(), dim=-1),
-            regions=F.normalize(vectors.float(), dim=-1),
-            boxes_xyxy=np.broadcast_to(boxes, (len(frames), *boxes.shape)),
-            weight=weight,
-            frames=frames,
-        )
-
-    def _decode(self, decoder: GroundingDecoder, output: TowerOutput, frames: Sequence[Frame]) -> ImageFeatures:
-        """Find the features of images whose regions a decoder finds."""
-        settings = decoder.settings
-        with autocast(self.device, enabled=self.precision == "bf16"):
-            decoded = decoder(output)
-        # Shifting the logit by that of `counts_from` makes a weight of `counts_from` 0.5.
-        shift = math.log(settings.counts_from / (1 - settings.counts_from))
-        shares = cxcywh_to_xyxy(decoded.boxes_cxcywh).clamp(0, 1)
-        if settings.vote_overlap is not None:
-            trust = decoded.weight_logits.sigmoid() ** _VOTE_SHARPNESS
-            shares = vote_boxes(shares, trust, settings.vote_overlap)
-        height, width = self.input_size_hw
-        return _features(
-            image=decoded.image,
-            regions=decoded.regions,
-            boxes_xyxy=shares.cpu().numpy() * np.array([width, height, width, height], dtype=np.float32),
-            weight=(decoded.weight_logits - shift).sigmoid(),
-            frames=frames,
-        )
+        """Encode images in one pass."""
+        features: list[ImageFeatures] = []
+        start = 0
+        for regions in self._find_regions(pixels.to(self.device)):
+            end = start + len(regions.image)
+            features.append(_features(regions, frames[start:end]))
+            start = end
+        return features
 
 
-def _features(
-    *, image: Tensor, regions: Tensor, boxes_xyxy: NDArray[np.float32], weight: Tensor, frames: Sequence[Frame]
-) -> ImageFeatures:
-    """Bring a batch to the CPU, its (B, Q, 4) boxes from the model input to displayed pixels.
+def _features(found: Regions, frames: Sequence[Frame]) -> ImageFeatures:
+    """Bring a batch to the CPU, its boxes from the model input to displayed pixels.
 
     A region's weight is lowered by the share of its box that shows padding.
     """
-    pairs = list(zip(frames, boxes_xyxy, strict=True))
+    pairs = list(zip(frames, found.boxes_xyxy.cpu().numpy(), strict=True))
     visible = np.stack([frame.visible_share(boxes) for frame, boxes in pairs])
     displayed = np.stack([frame.to_displayed(boxes) for frame, boxes in pairs])
     sizes_hw = [frame.displayed_size_hw for frame in frames]
     return ImageFeatures(
-        image=image.cpu().numpy(),
-        regions=regions.cpu().numpy(),
+        image=found.image.cpu().numpy(),
+        regions=found.regions.cpu().numpy(),
         boxes_xyxy=displayed,
-        region_weight=visible * weight.cpu().numpy(),
+        region_weight=visible * found.weight.cpu().numpy(),
         region_area=np.stack([area_share(boxes, size) for boxes, size in zip(displayed, sizes_hw, strict=True)]),
     )
 

@@ -2,8 +2,9 @@
 
 A library computes the last few numbers of a tensor, the last rows of a product and the parts of several threads in
 other ways than the rest, which round differently. So on the CPU every pass has one shape, `PASS_SIZE` images, blanks
-among them, and runs on one thread; what follows the image tower is done for each image alone. The cores work on
-different passes, which is faster than working on one together (`tests/benchmarks/passes.py`).
+among them, and runs on one thread; what follows the image tower is done for each image alone. (On onnxruntime a pass
+is one image.) The cores work on different passes, which is faster than working on one together
+(`tests/benchmarks/passes.py`).
 
 On other devices a batch is one pass; where the memory does not suffice for it, it is halved, and so are later ones.
 There fp32 means fp32, too: cuDNN would compute convolutions in TF32. On an H200
@@ -43,9 +44,15 @@ class Passes:
         largest: images of a pass that fit into the memory of the device; None: no pass was too large yet.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        """Start nothing yet."""
+    def __init__(self, device: torch.device, size: int | None = None) -> None:
+        """Start nothing yet.
+
+        Args:
+            device: Where the passes run.
+            size: Images of every pass on the CPU; None: `PASS_SIZE`.
+        """
         self._device = device
+        self._size = size or PASS_SIZE
         self._cores: ThreadPoolExecutor | None = None
         self._turn = threading.Lock()
         self.largest: int | None = None
@@ -66,10 +73,10 @@ class Passes:
         with self._turn:
             if self._cores is None:
                 self._cores = single_threads(torch.get_num_threads(), "encode")
-        blanks = -len(frames) % PASS_SIZE
+        blanks = -len(frames) % self._size
         padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, blanks)) if blanks else pixels
         padded_frames = [*frames, *[frames[-1]] * blanks]
-        parts = [slice(start, start + PASS_SIZE) for start in range(0, len(padded_frames), PASS_SIZE)]
+        parts = [slice(start, start + self._size) for start in range(0, len(padded_frames), self._size)]
         passes = [self._cores.submit(forward_pass, forward, padded[part], padded_frames[part]) for part in parts]
         features = ImageFeatures.concatenate([one.result() for one in passes])
         return features.take(np.arange(len(frames))) if blanks else features

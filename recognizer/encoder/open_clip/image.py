@@ -188,7 +188,7 @@ class TimmTower:
         if features.ndim == 4:
             return features if self._channels_last_grid else features.permute(0, 2, 3, 1)
         height, width = self._visual.trunk.patch_embed.grid_size
-        return features[:, self._prefix :].reshape(len(features), height, width, -1)
+        return features[:, self._prefix :].reshape(features.shape[0], height, width, -1)
 
     def _probe(self) -> None:
         """Find the layout of the features with one blank image, and check that the head accepts a window."""
@@ -225,7 +225,7 @@ class PlainTower:
         """Image vectors, no tokens."""
         with autocast(pixels.device, enabled=self._bf16):
             image = self._model.encode_image(pixels.to(self._parameter.dtype))
-        return TowerOutput(image.new_zeros(len(pixels), 0, 0), (0, 0), image.float())
+        return TowerOutput(image.new_zeros(pixels.shape[0], 0, 0), (0, 0), image.float())
 
     def final_tokens(self, pixels: Tensor) -> TowerOutput:
         """The same: there are no tokens."""

@@ -47,7 +47,7 @@ class CausalTextTower:
         dtype = model.transformer.get_cast_dtype()
         x = model.token_embedding(tokens).to(dtype) + model.positional_embedding[:length].to(dtype)
         x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-        x = model.ln_final(x[torch.arange(len(x), device=x.device), self.tokenize.ends(tokens)])
+        x = model.ln_final(x[torch.arange(x.shape[0], device=x.device), self.tokenize.ends(tokens)])
         projection = model.text_projection
         if isinstance(projection, nn.Linear):
             x = projection(x)

@@ -34,6 +34,12 @@ class Recorder:
         ]
 
 
+def test_passes_of_one_image_need_no_blanks():
+    forward = Recorder()
+    Passes(torch.device("cpu"), 1).encode(forward, torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [FRAME] * 3)
+    assert forward.shapes == [(1, 3, 8, 8)] * 3
+
+
 @pytest.mark.parametrize("images", [1, PASS_SIZE - 1, PASS_SIZE, PASS_SIZE + 1, 3 * PASS_SIZE])
 def test_passes_on_the_cpu_have_one_shape_and_come_back_in_order(images):
     forward = Recorder()

@@ -1,0 +1,1 @@
+"""Encoders as ONNX files: written from torch, run by onnxruntime."""
