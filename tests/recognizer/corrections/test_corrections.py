@@ -83,7 +83,7 @@ def test_without_stored_features_the_corrected_and_the_touched_are_scored_again(
     before = rows_of(folder / "rows.jsonl")
     name = next(iter(before))
     (folder / "one.jsonl").write_text(json.dumps({"path": name, "new": "a new thing"}) + "\njunk\n")
-    code, shown, notes = call(
+    code, _, notes = call(
         *("learn", folder / "one.jsonl", "--memory", folder / "memory", "--results", folder / "rows.jsonl"),
         *("--output", folder / "one.out.jsonl"),
     )
