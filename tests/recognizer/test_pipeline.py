@@ -57,8 +57,9 @@ def test_large_photograph_keeps_the_displayed_frame(starter, tmp_path):
     Image.effect_noise((2400, 1600), 80).convert("RGB").save(tmp_path / "large.jpg")
     batch = next(encode_files(starter, in_batches(list_images([tmp_path]), 1)))
     shown = batch.features.boxes_xyxy[0]
-    assert shown[:, 2].max() == pytest.approx(2400, abs=2)
-    assert shown[:, 3].max() == pytest.approx(1600, abs=2)
+    # The noise is another one each time, and so are the regions; it was decoded at half its size or less.
+    assert 2000 < shown[:, 2].max() <= 2400
+    assert 1300 < shown[:, 3].max() <= 1600
 
 
 def test_closing_early_stops_decoding(starter, folder):

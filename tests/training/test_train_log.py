@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -15,6 +16,9 @@ def test_tensorboard_shows_what_the_log_holds_and_a_resumed_run_goes_on(tmp_path
     with TrainLog(tmp_path, steps=0, total=4, samples_per_step=8, every=1) as log:
         for number, loss in enumerate((3.0, 2.5, 9.0), start=1):
             log.step(number, 0, step(loss))
+    started = int(time.time())
+    while int(time.time()) == started:  # files of events are read in the order of their names, which have seconds
+        time.sleep(0.05)
     with TrainLog(tmp_path, steps=2, total=4, samples_per_step=8, every=1) as log:  # killed before step 3 was kept
         log.step(3, 1, step(2.0))
         log.metrics(3, 1, {"stamps": {"names": {"top1": 0.5}}})
