@@ -54,6 +54,8 @@ class Passes:
         self._device = device
         self._size = size or PASS_SIZE
         self._cores: ThreadPoolExecutor | None = None
+        # Of the thread that loads the encoder: the one that encodes first may compute alone.
+        self._threads = torch.get_num_threads()
         self._turn = threading.Lock()
         self.largest: int | None = None
 
@@ -72,7 +74,7 @@ class Passes:
                 return self._in_passes_that_fit(forward, pixels, frames)
         with self._turn:
             if self._cores is None:
-                self._cores = single_threads(torch.get_num_threads(), "encode")
+                self._cores = single_threads(self._threads, "encode")
         blanks = -len(frames) % self._size
         padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, blanks)) if blanks else pixels
         padded_frames = [*frames, *[frames[-1]] * blanks]

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from memory import MemoryStoreError
@@ -86,7 +87,12 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     for kind in (Busy, RecognizerError, MemoryStoreError, ValueError):
         app.add_exception_handler(kind, _refused)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _failed)
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return error_response(400, "the client is gone")  # nobody reads it
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from recognizer.boxes.plan import BoxItem
 from recognizer.boxes.rows import recognized_boxes
-from recognizer.encoder.passes import single_threads
+from recognizer.encoder.passes import PASS_SIZE, single_threads
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageError, ImageItem
 from recognizer.images.worker import Task
 from recognizer.images.workers import WorkerPool
 from recognizer.pipeline import ENCODED_AT_ONCE, Decoded, decode, encode_batch
+from recognizer.recognizer import Recognizer
 from recognizer.reranking.questions import RankedImage, rerank_rows
 from recognizer.results.row import ErrorRow, Row
 from recognizer.serving.batches import Batcher
@@ -91,7 +93,7 @@ class Service:
         self._batcher = Batcher(
             self._encode,
             key=lambda waiting: waiting.generation,
-            most=followed.current.recognizer.settings.run.batch_size,
+            most=most_together(followed.current.recognizer),
             threads=single_threads(ENCODED_AT_ONCE, "batch"),
             count=ENCODED_AT_ONCE,
         )
@@ -197,3 +199,14 @@ class Service:
             None if isinstance(row, ErrorRow) else RankedImage(item) for item, row in zip(items, rows, strict=True)
         ]
         return rerank_rows(rows, images, self.reranker, asked, score=settings.score, limits=settings.images)
+
+
+def most_together(recognizer: Recognizer) -> int:
+    """Return how many images are encoded together at most.
+
+    On a CPU larger batches are no faster, and all clients of one would be answered, and ask again, at the same time,
+    while the encoder has nothing to do.
+    """
+    cores = torch.get_num_threads() if recognizer.encoder.device.type == "cpu" else None
+    batch_size = recognizer.settings.run.batch_size
+    return batch_size if cores is None else min(batch_size, PASS_SIZE * cores)
