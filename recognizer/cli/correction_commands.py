@@ -22,6 +22,9 @@ from recognizer.cli.options import (
 from recognizer.console import note, show, table
 
 _MOST_SHOWN = 20
+RunImagesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the images. Default: the one of the run.", rich_help_panel=INPUT)
+]
 
 
 @app.command()
@@ -32,10 +35,7 @@ def review(
         Path | None,
         typer.Option(help="File of corrections. Default: RESULTS.corrections.jsonl.", rich_help_panel=OUTPUT),
     ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images. Default: the one of the run.", rich_help_panel=INPUT),
-    ] = None,
+    images: RunImagesOption = None,
     features: FeaturesOption = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.", rich_help_panel=SERVER)] = 0,
     device: DeviceOption = "auto",
@@ -114,10 +114,7 @@ def learn(
         Path | None,
         typer.Option(help="File for new results. Default: RESULTS with .learnt in its name.", rich_help_panel=OUTPUT),
     ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images. Default: the one of the run.", rich_help_panel=INPUT),
-    ] = None,
+    images: RunImagesOption = None,
     features: FeaturesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",

@@ -9,7 +9,7 @@ from pathlib import Path
 from recognizer.results.disk import require_writable
 from recognizer.results.ledger import CurrentStamp
 from recognizer.results.run_files import OutputFormat, find_run_files, infer_format
-from recognizer.results.run_info import RunInfo, RunSetup
+from recognizer.results.run_info import RunSetup
 from recognizer.results.sink import RowSink
 from recognizer.results.stream import StreamWriter
 from recognizer.results.writer import ResultWriter
@@ -56,17 +56,7 @@ def open_results(
     if str(output) == "-":
         return StreamWriter(sys.stdout.buffer, keys=keys, output_format=chosen)
     files = find_run_files(Path(output), chosen)
-    info = RunInfo(
-        output=files.output.name,
-        format=chosen,
-        command=tuple(setup.command),
-        model=setup.model,
-        memory=setup.memory,
-        settings=setup.settings,
-        device=setup.device,
-        input_root=setup.input_root,
-        count=len(keys),
-    )
+    info = setup.info(output=files.output.name, format=chosen, count=len(keys))
     return ResultWriter(
         files,
         info,

@@ -57,6 +57,20 @@ class RunSetup:
     device: str
     input_root: str
 
+    def info(self, *, output: str, format: str, count: int) -> RunInfo:
+        """Return the info of a run that begins: name and format of its output, and number of rows."""
+        return RunInfo(
+            output=output,
+            format=format,
+            command=tuple(self.command),
+            model=self.model,
+            memory=self.memory,
+            settings=self.settings,
+            device=self.device,
+            input_root=self.input_root,
+            count=count,
+        )
+
 
 def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Look up installed versions.

@@ -24,7 +24,6 @@ from memory.wording import counted
 from recognizer.results.disk import open_locked
 from recognizer.results.errors import REMEDY, OutputUnusable, ResumeRefused
 from recognizer.results.run_info import (
-    RunInfo,
     RunSetup,
     finish_run_info,
     read_run_info,
@@ -97,17 +96,7 @@ class ShardWriter:
             raise OutputUnusable(f"{folder} is a file; give a folder, which will hold Parquet files, as --output")
         self._lock: IO[bytes] = open_locked(self.folder / LOCK_NAME)
         try:
-            self.info = RunInfo(
-                output=self.folder.name,
-                format="parquet",
-                command=tuple(setup.command),
-                model=setup.model,
-                memory=setup.memory,
-                settings=setup.settings,
-                device=setup.device,
-                input_root=setup.input_root,
-                count=len(keys),
-            )
+            self.info = setup.info(output=self.folder.name, format="parquet", count=len(keys))
             self._continue(overwrite=overwrite)
             self._done = bytearray(len(keys))
             self._missing = self._read(retry_errors=retry_errors, keep_missing=keep_missing, warn=warn)

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,8 +176,3 @@ def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else str(first["msg"])
-
-
-def stored_names(uploads: Sequence[Upload]) -> list[str]:
-    """Return the names of images, as rows have them."""
-    return [upload.item.key for upload in uploads]
