@@ -242,12 +242,12 @@ def add(
     opened = Memory.open(memory)
     from recognizer.encoder import Encoder
     from recognizer.exemplars import store_head
-    from recognizer.unknown.mining import negative_labels
+    from recognizer.unknown.mining import labels_again
 
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
     if categories:
         before = opened.info().categories
-        negatives = negative_labels() if opened.info().negatives else None
+        negatives = labels_again(opened)
         with text_progress() as progress:
             opened.add(categories, encoder=encoder, negatives=negatives, progress=progress)
         store_head(opened)

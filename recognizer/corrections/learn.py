@@ -31,7 +31,7 @@ from recognizer.pipeline import EncodedBatch, in_batches
 from recognizer.results.row import ResultRow, Row
 from recognizer.score import Scorer
 from recognizer.settings import ScoreSettings, Settings
-from recognizer.unknown.mining import negative_labels
+from recognizer.unknown.mining import labels_again
 
 KEPT_APART = 5
 """One of so many corrections measures what was learnt from the others."""
@@ -166,7 +166,7 @@ def learn(memory: Memory, encoder: Encoder, examples: Examples, *, score: ScoreS
     named = {place: _category(examples.corrections[place]) for place in taught}
     added = {category.id: category for category in named.values() if category.id not in known}
     if added:
-        negatives = negative_labels() if memory.info().negatives else None
+        negatives = labels_again(memory)
         memory.add(added.values(), encoder=encoder, negatives=negatives)
     vectors = memory.vectors
     # What was said of an image replaces what the memory was told of it before.

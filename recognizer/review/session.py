@@ -32,7 +32,7 @@ from recognizer.report.row_data import margin_of
 from recognizer.reranking.file import EarlierResults, read_results
 from recognizer.results.row import ResultRow, Row
 from recognizer.settings import Settings
-from recognizer.unknown.mining import negative_labels
+from recognizer.unknown.mining import labels_again
 
 Vector = NDArray[np.float32]
 
@@ -146,7 +146,7 @@ class ReviewSession:
             encoder = self.encoder()
             opened = Memory.open(self.memory)
             wanted = matching_category(opened.bare_categories(), Category(name, group).id)
-            negatives = negative_labels() if opened.info().negatives else None
+            negatives = labels_again(opened)
             described = Category(wanted.name, wanted.group, (Description(text, source="review"),))
             opened.add([described], encoder=encoder, negatives=negatives)
             fresh = Memory.open(self.memory)

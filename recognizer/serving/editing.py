@@ -15,7 +15,7 @@ from recognizer.exemplar_files import add_labelled, remove_exemplars
 from recognizer.exemplars import store_head
 from recognizer.images import ImageItem
 from recognizer.serving.following import FollowedMemory
-from recognizer.unknown.mining import negative_labels
+from recognizer.unknown.mining import labels_again
 
 
 class NewCategory(BaseModel):
@@ -56,7 +56,7 @@ class Editor:
         with self._turn:
             memory = self._memory()
             encoder = self._followed.current.recognizer.encoder
-            negatives = negative_labels() if memory.info().negatives else None
+            negatives = labels_again(memory)
             memory.add(categories, encoder=encoder, negatives=negatives)
             self._publish(memory)
         return list(categories)

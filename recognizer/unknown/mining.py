@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Category, NegativeLabels
+from memory import Category, Memory, NegativeLabels
 from memory.templates import prompt_names
 from recognizer.describing.wordnet.nouns import nouns
 
@@ -17,6 +17,11 @@ CANDIDATES = 4000
 
 Mean AUROC over six development sets whose names were half taken out, without any, by 500, 1,000, 2,000, 4,000, 8,000
 and all 29,000 nouns: .653, .670, .672, .677, .678, .679, .684. Twice as many cost twice the texts and vectors."""
+
+
+def labels_again(memory: Memory) -> NegativeLabels | None:
+    """Return the candidates for negative labels where a memory has some, to be chosen again after an edit."""
+    return negative_labels() if memory.info().negatives else None
 
 
 def negative_labels() -> NegativeLabels:
