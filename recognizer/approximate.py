@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.blocks import DamagedBlock
 from memory.index import best_columns
+from memory.mapped import DamagedBlock
 from recognizer.hierarchy.tree import Tree
 from recognizer.retrieval import Retrieved
 from recognizer.score import Rows, Scorer, log_normaliser, weigh

@@ -12,8 +12,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.blocks import CheckedBlocks
 from memory.index import FaissObject, RowSource, SearchIndex, check_queries, chunks
+from memory.mapped import MappedBlocks
 from memory.vectors import Matrix
 
 # Up to this many rows the graph is built by one thread, so that the same rows give the same graph; with many threads it
@@ -75,7 +75,7 @@ class HnswIndex:
         return graph
 
     @classmethod
-    def load(cls, path: Path, blocks: CheckedBlocks) -> HnswIndex:
+    def load(cls, path: Path, blocks: MappedBlocks) -> HnswIndex:
         """Map an index that ``save`` wrote. All of it is checked, for any search may read any part of a graph.
 
         Raises:
@@ -87,7 +87,7 @@ class HnswIndex:
         return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
 
     @classmethod
-    def editable(cls, path: Path, blocks: CheckedBlocks) -> HnswIndex:
+    def editable(cls, path: Path, blocks: MappedBlocks) -> HnswIndex:
         """Read an index that ``save`` wrote, so that rows can be added.
 
         Raises:
@@ -138,7 +138,7 @@ class IvfIndex:
 
     kind: ClassVar[str] = "ivf"
 
-    def __init__(self, index: FaissObject, blocks: CheckedBlocks | None = None) -> None:
+    def __init__(self, index: FaissObject, blocks: MappedBlocks | None = None) -> None:
         """Keep lists of ``build`` or ``load``."""
         self._index, self._blocks = index, blocks
         # Beyond half of the lists it is no faster than comparing all rows.
@@ -163,7 +163,7 @@ class IvfIndex:
         return inverted
 
     @classmethod
-    def load(cls, path: Path, blocks: CheckedBlocks) -> IvfIndex:
+    def load(cls, path: Path, blocks: MappedBlocks) -> IvfIndex:
         """Map an index that ``save`` wrote; only its centroids are read.
 
         Raises:
@@ -178,7 +178,7 @@ class IvfIndex:
         return index
 
     @classmethod
-    def editable(cls, path: Path, blocks: CheckedBlocks) -> IvfIndex:
+    def editable(cls, path: Path, blocks: MappedBlocks) -> IvfIndex:
         """Read an index that ``save`` wrote, so that rows can be added and removed; errors as for ``load``."""
         blocks.check()
         return cls(_faiss().read_index(str(path)))

@@ -23,10 +23,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.blocks import CheckedBlocks, write_block_sums
 from memory.durable import replacing, sync_with_folders, write_failure
 from memory.index import CHUNK_ROWS, gpu_count
 from memory.manifest import Manifest
+from memory.mapped import BlockRecord, DamagedBlock, MappedBlocks, block_record
 from memory.sealed import seal, sha256_of, unseal
 from memory.search.fold import Fold, JointRows
 from memory.search.gpu import GpuIndex
@@ -44,6 +44,8 @@ MAX_TAIL = 4096
 MAX_DEAD = 0.1
 # Share by which inverted lists grow before their centroids are found anew.
 _MAX_GROWTH = 0.5
+# What files that are missing, damaged or foreign raise.
+_UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, DamagedBlock)
 
 _Owned: TypeAlias = tuple[HnswIndex | IvfIndex, NDArray[np.int64]]
 """An index, and the category of each of its slots."""
@@ -78,7 +80,7 @@ def open_index(
             main = LanceIndex(path)
         else:
             main = (HnswIndex if kind == "hnsw" else IvfIndex).load(path, files["main"])
-    except (OSError, ValueError, KeyError, RuntimeError):
+    except _UNUSABLE:
         return None
     main.effort = card["effort"]
     rows = JointRows(vectors, fold)
@@ -168,7 +170,7 @@ def follow_index(
             new_rows[stay] = np.setdiff1d(np.arange(after.rows("categories")), inserted)
             card = _with_owners(folder, card, new_rows[owners])
         _write_card(folder, {**card, "tables": _tables(after)})
-    except (OSError, ValueError):
+    except _UNUSABLE:
         (folder / _CARD_NAME).unlink(missing_ok=True)
 
 
@@ -185,9 +187,9 @@ def index_is_current(directory: Path, manifest: Manifest) -> bool:
     if card is None or card["tables"] != _tables(manifest):
         return False
     try:
-        for name, record in card["files"].items():
-            CheckedBlocks(directory / INDEX_FOLDER / name, record["size"], record["sums"]).check()
-    except (OSError, ValueError):
+        for record in card["files"].values():
+            MappedBlocks(directory / INDEX_FOLDER, BlockRecord.from_json(record)).check()
+    except _UNUSABLE:
         return False
     return True
 
@@ -233,7 +235,7 @@ def _extended(directory: Path, rows: JointRows, manifest: Manifest, fold: Fold, 
             main.remove(np.flatnonzero(owners < 0))
         for start in range(0, len(tail), CHUNK_ROWS):
             main.extend(rows.take(tail[start : start + CHUNK_ROWS]), len(owners) + start)
-    except (OSError, ValueError, RuntimeError):
+    except _UNUSABLE:
         return None
     return main, np.concatenate([owners, tail])
 
@@ -251,7 +253,7 @@ def _publish(folder: Path, index: MemoryIndex, main: StoredIndex, manifest: Mani
         "effort": main.effort,
         "depth": 0,
         "figures": dict(index.figures),
-        "files": {part: _sums(folder / part) for part in parts},
+        "files": {part: asdict(block_record(folder, part)) for part in parts},
     }
     _write_card(folder, _with_owners(folder, card, index.owners))
 
@@ -261,31 +263,25 @@ def _with_owners(folder: Path, card: Mapping[str, Any], owners: NDArray[np.integ
     name = f"owners-{uuid.uuid4().hex[:12]}"
     with replacing(folder / name) as draft:
         owners.astype(np.int32).tofile(draft)
-        record = _sums(draft)
+        record = {**asdict(block_record(draft.parent, draft.name)), "file": name}
     files = {part: sums for part, sums in card["files"].items() if part != card.get("owners")}
     return {**card, "owners": name, "files": {**files, name: record}}
 
 
-def _owners(directory: Path, card: Mapping[str, Any], files: Mapping[str, CheckedBlocks]) -> NDArray[np.int64]:
+def _owners(directory: Path, card: Mapping[str, Any], files: Mapping[str, MappedBlocks]) -> NDArray[np.int64]:
     files["owners"].check()
     return np.fromfile(directory / INDEX_FOLDER / card["owners"], np.int32).astype(np.int64)
 
 
-def _checked(directory: Path, card: Mapping[str, Any]) -> dict[str, CheckedBlocks]:
-    """Compare the sizes of all files; return what checks the blocks of the owners and, if it is one file, the index.
+def _checked(directory: Path, card: Mapping[str, Any]) -> dict[str, MappedBlocks]:
+    """Map all files; return what checks the blocks of the owners and, if it is one file, the index.
 
     Raises:
-        OSError, ValueError: a file is missing, or has another size.
+        OSError, ValueError, KeyError, TypeError: a file is missing, or shorter than was written.
     """
-    blocks = {
-        name: CheckedBlocks(directory / INDEX_FOLDER / name, record["size"], record["sums"])
-        for name, record in card["files"].items()
-    }
+    folder = directory / INDEX_FOLDER
+    blocks = {name: MappedBlocks(folder, BlockRecord.from_json(record)) for name, record in card["files"].items()}
     return {role: blocks[card[role]] for role in ("owners", "main") if card[role] in blocks}
-
-
-def _sums(path: Path) -> dict[str, Any]:
-    return {"size": path.stat().st_size, "sums": write_block_sums(path)}
 
 
 def _files(path: Path) -> list[Path]:

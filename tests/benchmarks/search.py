@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from memory import Category
+from memory.columns import StoredRows
 from memory.encoder_card import EncoderCard
 from memory.index import ExactIndex
 from memory.manifest import Manifest, TableRecord
@@ -117,7 +118,9 @@ class World:
 
 
 def open_world(folder: Path) -> World:
-    names, grounded, bare = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("names", "grounded", "bare"))
+    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("names", "grounded", "bare"))
+    # As a memory of this size reads its mapped vectors.
+    names, grounded, bare = (StoredRows(array, None, lambda rows: None) for array in arrays)
     number, each = len(names), len(bare) // len(names)
     vectors = MemoryVectors(
         categories=[Category("one of many")] * number,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from memory import MemoryDamaged
-from memory.mapped import BlockRecord, BlockWriter, MappedBlocks
+from memory.mapped import BlockRecord, BlockWriter, DamagedBlock, MappedBlocks, block_record
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,7 @@ def test_appending_gives_the_sums_of_writing_at_once(tmp_path):
         record = written(tmp_path, record, data[start:stop])
     assert (record.size, record.sums) == (whole.size, whole.sums)
     assert (tmp_path / "parts").read_bytes() == data
+    assert block_record(tmp_path, "parts") == record
     assert BlockRecord.from_json({"file": "parts", "size": 30, "sums": list(record.sums)}) == record
 
 
@@ -44,6 +45,20 @@ def test_only_blocks_that_are_read_are_checked_and_each_once(tmp_path):
     blocks.check()
     path.write_bytes(b"y" * 30)
     blocks.check()  # all were checked
+
+
+def test_many_blocks_are_checked_by_several_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr("memory.mapped._MANY_BLOCKS", 4)
+    monkeypatch.setattr("memory.mapped.HASH_THREADS", 3)
+    data = bytes(range(100))
+    record = written(tmp_path, BlockRecord("a", 0, ()), data)
+    for place in range(0, 100, 9):
+        (tmp_path / "a").write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+        blocks = MappedBlocks(tmp_path, record)
+        with pytest.raises(DamagedBlock, match=f"block {place // 8} "):
+            blocks.check()
+        (tmp_path / "a").write_bytes(data)
+        blocks.check()
 
 
 def test_what_is_behind_the_recorded_size_is_cut_off_and_a_shorter_file_refused(tmp_path):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from memory import Category, Description, Memory
-from memory.blocks import DamagedBlock
 from memory.index import ExactIndex
 from memory.manifest import read_manifest
+from memory.mapped import DamagedBlock
 from memory.sealed import seal, unseal
 from memory.search import Fold, JointRows, choose_kind, exact_index, open_index
 from memory.search.kinds import HnswIndex, IvfIndex, sample
@@ -176,7 +176,7 @@ def test_a_damaged_stale_or_foreign_index_is_built_again(directory, encoder):
 
 
 def test_a_list_is_checked_when_it_is_first_read(directory, encoder, monkeypatch):
-    monkeypatch.setattr("memory.blocks.BLOCK_BYTES", 512)
+    monkeypatch.setattr("memory.mapped.BLOCK_BYTES", 512)
     build(many(range(600)), directory, encoder, index="ivf", fold=FOLD)
     memory = Memory.open(directory)
     index = memory.index(FOLD)

@@ -53,10 +53,19 @@ class Missing:
 
 def test_the_depth_is_as_large_as_agreement_needs(scorer):
     index = measured(exact_index(scorer.vectors, scorer.fold), scorer, TEMPERATURE)
-    assert index.depth == 32
+    assert index.depth == 64  # at 32 the ranking has .994 of the best 10
     assert index.figures["winner"] == 1.0
-    assert index.figures["ranking"] >= 0.99
+    assert index.figures["ranking"] >= 0.995
     assert index.figures["confidence"] <= 0.02
+
+
+def test_depth_ends_where_more_of_it_agrees_no_better(scorer, monkeypatch):
+    agreements = [Agreement(0.98, 1, 0), Agreement(0.992, 0.996, 0), Agreement(0.992, 0.996, 0), Agreement(0.99, 1, 0)]
+    for last, depth in ((3, 64), (2, 64), (4, 256)):
+        answers = iter(agreements[:last])
+        monkeypatch.setattr("recognizer.agreement.compare", lambda *_, answers=answers: next(answers))
+        monkeypatch.setattr("recognizer.agreement.MOST_DEPTH", 32 * 2 ** (last - 1))
+        assert measured(exact_index(scorer.vectors, scorer.fold), scorer, TEMPERATURE).depth == depth
 
 
 def test_an_index_that_does_not_agree_is_not_used(scorer, monkeypatch):

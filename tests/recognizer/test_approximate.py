@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memory.blocks import DamagedBlock
+from memory.mapped import DamagedBlock
 from memory.search import exact_index
 from recognizer.approximate import ApproximateRetriever
 from recognizer.retrieval import ExactRetriever
