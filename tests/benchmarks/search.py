@@ -10,9 +10,9 @@ stay as near (both distributions are printed). Vectors of descriptions together 
 pictures: npz files with image (N, D), regions (N, Q, D) and weight (N, Q); up to 5 regions of weight .5 count, heaviest
 first.
 
-Every row runs in a process of its own; an index that lies in --work is not built again. RAM is what it has more than before it opened the index. The rows of FAISS and
-LanceDB by hand search one folded vector per category with the whole image, as is usual; the ranking that they are
-compared with is that of all terms.
+Every row runs in a process of its own; an index that lies in --work is not built again. RAM is what it has more than
+before it opened the index. The rows of FAISS and LanceDB by hand search one folded vector per category with the whole
+image, as is usual; the ranking that they are compared with is that of all terms.
 """
 
 from __future__ import annotations
