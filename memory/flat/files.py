@@ -107,11 +107,13 @@ def mapped_table(folder: Path, name: str, copy: TableCopy, dim: int) -> TableCol
         halves[column] = np.frombuffer(blocks.data, np.float16).reshape(-1, dim)
         if len(halves[column]) != copy.rows:
             raise ValueError(f"{column!r} of {name!r} has other rows than its card says")
-        checks[column] = _row_check(blocks, 2 * dim)
+        checks[column] = row_check(blocks, 2 * dim)
     return TableColumns(texts, halves, np.array(copy.dead, np.int64), checks)
 
 
-def _row_check(blocks: MappedBlocks, row_bytes: int) -> Callable[[NDArray[np.int64] | slice], None]:
+def row_check(blocks: MappedBlocks, row_bytes: int) -> Callable[[NDArray[np.int64] | slice], None]:
+    """Return what checks the blocks of rows of so many bytes, which raises DamagedBlock."""
+
     def check(rows: NDArray[np.int64] | slice) -> None:
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(blocks.data) // row_bytes)
