@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from memory.index import best_columns
 from memory.mapped import DamagedBlock
+from memory.vectors import Matrix
+from recognizer.cores import share_out, single_threads
 from recognizer.hierarchy.tree import Tree
 from recognizer.retrieval import Retrieved
 from recognizer.score import Rows, Scorer, log_normaliser, weigh
@@ -60,6 +63,7 @@ class ApproximateRetriever:
         self.index = index
         self.depth = depth or index.depth
         self._renew = renew
+        self._renewing = Lock()
         self._tree = Tree(scorer.vectors.categories)
         self._sample = sample_rows(scorer.vectors, sampled)
         drawn = scorer.vectors.take(self._sample)
@@ -77,18 +81,29 @@ class ApproximateRetriever:
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the best among the proposed categories, fewer than k where fewer are proposed."""
         regions = self.scorer.visible_regions(features)
+        _ = self.scorer.head  # fitted once, and not by several threads
+        with single_threads():
+            sampled = self._sample_scorer.score(features)
+
+            def retrieve_one(image: int) -> Retrieved:
+                one = features.take(image)
+                rows = self._proposed(one.image, regions[image], max(self.depth, k))
+                return self._best(one, rows, sampled[image], k, exclude[image : image + 1])
+
+            return share_out(range(len(features)), retrieve_one)
+
+    def _proposed(self, image: Matrix, regions: Matrix, depth: int) -> Rows:
+        """Return what the index proposes for one image (1, D); built anew once, where it turns out to be damaged."""
+        index = self.index
         try:
-            proposals = self.index.propose(features.image, regions, max(self.depth, k))
+            return index.propose(image, [regions], depth)[0]
         except DamagedBlock:
             if self._renew is None:
                 raise
-            self.index = self._renew()
-            proposals = self.index.propose(features.image, regions, max(self.depth, k))
-        sampled = self._sample_scorer.score(features)
-        return [
-            self._best(features.take(image), rows, sampled[image], k, exclude[image : image + 1])
-            for image, rows in enumerate(proposals)
-        ]
+            with self._renewing:
+                if self.index is index:
+                    self.index = self._renew()
+            return self.index.propose(image, [regions], depth)[0]
 
     def _best(
         self, image: ImageFeatures, proposed: Rows, sampled: NDArray[np.float32], k: int, exclude: Sequence[str]

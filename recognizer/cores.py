@@ -17,6 +17,7 @@ from typing import TypeVar
 from threadpoolctl import OpenBLASController, ThreadpoolController  # type: ignore[import-untyped]
 
 Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 _turn = threading.Lock()
 _inside = 0
@@ -46,19 +47,16 @@ def single_threads() -> Iterator[None]:
                 _limits.close()
 
 
-def share_out(parts: Sequence[Part], work: Callable[[Part], object]) -> None:
-    """Do some work on every part, on as many threads as BLAS has, and wait for all; one thread works here.
+def share_out(parts: Sequence[Part], work: Callable[[Part], Result]) -> list[Result]:
+    """Do some work on every part, on as many threads as BLAS has, and return what comes of each, in their order.
 
     Raises:
         Exception: the first one that a part raises.
     """
     pool = _pool()
     if pool is None or len(parts) < 2:
-        for part in parts:
-            work(part)
-    else:
-        for _ in pool.map(work, parts):
-            pass
+        return [work(part) for part in parts]
+    return list(pool.map(work, parts))
 
 
 @cache

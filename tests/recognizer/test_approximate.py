@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -101,6 +102,32 @@ def test_a_damaged_index_is_built_again():
     assert len(retriever.retrieve(features, 2)) == 3
     with pytest.raises(DamagedBlock):
         ApproximateRetriever(scorer, TEMPERATURE, damaged, depth=2).retrieve(features, 2)
+
+
+def test_several_threads_find_the_same_and_renew_once(monkeypatch):
+    scorer, features = make_scorer(14, [1] * 60, [2] * 60), make_features(np.random.default_rng(15), images=40)
+    whole, renewed = exact_index(scorer.vectors, scorer.fold), []
+
+    class Damaged:
+        """An index whose file has changed."""
+
+        size = 60
+
+        def search(self, queries, k):
+            raise DamagedBlock("damaged")
+
+    def renew():
+        renewed.append(whole)
+        return whole
+
+    expected = make_retriever(scorer, 5).retrieve(features, 3)
+    with ThreadPoolExecutor(4) as pool:
+        monkeypatch.setattr("recognizer.cores._pool", lambda: pool)
+        retriever = ApproximateRetriever(scorer, TEMPERATURE, replace(whole, main=Damaged()), depth=5, renew=renew)
+        found = retriever.retrieve(features, 3)
+    assert len(renewed) == 1
+    for one, other in zip(found, expected, strict=True):
+        assert (one.rows.tobytes(), one.scores.tobytes()) == (other.rows.tobytes(), other.scores.tobytes())
 
 
 def test_a_memory_without_categories_gives_nothing():
