@@ -29,7 +29,7 @@ from memory.errors import MemoryDamaged, printable_path
 # dimensions with 3 descriptions have 110,000 blocks, whose sums are 1.2 MB of JSON.
 BLOCK_BYTES = 64 * 2**10
 # Blocks from which on threads share the work; starting them takes as long as checking these.
-_MANY_BLOCKS = 256
+MANY_BLOCKS = 256
 
 
 class DamagedBlock(MemoryDamaged):
@@ -113,7 +113,7 @@ class MappedBlocks:
             return
         wanted = np.unique(numbers)
         wanted = wanted[self._unchecked[wanted]]
-        if len(wanted) < _MANY_BLOCKS:
+        if len(wanted) < MANY_BLOCKS:
             self._compare(wanted)
         else:
             with ThreadPoolExecutor(HASH_THREADS) as pool:

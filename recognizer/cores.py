@@ -33,7 +33,7 @@ def single_threads() -> Iterator[None]:
     global _inside
     with _turn:
         if not _inside:
-            _pool()  # it counts the threads that BLAS has otherwise
+            core_pool()  # it counts the threads that BLAS has otherwise
             OpenBLASController.clear_controlling_thread(force=True)  # another thread may have set it the last time
             _limits.enter_context(_controller().limit(limits=1, user_api="blas"))
         _inside += 1
@@ -53,7 +53,7 @@ def share_out(parts: Sequence[Part], work: Callable[[Part], Result]) -> list[Res
     Raises:
         Exception: the first one that a part raises.
     """
-    pool = _pool()
+    pool = core_pool()
     if pool is None or len(parts) < 2:
         return [work(part) for part in parts]
     return list(pool.map(work, parts))
@@ -65,7 +65,7 @@ def _controller() -> ThreadpoolController:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor | None:
+def core_pool() -> ThreadPoolExecutor | None:
     """Return threads for all cores that BLAS may use, which OMP_NUM_THREADS and the like limit; None for one."""
     threads = max((library.num_threads for library in _controller().select(user_api="blas").lib_controllers), default=1)
     return ThreadPoolExecutor(threads, thread_name_prefix="block") if threads > 1 else None

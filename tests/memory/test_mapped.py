@@ -48,7 +48,7 @@ def test_only_blocks_that_are_read_are_checked_and_each_once(tmp_path):
 
 
 def test_many_blocks_are_checked_by_several_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr("memory.mapped._MANY_BLOCKS", 4)
+    monkeypatch.setattr("memory.mapped.MANY_BLOCKS", 4)
     monkeypatch.setattr("memory.mapped.HASH_THREADS", 3)
     data = bytes(range(100))
     record = written(tmp_path, BlockRecord("a", 0, ()), data)

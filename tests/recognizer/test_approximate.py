@@ -122,7 +122,7 @@ def test_several_threads_find_the_same_and_renew_once(monkeypatch):
 
     expected = make_retriever(scorer, 5).retrieve(features, 3)
     with ThreadPoolExecutor(4) as pool:
-        monkeypatch.setattr("recognizer.cores._pool", lambda: pool)
+        monkeypatch.setattr("recognizer.cores.core_pool", lambda: pool)
         retriever = ApproximateRetriever(scorer, TEMPERATURE, replace(whole, main=Damaged()), depth=5, renew=renew)
         found = retriever.retrieve(features, 3)
     assert len(renewed) == 1
