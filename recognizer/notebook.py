@@ -1,0 +1,229 @@
+"""Rows in a notebook: a row shows its picture with the boxes of its evidence, and a list of rows is a gallery.
+
+The HTML needs neither scripts nor files beside the notebook. Names, texts and paths enter it as text alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast, overload
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from recognizer.results.row import ResultRow, Row
+
+_Boxes = Sequence[Sequence[float] | None]
+
+MOST_SHOWN = 24
+"""Rows of a gallery: a screen of them, and about 300 KB in the file of the notebook."""
+_GALLERY_SIDE = 200  # longer side of a picture in pixels
+_MOST_CANDIDATES = 5
+
+# Styles stand in the elements: Jupyter removes style sheets of notebooks that are not trusted. Colours are shades of
+# the text's, for the page may be dark. The class keeps MathJax from taking "$" in a name for a formula.
+_PAGE = """
+{%- macro clipped(text, style="") -%}
+<bdi title="{{ text[:500] }}" style="display:block;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;{{ style }}">
+{{- text[:500] }}</bdi>
+{%- endmacro -%}
+{%- macro picture(source) -%}
+<img src="data:image/jpeg;base64,{{ source }}" alt="" style="max-width:100%;border-radius:6px">
+{%- endmacro -%}
+<div class="tex2jax_ignore mathjax_ignore" style="display:flex;flex-wrap:wrap;gap:16px;text-align:left">
+{% for row in rows %}
+{% if gallery %}
+<div style="width:{{ side }}px">
+{% if row.picture %}{{ picture(row.picture) }}{% endif %}
+<b>{{ clipped(row.label) }}</b>{{ clipped(row.facts) }}{{ clipped(row.path, "opacity:.7") }}
+</div>
+{% else %}
+{% if row.picture %}<div style="flex:0 1 auto">{{ picture(row.picture) }}</div>{% endif %}
+<div style="flex:1 1 320px;max-width:560px;min-width:0">
+<b style="font-size:120%">{{ clipped(row.label) }}</b>{{ clipped(row.facts) }}{{ clipped(row.path, "opacity:.7") }}
+{% for candidate in row.candidates %}
+<div style="display:flex;gap:12px;margin-top:4px">
+<div style="flex:1 1 0;min-width:0">{{ clipped(candidate.name) }}</div>
+<div style="flex:1 1 0;min-width:0;opacity:.7">{{ clipped(candidate.group) }}</div>
+<div>{{ candidate.confidence }}</div>
+</div>
+<div style="width:{{ candidate.width }}%;height:3px;border-radius:2px;background:currentColor;opacity:.4"></div>
+{% endfor %}
+{% for piece in row.evidence %}
+<div style="display:flex;gap:8px;margin-top:6px">
+{% if piece.colour %}<span style="flex:none;width:12px;height:12px;margin-top:4px;border-radius:3px;background:{{ piece.colour }}"></span>{% endif %}
+<div style="min-width:0">{% for line in piece.lines %}{{ clipped(line) }}{% endfor %}</div>
+</div>
+{% endfor %}
+</div>
+{% endif %}
+{% endfor %}
+</div>
+{% if more %}<p>{{ more }}</p>{% endif %}
+"""
+
+
+class Shown:
+    """Base of the rows: a notebook shows them with their picture."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return row_html(cast("Row", self))
+
+
+class RowList(list["Row"]):
+    """Rows that a notebook shows as a gallery; else a list like others."""
+
+    @classmethod
+    def read(cls, results: str | Path, images: str | Path | None = None) -> RowList:
+        """Read the rows of a run.
+
+        Args:
+            results: the file or folder that `run` or `rerank` wrote.
+            images: the folder of the images, for the pictures; None: the one that the run names. No file outside of it
+                is opened.
+
+        Raises:
+            ResultsUnreadable: there are no rows that can be read.
+            ReportRefused: there is no such folder of images.
+        """
+        from recognizer.images.key import key_from_display
+        from recognizer.images.rooted import path_under
+        from recognizer.report.folder import image_root
+        from recognizer.results.reading import open_stored
+
+        stored = open_stored(Path(results))
+        root = image_root(stored, None if images is None else Path(images))
+        if root is None:
+            return cls(stored.rows())
+        placed = ((row, path_under(root, key_from_display(row.path))) for row in stored.rows())
+        return cls(replace(row, image=None if path is None else os.fsdecode(path)) for row, path in placed)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> RowList: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Row | RowList:
+        """Return a row, or the list of a slice."""
+        return RowList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
+
+    def _repr_html_(self) -> str:
+        return gallery_html(self)
+
+
+def row_html(row: Row) -> str:
+    """Return a row as HTML: its picture with the boxes of the evidence, candidates, and the texts that the boxes matched.
+
+    A row without a picture, or whose picture cannot be read now, is shown without it.
+    """
+    from recognizer.report.thumbs import PICTURE_SIDE
+
+    return _template().render(rows=[_shown(row, PICTURE_SIDE)], gallery=False, more="")
+
+
+def gallery_html(rows: Sequence[Row]) -> str:
+    """Return the first `MOST_SHOWN` rows as small cards, and how many others there are."""
+    from memory.wording import counted
+
+    rest = len(rows) - MOST_SHOWN
+    cards = [_shown(row, _GALLERY_SIDE) for row in rows[:MOST_SHOWN]]
+    more = f"and {counted(rest, 'more row')}" if rest > 0 else "" if rows else "no rows"
+    return _template().render(rows=cards, gallery=True, side=_GALLERY_SIDE, more=more)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_PAGE)
+
+
+def _shown(row: Row, side: int) -> dict[str, Any]:
+    """Return what the template shows of a row."""
+    from recognizer.results.row import ErrorRow
+
+    if isinstance(row, ErrorRow):
+        return _words(row, "not recognised", f"{row.code}: {row.reason}")
+    try:
+        return _content(row, side)
+    except (TypeError, ValueError, AttributeError) as error:  # a file of results may hold anything
+        return _words(row, "this row cannot be shown", str(error))
+
+
+def _words(row: Row, label: str, facts: str) -> dict[str, Any]:
+    return {
+        "label": label,
+        "facts": facts,
+        "path": str(row.path),
+        "picture": None,
+        "candidates": (),
+        "evidence": (),
+    }
+
+
+def _content(row: ResultRow, side: int) -> dict[str, Any]:
+    boxes, lines = _boxes(row)
+    facts = [_percent(row.confidence), "" if row.calibrated else "not calibrated", "unknown" if row.unknown else ""]
+    return {
+        "label": "no label" if row.label is None else str(row.label),
+        "facts": " · ".join(filter(None, facts)),
+        "path": row.key,
+        "picture": _picture(row, boxes, side),
+        "candidates": [
+            {
+                "name": str(each.category),
+                "group": str(each.group),
+                "confidence": _percent(each.confidence),
+                "width": round(100 * each.confidence, 1),
+            }
+            for each in row.candidates[:_MOST_CANDIDATES]
+        ],
+        "evidence": [
+            {"colour": colour, "lines": texts} for colour, texts in zip(_colours(boxes), lines, strict=True) if texts
+        ],
+    }
+
+
+def _boxes(row: ResultRow) -> tuple[list[Sequence[float] | None], list[list[str]]]:
+    """Return what is drawn: the boxes of the first candidate's evidence, and the row's own; each with its texts."""
+    from recognizer.pictures import evidence_boxes
+
+    boxes, lines = evidence_boxes(row.candidates[0].evidence) if row.candidates else ([], [])
+    if row.box is not None and row.box.xyxy is not None:
+        boxes, lines = [row.box.xyxy, *boxes], [["the box that was recognised"], *lines]
+    return boxes, lines
+
+
+def _colours(boxes: _Boxes) -> list[str | None]:
+    from recognizer.images.draw import PALETTE_RGB
+
+    return [
+        None if box is None else "rgb({},{},{})".format(*PALETTE_RGB[place % len(PALETTE_RGB)])
+        for place, box in enumerate(boxes)
+    ]
+
+
+def _picture(row: ResultRow, boxes: _Boxes, side: int) -> str | None:
+    """Return a small picture with boxes as a JPEG in base64; None where the image is unknown or cannot be read now."""
+    from recognizer.images import ImageError, draw_evidence, load_source
+    from recognizer.report.thumbs import jpeg_bytes
+
+    if row.image is None:
+        return None
+    try:
+        decoded = load_source(row.image, target_size_hw=(side, side))
+    except ImageError:
+        return None
+    drawn = draw_evidence(decoded.image, boxes, [()] * len(boxes), displayed_size_hw=decoded.displayed_size_hw)
+    drawn.thumbnail((side, side))
+    return base64.b64encode(jpeg_bytes(drawn)).decode()
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
