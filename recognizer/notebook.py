@@ -25,48 +25,6 @@ MOST_SHOWN = 24
 _GALLERY_SIDE = 200  # longer side of a picture in pixels
 _MOST_CANDIDATES = 5
 
-# Styles stand in the elements: Jupyter removes style sheets of notebooks that are not trusted. Colours are shades of
-# the text's, for the page may be dark. The class keeps MathJax from taking "$" in a name for a formula.
-_PAGE = """
-{%- macro clipped(text, style="") -%}
-<bdi title="{{ text[:500] }}" style="display:block;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;{{ style }}">
-{{- text[:500] }}</bdi>
-{%- endmacro -%}
-{%- macro picture(source) -%}
-<img src="data:image/jpeg;base64,{{ source }}" alt="" style="max-width:100%;border-radius:6px">
-{%- endmacro -%}
-<div class="tex2jax_ignore mathjax_ignore" style="display:flex;flex-wrap:wrap;gap:16px;text-align:left">
-{% for row in rows %}
-{% if gallery %}
-<div style="width:{{ side }}px">
-{% if row.picture %}{{ picture(row.picture) }}{% endif %}
-<b>{{ clipped(row.label) }}</b>{{ clipped(row.facts) }}{{ clipped(row.path, "opacity:.7") }}
-</div>
-{% else %}
-{% if row.picture %}<div style="flex:0 1 auto">{{ picture(row.picture) }}</div>{% endif %}
-<div style="flex:1 1 320px;max-width:560px;min-width:0">
-<b style="font-size:120%">{{ clipped(row.label) }}</b>{{ clipped(row.facts) }}{{ clipped(row.path, "opacity:.7") }}
-{% for candidate in row.candidates %}
-<div style="display:flex;gap:12px;margin-top:4px">
-<div style="flex:1 1 0;min-width:0">{{ clipped(candidate.name) }}</div>
-<div style="flex:1 1 0;min-width:0;opacity:.7">{{ clipped(candidate.group) }}</div>
-<div>{{ candidate.confidence }}</div>
-</div>
-<div style="width:{{ candidate.width }}%;height:3px;border-radius:2px;background:currentColor;opacity:.4"></div>
-{% endfor %}
-{% for piece in row.evidence %}
-<div style="display:flex;gap:8px;margin-top:6px">
-{% if piece.colour %}<span style="flex:none;width:12px;height:12px;margin-top:4px;border-radius:3px;background:{{ piece.colour }}"></span>{% endif %}
-<div style="min-width:0">{% for line in piece.lines %}{{ clipped(line) }}{% endfor %}</div>
-</div>
-{% endfor %}
-</div>
-{% endif %}
-{% endfor %}
-</div>
-{% if more %}<p>{{ more }}</p>{% endif %}
-"""
-
 
 class Shown:
     """Base of the rows: a notebook shows them with their picture."""
@@ -118,7 +76,7 @@ class RowList(list["Row"]):
 
 
 def row_html(row: Row) -> str:
-    """Return a row as HTML: its picture with the boxes of the evidence, candidates, and the texts that the boxes matched.
+    """Return a row as HTML: its picture with the boxes of the evidence, its candidates, and the texts of the boxes.
 
     A row without a picture, or whose picture cannot be read now, is shown without it.
     """
@@ -139,9 +97,12 @@ def gallery_html(rows: Sequence[Row]) -> str:
 
 @cache
 def _template() -> Template:
+    from importlib.resources import files
+
     from jinja2 import Environment, StrictUndefined
 
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_PAGE)
+    page = (files("recognizer") / "notebook.html.j2").read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(page)
 
 
 def _shown(row: Row, side: int) -> dict[str, Any]:

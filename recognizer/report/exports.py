@@ -102,7 +102,8 @@ def _model(stored: StoredResults) -> str:
 def _write_label_studio(stored: StoredResults, output: Path, prefix: str) -> int:
     """Write tasks with predictions, one for each image; failed images are tasks without one.
 
-    The labelling interface has an `Image` called `image`, and `Choices` or `RectangleLabels` called `label`.
+    The labelling interface has an `Image` called `image`, and `Choices` or `RectangleLabels` called `label`. By the
+    path, annotations find their row again (`recognizer.corrections.imports`).
     """
     model = _model(stored)
     tasks: dict[str, list[ResultRow]] = {}
@@ -116,7 +117,7 @@ def _write_label_studio(stored: StoredResults, output: Path, prefix: str) -> int
         separator = "[\n"
         for path, rows in tasks.items():
             task = {
-                "data": {"image": prefix + quote(path) if prefix else path},
+                "data": {"image": prefix + quote(path) if prefix else path, "path": path},
                 "predictions": list(_predictions(rows, model)),
             }
             stream.write(separator + json.dumps(task, ensure_ascii=False))

@@ -32,7 +32,9 @@ def image_root(stored: StoredResults, images: Path | None) -> Path | None:
     """
     if images is not None:
         if not images.is_dir():
-            raise ReportRefused(f"{images} is no folder of images; name the folder that the paths of the rows lead from")
+            raise ReportRefused(
+                f"{images} is no folder of images; name the folder that the paths of the rows lead from"
+            )
         return images
     named = stored.info.input_root if stored.info is not None else ""
     # A whole disk is no folder of images: rows are data, and may name any file.
