@@ -155,6 +155,7 @@ def score_again(
         settings={**earlier.info.settings, "learnt": str(source)},
         device=earlier.info.device,
         input_root=str(earlier.root),
+        category_ids=earlier.info.category_ids,
     )
     before = 0 if recognizer.features is None else recognizer.features.encoded
     scored, kept, without_store, changes = 0, 0, 0, []

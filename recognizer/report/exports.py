@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from memory import Category
 from memory.durable import replacing
 from recognizer.boxes.given import BoxFile, GivenBox
-from recognizer.boxes.outputs import coco_results, megadetector_document, write_coco, write_megadetector
+from recognizer.boxes.outputs import (
+    category_ids,
+    coco_results,
+    megadetector_document,
+    named_categories,
+    write_coco,
+    write_megadetector,
+)
 from recognizer.boxes.plan import BoxItem
 from recognizer.images.key import key_from_display
 from recognizer.results.errors import OutputUnusable
@@ -60,10 +66,10 @@ def _write_csv(stored: StoredResults, output: Path, prefix: str) -> int:
 
 def _write_coco(stored: StoredResults, output: Path, prefix: str) -> int:
     del prefix
-    named = dict.fromkeys((each.category, each.group) for row in stored.rows() for each in row.candidates)
+    given = [] if stored.info is None else [(key, name, group) for key, name, group in stored.info.category_ids]
+    ids = category_ids(given, named_categories(stored.rows()))
     items = [_item(row) for row in stored.rows()]
-    rows = map(_boxed, stored.rows())
-    write_coco(output, coco_results(items, rows, _file(stored), [Category(*each) for each in named]))
+    write_coco(output, coco_results(items, map(_boxed, stored.rows()), ids))
     return len(items)
 
 
