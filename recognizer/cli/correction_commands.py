@@ -45,6 +45,8 @@ def review(
 ) -> None:
     """Look through results in a browser and correct them; the memory learns from it at the press of a button.
 
+    A box that is dragged over a picture gets a name of its own, and is learnt like an image.
+
     With --features, images are in the order in which a look says most, and learning encodes nothing but texts.
 
     Example: recognizer review results.jsonl --memory birds.memory --features features
