@@ -36,7 +36,29 @@ class Shown:
 
 
 class RowList(list["Row"]):
-    """Rows that a notebook shows as a gallery; else a list like others."""
+    """Rows that a notebook shows as a gallery; else a list like others.
+
+    FiftyOne needs no export, for it takes them as they are::
+
+        import fiftyone as fo
+        from recognizer import RowList
+
+        samples = {}
+        for row in RowList.read("results.jsonl"):
+            if row.label is None or row.image is None:
+                continue
+            sample = samples.setdefault(row.image, fo.Sample(filepath=row.image, boxes=fo.Detections()))
+            if row.box is None:
+                sample["label"] = fo.Classification(label=row.label, confidence=row.confidence)
+                found = [(piece.description, piece.box_xyxy) for piece in row.candidates[0].evidence if piece.box_xyxy]
+            else:
+                found = [(row.label, row.box.xyxy)]
+            for label, (x0, y0, x1, y1) in found:
+                shares = [x0 / row.width, y0 / row.height, (x1 - x0) / row.width, (y1 - y0) / row.height]
+                sample.boxes.detections.append(fo.Detection(label=label, bounding_box=shares))
+        dataset = fo.Dataset("recognizer")
+        dataset.add_samples(list(samples.values()))
+    """
 
     @classmethod
     def read(cls, results: str | Path, images: str | Path | None = None) -> RowList:

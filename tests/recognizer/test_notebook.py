@@ -2,9 +2,13 @@
 
 import base64
 import html
+import inspect
 import io
 import re
+import sys
+import textwrap
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -130,6 +134,47 @@ def test_recognised_images_show_themselves_whatever_they_came_as(demo_recognizer
     (row,) = demo_recognizer.recognize_folder([photos / "cat.jpg"])
     assert len(pictures(html_of(row))) == 1
     assert row == rows[0]
+
+
+class Part:
+    """A stand-in for the documents of FiftyOne, which is not installed here."""
+
+    def __init__(self, *names, **fields):
+        self.detections, self.samples, self.names = [], [], names
+        self.__dict__.update(fields)
+
+    def __setitem__(self, name, value):
+        setattr(self, name, value)
+
+    def add_samples(self, samples):
+        self.samples += samples
+
+
+def test_the_lines_for_fiftyone_give_each_image_its_label_and_boxes(tmp_path, monkeypatch):
+    names = ("Sample", "Detections", "Detection", "Classification", "Dataset")
+    monkeypatch.setitem(sys.modules, "fiftyone", SimpleNamespace(**dict.fromkeys(names, Part)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    half = {"size_wh": (60, 90), "region": [30, 0, 60, 90]}
+    read(
+        tmp_path,
+        result("a.jpg", ["owl"], **half),
+        ErrorRow(path="b.jpg", code="E_EMPTY", reason="no bytes"),
+        *(result("c.jpg", ["cat"], box=(box, [0, 45, 30, 90]), **half) for box in "12"),
+    )
+    code = inspect.cleandoc(RowList.__doc__).partition("::\n")[2]
+    scope = {}
+    exec(textwrap.dedent(code), scope)
+    one, other = scope["dataset"].samples
+    assert [sample.filepath for sample in (one, other)] == [
+        str(tmp_path / "photos" / name) for name in ("a.jpg", "c.jpg")
+    ]
+    assert (one.label.label, one.label.confidence) == ("owl", 0.6)
+    assert [(box.label, box.bounding_box) for box in one.boxes.detections] == [
+        ("owl", [0.5, 0, 0.5, 1]),
+        ("yellow eyes", [0.5, 0, 0.5, 1]),
+    ]
+    assert [(box.label, box.bounding_box) for box in other.boxes.detections] == [("cat", [0, 0.5, 0.5, 0.5])] * 2
 
 
 def test_a_notebook_shows_rows(tmp_path):
