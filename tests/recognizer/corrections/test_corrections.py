@@ -9,7 +9,7 @@ from PIL import Image
 
 from memory import Memory
 from recognizer.corrections.learn import with_exemplars
-from recognizer.corrections.log import Correction, CorrectionLog
+from recognizer.corrections.log import Correction, CorrectionLog, drawn_id
 from recognizer.demo import DATA
 from recognizer.errors import RecognizerError
 from recognizer.exemplar_files import stored_exemplars
@@ -136,6 +136,27 @@ def test_annotations_of_label_studio_and_lines_of_a_table_are_learnt(folder):
     assert (taught["picked thing"], taught["table thing"]) == (chosen, lines)
     assert taught["drawn thing"].startswith(f"{drawn}#")
     assert taught["cut thing"].startswith(f"{lines}#")
+
+
+def test_drawn_boxes_teach_without_features_and_measure_nothing(folder):
+    """They had no label before, so accuracy on them says nothing; their image is scored again, whatever it shows."""
+    name = next(iter(rows_of(folder / "rows.jsonl")))
+    boxes = [(2.0 * n, 5.0, 2.0 * n + 60, 80.0) for n in range(30)]
+    lines = [
+        Correction(id=f"{n}", path=name, box=drawn_id(name, box), xyxy=box, new="drawn so").to_line()
+        for n, box in enumerate(boxes)
+    ]
+    lines.append(Correction(id="gone", path="gone.jpg", box="b", xyxy=boxes[0], new="a").to_line())
+    (folder / "drawn.jsonl").write_bytes(b"".join(lines))
+    code, shown, notes = call(
+        *("learn", folder / "drawn.jsonl", "--memory", folder / "memory", "--results", folder / "rows.jsonl"),
+        *("--output", folder / "drawn.out.jsonl"),
+    )
+    assert code == 0, notes
+    assert "30 exemplars, 1 new category; 30 images encoded" in shown
+    assert "1 row scored again (1 encoded)" in shown
+    assert "kept apart" not in shown
+    assert "1 correction of images that are not in" in notes
 
 
 def test_corrections_without_a_category_teach_nothing(folder):
