@@ -11,8 +11,9 @@ from PIL import Image
 from memory import Memory
 from recognizer.corrections.log import read_corrections
 from recognizer.exemplar_files import stored_exemplars
+from recognizer.report import write_report
 from tests.recognizer.commands import call
-from tests.recognizer.report.runs import draw_image
+from tests.recognizer.report.runs import draw_image, result, write_run
 from tests.recognizer.review.test_review import WORD, reviewing, saved, until
 from tests.remembering import remembering
 
@@ -46,7 +47,8 @@ def red_square(page):
     at = page.locator(".picture").bounding_box()
     pixels = np.asarray(Image.open(io.BytesIO(page.locator(".picture").screenshot())).convert("RGB")).astype(int)
     rows, columns = np.nonzero((pixels[..., 0] > 150) & (pixels[..., 1:].max(-1) < 90))
-    return at["x"] + columns.min(), at["y"] + rows.min(), at["x"] + columns.max() + 1, at["y"] + rows.max() + 1
+    left, top = at["x"] + float(columns.min()), at["y"] + float(rows.min())
+    return left, top, left + float(np.ptp(columns)) + 1, top + float(np.ptp(rows)) + 1
 
 
 def drag(page, x0, y0, x1, y1, *, release=True):
@@ -124,3 +126,16 @@ def test_a_person_draws_boxes_and_the_memory_learns_them(page, place, starter):
     ]
     rows = [json.loads(line) for line in (place / "rows.learnt.jsonl").read_text().splitlines()]
     assert [row["path"] for row in rows] == ["turned.jpg"]  # a drawn box is no row of the run
+
+
+def test_on_the_picture_of_a_box_others_are_drawn_in_pixels_of_the_whole_image(page, tmp_path):
+    draw_image(tmp_path / "photos" / "a.jpg", (900, 600), square=(450, 90, 599, 239), orientation=6)
+    row = result("a.jpg", ["owl"], size_wh=(900, 600), box=("1", [400, 60, 640, 300]))
+    run = write_run(tmp_path / "rows.jsonl", [row], tmp_path / "photos")
+    page.goto(write_report(run, tmp_path / "page", review=True).index.as_uri())  # there is no server to talk to
+    page.wait_for_selector(".picture.drawable")
+    page.evaluate("document.querySelector('.stage').show(null)")
+    drag(page, *red_square(page))
+    assert page.evaluate("report.drawing.box") == pytest.approx([450, 90, 600, 240], abs=3)
+    page.keyboard.press("x")  # as Escape does
+    assert page.evaluate("report.drawing.box") is None
