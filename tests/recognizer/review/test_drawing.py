@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,6 +76,10 @@ def test_a_person_draws_boxes_and_the_memory_learns_them(page, place, starter):
         page.wait_for_selector(".picture.drawable")
         page.evaluate("document.querySelector('.stage').show(null)")  # no region lies over the square
         square = red_square(page)
+
+        bad = {"id": "1", "key": "turned.jpg", "verdict": "category", "new": "owl", "xyxy": [5, 5, 1, 9]}
+        assert httpx.post(f"{address}/{WORD}/review/corrections", json=[bad]).status_code == 400
+        assert read_corrections(log).all == []
 
         # Escape drops a box while it is drawn, and one that waits for its name; a click is none.
         drag(page, *square, release=False)
