@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     __version__: str
     from recognizer.encoder import Encoder as Encoder
     from recognizer.encoder import ImageFeatures as ImageFeatures
+    from recognizer.notebook import RowList as RowList
     from recognizer.recognizer import Recognizer as Recognizer
     from recognizer.results import to_dataframe as to_dataframe
     from recognizer.settings import Settings as Settings
@@ -21,10 +22,11 @@ _MODULES = {
     "Encoder": "recognizer.encoder",
     "ImageFeatures": "recognizer.encoder",
     "Recognizer": "recognizer.recognizer",
+    "RowList": "recognizer.notebook",
     "Settings": "recognizer.settings",
     "to_dataframe": "recognizer.results",
 }
-__all__ = ["Encoder", "ImageFeatures", "Recognizer", "Settings", "__version__", "to_dataframe"]
+__all__ = ["Encoder", "ImageFeatures", "Recognizer", "RowList", "Settings", "__version__", "to_dataframe"]
 
 
 def __getattr__(name: str) -> object:

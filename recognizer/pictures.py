@@ -11,11 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from memory.durable import replacing
-from recognizer.encoder.boxes import pairwise_iou
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageError, ImageLimits, draw_evidence
 from recognizer.images.key import key_from_display
@@ -210,5 +208,9 @@ def _drawn_from(path: Path) -> object:
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    import torch  # loads for seconds
+
+    from recognizer.encoder.boxes import pairwise_iou
+
     one, other = (torch.tensor(box, dtype=torch.float64)[None] for box in (a, b))
     return float(pairwise_iou(one, other))

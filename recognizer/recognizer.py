@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from recognizer.hierarchy.ranks import ranks_above, ranks_of_groups
 from recognizer.hierarchy.rule import label_rule
 from recognizer.images import ImageItem, ImageSource, check_sources, list_images, require_images, source_items
 from recognizer.memory_settings import carried_settings
+from recognizer.notebook import RowList
 from recognizer.pipeline import EncodedBatch, encode_batch, in_batches, load
 from recognizer.presence import PresenceScorer
 from recognizer.results.row import CandidateRow, ErrorRow, FoundLabel, ResultRow, Row
@@ -125,7 +128,7 @@ class Recognizer:
         encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision, onnx=onnx)
         return cls(encoder, opened, settings=settings, only=only, prior=prior)
 
-    def recognize(self, images: Sequence[ImageSource], *, keys: Sequence[str] | None = None) -> list[Row]:
+    def recognize(self, images: Sequence[ImageSource], *, keys: Sequence[str] | None = None) -> RowList:
         """Recognise a few images; `recognize_folder` is for many.
 
         Args:
@@ -135,7 +138,8 @@ class Recognizer:
                 folder that holds all of them. An image without a file has its position.
 
         Returns:
-            One row per image, in order; an image that cannot be decoded has an `ErrorRow`.
+            One row per image, in order; an image that cannot be decoded has an `ErrorRow`. A notebook shows the rows
+            with their images.
 
         Raises:
             ImageTypeError: an image is of another type.
@@ -144,14 +148,14 @@ class Recognizer:
         sources = check_sources(images)
         if keys is not None and len(keys) != len(sources):
             raise RecognizerError(f"{len(keys)} keys for {len(sources)} images; give one for each image, or none")
-        rows: list[Row] = []
+        rows = RowList()
         batch_size = self.settings.run.batch_size
         for number, items in in_batches(source_items(sources, keys), batch_size):
             start = number * batch_size
-            loaded = [
-                load(self.encoder, source, self.settings.images) for source in sources[start : start + len(items)]
-            ]
-            rows += self.batch_rows(encode_batch(self.encoder, number, items, loaded))
+            own = sources[start : start + len(items)]
+            loaded = [load(self.encoder, source, self.settings.images) for source in own]
+            batch = self.batch_rows(encode_batch(self.encoder, number, items, loaded))
+            rows += [replace(row, image=source) for row, source in zip(batch, own, strict=True)]
         return rows
 
     def recognize_folder(
@@ -184,7 +188,11 @@ class Recognizer:
             workers=settings.run.workers,
             limits=settings.images,
         )
-        return (row for batch in batches for row in self.batch_rows(batch))
+        return (
+            replace(row, image=os.fsdecode(item.path))
+            for batch in batches
+            for row, item in zip(self.batch_rows(batch), batch.items, strict=True)
+        )
 
     def retrieve(self, batch: EncodedBatch) -> list[Retrieved]:
         """Find the candidates of the images of a batch that have features; the first half of `batch_rows`."""

@@ -24,23 +24,26 @@ _DIGITS = 6
 _OF_BOXES = frozenset({"E_BOX", "E_FRAME"})
 
 
+CategoryId = tuple[int | str, str, str | None]
+"""The id that a file of boxes gives to a category, with its name and group; the group of a name that the memory does
+not have is None."""
+
+
 def coco_results(
-    items: Sequence[BoxItem], rows: Iterable[Row], file: BoxFile, categories: Sequence[Category]
+    items: Sequence[BoxItem], rows: Iterable[Row], ids: Mapping[tuple[str, str], int | str]
 ) -> Iterator[dict[str, Any]]:
     """Yield a COCO result for each box and each of its candidates.
 
     Where labels are rolled up, each result of a box also has its label, with the names that rows have. The score is the
-    confidence of the category, times that of the detector where there is one. Ids of images and
-    categories are those of the file; what has none there is counted from 1, behind the others. Boxes are in the frame
-    of the file if that has pixels, so that they can be compared with its annotations.
+    confidence of the category, times that of the detector where there is one. Ids of images are those of the file of
+    boxes; without one they are counted from 1. Boxes are in the frame of the file if that has pixels, so that they can
+    be compared with its annotations.
 
     Args:
         items: the boxes of a run.
         rows: one per item, in order.
-        file: where the boxes are from.
-        categories: of the memory.
+        ids: of the categories, as `category_ids` returns them.
     """
-    ids = category_ids(file.categories, categories)
     numbers: dict[bytes, int] = {}
     for item, row in zip(items, rows, strict=False):
         number = numbers.setdefault(item.key_bytes, len(numbers) + 1)
@@ -64,21 +67,37 @@ def coco_results(
             }
 
 
-def category_ids(names: Mapping[int | str, str], categories: Sequence[Category]) -> dict[tuple[str, str], int | str]:
-    """Return the id of each category of the memory, by its name and group: that of the file, or one that is free."""
+def file_ids(file: BoxFile, categories: Sequence[Category]) -> list[CategoryId]:
+    """Return the ids that a file of boxes gives, each to the one category of the memory that its name fits."""
     rows_of = CategoryNames(categories)
-    taken: dict[int, int | str] = {}
-    for key, name in names.items():
+    ids: list[CategoryId] = []
+    for key, name in file.categories.items():
         rows = rows_of.rows(name)
-        if len(rows) == 1:
-            taken.setdefault(rows[0], key)
-    free = 1 + max((key for key in names if isinstance(key, int)), default=0)
-    ids: dict[tuple[str, str], int | str] = {}
-    for row, category in enumerate(categories):
-        if row not in taken:
-            taken[row], free = free, free + 1
-        ids[category.name, category.group] = taken[row]
+        known = categories[rows[0]] if len(rows) == 1 else None
+        ids.append((key, name, None) if known is None else (key, known.name, known.group))
     return ids
+
+
+def category_ids(given: Sequence[CategoryId], named: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int | str]:
+    """Return the id of each category by its name and group, the same in all outputs of a run.
+
+    Args:
+        given: ids of the file of boxes.
+        named: name and group of the categories. Those without an id in the file are counted by name, behind its ids,
+            or from 1.
+    """
+    taken: dict[tuple[str, str], int | str] = {}
+    for key, name, group in given:
+        if group is not None:
+            taken.setdefault((name, group), key)
+    free = 1 + max((key for key, _, _ in given if isinstance(key, int)), default=0)
+    new = sorted(set(named) - taken.keys())
+    return taken | {category: number for number, category in enumerate(new, free)}
+
+
+def named_categories(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
+    """Yield name and group of each candidate of some rows."""
+    return ((each.category, each.group) for row in rows for each in row.candidates)
 
 
 def write_coco(path: Path, results: Iterable[Mapping[str, Any]]) -> None:

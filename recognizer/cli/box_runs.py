@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from recognizer.console import note, progress_bar
 
 if TYPE_CHECKING:
     from memory import Memory
+    from recognizer.boxes.outputs import CategoryId
     from recognizer.boxes.plan import BoxPlan
     from recognizer.boxes.settings import BoxSettings
     from recognizer.images import Listing
@@ -126,6 +127,7 @@ def write_box_results(
     rows: Callable[[], Iterator[Row]],
     plan: BoxPlan,
     memory: Memory,
+    category_ids: Sequence[CategoryId],
     *,
     coco: Path | None,
     megadetector: Path | None,
@@ -136,6 +138,7 @@ def write_box_results(
         rows: reads the rows of the run, in the order of the plan.
         plan: the boxes.
         memory: the categories.
+        category_ids: ids that the file of boxes gives.
         coco: for COCO results; None: none are written.
         megadetector: for MegaDetector's format; likewise.
     """
@@ -144,7 +147,8 @@ def write_box_results(
     for path in filter(None, (coco, megadetector)):
         os.makedirs(path.parent, exist_ok=True)
     if coco is not None:
-        outputs.write_coco(coco, outputs.coco_results(plan.items, rows(), plan.file, memory.vectors.categories))
+        ids = outputs.category_ids(category_ids, outputs.named_categories(rows()))
+        outputs.write_coco(coco, outputs.coco_results(plan.items, rows(), ids))
         note(f"COCO results in {coco}")
     if megadetector is not None:
         document = outputs.megadetector_document(plan.items, rows(), plan.file, model=memory.encoder.name)

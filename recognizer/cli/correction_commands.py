@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from memory.errors import printable
 from memory.wording import counted
 from recognizer.cli.app import app
 from recognizer.cli.options import (
@@ -43,6 +44,8 @@ def review(
     overrides: SetOption = None,
 ) -> None:
     """Look through results in a browser and correct them; the memory learns from it at the press of a button.
+
+    A box that is dragged over a picture gets a name of its own, and is learnt like an image.
 
     With --features, images are in the order in which a look says most, and learning encodes nothing but texts.
 
@@ -107,7 +110,13 @@ def review(
 
 @app.command()
 def learn(
-    corrections: Annotated[Path, typer.Argument(help="Corrections, as `review` writes them: JSON lines.")],
+    corrections: Annotated[
+        Path,
+        typer.Argument(
+            help="Corrections: the JSON lines of `review`, an export of Label Studio (JSON), or a CSV with the columns "
+            "path and label, for boxes also x1,y1,x2,y2 (pixels) or box_id."
+        ),
+    ],
     memory: MemoryOption,
     results: Annotated[Path, typer.Option(help="The results that were corrected.", rich_help_panel=INPUT)],
     output: Annotated[
@@ -122,30 +131,38 @@ def learn(
 ) -> None:
     """Teach a memory what was corrected, and score the folder again.
 
+    In CSV and Label Studio, every label counts as checked by a person, whether it was changed or not.
+
     Example: recognizer learn corrections.jsonl --memory birds.memory --results results.jsonl --features features
+
+    Example: recognizer learn project.json --memory birds.memory --results results.jsonl
     """
     from memory import Memory
     from recognizer.cli.stored_features import opened_features, usable_features
     from recognizer.corrections.again import learn_again, learnt_path
-    from recognizer.corrections.log import read_corrections
+    from recognizer.corrections.imports import read_any
+    from recognizer.corrections.learn import without_row
     from recognizer.encoder import Encoder
     from recognizer.memory_settings import carried_settings
     from recognizer.reranking.file import read_results
     from recognizer.settings import Settings, load_settings
 
-    read = read_corrections(corrections)
-    if read.damaged:
-        note(f"{corrections}: {counted(read.damaged, 'line')} left out, the first of them {read.first_damage}")
     earlier = read_results(results, images)
+    opened = Memory.open(memory)
+    read, problems = read_any(corrections, earlier, opened.bare_categories)
     said = read.latest()
-    strange = len(said.keys() - {row.key for row in earlier.rows})
+    strange = without_row(said, earlier.rows)
     if strange:
-        note(f"left out: {counted(strange, 'correction')} of images that are not in {results}")
+        some = counted(len(strange), "correction")
+        problems = [*problems, f"{some} of images that are not in {results}, such as {printable(strange[0])}"]
+    for sentence in problems[:_MOST_SHOWN]:
+        note(f"{corrections}: left out: {sentence}")
+    if len(problems) > _MOST_SHOWN:
+        note(f"{corrections}: {len(problems) - _MOST_SHOWN} others left out")
 
     def settings_of(opened: Memory) -> Settings:
         return load_settings(None, overrides or [], base=carried_settings(opened), warn=note)
 
-    opened = Memory.open(memory)
     settings = settings_of(opened)
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
     target = output or learnt_path(results)

@@ -110,6 +110,9 @@ def export_results(
 ) -> None:
     """Write results in the format of another tool; where it knows boxes alone, an image is a box around the whole.
 
+    `learn` takes annotations of Label Studio back. FiftyOne needs no export: `help(recognizer.RowList)` in Python shows
+    the lines that load results into it.
+
     Example: recognizer export-results results.jsonl --format labelstudio --output tasks.json
     """
     from recognizer.report.exports import export_results as write

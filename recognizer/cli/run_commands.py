@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -251,6 +252,7 @@ def run(
     recognize: Recognize = recognized_images
     scratch = None
     if boxes is not None:
+        from recognizer.boxes.outputs import file_ids
         from recognizer.boxes.rows import recognized_boxes
 
         if boxes == AUTO:
@@ -258,6 +260,7 @@ def run(
             plan = find_box_plan(listing, setup, output, open_recognizer, features, scratch, **kept)
         else:
             plan = read_box_plan(boxes, listing, settings.boxes)
+            setup = replace(setup, category_ids=file_ids(plan.file, opened.vectors.categories))
         unit, keys, items, recognize = "rows", plan.keys, plan.items, recognized_boxes
     with opened_output(
         output,
@@ -279,7 +282,7 @@ def run(
         if pictures is not None:
             draw_run(pictures, written, listing, len(items), settings)
         if plan is not None:
-            write_box_results(written, plan, opened, coco=coco, megadetector=megadetector)
+            write_box_results(written, plan, opened, setup.category_ids, coco=coco, megadetector=megadetector)
     _conclude(counts, settings, listing, output, plan, strict=strict)
     require_answers(reranker, strict=strict)
 

@@ -97,10 +97,11 @@ def learn_again(
     learnt = learn(opened, encoder, examples, score=settings.score)
     fresh = Memory.open(memory)
     touched = {one.new for one in said.values() if one.new is not None}
+    corrected = {one.key if one.xyxy is None else one.path for one in said.values()}
     recognizer = Recognizer(encoder, fresh, settings=with_run_of(settings_of(fresh), earlier), features=features)
     return Lesson(
         learnt,
-        score_again(recognizer, earlier, output, touched=touched, corrected=said.keys(), source=source, warn=warn),
+        score_again(recognizer, earlier, output, touched=touched, corrected=corrected, source=source, warn=warn),
     )
 
 
@@ -154,6 +155,7 @@ def score_again(
         settings={**earlier.info.settings, "learnt": str(source)},
         device=earlier.info.device,
         input_root=str(earlier.root),
+        category_ids=earlier.info.category_ids,
     )
     before = 0 if recognizer.features is None else recognizer.features.encoded
     scored, kept, without_store, changes = 0, 0, 0, []

@@ -92,11 +92,11 @@ def read_examples(
     settings: Settings,
     features: FeatureStore | None,
 ) -> Examples:
-    """Encode what was corrected, or take it from the stored features.
+    """Encode what was corrected and the boxes that were drawn, or take it from the stored features.
 
     Args:
         encoder: of the memory.
-        corrections: the last one of each row, by its key.
+        corrections: the last one of each row and box, by its key.
         rows: of the results.
         root: the folder that their paths are relative to; nothing outside of it is opened.
         settings: of images and boxes.
@@ -108,7 +108,9 @@ def read_examples(
     unreadable: list[str] = []
     for row in rows:
         correction = corrections.get(row.key)
-        if correction is None or correction.verdict == "skip" or not isinstance(row, ResultRow):
+        if correction is None or correction.xyxy is not None or correction.verdict == "skip":
+            continue
+        if not isinstance(row, ResultRow):
             continue
         path = path_under(root, key_from_display(row.path))
         if path is None:
@@ -121,6 +123,17 @@ def read_examples(
         elif row.box.xyxy is not None:
             boxes.append(BoxItem(key, path, GivenBox(image=row.path, xyxy=_corners(row.box.xyxy))))
             said[boxes[-1]] = correction
+    paths = {row.path for row in rows if isinstance(row, ResultRow)}
+    drawn = [one for one in corrections.values() if one.xyxy is not None and one.path in paths]
+    for one in sorted(drawn, key=lambda one: one.path):  # boxes of an image together: it is decoded once for them
+        key = key_from_display(one.path)
+        path = path_under(root, key)
+        if path is None:
+            unreadable.append(f"{one.key}: its path leads out of the folder of the images")
+            continue
+        assert one.xyxy is not None
+        boxes.append(BoxItem(key, path, GivenBox(image=one.path, xyxy=one.xyxy)))
+        said[boxes[-1]] = one
     before = 0 if features is None else features.encoded
     batches: list[tuple[ImageFeatures, Sequence[int]]] = []
     kept: list[Correction] = []
@@ -145,6 +158,12 @@ def read_examples(
         images_encoded + len(boxes),
         unreadable,
     )
+
+
+def without_row(corrections: Mapping[str, Correction], rows: Sequence[Row]) -> list[str]:
+    """Return the keys of corrections whose row, or whose image for a box that was drawn, is not among some rows."""
+    keys, paths = {row.key for row in rows}, {row.path for row in rows}
+    return [key for key, one in corrections.items() if not (key in keys if one.xyxy is None else one.path in paths)]
 
 
 def learn(memory: Memory, encoder: Encoder, examples: Examples, *, score: ScoreSettings) -> Learnt:
@@ -185,7 +204,9 @@ def learn(memory: Memory, encoder: Encoder, examples: Examples, *, score: ScoreS
             ),
         )
 
-    apart = [place for place in taught if _is_apart(examples.corrections[place].key)]
+    # A box that was drawn had no label that could have been right before.
+    rows = [place for place in taught if examples.corrections[place].xyxy is None]
+    apart = [place for place in rows if _is_apart(examples.corrections[place].key)]
     before = after = 0.0
     if len(apart) >= FEWEST_APART:
         before = float(np.mean([examples.corrections[place].verified for place in apart]))

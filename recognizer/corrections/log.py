@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, Literal, Self
 from memory.category import check_text
 from memory.durable import make_folder, sync_folder
 from memory.errors import printable, printable_path
+from recognizer.boxes.given import Box, GivenBox
 from recognizer.errors import RecognizerError
 from recognizer.results.row import box_key
 
@@ -36,12 +38,14 @@ class CorrectionsUnusable(RecognizerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """What a person said of one row.
+    """What a person said of one row, or of a box that the person drew.
 
     Attributes:
         id: chosen by whoever made it, the same when it is sent again.
         path: of the row.
         box: id of its box; None: the whole image.
+        xyxy: x_min, y_min, x_max, y_max in pixels of the displayed image, of a box that the person drew and that no row
+            is about; None for rows.
         verdict: what was said.
         new: name of the category; None unless that was said.
         group: of that category.
@@ -53,6 +57,7 @@ class Correction:
     id: str
     path: str
     box: str | None = None
+    xyxy: Box | None = None
     verdict: Verdict = "category"
     new: str | None = None
     group: str = ""
@@ -64,7 +69,8 @@ class Correction:
         """Check that it says something.
 
         Raises:
-            ValueError: a category without a name, a name without a category, or a text that cannot be stored.
+            ValueError: a category without a name, a name without a category, a text that cannot be stored, or a box
+                without an area.
         """
         if self.verdict not in _VERDICTS:
             raise ValueError(f"verdict {self.verdict!r} is none of {', '.join(_VERDICTS)}")
@@ -75,6 +81,12 @@ class Correction:
         if self.new is not None:
             check_text(self.new, "name")
         check_text(self.group, "group", empty_allowed=True)
+        if self.xyxy is not None:
+            object.__setattr__(self, "xyxy", drawn_corners(self.xyxy))
+            if self.box is None:
+                raise ValueError("a box that was drawn has an id")
+            if self.verdict not in ("category", "undo"):
+                raise ValueError(f"a box that was drawn has a name; its verdict is {self.verdict}")
 
     @property
     def key(self) -> str:
@@ -89,6 +101,8 @@ class Correction:
     def to_line(self) -> bytes:
         """Return its line."""
         body = asdict(self) | {"verified": self.verified}
+        if self.xyxy is None:
+            del body["xyxy"]
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
@@ -100,6 +114,28 @@ class Correction:
         """
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in names})
+
+
+def drawn_corners(corners: Sequence[float]) -> Box:
+    """Return the corners of a drawn box to a hundredth of a pixel.
+
+    Args:
+        corners: x_min, y_min, x_max, y_max in pixels of the displayed image.
+
+    Raises:
+        ValueError: they are no box in an image.
+    """
+    if len(corners) != 4 or not all(isinstance(edge, (int, float)) and math.isfinite(edge) for edge in corners):
+        raise ValueError(f"the box {printable(str(corners))} is not x_min, y_min, x_max, y_max")
+    x0, y0, x1, y1 = (round(float(edge), 2) for edge in corners)
+    if min(x0, y0) < 0 or x1 <= x0 or y1 <= y0:
+        raise ValueError(f"the box {x0:g}, {y0:g}, {x1:g}, {y1:g} has no area in the image")
+    return x0, y0, x1, y1
+
+
+def drawn_id(path: str, xyxy: Box) -> str:
+    """Return the id of a drawn box: the same for the same corners in the same image."""
+    return GivenBox(image=path, xyxy=xyxy).id
 
 
 @dataclass(frozen=True, slots=True)

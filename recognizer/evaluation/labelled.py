@@ -158,7 +158,7 @@ def _read_table(path: Path, *, missing_files: bool) -> LabelledImages:
     if isinstance(header, csv.Error):
         raise LabelledSetError(f"{shown}: the first line cannot be read: {header}")
     titles = read_titles(header)
-    columns = _column(shown, titles, "path", PATH_TITLES), _column(shown, titles, "label", HEADER_WORDS)
+    columns = find_column(shown, titles, "path", PATH_TITLES), find_column(shown, titles, "label", HEADER_WORDS)
     used: list[tuple[str, str]] = []
     bad: list[str] = []
     for line, row in lines:
@@ -183,8 +183,18 @@ def _read_table(path: Path, *, missing_files: bool) -> LabelledImages:
     return LabelledImages(items, [label for _, label in used])
 
 
-def _column(shown: str, titles: Sequence[str], wanted: str, others: Collection[str]) -> int:
-    """Return the place of a column: of the title `wanted` in any case, else of the only other title that fits."""
+def find_column(shown: str, titles: Sequence[str], wanted: str, others: Collection[str]) -> int:
+    """Return the place of a column: of the title `wanted` in any case, else of the only other title that fits.
+
+    Args:
+        shown: the file, for messages.
+        titles: its header.
+        wanted: path or label.
+        others: titles that may stand for it, in lower case.
+
+    Raises:
+        LabelledSetError: there is none, or several may be it.
+    """
     lower = [title.lower() for title in titles]
     fitting = [place for place, title in enumerate(lower) if title == wanted]
     fitting = fitting or [place for place, title in enumerate(lower) if title in others]

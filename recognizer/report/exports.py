@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from memory import Category
 from memory.durable import replacing
 from recognizer.boxes.given import BoxFile, GivenBox
-from recognizer.boxes.outputs import coco_results, megadetector_document, write_coco, write_megadetector
+from recognizer.boxes.outputs import (
+    category_ids,
+    coco_results,
+    megadetector_document,
+    named_categories,
+    write_coco,
+    write_megadetector,
+)
 from recognizer.boxes.plan import BoxItem
 from recognizer.images.key import key_from_display
 from recognizer.results.errors import OutputUnusable
@@ -60,10 +66,10 @@ def _write_csv(stored: StoredResults, output: Path, prefix: str) -> int:
 
 def _write_coco(stored: StoredResults, output: Path, prefix: str) -> int:
     del prefix
-    named = dict.fromkeys((each.category, each.group) for row in stored.rows() for each in row.candidates)
+    given = [] if stored.info is None else [(key, name, group) for key, name, group in stored.info.category_ids]
+    ids = category_ids(given, named_categories(stored.rows()))
     items = [_item(row) for row in stored.rows()]
-    rows = map(_boxed, stored.rows())
-    write_coco(output, coco_results(items, rows, _file(stored), [Category(*each) for each in named]))
+    write_coco(output, coco_results(items, map(_boxed, stored.rows()), ids))
     return len(items)
 
 
@@ -102,7 +108,8 @@ def _model(stored: StoredResults) -> str:
 def _write_label_studio(stored: StoredResults, output: Path, prefix: str) -> int:
     """Write tasks with predictions, one for each image; failed images are tasks without one.
 
-    The labelling interface has an `Image` called `image`, and `Choices` or `RectangleLabels` called `label`.
+    The labelling interface has an `Image` called `image`, and `Choices` or `RectangleLabels` called `label`. By the
+    path, annotations find their row again (`recognizer.corrections.imports`).
     """
     model = _model(stored)
     tasks: dict[str, list[ResultRow]] = {}
@@ -116,7 +123,7 @@ def _write_label_studio(stored: StoredResults, output: Path, prefix: str) -> int
         separator = "[\n"
         for path, rows in tasks.items():
             task = {
-                "data": {"image": prefix + quote(path) if prefix else path},
+                "data": {"image": prefix + quote(path) if prefix else path, "path": path},
                 "predictions": list(_predictions(rows, model)),
             }
             stream.write(separator + json.dumps(task, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""The folder of a report: written beside its place and moved there when it is complete."""
+"""The folder of a report, written beside its place and moved there when it is complete; and that of its images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from memory.durable import draft_name, make_folder, write_failure
 from recognizer.errors import RecognizerError
+from recognizer.results.reading import StoredResults
 
 MARKER = "recognizer-report.txt"
 _MARKER_TEXT = "A report of Recognizer. Open index.html. A new report replaces this folder as a whole.\n"
@@ -17,6 +18,27 @@ _MARKER_TEXT = "A report of Recognizer. Open index.html. A new report replaces t
 
 class ReportRefused(RecognizerError):
     """The report cannot be written where it was asked for."""
+
+
+def image_root(stored: StoredResults, images: Path | None) -> Path | None:
+    """Return the folder in which the images of results may be opened; None: none is known.
+
+    Args:
+        stored: the results.
+        images: a folder that the user named; None: the one that the run names.
+
+    Raises:
+        ReportRefused: the user named something else than a folder.
+    """
+    if images is not None:
+        if not images.is_dir():
+            raise ReportRefused(
+                f"{images} is no folder of images; name the folder that the paths of the rows lead from"
+            )
+        return images
+    named = stored.info.input_root if stored.info is not None else ""
+    # A whole disk is no folder of images: rows are data, and may name any file.
+    return Path(named) if os.path.isdir(named) and os.path.realpath(named) != os.path.abspath(os.sep) else None
 
 
 def require_replaceable(folder: Path) -> None:

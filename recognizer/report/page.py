@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 SCRIPTS = ("data", "filters", "list", "detail", "compare", "matrix", "keys", "start")
 """In the order in which they are loaded: each uses only those before it."""
-REVIEW = "review"
-"""The script that takes corrections, before the last one."""
+REVIEW = ("drawing", "review")
+"""The scripts that take corrections, before the last one."""
 STYLE, ICON = "report.css", "icon.svg"
 
 
@@ -22,11 +22,11 @@ def write_page(folder: Path, *, title: str, rows: int, review: bool = False) -> 
         folder: of the report.
         title: of the page; any text.
         rows: number of rows; without rows there is no script of rows.
-        review: with the script that takes corrections.
+        review: with the scripts that take corrections.
     """
     page = folder / "page"
     page.mkdir()
-    scripts = (*SCRIPTS[:-1], REVIEW, SCRIPTS[-1]) if review else SCRIPTS
+    scripts = (*SCRIPTS[:-1], *REVIEW, SCRIPTS[-1]) if review else SCRIPTS
     for name in (STYLE, ICON, *(f"{script}.js" for script in scripts)):
         (page / name).write_bytes((files("recognizer.report") / "page" / name).read_bytes())
     (folder / "index.html").write_text(
@@ -47,7 +47,7 @@ def render(*, title: str, rows: int, scripts: Sequence[str] = SCRIPTS) -> str:
         title=title,
         rows=rows,
         scripts=[f"page/{name}.js" for name in scripts],
-        review=REVIEW in scripts,
+        review=REVIEW[-1] in scripts,
         style=f"page/{STYLE}",
         icon=f"page/{ICON}",
     )

@@ -17,7 +17,7 @@ from recognizer.images.limits import ImageLimits
 from recognizer.images.rooted import path_under
 from recognizer.report.against import OtherRun, differing_settings
 from recognizer.report.columns import NO_LABEL, ROWS_PER_SCRIPT, Columns
-from recognizer.report.folder import ReportRefused, new_folder, require_apart, require_replaceable
+from recognizer.report.folder import image_root, new_folder, require_apart, require_replaceable
 from recognizer.report.page import write_page
 from recognizer.report.row_data import Status, details_of
 from recognizer.report.scripts import script_json, write_call, write_text
@@ -135,7 +135,7 @@ def write_report(
     """
     stored = open_stored(results)
     require_replaceable(output)
-    root = _root(stored, images)
+    root = image_root(stored, images)
     if root is not None:
         require_apart(output, [root])
     true_labels = None if truth is None else Truth(truth)
@@ -180,17 +180,6 @@ def write_report(
         write_call(folder / "rows" / "summary.js", "report.open", _summary(report, stored, gathered, other))
         write_page(folder, title=stored.path.name, rows=len(columns), review=review)
     return report
-
-
-def _root(stored: StoredResults, images: Path | None) -> Path | None:
-    """Return the folder in which images may be opened; None: none is known."""
-    if images is not None:
-        if not images.is_dir():
-            raise ReportRefused(f"--images {images} is no folder; name the folder that the paths of the rows lead from")
-        return images
-    named = stored.info.input_root if stored.info is not None else ""
-    # A whole disk is no folder of images: rows are data, and may name any file.
-    return Path(named) if os.path.isdir(named) and os.path.realpath(named) != os.path.abspath(os.sep) else None
 
 
 def _write_details(stored: StoredResults, other: OtherRun | None, folder: Path) -> _Gathered:

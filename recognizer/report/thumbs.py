@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import os
 from collections import deque
@@ -241,10 +242,17 @@ def frame_of(box: Sequence[float], size_wh: tuple[int, int]) -> Frame:
     return (float(left), float(top), float(max(right, left + 1)), float(max(bottom, top + 1)))
 
 
+def jpeg_bytes(picture: Image.Image) -> bytes:
+    """Return a picture as a JPEG without metadata."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_QUALITY)
+    return stream.getvalue()
+
+
 def _save(picture: Image.Image, path: Path) -> None:
     """Write a picture; two threads that write equal ones do not meet."""
     draft = path.with_suffix(f".{os.urandom(4).hex()}")
-    picture.save(draft, "JPEG", quality=_QUALITY)
+    draft.write_bytes(jpeg_bytes(picture))
     os.replace(draft, path)
 
 

@@ -155,6 +155,7 @@ def rerank_setup(earlier: EarlierResults, settings: Settings, source: Path) -> R
         settings={**info.settings, "rerank": settings.rerank.decisive(), "reranked": str(source)},
         device=info.device,
         input_root=str(earlier.root),
+        category_ids=info.category_ids,
     )
 
 

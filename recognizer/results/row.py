@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
 
 from memory import Category
 from memory.lineage import join_levels, levels
 from recognizer.hierarchy.roll_up import NO_ANSWER, paths_above, roll_up
 from recognizer.hierarchy.rule import LabelRule
+from recognizer.notebook import Shown
 from recognizer.results.rounding import rounded, rounded_box, rounded_confidence
+
+if TYPE_CHECKING:
+    from recognizer.images import ImageSource
 
 CATEGORY: Final = "category"
 ROLLED_UP: Final = "rolled up"
@@ -175,7 +179,7 @@ def box_key(path: str, box_id: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultRow:
+class ResultRow(Shown):
     """What was recognised in one image.
 
     Attributes:
@@ -202,6 +206,7 @@ class ResultRow:
         label_path: the levels of the label, from the top, with ` > ` between them; None likewise.
         source: whether the label is a `category` or was `rolled up` to a group; None likewise.
         rerank: outcome of the reranking (status, model, order); None without reranking.
+        image: what a notebook shows as its picture; it is not written. None: unknown.
     """
 
     path: str
@@ -223,6 +228,7 @@ class ResultRow:
     source: Literal["category", "rolled up"] | None = None
     rerank: Mapping[str, Any] | None = None
     known: KnownRow | None = None
+    image: ImageSource | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -287,7 +293,7 @@ class ResultRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorRow:
+class ErrorRow(Shown):
     """Why an image could not be recognised.
 
     Attributes:
@@ -296,6 +302,7 @@ class ErrorRow:
         box: the box that was to be recognised; None: the whole image was.
         code: a stable code such as ``E_TRUNCATED``.
         reason: one printable line.
+        image: as of a `ResultRow`.
         label: None, so that code that reads the labels of all rows need not ask which are errors.
         confidence: None, likewise.
         candidates: empty, likewise.
@@ -306,6 +313,7 @@ class ErrorRow:
     box: RowBox | None = None
     code: str
     reason: str
+    image: ImageSource | None = field(default=None, repr=False, compare=False)
     label: ClassVar[None] = None
     confidence: ClassVar[None] = None
     candidates: ClassVar[Sequence[CandidateRow]] = ()

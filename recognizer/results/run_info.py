@@ -48,6 +48,8 @@ class RunSetup:
         settings: JSON values on which the rows depend; each must be the same on resume.
         device: the device of the encoder.
         input_root: the folder that the keys are relative to.
+        category_ids: id, name and group of the categories that a file of boxes numbers; a name that the memory does
+            not have is without a group.
     """
 
     command: Sequence[str]
@@ -56,6 +58,7 @@ class RunSetup:
     settings: Mapping[str, Any]
     device: str
     input_root: str
+    category_ids: Sequence[tuple[int | str, str, str | None]] = ()
 
     def info(self, *, output: str, format: str, count: int) -> RunInfo:
         """Return the info of a run that begins: name and format of its output, and number of rows."""
@@ -68,6 +71,7 @@ class RunSetup:
             settings=self.settings,
             device=self.device,
             input_root=self.input_root,
+            category_ids=self.category_ids,
             count=count,
         )
 
@@ -109,6 +113,7 @@ class RunInfo:
         settings: as in `RunSetup`.
         device: as in `RunSetup`.
         input_root: as in `RunSetup`.
+        category_ids: as in `RunSetup`.
         count: number of rows.
         versions: versions of the installed packages.
         started: start of the first run, ISO 8601 in UTC.
@@ -128,6 +133,7 @@ class RunInfo:
     settings: Mapping[str, Any]
     device: str
     input_root: str
+    category_ids: Sequence[tuple[int | str, str, str | None]] = ()
     count: int
     versions: Mapping[str, str] = field(default_factory=package_versions)
     started: str = field(default_factory=utc_now)

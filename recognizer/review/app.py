@@ -34,6 +34,7 @@ class Said(BaseModel):
     verdict: Verdict = "category"
     new: str | None = Field(default=None, max_length=10_000)
     group: str = Field(default="", max_length=10_000)
+    xyxy: tuple[float, float, float, float] | None = None
 
 
 class Described(BaseModel):
@@ -71,7 +72,7 @@ def make_review_app(session: ReviewSession, *, word: str, settings: ServeSetting
     async def correct(said: list[Said]) -> dict[str, int]:
         def keep() -> None:
             for one in said:
-                session.correct(one.key, one.verdict, id=one.id, new=one.new, group=one.group)
+                session.correct(one.key, one.verdict, id=one.id, new=one.new, group=one.group, xyxy=one.xyxy)
 
         await asyncio.to_thread(keep)
         return {"kept": len(said)}

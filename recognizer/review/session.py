@@ -16,9 +16,18 @@ from numpy.typing import NDArray
 from memory import Category, Memory
 from memory.category import Description, matching_category
 from memory.wording import counted
+from recognizer.boxes.given import Box
 from recognizer.calibration.sample import copy_groups
 from recognizer.corrections.again import Lesson, learn_again, learnt_path, score_again, with_run_of
-from recognizer.corrections.log import Correction, CorrectionLog, Verdict, now, read_corrections
+from recognizer.corrections.log import (
+    Correction,
+    CorrectionLog,
+    Verdict,
+    drawn_corners,
+    drawn_id,
+    now,
+    read_corrections,
+)
 from recognizer.corrections.queue import review_order
 from recognizer.encoder import Encoder
 from recognizer.features import FeatureStore
@@ -79,11 +88,31 @@ class ReviewSession:
         self._show(self.results)
 
     def state(self) -> dict[str, Any]:
-        """Return what the page is told beside the rows: the order of review, and copies of images."""
-        return {"queue": self._queue[:MOST_IN_QUEUE], "clusters": self._clusters}
+        """Return what the page is told beside the rows: the order of review, copies of images, and drawn boxes."""
+        said = read_corrections(self.log.path).latest().values()
+        drawn = [(one.path, one.xyxy, one.new, one.group) for one in said if one.xyxy is not None]
+        return {"queue": self._queue[:MOST_IN_QUEUE], "clusters": self._clusters, "drawn": drawn}
 
-    def correct(self, key: str, verdict: Verdict, *, id: str, new: str | None = None, group: str = "") -> None:
-        """Keep what was said of a row; when this returns it is on the disk.
+    def correct(
+        self,
+        key: str,
+        verdict: Verdict,
+        *,
+        id: str,
+        new: str | None = None,
+        group: str = "",
+        xyxy: Box | None = None,
+    ) -> None:
+        """Keep what was said of a row, or of a box on its image; when this returns it is on the disk.
+
+        Args:
+            key: of the row.
+            verdict: what was said.
+            id: chosen by whoever said it.
+            new: name of the category.
+            group: of the category.
+            xyxy: x_min, y_min, x_max, y_max in pixels of the displayed image, of a box that was drawn; None: it was
+                said of the row.
 
         Raises:
             ValueError: there is no such row, or it makes no sense.
@@ -92,16 +121,19 @@ class ReviewSession:
         row = self._shown.get(key)
         if row is None:
             raise ValueError("there is no such row in these results")
+        corners = None if xyxy is None else drawn_corners(xyxy)
+        own = None if row.box is None else row.box.id
         self.log.append(
             [
                 Correction(
                     id=id,
                     path=row.path,
-                    box=None if row.box is None else row.box.id,
+                    box=own if corners is None else drawn_id(row.path, corners),
+                    xyxy=corners,
                     verdict=verdict,
                     new=new,
                     group=group,
-                    old=row.label,
+                    old=row.label if corners is None else None,
                     run=str(self._earlier.info.memory.get("digest", "")),
                     time=now(),
                 )

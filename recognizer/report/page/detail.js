@@ -21,6 +21,7 @@ report.detail = (function () {
     node.style.width = `${percent(box[2], x0, x1) - left}%`;
     node.style.height = `${percent(box[3], y0, y1) - top}%`;
   }
+  detail.place = place;
 
   function stage(row) {
     const picture = report.columns.picture[row];
@@ -43,7 +44,7 @@ report.detail = (function () {
     const region = el("div", { class: "region shown", hidden: true });
     inner.append(region);
     const caption = el("p", { class: "region-text" });
-    const node = el("div", { class: "stage" }, inner, caption);
+    const node = Object.assign(el("div", { class: "stage" }, inner, caption), { picture: inner, frame });
     node.show = function (piece) {
       region.hidden = !piece || !piece.box;
       if (!region.hidden) place(region, piece.box, frame);
@@ -83,7 +84,7 @@ report.detail = (function () {
 
   const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
   detail.signed = signed;
-  detail.parts = []; // of other scripts: functions of a row and its details, which return elements for the top
+  detail.parts = []; // of other scripts: functions of a row, its details and its picture, which return elements for the top
 
   // The region that is shown without pointing: that of the strongest piece of evidence that has one.
   const usual = (candidate) => {
@@ -178,7 +179,7 @@ report.detail = (function () {
     else if (data.error) {
       content.append(...verdict(row, data), part("Why it failed", report.foreign(data.error[1], { class: "reason" })));
     } else {
-      content.append(...[...verdict(row, data), ...detail.parts.map((make) => make(row, data)), report.compare.part(row, data), labelsPart(data, shown),
+      content.append(...[...verdict(row, data), ...detail.parts.map((make) => make(row, data, shown)), report.compare.part(row, data), labelsPart(data, shown),
         data.candidates.length ? part("Candidates", candidates(row, data, shown)) : null, rerankPart(data), groupsPart(data)].filter((each) => each));
       shown.usual = usual(data.candidates[0]);
       if (shown.show) shown.show(shown.usual);

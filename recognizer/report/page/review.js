@@ -64,8 +64,10 @@ report.review = (function () {
     let count = 0;
     for (let row = 0; row < report.loaded; row++) if (report.has(row, "CORRECTED")) count++;
     report.filters.recount();
-    tell(review.waiting.length ? `${report.counted(review.waiting.length, "correction")} on the way` : `${report.counted(count, "row")} corrected, all saved`);
-    report.byId("review-learn").disabled = count === 0;
+    const boxes = report.drawing.count();
+    const said = `${report.counted(count, "row")} corrected${boxes ? `, ${report.counted(boxes, "box", "boxes")} drawn` : ""}`;
+    tell(review.waiting.length ? `${report.counted(review.waiting.length, "correction")} on the way` : `${said}, all saved`);
+    report.byId("review-learn").disabled = count + boxes === 0;
   }
 
   // The number of a name among the labels of the report; a new name is added to them.
@@ -84,8 +86,38 @@ report.review = (function () {
     said[row] = verdict === "category" ? labelNumber(name, group) : -1;
   }
 
+  // Names the box that was drawn on a row; its image stays, for it may show more.
+  function sayBox(row, verdict, name, group) {
+    if (verdict === "unknown") return tell("a box needs a category; Esc removes it", true);
+    const xyxy = report.drawing.take();
+    if (verdict === "category") {
+      review.waiting.push({ id: number(), key: key(row), verdict, new: name, group, xyxy });
+      report.drawing.add(report.columns.path[row], xyxy, name, group);
+      review.done.push({ row, xyxy });
+      showCount();
+      send();
+    }
+    return report.detail.again();
+  }
+
+  function undoBox({ row, xyxy }) {
+    review.waiting.push({ id: number(), key: key(row), verdict: "undo", new: null, group: "", xyxy });
+    report.drawing.remove(report.columns.path[row], xyxy);
+    back(row);
+  }
+
+  // Shows a row again after something that was said of it was taken back.
+  function back(row) {
+    showCount();
+    send();
+    const place = report.filters.order.indexOf(row);
+    if (place >= 0) report.list.choose(place);
+    report.detail.again();
+  }
+
   // Says something of rows, and moves on to the next one.
   review.say = function (targets, verdict, name = null, group = "") {
+    if (report.drawing.box) return sayBox(report.list.row(), verdict, name, group);
     const before = targets.map((row) => [row, report.columns.status[row], report.columns.said[row]]);
     for (const row of targets) {
       review.waiting.push({ id: number(), key: key(row), verdict, new: name, group });
@@ -97,11 +129,13 @@ report.review = (function () {
     send();
     if (targets.includes(report.list.row())) report.keys.move(1);
     else report.detail.again();
+    return undefined;
   };
 
   review.undo = function () {
     const before = review.done.pop();
     if (!before) return tell("nothing to undo in this window");
+    if (before.xyxy) return undoBox(before);
     for (const [row, status, said] of before) {
       review.waiting.push({ id: number(), key: key(row), verdict: "undo", new: null, group: "" });
       report.columns.status[row] = status;
@@ -109,12 +143,7 @@ report.review = (function () {
     }
     const rowsBack = before.map(([row]) => row);
     report.list.redraw(rowsBack);
-    showCount();
-    send();
-    const place = report.filters.order.indexOf(rowsBack[0]);
-    if (place >= 0) report.list.choose(place);
-    report.detail.again();
-    return undefined;
+    return back(rowsBack[0]);
   };
 
   // The rows that are copies of a row, itself among them.
@@ -134,25 +163,35 @@ report.review = (function () {
     const list = el("ul", { class: "found", role: "listbox", "aria-label": "Categories" });
     const input = el("input", { id: "review-search", class: "search", type: "search", dir: "auto", placeholder: "Another category, or a new one", "aria-label": "Another category, or a new one", autocomplete: "off" });
     let latest = 0;
+    let listed = ""; // the text that the list answers
+    let isChosen = false; // by Enter, before the answer came
+    const take = () => {
+      list.querySelector("button").click();
+      report.byId("list").focus({ preventScroll: true });
+    };
     input.addEventListener("input", async () => {
       const asked = ++latest;
       const text = input.value.trim();
-      if (!text) return list.replaceChildren();
+      isChosen = false;
+      if (!text) {
+        listed = "";
+        return list.replaceChildren();
+      }
       const found = await ask(`categories?search=${encodeURIComponent(text)}`).catch(() => []);
       if (asked !== latest) return undefined;
       const choose = (name, group) => () => review.say([row], "category", name, group);
       const buttons = found.map(({ name, group }) => el("li", {}, el("button", { type: "button", class: "choice", onclick: choose(name, group) }, report.foreign(name, { class: "name" }), group ? report.foreign(group, { class: "note" }) : null)));
       if (!found.some(({ name }) => name === text)) buttons.push(el("li", {}, el("button", { type: "button", class: "choice new", onclick: choose(text, "") }, "new category ", report.foreign(text, { class: "name" }))));
       list.replaceChildren(...buttons);
+      listed = text;
+      if (isChosen) take();
       return undefined;
     });
     input.addEventListener("keydown", (event) => {
-      const first = list.querySelector("button");
-      if (event.key === "Enter" && first) {
-        event.preventDefault();
-        first.click();
-        report.byId("list").focus({ preventScroll: true });
-      }
+      if (event.key !== "Enter" || !input.value.trim()) return;
+      event.preventDefault();
+      if (listed === input.value.trim()) take();
+      else isChosen = true;
     });
     return el("div", { class: "review-search" }, input, list);
   }
@@ -167,11 +206,16 @@ report.review = (function () {
     return form;
   }
 
-  function part(row, data) {
+  function part(row, data, stage) {
     if (!data || data.error) return null;
+    report.drawing.attach(row, stage);
     const same = copies(row);
     const buttons = data.candidates.slice(0, 5).map((candidate, place) =>
       el("button", { type: "button", class: "accept", onclick: () => accept(row, data, place) }, el("kbd", { text: place + 1 }), report.foreign(candidate[0])));
+    if (report.drawing.box) {
+      return el("section", { class: "part review" }, el("h3", { text: "What is in the box?" }), el("div", { class: "accepts" }, buttons), searchBox(row),
+        el("p", { class: "fine" }, el("kbd", { text: "Esc" }), " removes the box."));
+    }
     const others = el("div", { class: "verdicts" },
       el("button", { type: "button", onclick: () => review.say([row], "unknown") }, el("kbd", { text: "u" }), "unknown"),
       el("button", { type: "button", onclick: () => review.say([row], "skip") }, el("kbd", { text: "x" }), "skip"),
@@ -179,6 +223,7 @@ report.review = (function () {
     const cluster = same.length > 1 && data.candidates.length
       ? el("button", { type: "button", class: "cluster", onclick: () => accept(row, data, 0, true) }, el("kbd", { text: "Shift 1" }), `accept the first for all ${same.length} copies`) : null;
     return el("section", { class: "part review" }, el("h3", { text: "What is it?" }), el("div", { class: "accepts" }, buttons), cluster, others, searchBox(row),
+      stage.picture ? el("p", { class: "fine", text: "Drag over the picture to draw a box around one of several things." }) : null,
       data.candidates.length ? describeBox(data.candidates[0]) : null);
   }
 
@@ -215,6 +260,8 @@ report.review = (function () {
 
   async function order(place) {
     const state = await ask("state");
+    for (const box of state.drawn) report.drawing.add(...box);
+    if (state.drawn.length) showCount();
     rank = new Float64Array(report.summary.rows).fill(Infinity);
     state.queue.forEach((each, place) => {
       if (rows.has(each)) rank[rows.get(each)] = place;
@@ -227,6 +274,7 @@ report.review = (function () {
     report.byId("sort").value = "review";
     report.filters.set({ sort: "review" });
     if (place !== null && rows.has(place)) report.list.choose(report.filters.order.indexOf(rows.get(place)));
+    if (state.drawn.length) report.detail.again();
   }
 
   review.start = function () {
@@ -235,6 +283,7 @@ report.review = (function () {
     report.byId("views").before(el("div", { class: "review-bar" }, el("p", { id: "review-status", role: "status" }),
       el("button", { id: "review-learn", type: "button", text: "Learn", title: "Teach the memory all corrections, and score the folder again", onclick: () => change("learn", {}, "learning …") })));
     report.detail.parts.push(part);
+    report.drawing.start();
     addKeys();
     const message = sessionStorage.getItem(MESSAGE);
     sessionStorage.removeItem(MESSAGE);

@@ -117,6 +117,12 @@ def test_results_for_other_tools(world, done):
     best = {(result["image_id"], tuple(result["bbox"])): result for result in reversed(results)}
     assert best[1, (0.0, 0.0, SIDE, SIDE)]["category_id"] == 1
     assert best[2, (SIDE, 0.0, SIDE, SIDE)]["category_id"] == 2
+    assert {result["category_id"] for result in results} == {1, 2, 4, 5, 6}  # 3 is the gnu of the file
+    export = ("export-results", world / "r.jsonl", "--format", "coco", "--output", world / "exported.json")
+    assert call(*export)[0] == 0
+    named = {(each["category_name"], each["category_id"]) for each in results}
+    exported = json.loads((world / "exported.json").read_text())
+    assert {(each["category_name"], each["category_id"]) for each in exported} == named
     document = json.loads((world / "md.json").read_text())
     (both,) = [image for image in document["images"] if image["file"] == "both.png"]
     names = document["classification_categories"]

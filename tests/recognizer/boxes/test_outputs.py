@@ -3,7 +3,15 @@ from dataclasses import replace
 
 from memory import Category
 from recognizer.boxes.given import BoxFile, GivenBox
-from recognizer.boxes.outputs import coco_results, megadetector_document, write_coco, write_megadetector
+from recognizer.boxes.outputs import (
+    category_ids,
+    coco_results,
+    file_ids,
+    megadetector_document,
+    named_categories,
+    write_coco,
+    write_megadetector,
+)
 from recognizer.boxes.plan import BoxItem
 from recognizer.hierarchy.rule import LabelRule
 from recognizer.results.row import CandidateRow, ErrorRow, ResultRow, RowBox
@@ -42,7 +50,9 @@ def file(items, **more):
 def test_coco_results_have_the_ids_of_the_file_and_both_confidences():
     items = [boxed(image_id=9, category_id=17, confidence=0.5), boxed("b.jpg"), BoxItem(b"c.jpg", b"c.jpg")]
     rows = [row(items[0], 0.25, 0.5, 0.125), row(items[1], code="E_BOX", path="b.jpg"), row(items[2], path="c.jpg")]
-    first, second, third = coco_results(items, rows, file(items, categories=NAMES), CATEGORIES)
+    given = file_ids(file(items, categories=NAMES), CATEGORIES)
+    assert given == [(17, "dog", ""), (18, "House Cat", ""), (19, "wolf", None)]
+    first, second, third = coco_results(items, rows, category_ids(given, named_categories(rows)))
     assert first == {
         "image_id": 9, "category_id": 18, "bbox": [10.0, 20.0, 20.0, 40.0], "score": 0.125, "file_name": "a.jpg",
         "category_name": "House Cat",
@@ -54,7 +64,7 @@ def test_coco_results_have_the_ids_of_the_file_and_both_confidences():
 def test_ids_of_images_are_counted_where_the_file_has_none_and_pixels_stay_those_of_the_file():
     items = [boxed(), boxed(xyxy=(0.1, 0.1, 0.3, 0.3), shares=True), boxed("b.jpg", frame_hw=(100, 50))]
     rows = [row(item, 1.0, xyxy=(20, 40, 60, 120)) for item in items]
-    results = list(coco_results(items, rows, file(items), CATEGORIES))
+    results = list(coco_results(items, rows, category_ids([], named_categories(rows))))
     assert [result["image_id"] for result in results] == [1, 1, 2]
     assert [result["category_id"] for result in results] == [1, 1, 1]
     assert [result["bbox"] for result in results] == [[10, 20, 20, 40], [20, 40, 40, 80], [10, 20, 20, 40]]
@@ -73,8 +83,9 @@ def test_a_label_that_was_rolled_up_stands_in_both_formats():
     label = {
         "label": "animal", "label_confidence": 0.9, "label_level": 1, "label_path": "animal", "source": "rolled up"
     }  # fmt: skip
-    owls = [Category("owl", "animal > bird"), Category("fox", "animal")]
-    for result in coco_results([item], [rolled_up(item)], file([item]), owls):
+    ids = category_ids([], named_categories([rolled_up(item)]))
+    assert ids == {("fox", "animal"): 1, ("owl", "animal > bird"): 2}
+    for result in coco_results([item], [rolled_up(item)], ids):
         assert {name: result[name] for name in label} == label
     document = megadetector_document([item], [rolled_up(item)], file([item]), model="x")
     names, paths = document["classification_categories"], document["classification_category_descriptions"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from memory import Memory
 from recognizer.corrections.learn import with_exemplars
-from recognizer.corrections.log import Correction, CorrectionLog
+from recognizer.corrections.log import Correction, CorrectionLog, drawn_id
 from recognizer.demo import DATA
 from recognizer.errors import RecognizerError
 from recognizer.exemplar_files import stored_exemplars
@@ -57,6 +57,7 @@ def test_corrections_are_learnt_and_nothing_is_encoded_but_texts(folder):
     assert code == 0, notes
     assert "4 exemplars, 4 new categories; 0 images encoded" in shown
     assert "1 correction of images that are not in" in notes
+    assert "such as gone.jpg" in notes
     after = rows_of(folder / "rows.learnt.jsonl")
     assert list(after) == list(before)
     for name in names[:4]:
@@ -91,9 +92,72 @@ def test_without_stored_features_the_corrected_and_the_touched_are_scored_again(
     after = rows_of(folder / "one.out.jsonl")
     assert after[name]["label"] == "a new thing"
     assert "keep their earlier scores" in notes
-    assert "1 line left out, the first of them line 2" in notes
+    assert "left out: 1 line, the first of them line 2" in notes
     kept = [path for path in before if path != name]
     assert [after[path] for path in kept] == [before[path] for path in kept]
+
+
+def test_annotations_of_label_studio_and_lines_of_a_table_are_learnt(folder):
+    """Predictions go out, a person changes a choice and draws a box, and the memory learns both; so from a table."""
+    rows = rows_of(folder / "rows.jsonl")
+    chosen, drawn, accepted, lines = [name for name in rows if name.startswith("again")][:4]
+    tasks_file = folder / "tasks.json"
+    export = ["export-results", folder / "rows.jsonl", "--format", "labelstudio", "--output", tasks_file]
+    assert call(*export, "--prefix", "/data/local-files/?d=")[0] == 0
+    tasks = {task["data"]["path"]: task for task in json.loads(tasks_file.read_text())}
+    for name in (chosen, accepted):
+        tasks[name]["annotations"] = [{"id": 1, "result": tasks[name]["predictions"][0]["result"]}]
+    (region,) = tasks[chosen]["annotations"][0]["result"]
+    region["value"]["choices"] = ["picked thing"]
+    value = {"x": 20, "y": 25, "width": 60, "height": 50, "rotation": 0, "rectanglelabels": ["drawn thing"]}
+    box = {"type": "rectanglelabels", "original_width": 150, "original_height": 120, "value": value}
+    tasks[drawn]["annotations"] = [{"id": 2, "result": [box]}]
+    tasks_file.write_text(json.dumps([*tasks.values()]))
+    known = Memory.open(folder / "memory").info().categories
+    command = ["learn", tasks_file, "--memory", folder / "memory", "--results", folder / "rows.jsonl"]
+    for again in (0, 2):  # a second time nothing is new
+        code, shown, notes = call(*command, "--features", folder / "f")
+        assert code == 0, notes
+        assert f"3 exemplars, {2 - again} new categor" in shown
+        assert "1 image encoded" in shown  # the crop
+    assert Memory.open(folder / "memory").info().categories == known + 2
+
+    (folder / "c.csv").write_text(
+        f"path,label,x1,y1,x2,y2\n{lines},table thing,,,,\n{lines},cut thing,10,10,80.5,90\ngone.jpg,a,,,,\n"
+    )
+    code, shown, notes = call(*(*command[:1], folder / "c.csv", *command[2:]), "--features", folder / "f")
+    assert code == 0, notes
+    assert "2 exemplars, 2 new categories" in shown
+    assert "left out: line 4: no image 'gone.jpg'" in notes
+    vectors = Memory.open(folder / "memory").vectors
+    present = stored_exemplars(vectors)
+    owners = {c.id: c.name for c in vectors.categories}
+    taught = {owners[i]: reference for i, reference in zip(present.category_ids, present.references, strict=True)}
+    assert (taught["picked thing"], taught["table thing"]) == (chosen, lines)
+    assert taught["drawn thing"].startswith(f"{drawn}#")
+    assert taught["cut thing"].startswith(f"{lines}#")
+
+
+def test_drawn_boxes_teach_without_features_and_measure_nothing(folder):
+    """They had no label before, so accuracy on them says nothing; their image is scored again, whatever it shows."""
+    name = next(iter(rows_of(folder / "rows.jsonl")))
+    # Six that would be kept apart to measure on, were they rows.
+    boxes = [(2.0 * n, 5.0, 2.0 * n + 60, 80.0) for n in (0, 5, 13, 14, 16, 18)]
+    lines = [
+        Correction(id=f"{n}", path=name, box=drawn_id(name, box), xyxy=box, new="drawn so").to_line()
+        for n, box in enumerate(boxes)
+    ]
+    lines.append(Correction(id="gone", path="gone.jpg", box="b", xyxy=boxes[0], new="a").to_line())
+    (folder / "drawn.jsonl").write_bytes(b"".join(lines))
+    code, shown, notes = call(
+        *("learn", folder / "drawn.jsonl", "--memory", folder / "memory", "--results", folder / "rows.jsonl"),
+        *("--output", folder / "drawn.out.jsonl"),
+    )
+    assert code == 0, notes
+    assert "6 exemplars, 1 new category; 6 images encoded" in shown
+    assert "1 row scored again (1 encoded)" in shown
+    assert "kept apart" not in shown
+    assert "1 correction of images that are not in" in notes
 
 
 def test_corrections_without_a_category_teach_nothing(folder):

@@ -71,8 +71,24 @@ def test_a_line_by_hand_needs_a_path_and_a_name(tmp_path):
     assert [(one.path, one.new) for one in read_corrections(path).all] == [("a.jpg", "owl"), ("b.jpg", "fox")]
 
 
+def test_a_drawn_box_comes_back_and_lines_of_rows_are_as_before(tmp_path):
+    drawn = correction(1, box="b", xyxy=[1.004, 2, 30, 40], old=None)
+    assert drawn.xyxy == (1.0, 2.0, 30.0, 40.0)
+    assert written(tmp_path / "c.jsonl", drawn).all == [drawn]
+    assert b"xyxy" not in correction(1).to_line()
+    assert drawn.key == "1.jpg#b"
+    undone = correction(2, path="1.jpg", box="b", xyxy=drawn.xyxy, verdict="undo", new=None)
+    assert Corrections([drawn, undone]).latest() == {}
+
+
 def test_a_correction_that_says_nothing_is_refused():
     refusals = [
+        ({"xyxy": (1, 2, 3, 4)}, "has an id"),
+        ({"box": "b", "xyxy": (3, 2, 3, 4)}, "no area"),
+        ({"box": "b", "xyxy": (-1, 2, 3, 4)}, "no area"),
+        ({"box": "b", "xyxy": (1, 2, 3)}, "x_max"),
+        ({"box": "b", "xyxy": (1, 2, 3, float("nan"))}, "x_max"),
+        ({"box": "b", "xyxy": (1, 2, 3, 4), "verdict": "unknown", "new": None}, "has a name"),
         ({"new": None}, "only then"),
         ({"verdict": "unknown"}, "only then"),
         ({"verdict": "maybe"}, "none of"),
