@@ -26,7 +26,10 @@ class Viewer(StrEnum):
 @app.command()
 def report(
     results: Annotated[
-        Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV or Parquet; also unfinished ones.")
+        Path,
+        typer.Argument(
+            help="Results of `run` or `rerank`: JSON lines, CSV, Parquet or a folder of it; also unfinished ones."
+        ),
     ],
     output: Annotated[
         Path, typer.Option(help="Folder for the page; an earlier report is replaced.", rich_help_panel=OUTPUT)
@@ -91,7 +94,7 @@ def report(
 
 @app.command("export-results")
 def export_results(
-    results: Annotated[Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV or Parquet.")],
+    results: Annotated[Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV, Parquet or a folder of it.")],
     output: Annotated[Path, typer.Option(help="File to write.", rich_help_panel=OUTPUT)],
     format: Annotated[
         Viewer,

@@ -163,7 +163,7 @@ def test_results_are_reranked_without_encoding(plain, direct, answered, tmp_path
 
 @pytest.mark.parametrize(
     ("results", "message"),
-    [("plain.csv", "only results in JSON lines"), ("other.jsonl", "holds no results"), ("lone.jsonl", "no run.json")],
+    [("plain.csv", "only a part of the evidence"), ("other.jsonl", "holds no results"), ("lone.jsonl", "no run.json")],
 )
 def test_what_cannot_be_reranked_is_said_first(world, tmp_path, results, message):
     run(world, tmp_path / "plain.jsonl", images="images/cat")

@@ -19,8 +19,9 @@ from recognizer.report.scripts import script_json, write_call
 from recognizer.report.thumbs import PICTURE_SIDE, choose_rows, frame_of
 from recognizer.results import ErrorRow, ResultRow
 from recognizer.results.errors import ResultsUnreadable
+from recognizer.results.row import KnownRow
 from tests.recognizer.commands import call
-from tests.recognizer.report.runs import draw_image, mixed_rows, result, write_run
+from tests.recognizer.report.runs import draw_image, mixed_rows, result, write_run, write_shards
 
 HOSTILE = "</script><script>alert(1)</script>\u2028<img src=x onerror=alert(1)>"
 
@@ -332,6 +333,25 @@ def test_two_runs_are_compared_row_by_row(tmp_path):
         "name": "before.jsonl",
         "onlyThere": 1,
         "differences": [["score.image_name", "0.2", "0.3"]],
+    }
+
+
+def test_a_folder_of_a_run_on_ray_is_the_report_of_its_file(tmp_path):
+    known = KnownRow(score=0.4, threshold=0.5, category="owl", negative="a blurred photo")
+    rows = [result("a.jpg", ["owl", "cat"], known=known, group_confidence={"animal": 0.9, "bird": 0.5})]
+    rows += sorted(mixed_rows(120), key=lambda row: row.path)
+    other = write_run(tmp_path / "other.jsonl", mixed_rows(120, seed=1), tmp_path / "gone")
+    run = write_run(tmp_path / "r.jsonl", rows, tmp_path / "gone")
+    shards, others = (write_shards(path.with_suffix(""), path) for path in (run, other))
+    one = write_report(run, tmp_path / "one", against=other)
+    two = write_report(shards, tmp_path / "two", against=others)
+    assert columns(one) == columns(two)
+    assert details(one) == details(two)
+    differing = {name for name, value in summary(one).items() if summary(two)[name] != value} - {"made"}
+    assert differing == {"title", "other"}
+    assert {**summary(one)["other"], "name": "other"} == {
+        **summary(two)["other"],
+        "differences": summary(one)["other"]["differences"],
     }
 
 
