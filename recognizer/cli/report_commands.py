@@ -86,8 +86,9 @@ def report(
         note(sentence)
     if written.truth is not None and written.truth.known:
         note(f"{written.truth.right} of {counted(written.truth.known, 'row')} with a true label are right")
-    if written.changed is not None:
-        note(f"{counted(written.changed, 'row')} changed")
+    if written.compared is not None and written.compared.both:
+        both, changed, only_here, only_there = written.compared
+        note(f"{changed} of {counted(both, 'row')} in both runs changed; only here: {only_here}, only there: {only_there}")
     note(f"{counted(written.rows, 'row')} in the report")
     show(f"{written.index.resolve()}")
 

@@ -321,7 +321,7 @@ def test_two_runs_are_compared_row_by_row(tmp_path):
     report = write_report(run, tmp_path / "report", against=before)
     marks = [status & (Status.CHANGED | Status.ADDED) for status in columns(report)["status"]]
     assert marks == [0, Status.CHANGED, Status.ADDED, Status.CHANGED, Status.CHANGED]
-    assert report.changed == 3
+    assert report.compared == (4, 3, 1, 1)
     there = [data.get("other") for data in details(report)]
     assert there[1]["label"] == "cat"
     assert there[2] is None
@@ -334,6 +334,29 @@ def test_two_runs_are_compared_row_by_row(tmp_path):
         "onlyThere": 1,
         "differences": [["score.image_name", "0.2", "0.3"]],
     }
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    run = write_run(tmp_path / "r.jsonl", [result(name, ["owl"]) for name in ("a.jpg", "b.jpg")], None)
+    other = write_run(tmp_path / "o.jsonl", [result(f"/photos/{name}.jpg", ["owl"]) for name in "abc"], None)
+    truth = tmp_path / "truth.csv"
+    truth.write_text("path,label\n/photos/a.jpg,owl\n/photos/c.jpg,owl\n")
+    report = write_report(run, tmp_path / "report", against=other, truth=truth)
+    assert report.compared == (0, 0, 2, 3)
+    assert summary(report)["notes"][1:] == [*report.sentences()][1:]
+    assert [sentence.partition(".")[0] for sentence in report.sentences()][1:] == [
+        "No row is in both runs, so nothing is compared",
+        "No row has a true label",
+        "2 true labels without a row: no image of these results has its path",
+    ]
+    _, _, said = call("report", run, "--output", tmp_path / "report", "--truth", truth, "--against", other)
+    assert "No row is in both runs" in said
+    assert "changed" not in said
+    truth.write_text("path,label\na.jpg,owl\n")
+    report = write_report(run, tmp_path / "report", truth=truth)
+    assert [*report.sentences()][1:] == ["1 of 2 rows have no true label."]
+    truth.write_text("path,label\na.jpg,owl\nb.jpg,owl\n")
+    assert len([*write_report(run, tmp_path / "report", truth=truth, against=run).sentences()]) == 1
 
 
 def test_a_folder_of_a_run_on_ray_is_the_report_of_its_file(tmp_path):
@@ -436,5 +459,5 @@ def test_the_command_says_what_it_wrote(tmp_path, photos):
     assert code == 0
     assert out.strip() == str((tmp_path / "report" / "index.html").resolve())
     assert "1 of 1 row with a true label are right" in said
-    assert "0 rows changed" in said
+    assert "0 of 1 row in both runs changed; only here: 0, only there: 0" in said
     assert list((tmp_path / "report" / "thumbs").iterdir())
