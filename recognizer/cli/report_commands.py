@@ -87,15 +87,17 @@ def report(
     if written.truth is not None and written.truth.known:
         note(f"{written.truth.right} of {counted(written.truth.known, 'row')} with a true label are right")
     if written.compared is not None and written.compared.both:
-        both, changed, only_here, only_there = written.compared
-        note(f"{changed} of {counted(both, 'row')} in both runs changed; only here: {only_here}, only there: {only_there}")
+        both, changed, here, there = written.compared
+        note(f"{changed} of {counted(both, 'row')} in both runs changed; only here: {here}, only there: {there}")
     note(f"{counted(written.rows, 'row')} in the report")
     show(f"{written.index.resolve()}")
 
 
 @app.command("export-results")
 def export_results(
-    results: Annotated[Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV, Parquet or a folder of it.")],
+    results: Annotated[
+        Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV, Parquet or a folder of it.")
+    ],
     output: Annotated[Path, typer.Option(help="File to write.", rich_help_panel=OUTPUT)],
     format: Annotated[
         Viewer,

@@ -88,7 +88,6 @@ class OtherRun:
             columns.mark(number, Status.CHANGED)
         return other.details
 
-
     def counts(self, columns: Columns) -> ComparedCounts:
         """Count, once all rows were compared."""
         changed, added = (

@@ -1,4 +1,4 @@
-"""Read the rows of an earlier run, finished or not: JSON lines, a table by its journal, Parquet alone or in a folder."""
+"""Read the rows of an earlier run: JSON lines, a table by its journal, Parquet alone, or a folder that Ray filled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recognizer.results.ledger import read_ledger
 from recognizer.results.row import Row, box_key, parse_row
 from recognizer.results.run_files import find_run_files, infer_format
 from recognizer.results.run_info import RunInfo, read_run_info
-from recognizer.results.shards import INFO_NAME, is_shard
+from recognizer.results.shards import INFO_NAME, shards_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,7 +133,7 @@ def open_stored(path: Path) -> StoredResults:
     """
     if path.is_dir():
         info = read_run_info(path / INFO_NAME)
-        if info is None and not _shards(path):
+        if info is None and not shards_of(path):
             raise ResultsUnreadable(f"the folder {path} holds no results of a run on Ray; {_REMEDY}")
         return StoredResults(path, info, path)
     try:
@@ -177,17 +177,13 @@ def _replaced_lines(path: Path) -> frozenset[int]:
     return frozenset(replaced)
 
 
-def _shards(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_shard(path))
-
-
 def _lines_by_path(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of all Parquet files of a folder in the order of their paths.
 
     A file is in memory from the first of its paths to the last. Its images are mostly neighbours in the listing, so a
     few files are at a time.
     """
-    files = [_sorted_lines(path) for path in _shards(folder)]
+    files = [_sorted_lines(path) for path in shards_of(folder)]
     return (line for _, line in heapq.merge(*files, key=itemgetter(0)) if line is not None)
 
 

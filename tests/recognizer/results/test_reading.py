@@ -58,7 +58,9 @@ def rich_rows():
     ranked = CandidateRow(category="owl", group="bird > raptor", ranks=("class", None), score=0.5, confidence=0.5)
     return [
         result("z/1.jpg", ["owl"], known=known, group_confidence={}, labels=[]),
-        result("z/2.jpg", ["owl"], known=replace(known, threshold=None), candidates=[ranked, replace(ranked, ranks=())]),
+        result(
+            "z/2.jpg", ["owl"], known=replace(known, threshold=None), candidates=[ranked, replace(ranked, ranks=())]
+        ),
         result("z/3.jpg", ["owl"], label="bird", label_rank="class", label_level=1, label_path="bird", candidates=[]),
     ]
 
@@ -100,8 +102,7 @@ def test_a_file_of_a_folder_is_open_while_its_paths_last(tmp_path, monkeypatch):
             return super().read(columns)
 
     monkeypatch.setattr(pq, "ParquetFile", Noted)
-    for row in open_stored(folder).rows():
-        read.append(row.path)
+    read.extend(row.path for row in open_stored(folder).rows())
     # A row is complete where the next one begins.
     assert read == ["read", "read", "a", "b", "c", "read", "d", "e", "f"]
 
