@@ -6,12 +6,13 @@ import os
 import signal
 import sqlite3
 import warnings
+from contextlib import closing, nullcontext
 from functools import partial
 
 import pytest
 from PIL import Image
 
-from recognizer.engine.cluster import connected
+from recognizer.engine.cluster import connected, plan_workers
 from recognizer.engine.decoding import Decoding, item_table
 from recognizer.engine.stages import SAID
 from recognizer.images import ImageItem, ImageLimits
@@ -69,7 +70,7 @@ class InThisProcess:
 
     def __init__(self, monkeypatch):
         self.batches = []
-        monkeypatch.setattr(on_ray, "planned", lambda address, device: connected_to(address, device))
+        monkeypatch.setattr(on_ray, "planned", connected_to)
         monkeypatch.setattr(on_ray, "results", self.results)
 
     def results(self, batches, decoding, encoding, workers, *, warn):
@@ -82,10 +83,6 @@ class InThisProcess:
 
 
 def connected_to(address, device):
-    from contextlib import nullcontext
-
-    from recognizer.engine.cluster import plan_workers
-
     return nullcontext((None, plan_workers([{"CPU": 2}], gpus=False)))
 
 
@@ -217,7 +214,8 @@ def test_an_annotation_on_ray_is_that_of_one_process_also_where_it_is_interrupte
     interrupted = annotated([photos], tmp_path / "many.jsonl", owlv2, ray=OnRay(None), **asked)
     assert interrupted.report == one.report
     assert (tmp_path / "many.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
-    with sqlite3.connect(store_path(tmp_path / "many.jsonl")) as connection:  # as if it had been killed before
+    # As if it had been killed before the last image.
+    with closing(sqlite3.connect(store_path(tmp_path / "many.jsonl"), isolation_level=None)) as connection:
         (key,) = connection.execute("SELECT key FROM results WHERE value LIKE '[[[%' LIMIT 1").fetchone()
         connection.execute("DELETE FROM results WHERE key = ?", (key,))
     again = annotated([photos], tmp_path / "many.jsonl", owlv2, ray=OnRay(None), **asked)
