@@ -70,18 +70,13 @@ def refuse_reranking(settings: Settings) -> None:
         )
 
 
-def say_start(address: str | None) -> None:
-    """Say that Ray is started or joined, which takes seconds."""
-    note("starting Ray ..." if address is None else f"joining the Ray cluster at {address} ...")
-
-
 @contextmanager
 def opened_ray(address: str | None, card: EncoderCard, fit: Fit, *, device: str, precision: str) -> Iterator[RayEngine]:
     """Start Ray or join a cluster, and say what will do the work."""
     from memory.wording import counted
     from recognizer.engine.run import opened_engine
 
-    say_start(address)
+    note("starting Ray ..." if address is None else f"joining the Ray cluster at {address} ...")
     with opened_engine(address, card, fit, device=device, precision=precision) as engine:
         workers, options = engine.workers, engine.options
         note(

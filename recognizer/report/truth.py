@@ -34,8 +34,8 @@ class TruthCounts:
         """Yield what is not compared, of so many rows."""
         if rows and not self.known:
             yield (
-                "No row has a true label. The paths of the truth are those of the rows, or lead from the folder of the "
-                "table to the same files."
+                "No row has a true label. Each path of the truth must be that of a row, or lead from the folder of the "
+                "table to the same file."
             )
         elif self.known < rows:
             yield f"{rows - self.known} of {counted(rows, 'row')} have no true label."

@@ -72,6 +72,7 @@ def test_a_run_that_cannot_be_continued_is_refused_before_ray_starts(
         ["run", "PHOTOS", "--memory", "m", "--output", "o.csv"],
         ["embed", "PHOTOS", "--features", "f"],
         ["describe", "labels.csv", "--output", "d.json"],
+        ["annotate", "PHOTOS", "--output", "a.jsonl"],
     ],
     ids=lambda command: command[0],
 )
