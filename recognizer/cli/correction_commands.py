@@ -30,7 +30,7 @@ RunImagesOption = Annotated[
 
 @app.command()
 def review(
-    results: Annotated[Path, typer.Argument(help="Results of `run` in JSON lines.")],
+    results: Annotated[Path, typer.Argument(help="Results of `run`: a file, or a folder of Parquet files.")],
     memory: MemoryOption,
     corrections: Annotated[
         Path | None,

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recognizer.cli.options import Engine, Format
 from recognizer.console import note, progress_bar
 
 if TYPE_CHECKING:
     from memory import Memory
-    from recognizer.encoder import Encoder
+    from memory.encoder_card import EncoderCard
     from recognizer.engine.run import Engine as RayEngine
     from recognizer.features import FeatureStore
     from recognizer.images import ImageError, Listing
+    from recognizer.images.fit import Fit
     from recognizer.prior import Prior
     from recognizer.results import RunCounts, RunSetup
     from recognizer.selection import Selection
@@ -70,13 +71,13 @@ def refuse_reranking(settings: Settings) -> None:
 
 
 @contextmanager
-def opened_ray(address: str | None, spec: dict[str, Any], *, device: str, precision: str) -> Iterator[RayEngine]:
+def opened_ray(address: str | None, card: EncoderCard, fit: Fit, *, device: str, precision: str) -> Iterator[RayEngine]:
     """Start Ray or join a cluster, and say what will do the work."""
     from memory.wording import counted
     from recognizer.engine.run import opened_engine
 
     note("starting Ray ..." if address is None else f"joining the Ray cluster at {address} ...")
-    with opened_engine(address, spec, device=device, precision=precision) as engine:
+    with opened_engine(address, card, fit, device=device, precision=precision) as engine:
         workers, options = engine.workers, engine.options
         note(
             f"Ray: {counted(workers.encoders, 'encoder')} on {options.device} in {options.precision}, "
@@ -102,11 +103,15 @@ def run_on_ray(
     keep_missing: bool,
 ) -> RunCounts:
     """Recognise a listing on Ray into a folder of Parquet files; an interrupted run is resumed."""
-    from recognizer.engine.run import recognize_into_shards
-    from recognizer.results.shards import ShardWriter
+    from recognizer.engine.run import memory_encoder, recognize_into_shards
+    from recognizer.results.shards import ShardWriter, require_continuable
 
+    # Ray takes seconds to start, so all that can be refused is refused before.
+    unsettled = [name for name, value in (("device", device), ("precision", precision)) if value == "auto"]
+    require_continuable(output, setup, overwrite=overwrite, unsettled=unsettled)
+    card, fit = memory_encoder(memory)
     with (
-        opened_ray(address, dict(memory.encoder.spec), device=device, precision=precision) as engine,
+        opened_ray(address, card, fit, device=device, precision=precision) as engine,
         ShardWriter(
             output,
             listing.keys,
@@ -130,11 +135,9 @@ def run_on_ray(
 
 
 def embed_on_ray(
-    engine: RayEngine, encoder: Encoder, listing: Listing, settings: Settings, stored: FeatureStore
+    engine: RayEngine, listing: Listing, settings: Settings, stored: FeatureStore
 ) -> Iterator[Sequence[ImageError | None]]:
     """Encode images on Ray; yields their errors, as they come."""
     from recognizer.engine.run import encode_into_store
 
-    return encode_into_store(
-        engine, encoder, settings.images, listing, stored, batch_size=settings.run.batch_size, warn=note
-    )
+    return encode_into_store(engine, settings.images, listing, stored, batch_size=settings.run.batch_size, warn=note)

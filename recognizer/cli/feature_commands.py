@@ -94,9 +94,8 @@ def embed(
     with ExitStack() as stack:
         if on_ray:
             here = load_chosen_encoder(memory, model, pretrained, device="cpu", precision="fp32")
-            spec = dict(here.card.spec)
-            ray = stack.enter_context(opened_ray(ray_address, spec, device=device, precision=precision))
-            card, encode = ray.card(here), partial(embed_on_ray, ray, here)
+            ray = stack.enter_context(opened_ray(ray_address, here.card, here.fit, device=device, precision=precision))
+            card, encode = ray.card, partial(embed_on_ray, ray)
         else:
             encoder = load_chosen_encoder(memory, model, pretrained, device=device, precision=precision)
             card, encode = encoder.card, partial(_embed, encoder)

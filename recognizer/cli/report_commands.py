@@ -26,7 +26,10 @@ class Viewer(StrEnum):
 @app.command()
 def report(
     results: Annotated[
-        Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV or Parquet; also unfinished ones.")
+        Path,
+        typer.Argument(
+            help="Results of `run` or `rerank`: JSON lines, CSV, Parquet or a folder of it; also unfinished ones."
+        ),
     ],
     output: Annotated[
         Path, typer.Option(help="Folder for the page; an earlier report is replaced.", rich_help_panel=OUTPUT)
@@ -83,15 +86,18 @@ def report(
         note(sentence)
     if written.truth is not None and written.truth.known:
         note(f"{written.truth.right} of {counted(written.truth.known, 'row')} with a true label are right")
-    if written.changed is not None:
-        note(f"{counted(written.changed, 'row')} changed")
+    if written.compared is not None and written.compared.both:
+        both, changed, here, there = written.compared
+        note(f"{changed} of {counted(both, 'row')} in both runs changed; only here: {here}, only there: {there}")
     note(f"{counted(written.rows, 'row')} in the report")
     show(f"{written.index.resolve()}")
 
 
 @app.command("export-results")
 def export_results(
-    results: Annotated[Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV or Parquet.")],
+    results: Annotated[
+        Path, typer.Argument(help="Results of `run` or `rerank`: JSON lines, CSV, Parquet or a folder of it.")
+    ],
     output: Annotated[Path, typer.Option(help="File to write.", rich_help_panel=OUTPUT)],
     format: Annotated[
         Viewer,

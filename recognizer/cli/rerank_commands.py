@@ -28,7 +28,7 @@ from recognizer.console import note
 
 @app.command("rerank")
 def rerank_results(
-    results: Annotated[Path, typer.Argument(help="Results of `run`, in JSON lines.")],
+    results: Annotated[Path, typer.Argument(help="Results of `run`: a file, or a folder of Parquet files.")],
     output: ResultsOption,
     format: FormatOption = None,
     overwrite: OverwriteOption = False,
@@ -60,10 +60,11 @@ def rerank_results(
     )
     from recognizer.reranking.open import require_model
     from recognizer.results import check_output
+    from recognizer.results.reading import open_stored
     from recognizer.settings import load_settings
 
     check_output(output, format_name(format))
-    if output != "-" and Path(output).resolve() == results.resolve():
+    if output != "-" and open_stored(results).would_be_damaged_by(Path(output)):
         raise RecognizerError(f"{results} cannot be its own output; name another file")
     earlier = read_results(results, images)
     base = earlier_settings(earlier, warn=note)

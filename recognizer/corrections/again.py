@@ -106,8 +106,9 @@ def learn_again(
 
 
 def learnt_path(results: Path) -> Path:
-    """Return the usual file for the results after learning."""
-    return results.with_name(f"{results.stem}.learnt{results.suffix}")
+    """Return the usual file for the results after learning, which are JSON lines."""
+    suffix = results.suffix if results.suffix.lower() in (".jsonl", ".ndjson", ".json") else ".jsonl"
+    return results.with_name(f"{results.stem}.learnt{suffix}")
 
 
 def with_run_of(settings: Settings, earlier: EarlierResults) -> Settings:

@@ -142,6 +142,23 @@ def connected(address: str | None = None) -> Iterator[Any]:
         ray.shutdown()
 
 
+@contextmanager
+def planned(address: str | None, device: str) -> Iterator[tuple[Any, Workers]]:
+    """Start Ray or join a cluster; yields the module `ray` and the actors of a run there.
+
+    Args:
+        address: of the cluster; None: Ray is started on this machine.
+        device: `auto` (GPUs where Ray has some), `cuda`, `cpu` or `mps`.
+
+    Raises:
+        EngineError: Ray is missing, cannot be reached, or has nothing to compute with.
+    """
+    with connected(address) as ray:
+        nodes = machines(ray)
+        gpus = device.startswith("cuda") or (device == "auto" and any(node.get("GPU") for node in nodes))
+        yield ray, plan_workers(nodes, gpus=gpus)
+
+
 def machines(ray: Any) -> list[Mapping[str, float]]:  # noqa: ANN401  a module without types
     """Return the resources of each machine of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
+from PIL import Image
 
+from recognizer.images.decode import DecodedImage
 from recognizer.images.errors import ImageError
 from recognizer.images.fit import Fit
 from recognizer.images.limits import ImageLimits
@@ -20,14 +22,15 @@ from recognizer.results.shards import NUMBER
 _FETCHES = 8
 DECODED = pa.schema(
     [
-        ("pixels", pa.binary()),
+        ("pixels", pa.large_binary()),  # a batch of large images has more bytes than 32 bits count
         ("sizes_hw", pa.list_(pa.int32())),
         ("sha256", pa.string()),
+        ("format", pa.string()),
         ("code", pa.string()),
         ("reason", pa.string()),
     ]
 )
-"""Columns that a decoder adds to those of `item_table`."""
+"""Columns that a decoder adds to those of `item_table`; the format is that of images that were not fitted."""
 
 
 def item_table(numbers: Sequence[int], items: Sequence[ImageItem]) -> pa.Table:
@@ -46,17 +49,18 @@ class Decoding:
 
     Args:
         limits: of each image.
-        fit: of the encoder.
+        fit: of an encoder, to whose input images are resized; None: they stay as they are decoded.
+        target_size_hw: without a fit, the smallest size at which images may be decoded; None: full size.
     """
 
-    def __init__(self, limits: ImageLimits, fit: Fit) -> None:
+    def __init__(self, limits: ImageLimits, fit: Fit | None, target_size_hw: tuple[int, int] | None = None) -> None:
         """Start nothing yet."""
-        self._task = Task(limits, fit.size_hw, fit)
+        self._task = Task(limits, target_size_hw if fit is None else fit.size_hw, fit)
         self._pool = WorkerPool(1)
         self._threads = ThreadPoolExecutor(_FETCHES, "fetch")
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Decode a batch: adds the fitted pixels, their sizes and the hash of the file, or an error in their place."""
+        """Decode a batch: adds the pixels, their sizes and the hash of the file, or an error in their place."""
         columns = pa.Table.from_pylist(list(self._threads.map(self._decode, table["file"].to_pylist())), DECODED)
         for name in columns.column_names:
             table = table.append_column(name, columns[name])
@@ -64,11 +68,29 @@ class Decoding:
 
     def _decode(self, path: bytes) -> dict[str, Any]:
         try:
-            image, sha256 = self._pool.decode_fitted(path, self._task)
+            if self._task.fit is not None:
+                fitted, sha256 = self._pool.decode_fitted(path, self._task)
+                sizes_hw = [*fitted.decoded_size_hw, *fitted.displayed_size_hw]
+                return {"pixels": fitted.pixels.tobytes(), "sizes_hw": sizes_hw, "sha256": sha256}
+            whole = self._pool.decode(path, limits=self._task.limits, target_size_hw=self._task.target_size_hw)
         except ImageError as error:
             return {"code": error.code, "reason": error.reason}
-        sizes_hw = [*image.decoded_size_hw, *image.displayed_size_hw]
-        return {"pixels": image.pixels.tobytes(), "sizes_hw": sizes_hw, "sha256": sha256}
+        sizes_hw = [whole.image.height, whole.image.width, *whole.displayed_size_hw]
+        pixels = whole.image.tobytes()
+        return {"pixels": pixels, "sizes_hw": sizes_hw, "sha256": whole.sha256, "format": whole.format}
+
+
+def decoded_images(table: pa.Table) -> list[DecodedImage | ImageError]:
+    """Return the images of a table that `Decoding` returned without a fit."""
+    outcomes: list[DecodedImage | ImageError] = []
+    for row in table.select(DECODED.names).to_pylist():
+        if row["code"] is not None:
+            outcomes.append(ImageError(row["code"], row["reason"]))
+            continue
+        height, width, *displayed_hw = row["sizes_hw"]
+        image = Image.frombytes("RGB", (width, height), row["pixels"])
+        outcomes.append(DecodedImage(image, (displayed_hw[0], displayed_hw[1]), row["sha256"], row["format"]))
+    return outcomes
 
 
 def table_items(table: pa.Table) -> list[ImageItem]:

@@ -135,3 +135,5 @@ def mllm_on_ray(address: str | None, settings: RerankSettings, *, one_token: boo
         finally:
             with suppress(EngineError):  # one that died
                 gather([actor.close.remote() for actor in actors])
+            for actor in actors:  # or they would hold processors and GPUs for as long as anybody knows the model
+                ray.kill(actor)

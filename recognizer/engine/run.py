@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from memory.encoder_card import EncoderCard
 from memory.remote.address import is_address
 from recognizer.encoder import Encoder
-from recognizer.engine.cluster import Workers, connected, machines, plan_workers
+from recognizer.engine.cluster import Workers, planned
 from recognizer.engine.decoding import Decoding, item_table
 from recognizer.engine.stages import EncoderOptions, Encoding, Recognizing
 from recognizer.engine.stream import encoder_options, results
 from recognizer.features.stored_image import StoredFailure, from_table
 from recognizer.images import ImageError, ImageItem, ImageLimits
+from recognizer.images.fit import Fit
 from recognizer.results.shards import NUMBER, ShardWriter
 from recognizer.settings import Settings
 
@@ -39,14 +40,14 @@ class Engine:
     Attributes:
         workers: the actors of each run.
         options: how they load the encoder.
+        card: of the encoder, as they compute it.
+        fit: how images get into its input.
     """
 
     workers: Workers
     options: EncoderOptions
-
-    def card(self, encoder: Encoder) -> EncoderCard:
-        """Return the card of an encoder as the actors compute it."""
-        return replace(encoder.card, precision=self.options.precision)
+    card: EncoderCard
+    fit: Fit
 
     def setup(self, setup: RunSetup) -> RunSetup:
         """Return the description of a run on the device of the actors."""
@@ -54,24 +55,35 @@ class Engine:
         return replace(setup, settings=settings, device=self.options.device)
 
 
+def memory_encoder(memory: Memory) -> tuple[EncoderCard, Fit]:
+    """Load the encoder of a memory here for a moment, to see that it is there and how images get into its input.
+
+    Raises:
+        EncoderError: it cannot be loaded.
+        EncoderMismatch: the memory was built by another encoder.
+    """
+    encoder = Encoder.from_spec(memory.encoder.spec, device="cpu", precision="fp32")
+    memory.require_encoder(encoder.card)
+    return encoder.card, encoder.fit
+
+
 @contextmanager
-def opened_engine(address: str | None, spec: dict[str, Any], *, device: str, precision: str) -> Iterator[Engine]:
+def opened_engine(address: str | None, card: EncoderCard, fit: Fit, *, device: str, precision: str) -> Iterator[Engine]:
     """Start Ray or join a cluster, and plan a run of an encoder there.
 
     Args:
         address: of the cluster; None: Ray is started on this machine.
-        spec: of the encoder's card.
+        card: of the encoder.
+        fit: how images get into its input.
         device: `auto` (GPUs where Ray has some), `cuda`, `cpu` or `mps`.
         precision: `auto`, `fp32` or `bf16`.
 
     Raises:
         EngineError: Ray is missing, cannot be reached, or has nothing to compute with.
     """
-    with connected(address) as ray:
-        nodes = machines(ray)
-        gpus = device.startswith("cuda") or (device == "auto" and any(node.get("GPU") for node in nodes))
-        workers = plan_workers(nodes, gpus=gpus)
-        yield Engine(workers, encoder_options(ray, spec, workers, device=device, precision=precision))
+    with planned(address, device) as (ray, workers):
+        options = encoder_options(ray, dict(card.spec), workers, device=device, precision=precision)
+        yield Engine(workers, options, replace(card, precision=options.precision), fit)
 
 
 def recognize_into_shards(
@@ -102,24 +114,21 @@ def recognize_into_shards(
         EngineError: an actor failed.
         OutputUnusable: the disk refuses.
     """
-    encoder = _fitting(engine)
-    memory.require_encoder(engine.card(encoder))
+    memory.require_encoder(engine.card)
     place = memory.location if is_address(memory.location) else os.path.abspath(memory.location)
     found = results(
         _batches(items, writer.todo, settings.run.batch_size),
-        (Decoding, (settings.images, encoder.fit)),
+        (Decoding, (settings.images, engine.fit)),
         (Recognizing, (place, engine.options, settings, only, prior)),
         engine.workers,
         warn=warn,
     )
-    del encoder  # its weights are needed no more
     for table in found:
         yield writer.write(table)
 
 
 def encode_into_store(
     engine: Engine,
-    encoder: Encoder,
     limits: ImageLimits,
     items: Sequence[ImageItem],
     store: FeatureStore,
@@ -131,7 +140,6 @@ def encode_into_store(
 
     Args:
         engine: does the work.
-        encoder: the one that the actors load, or its like on another device.
         limits: of each image.
         items: the images.
         store: takes the features; this process alone writes.
@@ -155,7 +163,7 @@ def encode_into_store(
         return
     found = results(
         _batches(items, todo, batch_size),
-        (Decoding, (limits, encoder.fit)),
+        (Decoding, (limits, engine.fit)),
         (Encoding, (engine.options,)),
         engine.workers,
         warn=warn,
@@ -168,11 +176,6 @@ def encode_into_store(
         ]
         store.keep_outcomes([items[number] for number in numbers], outcomes, [known.pop(number) for number in numbers])
         yield [one if isinstance(one, ImageError) else None for one in outcomes]
-
-
-def _fitting(engine: Engine) -> Encoder:
-    """Load the encoder here for a moment: it says how images are resized, and whether it is the memory's."""
-    return Encoder.from_spec(engine.options.spec, device="cpu", precision=engine.options.precision)
 
 
 def _batches(items: Sequence[ImageItem], todo: Sequence[int], batch_size: int) -> Iterator[Any]:

@@ -34,6 +34,22 @@ class OtherRow(NamedTuple):
     details: str
 
 
+class ComparedCounts(NamedTuple):
+    """How the rows compare with those of another run.
+
+    Attributes:
+        both: rows that both runs have.
+        changed: those of them that differ.
+        only_here: rows that the other run does not have.
+        only_there: rows that only the other run has.
+    """
+
+    both: int
+    changed: int
+    only_here: int
+    only_there: int
+
+
 class OtherRun:
     """The rows of another run, by image and box.
 
@@ -71,6 +87,13 @@ class OtherRun:
         if columns.other[number] != columns.label[number] or outcome != other.outcome:
             columns.mark(number, Status.CHANGED)
         return other.details
+
+    def counts(self, columns: Columns) -> ComparedCounts:
+        """Count, once all rows were compared."""
+        changed, added = (
+            sum(bool(status & wanted) for status in columns.status) for wanted in (Status.CHANGED, Status.ADDED)
+        )
+        return ComparedCounts(len(self._rows) - self.only_there, changed, added, self.only_there)
 
 
 def _remember(row: Row) -> OtherRow:

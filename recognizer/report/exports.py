@@ -43,11 +43,11 @@ def export_results(stored: StoredResults, output: Path, format: str, *, prefix: 
         The number of rows.
 
     Raises:
-        OutputUnusable: the output is the file of the results.
+        OutputUnusable: the output is, or lies in, what holds the results.
         ResultsUnreadable: there are no rows that can be read.
         WriteFailed: the disk refuses.
     """
-    if output.resolve() in (stored.path.resolve(), stored.source.resolve()):
+    if stored.would_be_damaged_by(output):
         raise OutputUnusable(f"{output} holds the results themselves; choose another --output")
     return FORMATS[format](stored, output, prefix)
 

@@ -15,7 +15,7 @@ from recognizer.corrections.log import read_corrections
 from recognizer.images.key import key_from_display
 from recognizer.images.limits import ImageLimits
 from recognizer.images.rooted import path_under
-from recognizer.report.against import OtherRun, differing_settings
+from recognizer.report.against import ComparedCounts, OtherRun, differing_settings
 from recognizer.report.columns import NO_LABEL, ROWS_PER_SCRIPT, Columns
 from recognizer.report.folder import image_root, new_folder, require_apart, require_replaceable
 from recognizer.report.page import write_page
@@ -53,7 +53,7 @@ class Report:
         pictures: how many rows have a picture.
         picture_bytes: size of all pictures.
         truth: how the rows compare with the truth; None without one.
-        changed: rows that differ from those of the other run; None without one.
+        compared: how the rows compare with those of the other run; None without one.
     """
 
     index: Path
@@ -64,7 +64,7 @@ class Report:
     pictures: PictureCounts
     picture_bytes: int
     truth: TruthCounts | None = None
-    changed: int | None = None
+    compared: ComparedCounts | None = None
 
     def sentences(self) -> Iterator[str]:
         """Yield what a reader of the page has to know about it."""
@@ -86,6 +86,13 @@ class Report:
             )
         if self.pictures.unreadable:
             yield f"The images of {counted(self.pictures.unreadable, 'row')} cannot be read now."
+        if self.compared is not None and not self.compared.both and self.rows:
+            yield (
+                "No row is in both runs, so nothing is compared. Rows are matched by the path of their image, which is "
+                "another one where the runs were given other folders, or one of them --absolute-paths."
+            )
+        if self.truth is not None:
+            yield from self.truth.sentences(self.rows)
 
 
 @dataclass(slots=True)
@@ -175,7 +182,7 @@ def write_report(
             pictures=pictures,
             picture_bytes=size_in_bytes(folder / THUMBS),
             truth=truth_counts,
-            changed=None if other is None else sum(bool(status & Status.CHANGED) for status in columns.status),
+            compared=None if other is None else other.counts(columns),
         )
         write_call(folder / "rows" / "summary.js", "report.open", _summary(report, stored, gathered, other))
         write_page(folder, title=stored.path.name, rows=len(columns), review=review)

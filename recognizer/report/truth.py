@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from memory import Category
 from memory.lineage import SEPARATOR
+from memory.wording import counted
 from recognizer.evaluation.labelled import CategoryNames, read_labelled
 from recognizer.images.key import display_key
 from recognizer.report.columns import NO_LABEL, Columns
@@ -28,6 +29,18 @@ class TruthCounts:
     known: int
     right: int
     unmatched: int
+
+    def sentences(self, rows: int) -> Iterator[str]:
+        """Yield what is not compared, of so many rows."""
+        if rows and not self.known:
+            yield (
+                "No row has a true label. Each path of the truth must be that of a row, or lead from the folder of the "
+                "table to the same file."
+            )
+        elif self.known < rows:
+            yield f"{rows - self.known} of {counted(rows, 'row')} have no true label."
+        if self.unmatched:
+            yield f"{counted(self.unmatched, 'true label')} without a row: no image of these results has its path."
 
 
 class Truth:

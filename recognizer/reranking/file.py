@@ -1,4 +1,4 @@
-"""Reranks a file of results without an encoder; only the images that the MLLM is asked about are read again."""
+"""Reranks earlier results without an encoder; only the images that the MLLM is asked about are read again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memory import Memory, MemoryStoreError
-from memory.wording import counted
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
 from recognizer.memory_settings import carried_settings
@@ -30,11 +29,7 @@ from recognizer.results import (
     todo_batches,
 )
 from recognizer.results.errors import ResultsUnreadable
-from recognizer.results.journal import read_journal
-from recognizer.results.ledger import read_ledger
-from recognizer.results.row import parse_row
-from recognizer.results.run_files import RunFiles, find_run_files
-from recognizer.results.tables import read_rows
+from recognizer.results.reading import open_stored
 from recognizer.settings import Settings
 from rerank.base import ANSWERED
 
@@ -70,45 +65,17 @@ def read_results(path: Path, root: Path | None = None) -> EarlierResults:
     """Read the results of a run.
 
     Args:
-        path: of JSON lines, as `run` writes them.
+        path: the output of `run` or `rerank`.
         root: the folder of the images; None: the one that the run names.
 
     Raises:
-        ResultsUnreadable: the file is something else or damaged, its run.json is not beside it, or the images are not
-            in the folder.
+        ResultsUnreadable: there are none, the run is not finished, rows are damaged, nothing says what made them, or
+            the images are not in the folder.
     """
-    if path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
-        raise ResultsUnreadable(f"{path}: only results in JSON lines are read here; run with --output NAME.jsonl")
-    files = find_run_files(path, "jsonl")
-    info = files.read_info()
-    if info is not None:
-        _require_intact(files)
-    try:
-        rows = [parse_row(content) for content in read_rows(path)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ResultsUnreadable(f"{path} holds no results of `run`: {error}") from error
-    if info is None:
-        raise ResultsUnreadable(
-            f"no run.json beside {path} says what made it; put the {files.info.name} of its run there, or run again"
-        )
-    if info.state != "finished":
-        raise ResultsUnreadable(f"the run that writes {path} is not finished; let it end, or resume it, first")
-    if len(rows) != info.count:
-        raise ResultsUnreadable(f"{path} has {len(rows)} rows for the {info.count} images of its run; repeat the run")
+    rows, info = open_stored(path).finished()
     earlier = EarlierResults(rows, info, root or Path(info.input_root))
     _require_images(earlier, path)
     return earlier
-
-
-def _require_intact(files: RunFiles) -> None:
-    """Refuse results with rows that their ledger does not vouch for; results of earlier releases have no ledger."""
-    if not files.ledger.exists():
-        return
-    damaged = read_journal(files.journal, read_ledger(files.ledger)).damaged
-    if damaged:
-        raise ResultsUnreadable(
-            f"{files.output}: damaged or missing: {counted(damaged, 'row')}; repeat its run to have them again"
-        )
 
 
 def _require_images(earlier: EarlierResults, path: Path) -> None:

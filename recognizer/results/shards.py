@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
@@ -24,6 +24,7 @@ from memory.wording import counted
 from recognizer.results.disk import open_locked
 from recognizer.results.errors import REMEDY, OutputUnusable, ResumeRefused
 from recognizer.results.run_info import (
+    RunInfo,
     RunSetup,
     finish_run_info,
     read_run_info,
@@ -46,9 +47,48 @@ SHARD_IMAGES = 8192
 SHARD_SECONDS = 60.0
 
 
-def is_shard(path: Path) -> bool:
-    """Tell whether a file has the name of one that a run writes."""
-    return path.name.startswith("rows-") and path.suffix == ".parquet"
+def shards_of(folder: Path) -> list[Path]:
+    """Return the files of a folder that have the name of one that a run writes."""
+    return sorted(folder.glob("rows-*.parquet"))
+
+
+def require_continuable(
+    folder: str | Path, setup: RunSetup, *, overwrite: bool = False, unsettled: Iterable[str] = ()
+) -> RunInfo | None:
+    """Refuse a folder that a run must not fill; nothing is changed.
+
+    Args:
+        folder: may be missing.
+        setup: describes the run.
+        overwrite: whether the rows of an earlier run are to be dropped.
+        unsettled: settings whose values are not known yet; they are not compared.
+
+    Returns:
+        What made the rows that the run continues; None: there are none.
+
+    Raises:
+        OutputUnusable: it is a file.
+        ResumeRefused: it holds other Parquet files, or rows that were made under other settings.
+    """
+    folder = Path(os.path.abspath(folder))
+    if folder.exists() and not folder.is_dir():
+        raise OutputUnusable(f"{folder} is a file; give a folder, which will hold Parquet files, as --output")
+    shards = shards_of(folder)
+    foreign = sorted(path.name for path in folder.glob("*.parquet") if path not in shards)
+    if foreign:
+        raise ResumeRefused(
+            f"{folder} holds {foreign[0]}, which no run wrote, and its rows would mix with those of this run; "
+            "give another folder as --output"
+        )
+    if overwrite or not shards:  # without rows, earlier settings do not bind this run
+        return None
+    earlier = read_run_info(folder / INFO_NAME)
+    if earlier is None:
+        raise ResumeRefused(f"{folder} holds rows without a {INFO_NAME} that describes them; {REMEDY}")
+    settled = {name: earlier.settings[name] for name in unsettled if name in earlier.settings}
+    now = replace(setup, settings={**setup.settings, **settled})
+    require_same_settings(earlier, now.info(output=folder.name, format="parquet", count=0), folder)
+    return earlier
 
 
 class ShardWriter:
@@ -92,12 +132,15 @@ class ShardWriter:
         self._waiting_images = 0
         self._waiting_since = 0.0
         self._errors: Counter[str] = Counter()
-        if self.folder.exists() and not self.folder.is_dir():
-            raise OutputUnusable(f"{folder} is a file; give a folder, which will hold Parquet files, as --output")
+        require_continuable(folder, setup, overwrite=overwrite)  # before a lock file lies in a folder of somebody else
         self._lock: IO[bytes] = open_locked(self.folder / LOCK_NAME)
         try:
             self.info = setup.info(output=self.folder.name, format="parquet", count=len(keys))
-            self._continue(overwrite=overwrite)
+            earlier = require_continuable(folder, setup, overwrite=overwrite)
+            if earlier is not None:
+                self.info = replace(self.info, started=earlier.started, resumed=earlier.resumed + 1)
+            for path in shards_of(self.folder) if overwrite else ():
+                path.unlink()
             self._done = bytearray(len(keys))
             self._missing = self._read(retry_errors=retry_errors, keep_missing=keep_missing, warn=warn)
             self.info = replace(self.info, count=len(keys) + self._missing)
@@ -151,7 +194,7 @@ class ShardWriter:
         import pyarrow as pa
 
         if self._waiting:
-            taken = {int(path.stem.removeprefix("rows-")) for path in self._shards()}
+            taken = {int(path.stem.removeprefix("rows-")) for path in shards_of(self.folder)}
             _write(self.folder / f"rows-{max(taken, default=-1) + 1:06}.parquet", pa.concat_tables(self._waiting))
         self._waiting, self._waiting_images = [], 0
 
@@ -185,29 +228,6 @@ class ShardWriter:
         finally:
             self._lock.close()
 
-    def _shards(self) -> list[Path]:
-        return sorted(path for path in self.folder.iterdir() if is_shard(path))
-
-    def _continue(self, *, overwrite: bool) -> None:
-        """Compare with an earlier run; refuse a folder that this run must not continue."""
-        foreign = sorted(path.name for path in self.folder.glob("*.parquet") if not is_shard(path))
-        if foreign:
-            raise ResumeRefused(
-                f"{self.folder} holds {foreign[0]}, which no run wrote, and its rows would mix with those of this run; "
-                "give another folder as --output"
-            )
-        shards = self._shards()
-        if overwrite:
-            for path in shards:
-                path.unlink()
-            return
-        earlier = read_run_info(self.folder / INFO_NAME)
-        if earlier is None and shards:
-            raise ResumeRefused(f"{self.folder} holds rows without a {INFO_NAME} that describes them; {REMEDY}")
-        if earlier is not None and shards:  # without rows, its settings do not bind this run
-            require_same_settings(earlier, self.info, self.folder)
-            self.info = replace(self.info, started=earlier.started, resumed=earlier.resumed + 1)
-
     def _read(self, *, retry_errors: bool, keep_missing: bool, warn: Callable[[str], None]) -> int:
         """See which images have their rows, and drop rows that do not count; returns how many images are not listed."""
         import pyarrow as pa
@@ -216,7 +236,7 @@ class ShardWriter:
         numbers = {key: number for number, key in enumerate(self._keys)}
         missing: set[str] = set()
         dropped: set[str] = set()
-        for path in self._shards():
+        for path in shards_of(self.folder):
             try:
                 table = pq.read_table(path)
                 read = zip(*(table[name].to_pylist() for name in ("path", "error_code")), strict=True)

@@ -94,7 +94,8 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         "rerank_status": None if rerank is None else rerank.get("status"),
         "error_code": error.get("code"),
         "error_reason": error.get("reason"),
-        **{name: row.get(name) for name in ("label", "label_level", "label_rank", "label_path", "source")},
+        **{name: row.get(name) for name in ("label", "label_level", "label_rank", "label_path", "source", "known")},
+        "groups": row.get("group_confidence"),
         "label_confidence": row.get("confidence"),  # `confidence` is the candidate's, and a label may be a group
     }
     candidates = row.get("candidates") or []
@@ -107,6 +108,7 @@ def flatten_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             "group": candidate.get("group", ""),
             "score": candidate["score"],
             "confidence": candidate["confidence"],
+            "ranks": candidate.get("ranks"),
             "group_confidence": groups.get(candidate.get("group")),
             "evidence": candidate["evidence"],
         }
@@ -250,7 +252,8 @@ def _records(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         rerank = row.get("rerank")
         text = None if rerank is None else json.dumps(rerank, ensure_ascii=False)
         for record in flatten_row(row):
-            yield {**record, "rerank": text}
+            groups = record["groups"]
+            yield {**record, "rerank": text, "groups": None if groups is None else list(groups.items())}
 
 
 def _schema(*, boxes: bool) -> pa.Schema:
@@ -283,6 +286,14 @@ def _schema(*, boxes: bool) -> pa.Schema:
             ("confidence", pa.float64()),
         ]
     )
+    known = pa.struct(
+        [
+            ("score", pa.float64()),
+            ("threshold", pa.float64()),
+            ("category", pa.string()),
+            ("negative", pa.string()),
+        ]
+    )
     return pa.schema(
         [
             ("path", pa.string()),
@@ -310,6 +321,10 @@ def _schema(*, boxes: bool) -> pa.Schema:
             ("label_path", pa.string()),
             ("source", pa.string()),
             ("label_rank", pa.string()),
+            # What rows have beside: without these columns a folder of Parquet files alone would not give them again.
+            ("known", known),
+            ("ranks", pa.list_(pa.string())),
+            ("groups", pa.map_(pa.string(), pa.float64())),
             *([("box", box)] if boxes else []),
         ]
     )

@@ -57,7 +57,7 @@ class ReviewSession:
     """A review of the results of one run.
 
     Attributes:
-        results: of the run, in JSON lines; they are never changed.
+        results: of the run, a file or a folder; they are never changed.
         memory: directory or address of the memory that learns.
         log: takes the corrections.
         report: folder for the page.

@@ -139,7 +139,7 @@ def end_to_end(sizes: Sizes) -> Figures:
 
 def ray_engine(sizes: Sizes) -> Figures:
     """From JPEG files to a folder of Parquet files on Ray, one actor for each GPU."""
-    from recognizer.engine.run import opened_engine, recognize_into_shards
+    from recognizer.engine.run import memory_encoder, opened_engine, recognize_into_shards
     from recognizer.results.shards import ShardWriter
 
     encoder = sizes.encoder()
@@ -150,8 +150,7 @@ def ray_engine(sizes: Sizes) -> Figures:
         del encoder  # the actor needs the memory of the GPU
         settings = load_settings(overrides=[f"run.batch_size={sizes.batch}"])
         listing = list_images([photos])
-        spec = dict(memory.encoder.spec)
-        with opened_engine(None, spec, device=sizes.device, precision="bf16") as engine:
+        with opened_engine(None, *memory_encoder(memory), device=sizes.device, precision="bf16") as engine:
             setup = engine.setup(run_setup(memory, settings, listing, device="cpu", precision="bf16"))
             with ShardWriter(scratch / "rows", listing.keys, setup, warn=print) as writer:
                 first = done = 0

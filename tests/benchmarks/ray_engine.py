@@ -29,7 +29,7 @@ from memory import Memory, read_labels  # noqa: E402
 from recognizer import Encoder, Recognizer  # noqa: E402
 from recognizer.console import note, table  # noqa: E402
 from recognizer.demo import DATA  # noqa: E402
-from recognizer.engine.run import opened_engine, recognize_into_shards  # noqa: E402
+from recognizer.engine.run import memory_encoder, opened_engine, recognize_into_shards  # noqa: E402
 from recognizer.images import Listing, list_images  # noqa: E402
 from recognizer.memory_settings import carried_settings  # noqa: E402
 from recognizer.results import open_results  # noqa: E402
@@ -69,8 +69,7 @@ def main() -> None:
                 sink.finish()
 
         def on_ray(listing: Listing, output: Path) -> None:
-            spec = dict(memory.encoder.spec)
-            with opened_engine(None, spec, device="cpu", precision="auto") as engine:
+            with opened_engine(None, *memory_encoder(memory), device="cpu", precision="auto") as engine:
                 setup = engine.setup(run_setup(memory, settings, listing, device="cpu", precision="auto"))
                 with ShardWriter(output, listing.keys, setup, warn=note) as writer:
                     for _ in recognize_into_shards(engine, memory, settings, listing, writer, warn=note):

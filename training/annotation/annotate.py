@@ -6,8 +6,9 @@ The MLLM is closed before the detector is opened, so that one GPU holds one of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from recognizer.console import Advance, progress_bar
@@ -16,11 +17,11 @@ from recognizer.reranking.open import open_writer, require_writer
 from recognizer.settings import RerankSettings
 from rerank.mllm import Mllm
 from training.annotation.asking import asking_stages
-from training.annotation.detector import Detector, DetectStage, check_detector, open_detector
+from training.annotation.detector import Detector, DetectStage, check_detector, open_detect_stage, open_detector
 from training.annotation.gates import Gates, ScoreStage
 from training.annotation.inputs import BareImages
 from training.annotation.output import Recipe, Report, write_output, write_report
-from training.annotation.stage import Json, Stage, Work, look, run_stage
+from training.annotation.stage import Compute, Json, Stage, Work, compute_here, look, run_stage
 from training.annotation.store import Store
 from training.annotation.texts import TextRules
 
@@ -97,6 +98,36 @@ class Annotated:
     calls: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class OnRay:
+    """Ray, on which MLLM and detector compute, each for the time of its stages.
+
+    Attributes:
+        address: of a cluster; None: Ray is started on this machine.
+    """
+
+    address: str | None
+
+    def opened_mllm(self, settings: RerankSettings) -> AbstractContextManager[Mllm]:
+        """Open copies of the MLLM there."""
+        from recognizer.engine.mllm import mllm_on_ray
+
+        return mllm_on_ray(self.address, settings, one_token=False)
+
+    def detecting(self, settings: AnnotationSettings, warn: Callable[[str], object]) -> Compute:
+        """Return what detects there."""
+        from training.annotation.on_ray import compute_on_ray
+
+        open_stage = partial(
+            open_detect_stage,
+            name=settings.detector,
+            revision=settings.detector_revision,
+            threshold=settings.threshold,
+            batch_size=settings.detector_batch,
+        )
+        return compute_on_ray(self.address, open_stage, device=settings.device, warn=warn)
+
+
 def store_path(output: Path) -> Path:
     """Return the path of the stages' results, beside the output."""
     return output.with_name(f"{output.name}.annotation.sqlite")
@@ -116,6 +147,7 @@ def annotate(
     bar: Bar = progress_bar,
     mllm: Mllm | None = None,
     detector: Detector | None = None,
+    ray: OnRay | None = None,
 ) -> Annotated:
     """Annotate images; call it again with the same output to resume.
 
@@ -130,8 +162,10 @@ def annotate(
         bar: makes the progress bar of a stage from the number of images, their unit and the name of the stage.
         mllm: an open one, in place of the one that the settings name; it is closed.
         detector: an open one, likewise.
+        ray: where the MLLM and the detector compute; None: here.
 
     Raises:
+        EngineError: Ray is missing or cannot be reached, or an actor failed.
         DataError: the results cannot be stored, or the detector cannot be loaded.
         MllmUnavailable: the MLLM cannot be opened.
         WriteFailed: the disk refuses.
@@ -143,10 +177,10 @@ def annotate(
     rules = TextRules(settings.known, settings.gates)
     stages: list[Stage] = []
 
-    def run(new: Sequence[Stage]) -> None:
+    def run(new: Sequence[Stage], compute: Compute = compute_here) -> None:
         for stage in new:
             with bar(len(images), "img", stage.name) as advance:
-                run_stage(stage, stages, work, advance)
+                run_stage(stage, stages, work, advance, compute)
             stages.append(stage)
 
     with Store(store_path(output)) as store:
@@ -156,26 +190,32 @@ def annotate(
         if settings.mllm is not None:
             # Without a cache: the stages store the replies.
             uncached = settings.mllm.model_copy(update={"cache": "off"})
-            writer = open_writer(uncached, warn=warn, mllm=mllm)
-            try:
-                size, batch = settings.mllm.image_size, settings.mllm_batch
-                run(asking_stages(writer, image_size=size, batch_size=batch, known=settings.known))
-            finally:
-                writer.close()
+            with nullcontext(mllm) if ray is None else ray.opened_mllm(uncached) as opened_mllm:
+                writer = open_writer(uncached, warn=warn, mllm=opened_mllm)
+                try:
+                    size, batch = settings.mllm.image_size, settings.mllm_batch
+                    run(asking_stages(writer, image_size=size, batch_size=batch, known=settings.known))
+                finally:
+                    writer.close()
         if settings.gate_encoder is not None:
             from recognizer.encoder import Encoder
 
             encoder = Encoder.load(settings.gate_encoder, device=settings.device)
             run([ScoreStage(encoder, rules.to_score)])
-        opened = detector or open_detector(
-            settings.detector, revision=settings.detector_revision, device=settings.device
-        )
-        run([DetectStage(opened, settings.threshold, rules.to_detect, settings.detector_batch)])
+        # With Ray, the one here says how descriptions are shortened, and what boxes depend on.
+        device = settings.device if ray is None else "cpu"
+        opened = detector or open_detector(settings.detector, revision=settings.detector_revision, device=device)
+        stage = DetectStage(opened, settings.threshold, rules.to_detect, settings.detector_batch)
+        run([stage], compute_here if ray is None else ray.detecting(settings, warn or _say_nothing))
         recipe = Recipe(stages, rules, opened, settings.most_boxes, {"gates": _gates(settings), **settings.sources})
         report = write_output(output, recipe, work)
         report.counts.update(images.left_out)
         write_report(report_path(output), report, recipe, work.unanswered)
     return Annotated(report, work.unanswered, work.calls)
+
+
+def _say_nothing(sentence: str) -> None:
+    del sentence
 
 
 def _gates(settings: AnnotationSettings) -> dict[str, Json]:

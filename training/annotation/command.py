@@ -11,6 +11,7 @@ import typer
 
 from memory.errors import printable
 from memory.wording import counted
+from recognizer.cli.engine_runs import check_engine
 from recognizer.cli.options import (
     HARDWARE,
     INPUT,
@@ -18,7 +19,10 @@ from recognizer.cli.options import (
     OUTPUT,
     ConfigOption,
     DeviceOption,
+    Engine,
+    EngineOption,
     ExcludeOption,
+    RayAddressOption,
     SetOption,
 )
 from recognizer.console import note, show, table
@@ -107,6 +111,8 @@ def annotate(
         ),
     ] = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = Engine.local,
+    ray_address: RayAddressOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -116,13 +122,14 @@ def annotate(
     """
     from memory.durable import file_sha256
     from recognizer.settings import load_settings
-    from training.annotation.annotate import AnnotationSettings, report_path, store_path
+    from training.annotation.annotate import AnnotationSettings, OnRay, report_path, store_path
     from training.annotation.annotate import annotate as run
     from training.annotation.gates import Gates
     from training.annotation.inputs import read_descriptions, read_images
     from training.annotation.output import check_output
     from training.data.record import NO_CAPTION
 
+    on_ray = check_engine(engine, ray_address)
     settings = load_settings(config, overrides=overrides or [])
     bare = read_images(images, subjects=subjects.value, exclude=exclude or [])
     for line in bare.notes:
@@ -148,6 +155,7 @@ def annotate(
             limits=settings.images,
         ),
         warn=note,
+        ray=OnRay(ray_address) if on_ray else None,
     )
     report = outcome.report
     if report.counts:

@@ -257,6 +257,13 @@ def open_detector(name: str, *, revision: str | None = None, device: str = "auto
         return GroundingDinoDetector(name, revision=revision, device=chosen)
 
 
+def open_detect_stage(
+    device: str, *, name: str, revision: str | None, threshold: float, batch_size: int
+) -> DetectStage:
+    """Open the stage as an actor of Ray needs it: what is asked, it does not decide."""
+    return DetectStage(open_detector(name, revision=revision, device=device), threshold, lambda *_: (), batch_size)
+
+
 @contextmanager
 def _named(name: str) -> Iterator[None]:
     """Turn what a library raises over a model that it cannot load into a sentence."""

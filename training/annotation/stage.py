@@ -1,7 +1,8 @@
 """Stages: functions over batches of images, whose results are stored under all that they depend on.
 
-`run_stage` decodes the images of the next batches in worker processes while a batch is in the model, and stores each
-batch as a whole. A run that was killed therefore forms the same batches again from where it stopped.
+`run_stage` stores each batch as a whole. `compute_here` decodes the images of the next batches in worker processes
+while a batch is in the model, and yields batches in order: a run that was killed forms the same batches again from
+where it stopped.
 """
 
 from __future__ import annotations
@@ -41,6 +42,17 @@ class Failed:
 
     reason: str
     is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why an image cannot be used; it is left out of the annotation.
+
+    Attributes:
+        reason: a code or a short constant text.
+    """
+
+    reason: str
 
 
 class Stage(Protocol):
@@ -159,13 +171,25 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """One image of a batch."""
+class Job:
+    """One image of a batch.
+
+    Attributes:
+        item: the image.
+        sha256: of its file, as `look` found it.
+        question: what is asked.
+        key: under which the result is stored.
+    """
 
     item: ImageItem
-    facts: Facts
+    sha256: str
     question: Json
     key: bytes
+
+
+Outcomes = Sequence[tuple[Job, Json | Failed | Unusable]]
+Compute = Callable[[Stage, Iterable[Job], Work], Iterator[Outcomes]]
+"""Yields the outcomes of a stage, batch by batch."""
 
 
 def look(work: Work, advance: Callable[[int, int], None]) -> None:
@@ -204,7 +228,44 @@ def look(work: Work, advance: Callable[[int, int], None]) -> None:
         advance(len(batch), sum(isinstance(outcome, ImageError) for _, (_, outcome) in batch))
 
 
-def run_stage(stage: Stage, before: Sequence[Stage], work: Work, advance: Callable[[int, int], None]) -> None:
+def compute_here(stage: Stage, jobs: Iterable[Job], work: Work) -> Iterator[Outcomes]:
+    """Compute a stage in this process, whose workers decode."""
+
+    def load(decoder: WorkerPool, job: Job) -> object:
+        try:
+            decoded = decoder.decode(job.item.path, limits=work.limits, target_size_hw=stage.target_size_hw)
+        except ImageError as error:
+            return Unusable(error.code)
+        return prepare(stage, job.item, job.sha256, job.question, decoded)
+
+    for batch in work.decoded(jobs, load, stage.batch_size):
+        questions, prepared = [job.question for job, _ in batch], [each for _, each in batch]
+        yield [(job, outcome) for (job, _), outcome in zip(batch, answer(stage, questions, prepared), strict=True)]
+
+
+def prepare(stage: Stage, item: ImageItem, sha256: str, question: Json, decoded: DecodedImage) -> object:
+    """Make the model's input of an image, or tell that the file has changed since it was looked at."""
+    return stage.prepare(item, decoded, question) if decoded.sha256 == sha256 else Unusable(CHANGED)
+
+
+def answer(stage: Stage, questions: Sequence[Json], prepared: Sequence[object]) -> list[Json | Failed | Unusable]:
+    """Answer a batch but for the images that cannot be used."""
+    usable = [place for place, each in enumerate(prepared) if not isinstance(each, Unusable)]
+    outcomes: list[Json | Failed | Unusable] = list(prepared)
+    if usable:
+        answers = stage.answer([questions[place] for place in usable], [prepared[place] for place in usable])
+        for place, each in zip(usable, answers, strict=True):
+            outcomes[place] = each
+    return outcomes
+
+
+def run_stage(
+    stage: Stage,
+    before: Sequence[Stage],
+    work: Work,
+    advance: Callable[[int, int], None],
+    compute: Compute = compute_here,
+) -> None:
     """Compute the results of a stage that are not stored yet.
 
     Args:
@@ -212,10 +273,11 @@ def run_stage(stage: Stage, before: Sequence[Stage], work: Work, advance: Callab
         before: the stages that ran before it.
         work: images, store and what failed.
         advance: called with the numbers of images that are done and that failed.
+        compute: does the work.
     """
     asked: set[bytes] = set()
 
-    def new() -> Iterator[_Job]:
+    def new() -> Iterator[Job]:
         for image in work.images:
             facts = work.facts(image.item)
             question = None if facts is None else stage.question(image, work.results(before, image, facts))
@@ -224,38 +286,24 @@ def run_stage(stage: Stage, before: Sequence[Stage], work: Work, advance: Callab
                 advance(1, 0)
             else:
                 asked.add(key)
-                yield _Job(image.item, facts, question, key)
+                yield Job(image.item, facts.sha256, question, key)
 
-    def load(decoder: WorkerPool, job: _Job) -> object:
-        try:
-            decoded = decoder.decode(job.item.path, limits=work.limits, target_size_hw=stage.target_size_hw)
-        except ImageError as error:
-            return Failed(error.code)
-        if decoded.sha256 != job.facts.sha256:
-            return Failed(CHANGED)
-        return stage.prepare(job.item, decoded, job.question)
-
-    for batch in work.decoded(new(), load, stage.batch_size):
-        for job, prepared in batch:
-            if isinstance(prepared, Failed):
-                work.failures[job.item.key_bytes] = prepared.reason
-        usable = [(job, prepared) for job, prepared in batch if not isinstance(prepared, Failed)]
-        answers: list[Json | Failed] = []
-        if usable:
-            answers = stage.answer([job.question for job, _ in usable], [prepared for _, prepared in usable])
+    for batch in compute(stage, new(), work):
+        results: dict[bytes, Json] = {}
+        failed: list[Failed] = []
+        for job, outcome in batch:
+            if isinstance(outcome, Unusable):
+                work.failures[job.item.key_bytes] = outcome.reason
+            elif isinstance(outcome, Failed):
+                failed.append(outcome)
+                reason = stage.name, outcome.reason
+                work.unanswered[reason] = work.unanswered.get(reason, 0) + 1
+            else:
+                results[job.key] = outcome
+        if results or failed:
             work.calls[stage.name] = work.calls.get(stage.name, 0) + 1
-        failed = [answer for answer in answers if isinstance(answer, Failed)]
-        for each in failed:
-            reason = stage.name, each.reason
-            work.unanswered[reason] = work.unanswered.get(reason, 0) + 1
-        work.store.put(
-            {
-                job.key: answer
-                for (job, _), answer in zip(usable, answers, strict=True)
-                if not isinstance(answer, Failed)
-            }
-        )
-        advance(len(batch), len(batch) - len(answers) + len(failed))
+        work.store.put(results)
+        advance(len(batch), len(batch) - len(results))
         if any(each.is_last for each in failed):
             return
 

@@ -53,7 +53,7 @@
       if (run.model) facts.push(run.model);
       if (run.finished) facts.push(run.finished.slice(0, 16).replace("T", " "));
     }
-    if (truth && truth.known) facts.push(`${report.percent(truth.right / truth.known)} right`);
+    if (truth && truth.known) facts.push(`${report.percent(truth.right / truth.known)} of ${report.count(truth.known)} right`);
     report.byId("facts").replaceChildren(...facts.map((fact) => report.foreign(fact)));
     report.summary.notes.forEach(report.say);
   }

@@ -1,12 +1,23 @@
 """Options that do not go with Ray are refused before anything is started; what actors do is tested beside them."""
 
 import warnings
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
+from memory import Memory
 from recognizer.cli.app import show_warning
+from recognizer.encoder import Encoder
 from recognizer.encoder.passes import SmallerBatch
 from recognizer.errors import RecognizerError
+from recognizer.images import list_images
+from recognizer.memory_settings import carried_settings
+from recognizer.results import ErrorRow
+from recognizer.results.shards import NUMBER, ShardWriter
+from recognizer.results.tables import arrow_table
+from recognizer.run import run_setup
+from recognizer.settings import load_settings
 from tests.recognizer.commands import call
 
 
@@ -30,12 +41,38 @@ def test_run_refuses_what_does_not_go_with_ray(demo_memory, photos, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("change", ["top_k", "encoder", "rows"])
+def test_a_run_that_cannot_be_continued_is_refused_before_ray_starts(
+    demo_memory, photos, tmp_path, monkeypatch, change, starter
+):
+    memory = Memory.open(demo_memory)
+    listing = list_images([photos])
+    setup = run_setup(memory, load_settings(base=carried_settings(memory)), listing, device="cpu", precision="fp32")
+    with ShardWriter(tmp_path / "rows", listing.keys, setup, warn=print) as writer:
+        row = ErrorRow(path=listing.keys[0], code="E_EMPTY", reason="no bytes").to_dict()
+        writer.write(arrow_table([row]).append_column(NUMBER, pa.array([0], pa.int64())))
+    monkeypatch.setattr("recognizer.engine.cluster.connected", lambda _: pytest.fail("Ray is started"))
+    monkeypatch.setattr(Encoder, "from_spec", lambda *_, **__: starter)
+    options = []
+    if change == "top_k":
+        options, message = ["--top-k", "2"], "run.top_k: was 5, is 2"
+    elif change == "encoder":
+        monkeypatch.setattr(starter, "card", replace(starter.card, fingerprint="0" * 64))
+        message = "this memory was made by the encoder"
+    else:
+        (tmp_path / "rows" / "_run.json").unlink()
+        message = "holds rows without a _run.json"
+    with pytest.raises(Exception, match=message):
+        call("run", photos, "--memory", demo_memory, "--engine", "ray", "--output", tmp_path / "rows", *options)
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ["run", "PHOTOS", "--memory", "m", "--output", "o.csv"],
         ["embed", "PHOTOS", "--features", "f"],
         ["describe", "labels.csv", "--output", "d.json"],
+        ["annotate", "PHOTOS", "--output", "a.jsonl"],
     ],
     ids=lambda command: command[0],
 )

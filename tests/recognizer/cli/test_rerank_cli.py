@@ -23,6 +23,7 @@ from recognizer.settings import SettingsError
 from rerank.cache import CacheFileRefused
 from tests.forked import kill_after, start_command
 from tests.recognizer.commands import call
+from tests.recognizer.report.runs import write_shards
 from tests.rerank.fake_server import FAULTS, Behaviour, FakeServer, image_of, seen_number, text_of
 from tests.rerank.fake_server import picture as grey_picture
 from tests.rerank.scripted import options
@@ -156,6 +157,11 @@ def test_results_are_reranked_without_encoding(plain, direct, answered, tmp_path
         assert one["label"] == other["label"]
         assert one["rerank"] == other["rerank"]
         assert one["confidence"] == pytest.approx(other["confidence"], rel=1e-4)
+    folder = write_shards(tmp_path / "rows", plain)
+    assert call("rerank", folder, "--output", tmp_path / "folder.jsonl", *TINY)[0] == 0
+    assert (tmp_path / "folder.jsonl").read_bytes() == later.read_bytes()
+    with pytest.raises(RecognizerError, match="cannot be its own output"):
+        call("rerank", folder, "--output", folder / "new.jsonl", *TINY)
     code, _, err = call("rerank", later, "--output", tmp_path / "again.jsonl", *TINY)
     assert f"already reranked, and unchanged: {IMAGES} rows" in err
     assert [r["label"] for r in rows_of(tmp_path / "again.jsonl")] == [r["label"] for r in rows_of(later)]
@@ -163,7 +169,7 @@ def test_results_are_reranked_without_encoding(plain, direct, answered, tmp_path
 
 @pytest.mark.parametrize(
     ("results", "message"),
-    [("plain.csv", "only results in JSON lines"), ("other.jsonl", "holds no results"), ("lone.jsonl", "no run.json")],
+    [("plain.csv", "only a part of the evidence"), ("other.jsonl", "holds no results"), ("lone.jsonl", "no run.json")],
 )
 def test_what_cannot_be_reranked_is_said_first(world, tmp_path, results, message):
     run(world, tmp_path / "plain.jsonl", images="images/cat")

@@ -17,7 +17,7 @@ from recognizer.encoder import Encoder
 from recognizer.encoder.passes import SmallerBatch
 from recognizer.engine.cluster import EngineError, algebra_threads, connected, engine_error, plan_workers, require_ray
 from recognizer.engine.decoding import Decoding, item_table
-from recognizer.engine.run import encode_into_store, opened_engine, recognize_into_shards
+from recognizer.engine.run import encode_into_store, memory_encoder, opened_engine, recognize_into_shards
 from recognizer.engine.stages import SAID, EncoderOptions, Encoding, Recognizing
 from recognizer.engine.stream import results
 from recognizer.features import FeatureStore
@@ -241,7 +241,7 @@ def test_a_block_whose_actor_was_killed_is_done_again_and_errors_are_one_sentenc
 @pytest.mark.slow
 def test_a_run_on_ray_writes_the_rows_of_one_process_also_where_workers_are_killed(ray, work, of_one_process, tmp_path):
     memory, settings, listing = work
-    with opened_engine(None, dict(memory.encoder.spec), device="cpu", precision="fp32") as engine:
+    with opened_engine(None, *memory_encoder(memory), device="cpu", precision="fp32") as engine:
         setup = engine.setup(run_setup(memory, settings, listing, device="cpu", precision="fp32"))
         assert setup.settings["device"] == "cpu"
         with ShardWriter(tmp_path / "rows", listing.keys, setup, warn=print) as writer:
@@ -271,10 +271,10 @@ def test_features_that_ray_encoded_are_those_of_one_process(ray, work, starter, 
     with FeatureStore(tmp_path / "one", starter.card, ImageLimits(), warn=print) as store:
         for _ in encode_or_read(starter, in_batches(listing, 2), features=store, limits=ImageLimits()):
             pass
-    with opened_engine(None, dict(starter.card.spec), device="cpu", precision="fp32") as engine:
+    with opened_engine(None, starter.card, starter.fit, device="cpu", precision="fp32") as engine:
         for again in (False, True):
-            with FeatureStore(tmp_path / "ray", engine.card(starter), ImageLimits(), warn=print) as store:
-                errors = encode_into_store(engine, starter, ImageLimits(), listing, store, batch_size=2, warn=print)
+            with FeatureStore(tmp_path / "ray", engine.card, ImageLimits(), warn=print) as store:
+                errors = encode_into_store(engine, ImageLimits(), listing, store, batch_size=2, warn=print)
                 codes = sorted(one.code for part in errors for one in part if one is not None)
                 assert codes == ["E_EMPTY", "E_NOT_IMAGE", "E_TRUNCATED"]
                 assert (store.encoded, store.found) == ((1, 8) if again else (9, 0))  # an empty file may be filled

@@ -19,8 +19,9 @@ from recognizer.report.scripts import script_json, write_call
 from recognizer.report.thumbs import PICTURE_SIDE, choose_rows, frame_of
 from recognizer.results import ErrorRow, ResultRow
 from recognizer.results.errors import ResultsUnreadable
+from recognizer.results.row import KnownRow
 from tests.recognizer.commands import call
-from tests.recognizer.report.runs import draw_image, mixed_rows, result, write_run
+from tests.recognizer.report.runs import draw_image, mixed_rows, result, write_run, write_shards
 
 HOSTILE = "</script><script>alert(1)</script>\u2028<img src=x onerror=alert(1)>"
 
@@ -320,7 +321,7 @@ def test_two_runs_are_compared_row_by_row(tmp_path):
     report = write_report(run, tmp_path / "report", against=before)
     marks = [status & (Status.CHANGED | Status.ADDED) for status in columns(report)["status"]]
     assert marks == [0, Status.CHANGED, Status.ADDED, Status.CHANGED, Status.CHANGED]
-    assert report.changed == 3
+    assert report.compared == (4, 3, 1, 1)
     there = [data.get("other") for data in details(report)]
     assert there[1]["label"] == "cat"
     assert there[2] is None
@@ -332,6 +333,48 @@ def test_two_runs_are_compared_row_by_row(tmp_path):
         "name": "before.jsonl",
         "onlyThere": 1,
         "differences": [["score.image_name", "0.2", "0.3"]],
+    }
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    run = write_run(tmp_path / "r.jsonl", [result(name, ["owl"]) for name in ("a.jpg", "b.jpg")], None)
+    other = write_run(tmp_path / "o.jsonl", [result(f"/photos/{name}.jpg", ["owl"]) for name in "abc"], None)
+    truth = tmp_path / "truth.csv"
+    truth.write_text("path,label\n/photos/a.jpg,owl\n/photos/c.jpg,owl\n")
+    report = write_report(run, tmp_path / "report", against=other, truth=truth)
+    assert report.compared == (0, 0, 2, 3)
+    assert summary(report)["notes"][1:] == [*report.sentences()][1:]
+    assert [sentence.partition(".")[0] for sentence in report.sentences()][1:] == [
+        "No row is in both runs, so nothing is compared",
+        "No row has a true label",
+        "2 true labels without a row: no image of these results has its path",
+    ]
+    _, _, said = call("report", run, "--output", tmp_path / "report", "--truth", truth, "--against", other)
+    assert "No row is in both runs" in said
+    assert "changed" not in said
+    truth.write_text("path,label\na.jpg,owl\n")
+    report = write_report(run, tmp_path / "report", truth=truth)
+    assert [*report.sentences()][1:] == ["1 of 2 rows have no true label."]
+    truth.write_text("path,label\na.jpg,owl\nb.jpg,owl\n")
+    assert len([*write_report(run, tmp_path / "report", truth=truth, against=run).sentences()]) == 1
+
+
+def test_a_folder_of_a_run_on_ray_is_the_report_of_its_file(tmp_path):
+    known = KnownRow(score=0.4, threshold=0.5, category="owl", negative="a blurred photo")
+    rows = [result("a.jpg", ["owl", "cat"], known=known, group_confidence={"animal": 0.9, "bird": 0.5})]
+    rows += sorted(mixed_rows(120), key=lambda row: row.path)
+    other = write_run(tmp_path / "other.jsonl", mixed_rows(120, seed=1), tmp_path / "gone")
+    run = write_run(tmp_path / "r.jsonl", rows, tmp_path / "gone")
+    shards, others = (write_shards(path.with_suffix(""), path) for path in (run, other))
+    one = write_report(run, tmp_path / "one", against=other)
+    two = write_report(shards, tmp_path / "two", against=others)
+    assert columns(one) == columns(two)
+    assert details(one) == details(two)
+    differing = {name for name, value in summary(one).items() if summary(two)[name] != value} - {"made"}
+    assert differing == {"title", "other"}
+    assert {**summary(one)["other"], "name": "other"} == {
+        **summary(two)["other"],
+        "differences": summary(one)["other"]["differences"],
     }
 
 
@@ -416,5 +459,5 @@ def test_the_command_says_what_it_wrote(tmp_path, photos):
     assert code == 0
     assert out.strip() == str((tmp_path / "report" / "index.html").resolve())
     assert "1 of 1 row with a true label are right" in said
-    assert "0 rows changed" in said
+    assert "0 of 1 row in both runs changed; only here: 0, only there: 0" in said
     assert list((tmp_path / "report" / "thumbs").iterdir())

@@ -16,7 +16,7 @@ from recognizer.results import (
     read_run_info,
 )
 from recognizer.results.run_info import RunSetup
-from recognizer.results.shards import NUMBER, ShardWriter
+from recognizer.results.shards import NUMBER, ShardWriter, require_continuable
 from recognizer.results.tables import arrow_table
 
 KEYS = [f"{number}.jpg" for number in range(6)]
@@ -177,6 +177,28 @@ def test_other_settings_or_another_memory_are_refused_once_there_are_rows(tmp_pa
     with opened(folder, overwrite=True) as writer:
         assert len(writer.todo) == 6
     assert list(folder.glob("*.parquet")) == []
+
+
+def test_settings_are_compared_before_anything_is_started_or_written(tmp_path):
+    from dataclasses import replace
+
+    folder = tmp_path / "rows"
+    made = replace(SETUP, settings={"top_k": 2, "device": "cuda", "precision": "bf16"})
+    asked = replace(SETUP, settings={"top_k": 2, "device": "cpu", "precision": "fp32"})
+    assert require_continuable(folder, asked) is None
+    assert not folder.exists()
+    with opened(folder, setup=made) as writer:
+        writer.write(table(0))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert require_continuable(folder, asked, unsettled=["device", "precision"]).resumed == 0
+    for setup, unsettled, message in (
+        (asked, ["precision"], r"other settings: device: was 'cuda', is 'cpu'\."),
+        (replace(asked, settings={**asked.settings, "top_k": 3}), ["device", "precision"], "top_k: was 2, is 3"),
+    ):
+        with pytest.raises(ResumeRefused, match=message):
+            require_continuable(folder, setup, unsettled=unsettled)
+        assert require_continuable(folder, setup, overwrite=True) is None
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_folders_that_a_run_must_not_write_are_refused(tmp_path):
