@@ -30,8 +30,8 @@ class Index(StrEnum):
 
 
 INDEX_HELP = (
-    "exact; approximate: hnsw (fastest), ivf (where categories are removed), lance (larger than RAM); auto: by size "
-    "and machine. Default: as in the memory, or exact."
+    "exact; approximate: ivf (lists, the fastest), hnsw (a graph), lance (larger than RAM); auto: by size and machine."
+    " Default: as in the memory, or exact."
 )
 
 
