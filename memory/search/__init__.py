@@ -2,6 +2,7 @@
 
 from memory.search.choice import KINDS, IndexKind, choose_kind
 from memory.search.fold import Fold, JointRows
+from memory.search.kinds import StoredIndex
 from memory.search.proposals import MemoryIndex, exact_index
 from memory.search.settled import publish_figures, refusal, settle_index, used_index
 from memory.search.stored import (
@@ -24,6 +25,7 @@ __all__ = [
     "IndexKind",
     "JointRows",
     "MemoryIndex",
+    "StoredIndex",
     "choose_kind",
     "exact_index",
     "follow_index",

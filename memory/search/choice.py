@@ -17,7 +17,8 @@ _LISTS_SHARE = 0.5
 def choose_kind(categories: int, width: int, ram_bytes: int | None = None) -> IndexKind:
     """Choose how to search a memory: by comparing all, by lists, or on the disk. A graph is only taken on request.
 
-    At 100,000 categories with 3 descriptions a graph takes 8 times as long to build as lists, and longer to find as much.
+    At 100,000 categories with 3 descriptions a graph takes 8 times as long to build as lists, and finds as much more
+    slowly.
 
     Args:
         categories: how many.

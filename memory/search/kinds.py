@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ _ROWS_PER_FAR_ROW = 32
 _FP16_BYTES = 2 * 2**30
 
 
+@runtime_checkable
 class StoredIndex(SearchIndex, Protocol):
     """An approximate index that can be stored.
 

@@ -90,7 +90,7 @@ def publish_figures(directory: Path, manifest: Manifest, index: MemoryIndex) -> 
     with contextlib.suppress(OSError, MemoryLocked, MemoryStoreError), WriterLock(directory, wait_seconds=0.0):
         current = read_manifest(directory)
         if current.tables_digest() == manifest.tables_digest():
-            store_figures(directory, current, index.depth, index.figures)
+            store_figures(directory, current, index)
             written = replace(current, index=record)
             write_manifest(directory, written)
             return written

@@ -174,11 +174,13 @@ def follow_index(
         (folder / _CARD_NAME).unlink(missing_ok=True)
 
 
-def store_figures(directory: Path, manifest: Manifest, depth: int, figures: Mapping[str, float]) -> None:
-    """Add to the card of a current index what was measured of it, and how many proposals it took; needs the lock."""
+def store_figures(directory: Path, manifest: Manifest, index: MemoryIndex) -> None:
+    """Add to the card of a current index what its user measured: figures, width and depth; needs the lock."""
     card = _read_card(directory)
     if card is not None and card["tables"] == _tables(manifest):
-        _write_card(directory / INDEX_FOLDER, {**card, "depth": depth, "figures": dict(figures)})
+        effort = index.main.effort if isinstance(index.main, StoredIndex) else card["effort"]
+        found = {"effort": effort, "depth": index.depth, "figures": dict(index.figures)}
+        _write_card(directory / INDEX_FOLDER, {**card, **found})
 
 
 def index_is_current(directory: Path, manifest: Manifest) -> bool:

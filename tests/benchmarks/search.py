@@ -183,7 +183,7 @@ def one_step(folder: Path, row: str, step: str) -> dict[str, object]:
             index = open_index(place, world.vectors, world.manifest, world.scorer.fold, row)
             assert index is not None
             index = measured(index, world.scorer, TEMPERATURE)
-            store_figures(place, world.manifest, index.depth, index.figures)
+            store_figures(place, world.manifest, index)
         else:
             build_by_hand(row, world, place)
         seconds = time.perf_counter() - start

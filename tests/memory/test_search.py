@@ -295,7 +295,9 @@ def test_a_gpu_proposes_what_the_cpu_finds(cuda):
 def test_figures_are_stored_with_the_index(directory, encoder):
     memory = build(many(range(60)), directory, encoder, index="hnsw", fold=FOLD)
     index = memory.index(FOLD)
+    index.main.effort = 333
     memory.store_index_figures(replace(index, depth=77, figures={**index.figures, "winner": 0.5}))
+    assert Memory.open(directory).index(FOLD).main.effort == 333
     opened = Memory.open(directory)
     assert opened.info().index_recall == {"search": index.figures["search"], "winner": 0.5}
     assert opened.index(FOLD).depth == 77

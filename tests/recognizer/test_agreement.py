@@ -53,19 +53,43 @@ class Missing:
 
 def test_the_depth_is_as_large_as_agreement_needs(scorer):
     index = measured(exact_index(scorer.vectors, scorer.fold), scorer, TEMPERATURE)
-    assert index.depth == 64  # at 32 the ranking has .994 of the best 10
+    assert index.depth == 32
     assert index.figures["winner"] == 1.0
     assert index.figures["ranking"] >= 0.995
     assert index.figures["confidence"] <= 0.02
 
 
-def test_depth_ends_where_more_of_it_agrees_no_better(scorer, monkeypatch):
-    agreements = [Agreement(0.98, 1, 0), Agreement(0.992, 0.996, 0), Agreement(0.992, 0.996, 0), Agreement(0.99, 1, 0)]
-    for last, depth in ((3, 64), (2, 64), (4, 256)):
-        answers = iter(agreements[:last])
-        monkeypatch.setattr("recognizer.agreement.compare", lambda *_, answers=answers: next(answers))
-        monkeypatch.setattr("recognizer.agreement.MOST_DEPTH", 32 * 2 ** (last - 1))
-        assert measured(exact_index(scorer.vectors, scorer.fold), scorer, TEMPERATURE).depth == depth
+class Wide:
+    """Exact search with a width, which changes nothing."""
+
+    kind, effort, most_effort = "wide", 4, 14
+
+    def __init__(self, main):
+        self.search, self.size = main.search, main.size
+
+    def save(self, path):
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("agreements", "depth", "effort"),
+    [
+        ([(0.996, 0.998)], 32, 4),  # as aimed
+        ([(0.98, 1), (0.994, 0.996), (0.996, 1)], 128, 4),  # deeper, until it is
+        ([(0.98, 1), (0.992, 0.996), (0.992, 0.996), (0.992, 0.996)], 64, 4),  # neither deeper nor wider is better
+        ([(0.98, 1), (0.98, 1), (0.99, 1), (0.996, 1)], 32, 14),  # wider, to its most
+        ([(0.98, 1), (0.98, 1), (0.992, 1), (0.991, 1)], 32, 8),
+        ([(0.9, 1), (0.91, 1), (0.92, 1), (0.93, 1), (0.94, 1), (0.95, 1), (0.993, 1), (0.999, 1)], 1024, 14),
+    ],
+)
+def test_what_does_not_agree_gets_deeper_and_then_wider(scorer, monkeypatch, agreements, depth, effort):
+    answers = (Agreement(ranking, winner, 0) for ranking, winner in agreements)
+    monkeypatch.setattr("recognizer.agreement.compare", lambda *_: next(answers))
+    whole = exact_index(scorer.vectors, scorer.fold)
+    main = Wide(whole.main)
+    assert measured(replace(whole, main=main), scorer, TEMPERATURE).depth == depth
+    assert main.effort == effort
+    assert next(answers, None) is None
 
 
 def test_an_index_that_does_not_agree_is_not_used(scorer, monkeypatch):
