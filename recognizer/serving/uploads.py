@@ -26,7 +26,7 @@ from recognizer.serving.settings import ServeSettings
 
 _LONGEST_NAME = 4096  # characters; usual file systems take no longer paths
 _MOST_BOXES = 1000
-# JSON is held in memory, with its images in base64, while it is read; files of a form are on the disk.
+# A body comes as slowly as its client likes and waits on the disk; then JSON is in memory, with its images in base64.
 _JSON_AT_ONCE = 4
 
 BoxList = Annotated[list[tuple[float, float, float, float]], Field(max_length=_MOST_BOXES)]
@@ -93,8 +93,7 @@ class Reader:
         if kind == "multipart/form-data":
             images, options = await self._read_form(request, folder)
         elif kind == "application/json":
-            async with self._json_turns:
-                images, options = await self._read_json(request, folder)
+            images, options = await self._read_json(request, folder)
         else:
             raise BadRequest("send a form (multipart/form-data) with files in the field images, or application/json")
         if (options.top_k or 0) > self._settings.most_top_k:
@@ -116,9 +115,16 @@ class Reader:
             return items, _form_options(form)
 
     async def _read_json(self, request: Request, folder: Path) -> tuple[list[ImageItem], Options]:
-        body = await request.body()
+        body = folder / "body"
+        with body.open("wb") as stream:
+            async for part in request.stream():
+                stream.write(part)
+        async with self._json_turns:
+            return await asyncio.to_thread(self._store_json, body, folder)
+
+    def _store_json(self, body: Path, folder: Path) -> tuple[list[ImageItem], Options]:
         try:
-            content = await asyncio.to_thread(JsonRequest.model_validate_json, body)
+            content = JsonRequest.model_validate_json(body.read_bytes())
         except ValidationError as error:
             raise BadRequest(f"the JSON is not a request: {_first(error)}") from None
         self._require_images(len(content.images), "images")
@@ -128,7 +134,7 @@ class Reader:
                 data = base64.b64decode(image.base64, validate=True)
             except (binascii.Error, ValueError) as error:
                 raise BadRequest(f"images[{number}].base64 is not base64: {error}") from None
-            await asyncio.to_thread(Path(folder, str(number)).write_bytes, data)
+            Path(folder, str(number)).write_bytes(data)
             items.append(_item(folder, number, image.name))
         return items, content
 
