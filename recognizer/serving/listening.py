@@ -19,6 +19,8 @@ from recognizer.serving.settings import ServeSettings
 _BACKLOG = 2048
 # Descriptors for the memory, the models and the files of requests, and for connections that are about to be closed.
 _SPARE_FILES = 256 + _BACKLOG
+# From a connection too many to the end of one: what many new connections have sent with their beginning is read first.
+_READ_FIRST_S = 0.1
 _TOKEN_BYTES = 32
 
 
@@ -81,7 +83,7 @@ def patient_protocol(settings: ServeSettings) -> type[H11Protocol]:
             super().connection_made(transport)
             self._await_header()
             if len(self.connections) > settings.connections:
-                next(iter(waiting)).give_up()
+                self.loop.call_later(_READ_FIRST_S, self._close_one)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -97,6 +99,10 @@ def patient_protocol(settings: ServeSettings) -> type[H11Protocol]:
         def give_up(self) -> None:
             self._wait_no_longer()
             self.transport.abort()
+
+        def _close_one(self) -> None:
+            if len(self.connections) > settings.connections:
+                next(iter(waiting), self).give_up()
 
         def _await_header(self) -> None:
             if self not in waiting:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from recognizer.serving.editing import Editor, NewCategory
 from recognizer.serving.metrics import Metrics
 from recognizer.serving.service import Busy, Service
 from recognizer.serving.settings import ServeSettings
-from recognizer.serving.uploads import Reader
+from recognizer.serving.uploads import Reader, RequestFiles
 
 NameOrId = Annotated[str, PathParameter(description="name or id of a category")]
 
@@ -64,16 +63,16 @@ def routes(parts: Parts) -> APIRouter:
     service, metrics, reader = parts.service, parts.metrics, Reader(parts.settings)
     reading = 0
 
-    @asynccontextmanager
-    async def upload_folder() -> AsyncIterator[Path]:
-        """Give a request a folder for its files; only so many have one at a time."""
+    @contextmanager
+    def request_files() -> Iterator[RequestFiles]:
+        """Let a request have files; only so many do at a time."""
         nonlocal reading
         if reading >= parts.settings.most_uploads:
             raise Busy(f"{reading} requests are being read already; ask again in a moment")
         reading += 1
         try:
-            with tempfile.TemporaryDirectory(prefix="recognizer-serve-") as folder:
-                yield Path(folder)
+            with RequestFiles() as files:
+                yield files
         finally:
             reading -= 1
 
@@ -89,8 +88,8 @@ def routes(parts: Parts) -> APIRouter:
 
         An image that cannot be decoded has a row with the status `error`; the others are recognised all the same.
         """
-        async with upload_folder() as folder:
-            uploads, options = await reader.read(request, folder)
+        with request_files() as files:
+            uploads, options = await reader.read(request, files)
             rows = await service.recognize(uploads, top_k=options.top_k, rerank=options.rerank)
         for row in rows:
             metrics.images.labels("error" if isinstance(row, ErrorRow) else row.status).inc()
@@ -109,7 +108,7 @@ def routes(parts: Parts) -> APIRouter:
         return {"total": len(found), "offset": offset, "categories": page, "memory": _memory_json(service)}
 
     if parts.editor is not None:
-        _add_editing(router, parts.editor, service, reader, upload_folder)
+        _add_editing(router, parts.editor, service, reader, request_files)
 
     @router.get("/health/live", summary="Whether the process answers", tags=["server"])
     async def live() -> dict[str, str]:
@@ -144,7 +143,7 @@ def _add_editing(
     editor: Editor,
     service: Service,
     reader: Reader,
-    upload_folder: Callable[[], Any],
+    request_files: Callable[[], AbstractContextManager[RequestFiles]],
 ) -> None:
     """Add the routes that change the memory."""
 
@@ -177,8 +176,8 @@ def _add_editing(
         `problems` has a sentence for each image that was left out, `warnings` one for each that is an example of
         another category, too.
         """
-        async with upload_folder() as folder:
-            uploads, options = await reader.read(request, folder)
+        with request_files() as files:
+            uploads, options = await reader.read(request, files)
             senseless = sorted(options.model_fields_set - {"images"})
             if senseless:
                 raise HTTPException(

@@ -31,8 +31,8 @@ from recognizer.demo import DATA
 from tests.campaign.conclusion import conclude
 
 PHOTOGRAPHS = 4
-# From the beginning of a request to a kill, evenly by logarithm: an answer takes 5 ms, or 50 if others work.
-FEWEST_MS, MOST_MS = 1, 100
+# Seconds from the beginning of a request to a kill, evenly by logarithm: an answer takes 5 ms, or 50 if others work.
+FEWEST_S, MOST_S = 0.001, 0.1
 AGAIN_S = 0.02  # between two attempts; the page waits 2 s
 
 
@@ -66,6 +66,13 @@ class Review:
         """Kill the server, and wait until it is gone."""
         self._server.kill()
         self._server.wait()
+
+    def kill_when_longer(self, size: int) -> None:
+        """Kill the server as soon as the file of corrections has grown; the answer is about to be sent then."""
+        until = time.monotonic() + 60
+        while self.log.stat().st_size == size and time.monotonic() < until:
+            time.sleep(0.0002)
+        self.kill()
 
     def stop(self) -> int:
         """Stop the server as a person does; return its exit status."""
@@ -112,8 +119,10 @@ def survive(folder: Path, kills: int, corrections: int, seed: int) -> dict[str, 
     while len(said) < corrections:
         say()
         if len(said) in kill_at:
-            milliseconds = FEWEST_MS * (MOST_MS / FEWEST_MS) ** rng.random()
-            killing = threading.Timer(milliseconds / 1000, review.kill)
+            if rng.random() < 0.5:
+                killing = threading.Timer(FEWEST_S * (MOST_S / FEWEST_S) ** rng.random(), review.kill)
+            else:
+                killing = threading.Timer(0, review.kill_when_longer, [review.log.stat().st_size])
             killing.start()
             if not review.send():
                 counts["requests without an answer"] += 1
