@@ -254,11 +254,11 @@ def test_of_too_many_connections_those_are_closed_that_say_nothing(demo_memory, 
     with running(demo_memory, encoder, settings=ServeSettings(connections=3, header_seconds=60)) as (client, _, _):
         silent = [held_connection(client) for _ in range(3)]
         assert client.get("/health/live", headers={"connection": "close"}).status_code == 200
-        assert silent[0].recv(1) == b""  # the one that had waited longest
-        at_work = [held_connection(client, JSON_HEAD + b"content-length: 50\r\n\r\n{") for _ in range(3)]
-        assert [connection.recv(1) for connection in silent[1:]] == [b"", b""]
-        late = held_connection(client, JSON_HEAD + b"content-length: 50\r\n\r\n{")
-        assert late.recv(1) == b""
+        begun = JSON_HEAD + b"content-length: 50\r\n\r\n{"
+        at_work = [held_connection(client, begun) for _ in range(3)]
+        assert [connection.recv(1) for connection in silent] == [b""] * 3
+        late = held_connection(client, begun)
+        assert late.recv(1) == b""  # all others are at work
         for connection in (*silent, *at_work, late):
             connection.close()
         time.sleep(0.1)
