@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -125,6 +126,15 @@ def test_boxes_are_recognised_in_place_of_the_image(client):
 )
 def test_a_request_that_makes_no_sense_gets_a_sentence(client, request_of, said):
     assert said in message(client.post("/v1/recognize", **request_of()), 400)
+
+
+def test_no_file_of_a_request_is_left(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    large = [("images", ("large", b"x" * 2**19))]
+    assert len(rows(client.post("/v1/recognize", files=[*form(PHOTOS[0]), *large]))) == 2
+    assert len(rows(client.post("/v1/recognize", json=as_json(PHOTOS[0])))) == 1
+    assert message(client.post("/v1/recognize", json={"images": [{"base64": "AAAA"}, {"base64": "%"}]}), 400)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_of_images_are_only_names(client):
