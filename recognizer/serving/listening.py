@@ -98,6 +98,7 @@ def patient_protocol(settings: ServeSettings) -> type[H11Protocol]:
 
         def give_up(self) -> None:
             self._wait_no_longer()
+            self.connections.discard(self)  # so that no second one is closed in its place before it is gone
             self.transport.abort()
 
         def _close_one(self) -> None:
