@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -182,9 +182,9 @@ def remove_exemplars(memory: Memory, names: Sequence[str]) -> int:
     return len(owners) - len(kept)
 
 
-def warnings_about(vectors: MemoryVectors) -> list[str]:
-    """Return a sentence for each image that is an exemplar of several categories."""
-    return [f"equal images of different categories: {', '.join(same)}" for same in equal_images(vectors)]
+def warnings_about(vectors: MemoryVectors, hashes: Collection[str] | None = None) -> list[str]:
+    """Return a sentence for each image, of some files or all, that is an exemplar of several categories."""
+    return [f"equal images of different categories: {', '.join(same)}" for same in equal_images(vectors, hashes)]
 
 
 def stored_exemplars(vectors: MemoryVectors) -> ExemplarSet:

@@ -6,7 +6,7 @@ score are: so its term stands beside the weighted terms, and fitting these does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -181,12 +181,13 @@ def store_head(memory: Memory) -> None:
         memory.store_settings(settings)
 
 
-def equal_images(vectors: MemoryVectors) -> list[tuple[str, ...]]:
-    """Return the references of exemplars whose files are equal and whose categories are not."""
+def equal_images(vectors: MemoryVectors, hashes: Collection[str] | None = None) -> list[tuple[str, ...]]:
+    """Return the references of exemplars whose files, of some hashes or any, are equal and whose categories are not."""
     labels = np.repeat(np.arange(len(vectors.names)), np.diff(vectors.exemplar_offsets)).tolist()
     places: dict[str, list[int]] = {}
     for place, digest in enumerate(vectors.exemplar_hashes):
-        places.setdefault(digest, []).append(place)
+        if hashes is None or digest in hashes:
+            places.setdefault(digest, []).append(place)
     return [
         tuple(vectors.exemplar_references[place] for place in same)
         for same in places.values()

@@ -89,22 +89,23 @@ def review(
 
     listening = listen("127.0.0.1", port)
     note("writing the page ...")
-    session = ReviewSession(
-        results=results,
-        memory=memory,
-        log=CorrectionLog(corrections or results.with_name(f"{results.stem}.corrections.jsonl")),
-        report=Path(tempfile.mkdtemp(prefix="recognizer-review-")) / "page",
-        encoder=encoder,
-        open_features=open_store,
-        settings_of=settings_of,
-        warn=note,
-        images=images,
-    )
-    word = kept_word(results)
-    show(f"{address('127.0.0.1', listening.getsockname()[1])}/{word}/")
-    note(f"corrections are kept in {session.log.path}; Ctrl-C stops")
-    server = make_server(lambda _: make_review_app(session, word=word, settings=settings.serve), settings.serve)
-    run_server(server, listening)
+    with tempfile.TemporaryDirectory(prefix="recognizer-review-") as temporary:
+        session = ReviewSession(
+            results=results,
+            memory=memory,
+            log=CorrectionLog(corrections or results.with_name(f"{results.stem}.corrections.jsonl")),
+            report=Path(temporary, "page"),
+            encoder=encoder,
+            open_features=open_store,
+            settings_of=settings_of,
+            warn=note,
+            images=images,
+        )
+        word = kept_word(results)
+        show(f"{address('127.0.0.1', listening.getsockname()[1])}/{word}/")
+        note(f"corrections are kept in {session.log.path}; Ctrl-C stops")
+        server = make_server(lambda _: make_review_app(session, word=word, settings=settings.serve), settings.serve)
+        run_server(server, listening)
     note("stopped")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +29,7 @@ from recognizer.corrections.log import (
 )
 from recognizer.corrections.queue import review_order
 from recognizer.encoder import Encoder
+from recognizer.exemplars import store_head
 from recognizer.features import FeatureStore
 from recognizer.features.stored_image import StoredImage
 from recognizer.images import ImageItem
@@ -181,6 +181,7 @@ class ReviewSession:
             negatives = labels_again(opened)
             described = Category(wanted.name, wanted.group, (Description(text, source="review"),))
             opened.add([described], encoder=encoder, negatives=negatives)
+            store_head(opened)
             fresh = Memory.open(self.memory)
             with self.open_features(encoder) as features:
                 settings = with_run_of(self.settings_of(fresh), self._earlier)
@@ -197,9 +198,8 @@ class ReviewSession:
             return f"{wanted.name} is described; {counted(len(done.changes), 'label')} changed since the run."
 
     def close(self) -> None:
-        """Close the file of corrections, and delete the page."""
+        """Close the file of corrections."""
         self.log.close()
-        shutil.rmtree(self.report, ignore_errors=True)
 
     def _show(self, results: Path) -> None:
         """Write the page for results, and put their rows in order."""

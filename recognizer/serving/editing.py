@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from memory import Category, Memory
 from memory.category import Description, matching_category
 from recognizer.evaluation.labelled import LabelledSet
-from recognizer.exemplar_files import add_labelled, remove_exemplars
+from recognizer.exemplar_files import add_labelled, remove_exemplars, warnings_about
 from recognizer.exemplars import store_head
 from recognizer.images import ImageItem
 from recognizer.serving.following import FollowedMemory
@@ -37,6 +38,21 @@ class NewCategory(BaseModel):
             raise ValueError("the name of a category is blank")
         texts = tuple(Description(text, source="http") for text in self.descriptions)
         return Category(self.name, self.group, texts)
+
+
+@dataclass(frozen=True, slots=True)
+class AddedExemplars:
+    """Example images that a request brought.
+
+    Attributes:
+        encoded: how many were encoded, the others being known already.
+        problems: a sentence per image that could not be used.
+        warnings: a sentence per image that is an example of another category, too.
+    """
+
+    encoded: int
+    problems: list[str]
+    warnings: list[str]
 
 
 class Editor:
@@ -69,8 +85,8 @@ class Editor:
             self._publish(memory)
         return removed
 
-    def add_exemplars(self, name_or_id: str, items: Sequence[ImageItem]) -> tuple[int, list[str]]:
-        """Add example images of a category; return how many were encoded, and a sentence per image that was not."""
+    def add_exemplars(self, name_or_id: str, items: Sequence[ImageItem]) -> AddedExemplars:
+        """Add example images of a category; return what became of them."""
         with self._turn:
             memory = self._memory()
             category = matching_category(memory.vectors.categories, name_or_id)
@@ -78,8 +94,9 @@ class Editor:
             images = LabelledSet(list(items), [row] * len(items), {})
             encoder = self._followed.current.recognizer.encoder
             read = add_labelled(memory, encoder, images, place=Path("http"))
+            warnings = warnings_about(memory.vectors, read.exemplars.hashes)
             self._followed.refresh()
-        return read.encoded, list(read.problems)
+        return AddedExemplars(read.encoded, list(read.problems), warnings)
 
     def remove_exemplar(self, reference: str) -> int:
         """Remove an example image, or all those of a category; return how many."""

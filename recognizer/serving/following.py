@@ -13,6 +13,7 @@ from memory import Memory, MemoryStoreError
 from memory.errors import ObjectStoreError
 from memory.manifest import MANIFEST_NAME
 from memory.remote.memory import local_copy
+from memory.wording import counted
 from recognizer.errors import RecognizerError
 
 if TYPE_CHECKING:
@@ -49,14 +50,16 @@ class FollowedMemory:
     Attributes:
         directory: of the memory, or its address.
         open: makes recognizers.
-        warn: called with a sentence when a changed memory cannot be opened, once per change.
+        tell: called with a sentence when another memory was taken, and when there is none to take.
         current: the newest generation.
+        problem: why `current` is not the memory on the disk; None: it is.
     """
 
     directory: str | Path
     open: Open
-    warn: Callable[[str], None]
+    tell: Callable[[str], None]
     current: Generation = field(init=False)
+    problem: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Open the first generation; its errors are the caller's."""
@@ -81,18 +84,34 @@ class FollowedMemory:
         """Take the memory anew if it has changed; where it cannot be opened, the present generation stays."""
         with self._turn:
             stamp = self._stamp()
-            if stamp == self._seen or stamp is None:
+            if stamp == self._seen:
+                return
+            self._seen = stamp
+            if stamp is None:
+                self._set_problem("the memory is gone or cannot be reached")
                 return
             try:
                 recognizer = self._opened(self.current.recognizer)
             except (MemoryStoreError, RecognizerError, OSError, ValueError) as error:
-                self.warn(f"the changed memory is not used: {error}")
-            else:
-                if recognizer.memory.digest != self.current.memory.digest or (
-                    recognizer.settings != self.current.recognizer.settings
-                ):
-                    self.current = Generation(recognizer, self.current.number + 1)
-            self._seen = stamp
+                self._set_problem("the changed memory cannot be used", str(error))
+                return
+            if recognizer.memory.digest != self.current.memory.digest or (
+                recognizer.settings != self.current.recognizer.settings
+            ):
+                self.current = Generation(recognizer, self.current.number + 1)
+                self.tell(f"took the changed memory: {self._named()}")
+            elif self.problem is not None:
+                self.tell(f"the memory is back, unchanged: {self._named()}")
+            self.problem = None
+
+    def _set_problem(self, problem: str, reason: str = "") -> None:
+        """Tell a problem; clients are not told the reason, which names files."""
+        self.problem = problem
+        self.tell(f"{problem}{f' ({reason})' if reason else ''}; version {self.current.memory.version} answers on")
+
+    def _named(self) -> str:
+        memory = self.current.memory
+        return f"version {memory.version}, {counted(memory.info().categories, 'category')}"
 
     def _opened(self, before: Recognizer | None) -> Recognizer:
         recognizer = self.open(Memory.open(self.directory), before)
@@ -104,7 +123,7 @@ class FollowedMemory:
             try:
                 self.refresh()
             except Exception as error:  # noqa: BLE001  the server lives on, and looks again
-                self.warn(f"the memory could not be looked at: {error}")
+                self.tell(f"the memory could not be looked at: {error}")
 
     def _stamp(self) -> tuple[int, int, int] | None:
         """Return what changes when the memory does; None while there is none."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import time
 from collections.abc import Collection
 
 from starlette.datastructures import Headers
@@ -99,10 +98,10 @@ def _limited(receive: Receive, settings: ServeSettings) -> Receive:
         nonlocal until, read, is_read
         if is_read:  # what follows is the end of the connection, for which anyone may wait
             return await receive()
-        now = time.monotonic()
-        until = now + settings.body_seconds if until is None else until
+        until = asyncio.get_running_loop().time() + settings.body_seconds if until is None else until
         try:
-            message = await asyncio.wait_for(receive(), max(0.0, until - now))
+            async with asyncio.timeout_at(until):  # `wait_for` would start a task for each part
+                message = await receive()
         except TimeoutError:
             reason = f"the body was not here after {settings.body_seconds:g} seconds"
             raise HTTPException(408, reason, {"connection": "close"}) from None

@@ -15,7 +15,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from recognizer.errors import RecognizerError
 from recognizer.serving.settings import ServeSettings
 
-_SPARE_FILES = 256  # descriptors for the memory, the models and the files of requests
+# Connections that the system accepts for the server before it looks; it then takes all of them at once.
+_BACKLOG = 2048
+# Descriptors for the memory, the models and the files of requests, and for connections that are about to be closed.
+_SPARE_FILES = 256 + _BACKLOG
+# From a connection too many to the end of one: what many new connections have sent with their beginning is read first.
+_READ_FIRST_S = 0.1
 _TOKEN_BYTES = 32
 
 
@@ -49,7 +54,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ServerUnavailable(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host") from error
@@ -66,33 +71,46 @@ def allow_files(connections: int) -> None:
 
 
 def patient_protocol(settings: ServeSettings) -> type[H11Protocol]:
-    """Return uvicorn's protocol with two limits that it lacks: on connections, and on the time for a header."""
+    """Return uvicorn's protocol with two limits that it lacks: on connections, and on the time for a header.
+
+    Where there are too many connections, the one that has waited longest without a whole header is closed, or the new
+    one if none waits. So idle connections keep nobody out.
+    """
+    waiting: dict[PatientProtocol, asyncio.TimerHandle] = {}  # the longest first
 
     class PatientProtocol(H11Protocol):
-        _header_timer: asyncio.TimerHandle | None = None
-
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if len(self.connections) > settings.connections:
-                transport.abort()
-                return
             self._await_header()
+            if len(self.connections) > settings.connections:
+                self.loop.call_later(_READ_FIRST_S, self._close_one)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
                 self._await_header()
-            elif self._header_timer is not None:
-                self._header_timer.cancel()
-                self._header_timer = None
+            else:
+                self._wait_no_longer()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self._header_timer is not None:
-                self._header_timer.cancel()
+            self._wait_no_longer()
             super().connection_lost(exc)
 
+        def give_up(self) -> None:
+            self._wait_no_longer()
+            self.connections.discard(self)  # so that no second one is closed in its place before it is gone
+            self.transport.abort()
+
+        def _close_one(self) -> None:
+            if len(self.connections) > settings.connections:
+                next(iter(waiting), self).give_up()
+
         def _await_header(self) -> None:
-            if self._header_timer is None:
-                self._header_timer = self.loop.call_later(settings.header_seconds, self.transport.abort)
+            if self not in waiting:
+                waiting[self] = self.loop.call_later(settings.header_seconds, self.give_up)
+
+        def _wait_no_longer(self) -> None:
+            if self in waiting:
+                waiting.pop(self).cancel()
 
     return PatientProtocol

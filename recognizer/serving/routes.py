@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +18,12 @@ from memory import Category
 from memory.errors import UnknownCategory
 from recognizer.results.lines import encode_row
 from recognizer.results.row import ErrorRow, Row
+from recognizer.serving import docs
 from recognizer.serving.editing import Editor, NewCategory
 from recognizer.serving.metrics import Metrics
 from recognizer.serving.service import Busy, Service
 from recognizer.serving.settings import ServeSettings
-from recognizer.serving.uploads import JsonRequest, Reader
+from recognizer.serving.uploads import Reader, RequestFiles
 
 NameOrId = Annotated[str, PathParameter(description="name or id of a category")]
 
@@ -36,28 +36,6 @@ _PAGE_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 _PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
-_FORM = {
-    "type": "object",
-    "required": ["images"],
-    "properties": {
-        "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
-        "top_k": {"type": "integer", "example": 3},
-        "rerank": {"type": "boolean"},
-        "boxes": {"type": "string", "description": "JSON, as in the other form of the request", "example": "[null]"},
-    },
-}
-_EXAMPLE_ROW = {
-    "path": "kingfisher.jpg",
-    "status": "ok",
-    "width": 640,
-    "height": 480,
-    "label": "kingfisher",
-    "confidence": 0.91,
-    "calibrated": False,
-    "unknown": None,
-    "candidates": [{"category": "kingfisher", "score": 0.43, "confidence": 0.91, "evidence": []}],
-    "rerank": None,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,53 +59,43 @@ class Parts:
 
 def routes(parts: Parts) -> APIRouter:
     """Return the routes of a server."""
-    router = APIRouter()
+    router = APIRouter(responses=docs.ERRORS)
     service, metrics, reader = parts.service, parts.metrics, Reader(parts.settings)
     reading = 0
 
-    @asynccontextmanager
-    async def upload_folder() -> AsyncIterator[Path]:
-        """Give a request a folder for its files; only so many have one at a time."""
+    @contextmanager
+    def request_files() -> Iterator[RequestFiles]:
+        """Let a request have files; only so many do at a time."""
         nonlocal reading
         if reading >= parts.settings.most_uploads:
             raise Busy(f"{reading} requests are being read already; ask again in a moment")
         reading += 1
         try:
-            with tempfile.TemporaryDirectory(prefix="recognizer-serve-") as folder:
-                yield Path(folder)
+            with RequestFiles() as files:
+                yield files
         finally:
             reading -= 1
 
     @router.post(
         "/v1/recognize",
         summary="Recognise images",
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "multipart/form-data": {"schema": _FORM},
-                    "application/json": {
-                        "schema": JsonRequest.model_json_schema(),
-                        "example": {"images": [{"name": "kingfisher.jpg", "base64": "/9j/4AAQ…"}], "top_k": 3},
-                    },
-                },
-            }
-        },
-        responses={200: {"content": {"application/json": {"example": {"rows": [_EXAMPLE_ROW]}}}}},
+        tags=["recognition"],
+        openapi_extra=docs.RECOGNIZE,
+        responses=docs.ROWS,
     )
     async def recognize(request: Request) -> Response:
         """Return a row per image, or per box of it, in order, as `recognizer run` writes them.
 
         An image that cannot be decoded has a row with the status `error`; the others are recognised all the same.
         """
-        async with upload_folder() as folder:
-            uploads, options = await reader.read(request, folder)
+        with request_files() as files:
+            uploads, options = await reader.read(request, files)
             rows = await service.recognize(uploads, top_k=options.top_k, rerank=options.rerank)
         for row in rows:
             metrics.images.labels("error" if isinstance(row, ErrorRow) else row.status).inc()
         return _rows_response(rows)
 
-    @router.get("/v1/categories", summary="List the categories")
+    @router.get("/v1/categories", summary="List the categories", tags=["memory"])
     async def categories(
         search: Annotated[str, Query(max_length=200, description="part of a name")] = "",
         offset: Annotated[int, Query(ge=0)] = 0,
@@ -140,19 +108,20 @@ def routes(parts: Parts) -> APIRouter:
         return {"total": len(found), "offset": offset, "categories": page, "memory": _memory_json(service)}
 
     if parts.editor is not None:
-        _add_editing(router, parts.editor, service, reader, upload_folder)
+        _add_editing(router, parts.editor, service, reader, request_files)
 
-    @router.get("/health/live", summary="Whether the process answers")
+    @router.get("/health/live", summary="Whether the process answers", tags=["server"])
     async def live() -> dict[str, str]:
         return {"status": "alive"}
 
-    @router.get("/health/ready", summary="Whether requests are taken, and from which memory")
+    @router.get("/health/ready", summary="Whether requests are taken, and from which memory", tags=["server"])
     async def ready() -> dict[str, Any]:
+        """Say which memory answers; `problem` says why it is not the one on the disk, and is null where it is."""
         if parts.stopping():
             raise HTTPException(503, "the server is stopping")
-        return {"status": "ready", "memory": _memory_json(service)}
+        return {"status": "ready", "memory": _memory_json(service), "problem": service.followed.problem}
 
-    @router.get("/metrics", summary="Counters, for Prometheus", response_class=PlainTextResponse)
+    @router.get("/metrics", summary="Counters, for Prometheus", tags=["server"], response_class=PlainTextResponse)
     async def show_metrics() -> PlainTextResponse:
         return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
 
@@ -174,38 +143,51 @@ def _add_editing(
     editor: Editor,
     service: Service,
     reader: Reader,
-    upload_folder: Callable[[], Any],
+    request_files: Callable[[], AbstractContextManager[RequestFiles]],
 ) -> None:
     """Add the routes that change the memory."""
 
-    @router.post("/v1/categories", summary="Add categories", status_code=201)
+    @router.post("/v1/categories", summary="Add categories", tags=["memory"], status_code=201)
     async def add_categories(categories: list[NewCategory]) -> dict[str, Any]:
         """Add categories, or further descriptions of some; only new texts are encoded."""
         if not categories:
-            raise HTTPException(422, "the list of categories is empty")
+            raise HTTPException(400, "the list of categories is empty")
         added = await _edit(service, lambda: editor.add([one.category() for one in categories]))
         return {"added": [_category_json(one) for one in added], "memory": _memory_json(service)}
 
-    @router.delete("/v1/categories/{category:path}", summary="Remove a category")
+    @router.delete("/v1/categories/{category:path}", summary="Remove a category", tags=["memory"])
     async def remove_category(category: NameOrId) -> dict[str, Any]:
         """Remove a category with its descriptions and exemplars."""
         removed = await _edit(service, lambda: editor.remove(category))
         return {"removed": [_category_json(one) for one in removed], "memory": _memory_json(service)}
 
-    @router.post("/v1/exemplars", summary="Add example images of a category", status_code=201)
+    @router.post(
+        "/v1/exemplars",
+        summary="Add example images of a category",
+        tags=["memory"],
+        status_code=201,
+        openapi_extra=docs.EXEMPLARS,
+    )
     async def add_exemplars(
         request: Request, category: Annotated[str, Query(description="name or id")]
     ) -> dict[str, Any]:
-        """Add the images of a form or of JSON, as for `/v1/recognize`; their names become their references."""
-        async with upload_folder() as folder:
-            uploads, options = await reader.read(request, folder)
-            if options.boxes is not None:
-                raise HTTPException(400, "examples are whole images; cut the boxes out, and send each as an image")
-            items = [upload.item for upload in uploads]
-            encoded, problems = await _edit(service, lambda: editor.add_exemplars(category, items))
-        return {"encoded": encoded, "problems": problems, "memory": _memory_json(service)}
+        """Add the images of a form or of JSON; their names become their references.
 
-    @router.delete("/v1/exemplars", summary="Remove example images")
+        `problems` has a sentence for each image that was left out, `warnings` one for each that is an example of
+        another category, too.
+        """
+        with request_files() as files:
+            uploads, options = await reader.read(request, files)
+            senseless = sorted(options.model_fields_set - {"images"})
+            if senseless:
+                raise HTTPException(
+                    400, f"examples are whole images, without {senseless[0]}; cut boxes out, and send each as an image"
+                )
+            items = [upload.item for upload in uploads]
+            added = await _edit(service, lambda: editor.add_exemplars(category, items))
+        return {**asdict(added), "memory": _memory_json(service)}
+
+    @router.delete("/v1/exemplars", summary="Remove example images", tags=["memory"])
     async def remove_exemplar(
         reference: Annotated[str, Query(description="of an example image, or a category, all of whose images go")],
     ) -> dict[str, Any]:

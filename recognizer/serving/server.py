@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Collection
 
@@ -20,6 +21,7 @@ from starlette.responses import Response
 from memory import MemoryStoreError
 from recognizer import __version__
 from recognizer.errors import RecognizerError
+from recognizer.serving.docs import TAGS
 from recognizer.serving.editing import Editor
 from recognizer.serving.guards import Guard, error_response
 from recognizer.serving.listening import allow_files, patient_protocol
@@ -54,13 +56,18 @@ def make_app(
         stopping: whether the server was told to stop.
     """
     metrics.watch("recognizer_waiting_images", "Images in work or waiting.", lambda: service.waiting)
+    followed = service.followed
+    metrics.watch("recognizer_memory_version", "Of the memory that answers.", lambda: followed.current.memory.version)
+    metrics.watch("recognizer_memory_taken", "Times a memory was taken.", lambda: followed.current.number)
     metrics.watch(
-        "recognizer_memory_version", "Of the memory that answers.", lambda: service.followed.current.memory.version
+        "recognizer_memory_stale",
+        "1 where the memory on the disk is gone or cannot be used, and an earlier one answers.",
+        lambda: followed.problem is not None,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.followed.start()
+        followed.start()
         yield
         await asyncio.to_thread(service.close)
 
@@ -68,10 +75,11 @@ def make_app(
         title="Recognizer",
         description=_DESCRIPTION,
         version=__version__,
+        openapi_tags=TAGS,
         redoc_url=None,
         lifespan=lifespan,
     )
-    editor = Editor(service.followed) if writable else None
+    editor = Editor(followed) if writable else None
     # `Guard` checks the token; this lets the page of documents send it.
     sent = [Security(HTTPBearer(auto_error=False))] if token is not None else []
     app.include_router(routes(Parts(service, editor, metrics, settings, stopping)), dependencies=sent)
@@ -103,7 +111,7 @@ async def _http_error(_: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return error_response(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    return error_response(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -140,6 +148,9 @@ def make_server(app_of: Callable[[Callable[[], bool]], FastAPI], settings: Serve
 
 
 def run_server(server: uvicorn.Server, listening: socket.socket) -> None:
-    """Answer until the process is told to stop; a person's Ctrl-C is no error."""
+    """Answer until the process is told to stop; then return, so that the caller can tidy up."""
+    # uvicorn sends itself the signal again when it is done, which would end the process here.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
+    signal.signal(signal.SIGTERM, before)

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class ServeSettings(BaseModel):
     """Limits of `recognizer serve`.
 
-    They bound what clients can make the server hold: connections, bodies (on the disk, or in memory where they are
-    JSON), and images in the size of the model input.
+    They bound what clients can make the server hold: connections, bodies (on the disk, and four at a time in memory
+    where they are JSON), and images in the size of the model input.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -19,7 +19,9 @@ class ServeSettings(BaseModel):
     most_top_k: int = Field(default=100, ge=1, description="candidates that a request may ask for")
     queue: int = Field(default=256, ge=1, description="images that may wait; more are refused (503, Retry-After)")
     most_uploads: int = Field(default=64, ge=1, description="requests with a body at a time; more are refused (503)")
-    connections: int = Field(default=1000, ge=1, description="open at a time; further ones are closed at once")
+    connections: int = Field(
+        default=1000, ge=1, description="open at a time; of more, the longest without a header is closed"
+    )
     header_seconds: float = Field(default=10, gt=0, description="for the header of a request, then it is closed")
     body_seconds: float = Field(default=30, gt=0, description="for the body of a request, then it is refused (408)")
     stop_seconds: float = Field(default=30, gt=0, description="for requests in flight when the server is stopped")

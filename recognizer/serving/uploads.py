@@ -1,7 +1,7 @@
 """From the body of a request to image files that the decoding processes can read.
 
-Nothing of a request names a file here: an image is stored under a number, and the name that the client gave it is the
-key of its row. Addresses are not fetched.
+Nothing of a request names a file here: the name that the client gave an image is the key of its row, and no more.
+Addresses are not fetched.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
+import os
 import shutil
+import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -26,8 +30,10 @@ from recognizer.serving.settings import ServeSettings
 
 _LONGEST_NAME = 4096  # characters; usual file systems take no longer paths
 _MOST_BOXES = 1000
-# JSON is held in memory, with its images in base64, while it is read; files of a form are on the disk.
+# A body comes as slowly as its client likes and waits on the disk; then JSON is in memory, with its images in base64.
 _JSON_AT_ONCE = 4
+# Files up to this size are stored between other requests: a thread for it would take longer.
+_AT_ONCE_BYTES = 2**18
 
 BoxList = Annotated[list[tuple[float, float, float, float]], Field(max_length=_MOST_BOXES)]
 
@@ -67,6 +73,40 @@ class JsonRequest(Options):
     images: list[JsonImage] = Field(min_length=1)
 
 
+class RequestFiles:
+    """The files of one request; they are gone when it is left.
+
+    A folder for each request would take as long as all else that is done about HTTP, and one of the server would be
+    swept away with other old folders of the system.
+    """
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._paths: list[str] = []
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete them."""
+        for path in self._paths:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def new(self) -> IO[bytes]:
+        """Open a new file, which has a name of ours."""
+        stream = tempfile.NamedTemporaryFile(prefix="recognizer-serve-", delete=False)  # noqa: SIM115  the caller closes
+        self._paths.append(stream.name)
+        return cast("IO[bytes]", stream)
+
+    def store(self, content: IO[bytes]) -> bytes:
+        """Copy a content into a new file, and return its path."""
+        with self.new() as stream:
+            shutil.copyfileobj(content, stream)
+        return os.fsencode(stream.name)
+
+
 class Reader:
     """Reads requests.
 
@@ -79,22 +119,21 @@ class Reader:
         self._settings = settings
         self._json_turns = asyncio.Semaphore(_JSON_AT_ONCE)
 
-    async def read(self, request: Request, folder: Path) -> tuple[list[Upload], Options]:
+    async def read(self, request: Request, files: RequestFiles) -> tuple[list[Upload], Options]:
         """Store the images of a request.
 
         Args:
             request: a form with files in the field `images`, or JSON.
-            folder: for the files.
+            files: those of the request.
 
         Raises:
             BadRequest: it cannot be read, or asks for more than the limits allow.
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
-            images, options = await self._read_form(request, folder)
+            images, options = await self._read_form(request, files)
         elif kind == "application/json":
-            async with self._json_turns:
-                images, options = await self._read_json(request, folder)
+            images, options = await self._read_json(request, files)
         else:
             raise BadRequest("send a form (multipart/form-data) with files in the field images, or application/json")
         if (options.top_k or 0) > self._settings.most_top_k:
@@ -104,21 +143,30 @@ class Reader:
         boxes = options.boxes or [None] * len(images)
         return [_upload(item, own) for item, own in zip(images, boxes, strict=True)], options
 
-    async def _read_form(self, request: Request, folder: Path) -> tuple[list[ImageItem], Options]:
+    async def _read_form(self, request: Request, files: RequestFiles) -> tuple[list[ImageItem], Options]:
         # One file more than allowed, so that the message below is given, and not the parser's.
         async with request.form(max_files=self._settings.most_images + 1, max_fields=16, max_part_size=2**20) as form:
-            files = [file for file in form.getlist("images") if isinstance(file, UploadFile)]
-            self._require_images(len(files), 'files in the field "images"')
+            uploads = [file for file in form.getlist("images") if isinstance(file, UploadFile)]
+            self._require_images(len(uploads), 'files in the field "images"')
             items = []
-            for number, file in enumerate(files):
-                items.append(_item(folder, number, file.filename or ""))
-                await asyncio.to_thread(_store, file, Path(folder, str(number)))
+            for number, upload in enumerate(uploads):
+                if (upload.size or 0) > _AT_ONCE_BYTES:
+                    path = await asyncio.to_thread(files.store, upload.file)
+                else:
+                    path = files.store(upload.file)
+                items.append(_item(path, number, upload.filename or ""))
             return items, _form_options(form)
 
-    async def _read_json(self, request: Request, folder: Path) -> tuple[list[ImageItem], Options]:
-        body = await request.body()
+    async def _read_json(self, request: Request, files: RequestFiles) -> tuple[list[ImageItem], Options]:
+        with files.new() as stream:
+            async for part in request.stream():
+                stream.write(part)
+        async with self._json_turns:
+            return await asyncio.to_thread(self._store_json, Path(stream.name), files)
+
+    def _store_json(self, body: Path, files: RequestFiles) -> tuple[list[ImageItem], Options]:
         try:
-            content = await asyncio.to_thread(JsonRequest.model_validate_json, body)
+            content = JsonRequest.model_validate_json(body.read_bytes())
         except ValidationError as error:
             raise BadRequest(f"the JSON is not a request: {_first(error)}") from None
         self._require_images(len(content.images), "images")
@@ -128,8 +176,7 @@ class Reader:
                 data = base64.b64decode(image.base64, validate=True)
             except (binascii.Error, ValueError) as error:
                 raise BadRequest(f"images[{number}].base64 is not base64: {error}") from None
-            await asyncio.to_thread(Path(folder, str(number)).write_bytes, data)
-            items.append(_item(folder, number, image.name))
+            items.append(_item(files.store(io.BytesIO(data)), number, image.name))
         return items, content
 
     def _require_images(self, count: int, what: str) -> None:
@@ -137,10 +184,10 @@ class Reader:
             raise BadRequest(f"{count} {what}; send 1 to {self._settings.most_images} per request")
 
 
-def _item(folder: Path, number: int, name: str) -> ImageItem:
+def _item(path: bytes, number: int, name: str) -> ImageItem:
     """Name an image as its client did, or by its position."""
     key = name[:_LONGEST_NAME].encode("utf-8", "replace").replace(b"\0", b"") or b"%d" % number
-    return ImageItem(key, bytes(folder / str(number)))
+    return ImageItem(key, path)
 
 
 def _upload(item: ImageItem, boxes: BoxList | None) -> Upload:
@@ -148,11 +195,6 @@ def _upload(item: ImageItem, boxes: BoxList | None) -> Upload:
         return Upload(item)
     given = [BoxItem(item.key_bytes, item.path, GivenBox(image=item.key, xyxy=xyxy)) for xyxy in boxes]
     return Upload(item, given or [BoxItem(item.key_bytes, item.path)])
-
-
-def _store(file: UploadFile, path: Path) -> None:
-    with path.open("wb") as target:
-        shutil.copyfileobj(file.file, target)
 
 
 def _form_options(form: FormData) -> Options:

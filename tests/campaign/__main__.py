@@ -70,6 +70,7 @@ PARTS = [  # the longest first
     Part("F1", "kill_build", (), "--kills", 60),
     Part("F12", "kill_annotate", (), "--kills", 20),
     Part("F12", "kill_describe", (), "--kills", 20),
+    Part("F12", "kill_review", (), "--kills", 20),
     Part("F9", "mutations", ("--kinds", "index", "weights"), "--count", 13_000),
     Part("F8", "mutations", ("--kinds", "labels", "settings"), "--count", 50_000),
     Part("F6", "mutations", ("--kinds", "images"), "--count", 100_000),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign import kill_describe, mutations
+from tests.campaign import kill_describe, kill_review, mutations
 from tests.campaign.conclusion import bound, read_conclusion
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +19,13 @@ def test_a_killed_describe_goes_on_without_asking_twice(tmp_path):
     counts = kill_describe.survive(tmp_path, 2, 0)
     assert (counts["kills"], counts["other files"]) == (2, 0)
     assert counts["questions"] <= counts["most questions"]
+
+
+@pytest.mark.slow
+def test_a_killed_review_keeps_each_correction_once(tmp_path):
+    counts = kill_review.survive(tmp_path, 4, 60, 0)
+    assert list(counts.values())[list(counts).index("lost") :] == [0] * 6
+    assert (counts["kills"], counts["corrections"]) == (4, 60)
 
 
 # One process for all three, which forks and uses Lance for the first time in a fork.

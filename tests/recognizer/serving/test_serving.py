@@ -1,12 +1,15 @@
 """A real server on the loopback: its rows are those of a run, its edits last, its limits hold, and it ends politely."""
 
 import base64
+import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -21,6 +24,7 @@ from tests.recognizer.serving.running import raw_request, running
 from tests.remembering import remembering
 
 PHOTOS = sorted((DATA / "photos").glob("*.jpg"))[:4]
+JSON_HEAD = b"POST /v1/recognize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,14 @@ def form(*paths):
 def as_json(*paths, **options):
     images = [{"name": path.name, "base64": base64.b64encode(path.read_bytes()).decode()} for path in paths]
     return {"images": images} | options
+
+
+def held_connection(client, data=b""):
+    """Open a connection, send something, and wait until the server has seen it."""
+    connection = socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
+    connection.sendall(data)
+    time.sleep(0.02)
+    return connection
 
 
 def rows(reply):
@@ -116,6 +128,15 @@ def test_a_request_that_makes_no_sense_gets_a_sentence(client, request_of, said)
     assert said in message(client.post("/v1/recognize", **request_of()), 400)
 
 
+def test_no_file_of_a_request_is_left(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    large = [("images", ("large", b"x" * 2**19))]
+    assert len(rows(client.post("/v1/recognize", files=[*form(PHOTOS[0]), *large]))) == 2
+    assert len(rows(client.post("/v1/recognize", json=as_json(PHOTOS[0])))) == 1
+    assert message(client.post("/v1/recognize", json={"images": [{"base64": "AAAA"}, {"base64": "%"}]}), 400)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_names_of_images_are_only_names(client):
     names = ["../../etc/passwd", "a/b.jpg", "<img src=x onerror=alert(1)>", "x" * 10_000, "naïve 🦉", ""]
     found = rows(client.post("/v1/recognize", json={"images": [{"name": n[:4096], "base64": "AAAA"} for n in names]}))
@@ -129,7 +150,7 @@ def test_categories_are_listed_searched_and_paged(client, demo_memory):
     part = client.get("/v1/categories", params={"search": names[0][:4].upper(), "limit": 1}).json()
     assert part["total"] == sum(names[0][:4].casefold() in name.casefold() for name in names)
     assert [one["name"] for one in part["categories"]] == names[:1]
-    assert "limit" in message(client.get("/v1/categories", params={"limit": 0}), 422)
+    assert "limit" in message(client.get("/v1/categories", params={"limit": 0}), 400)
 
 
 def test_health_metrics_documents_and_page(client):
@@ -145,6 +166,27 @@ def test_health_metrics_documents_and_page(client):
     assert message(client.get("/page/..%2fserver.py"), 404)
 
 
+def test_the_documents_show_each_body_and_one_form_of_errors(writable):
+    client, _ = writable
+    api = client.get("/openapi.json").json()
+    operations = {(verb, path): one for path, verbs in api["paths"].items() for verb, one in verbs.items()}
+    assert len(operations) == 9
+    tags = {tag["name"] for tag in api["tags"]}
+    for operation in operations.values():
+        assert set(operation["tags"]) < tags
+        assert "422" not in operation["responses"]
+        error = operation["responses"]["default"]["content"]["application/json"]["schema"]["properties"]["error"]
+        assert set(error["properties"]) == set(client.get("/v1/none").json()["error"])
+    for path, options in [("/v1/recognize", {"top_k", "rerank", "boxes"}), ("/v1/exemplars", set())]:
+        for body in operations["post", path]["requestBody"]["content"].values():
+            assert set(body["schema"]["properties"]) == {"images"} | options
+    references = re.findall(r'"\$ref":\s*"#/([^"]+)"', json.dumps(api))
+    for reference in references:
+        found = api
+        for part in reference.split("/"):
+            found = found[part]
+
+
 def test_edits_are_refused_where_the_server_is_not_writable(client):
     assert message(client.post("/v1/categories", json=[{"name": "x"}]), 405)
     assert message(client.delete("/v1/categories/x"), 404)
@@ -158,8 +200,13 @@ def test_edits_answer_the_next_request_and_last(writable):
     added = client.post("/v1/exemplars", params={"category": "moon/walker"}, files=form(PHOTOS[0]))
     assert (added.status_code, added.json()["encoded"]) == (201, 1)
     assert rows(client.post("/v1/recognize", files=form(PHOTOS[0])))[0]["label"] == "moon/walker"
+    assert (added.json()["problems"], added.json()["warnings"]) == ([], [])
     assert Memory.open(folder).vectors.exemplar_references == [PHOTOS[0].name]
-    assert client.delete("/v1/exemplars", params={"reference": PHOTOS[0].name}).json()["removed"] == 1
+    other = Memory.open(folder).vectors.categories[0].name
+    again = client.post("/v1/exemplars", params={"category": other}, files=form(PHOTOS[0], PHOTOS[1]))
+    assert again.json()["warnings"] == [f"equal images of different categories: {PHOTOS[0].name}, {PHOTOS[0].name}"]
+    assert client.delete("/v1/exemplars", params={"reference": PHOTOS[1].name}).json()["removed"] == 1
+    assert client.delete("/v1/exemplars", params={"reference": PHOTOS[0].name}).json()["removed"] == 2
     assert client.delete("/v1/categories/moon/walker").json()["memory"]["categories"] == 32
     assert rows(client.post("/v1/recognize", files=form(PHOTOS[0])))[0]["label"] != "moon/walker"
 
@@ -170,8 +217,11 @@ def test_edits_of_what_is_not_there_are_not_found(writable):
     assert "holds no category" in message(client.delete("/v1/categories/unicorn"), 404)
     assert "holds no category" in message(client.post("/v1/exemplars?category=unicorn", files=form(PHOTOS[0])), 404)
     assert "neither" in message(client.delete("/v1/exemplars", params={"reference": "no.jpg"}), 404)
-    assert message(client.post("/v1/categories", json=[]), 422)
-    assert message(client.post("/v1/categories", json=[{"name": ""}]), 422)
+    assert "is empty" in message(client.post("/v1/categories", json=[]), 400)
+    assert "body.0.name" in message(client.post("/v1/categories", json=[{"name": ""}]), 400)
+    assert "category" in message(client.post("/v1/exemplars", files=form(PHOTOS[0])), 400)
+    boxed = as_json(PHOTOS[0], boxes=[None])
+    assert "without boxes" in message(client.post("/v1/exemplars?category=cat", json=boxed), 400)
     assert "NUL" in message(client.post("/v1/categories", json=[{"name": "a\0b"}]), 400)
     client.headers["authorization"] = "Bearer wrong"
     assert message(client.post("/v1/categories", json=[{"name": "x"}]), 401)
@@ -195,22 +245,31 @@ def test_long_bodies_and_slow_ones_are_refused(demo_memory, encoder):
             "/v1/recognize", content=iter([b"x" * 60_000] * 3), headers={"content-type": "application/json"}
         )
         assert message(chunked, 413)
-        head = b"POST /v1/recognize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        assert raw_request(client, head + b"content-length: 50\r\n\r\n{").startswith(b"HTTP/1.1 408 ")
-        assert raw_request(client, head) == b""  # a header that does not end
+        assert raw_request(client, JSON_HEAD + b"content-length: 50\r\n\r\n{").startswith(b"HTTP/1.1 408 ")
+        assert raw_request(client, JSON_HEAD) == b""  # a header that does not end
         assert raw_request(client, b"") == b""  # none at all
         assert raw_request(client, b"\0\1\2 junk\r\n\r\n").startswith(b"HTTP/1.1 400 ")
         assert client.get("/health/live").status_code == 200
 
 
-def test_more_connections_than_allowed_are_closed(demo_memory, encoder):
-    with running(demo_memory, encoder, settings=ServeSettings(connections=3, header_seconds=5)) as (client, _, _):
-        address = client.base_url.host, client.base_url.port
-        held = [socket.create_connection(address) for _ in range(3)]
-        time.sleep(0.1)
-        with pytest.raises(httpx.TransportError):
-            client.get("/health/live")
-        for connection in held:
+def test_bodies_that_come_slowly_keep_no_other_waiting(demo_memory, encoder):
+    with running(demo_memory, encoder, settings=ServeSettings(body_seconds=60)) as (client, _, _):
+        slow = [held_connection(client, JSON_HEAD + b"content-length: 50\r\n\r\n{") for _ in range(8)]
+        assert len(rows(client.post("/v1/recognize", json=as_json(PHOTOS[0]), timeout=20))) == 1
+        for connection in slow:
+            connection.close()
+
+
+def test_of_too_many_connections_those_are_closed_that_say_nothing(demo_memory, encoder):
+    with running(demo_memory, encoder, settings=ServeSettings(connections=3, header_seconds=60)) as (client, _, _):
+        silent = [held_connection(client) for _ in range(3)]
+        assert client.get("/health/live", headers={"connection": "close"}).status_code == 200
+        begun = JSON_HEAD + b"content-length: 50\r\n\r\n{"
+        at_work = [held_connection(client, begun) for _ in range(3)]
+        assert [connection.recv(1) for connection in silent] == [b""] * 3
+        late = held_connection(client, begun)
+        assert late.recv(1) == b""  # all others are at work
+        for connection in (*silent, *at_work, late):
             connection.close()
         time.sleep(0.1)
         assert client.get("/health/live").status_code == 200
@@ -269,5 +328,7 @@ def test_the_command_serves_prints_its_token_and_stops(demo_memory, tmp_path):
         _, said = process.communicate(timeout=30)
     finally:
         process.kill()
+    assert process.returncode == 0
     assert fragment in said
+    assert said.endswith("stopped\n")
     assert "Traceback" not in said
