@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from memory.category import Category
 from memory.columns import MemoryColumns
-from memory.encode import Progress, PublishedVectors, VectorSource, all_keys, distinct_texts, encode_missing
+from memory.encode import DistinctTexts, Progress, PublishedVectors, VectorSource, encode_missing
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
 from memory.flat.writer import FlatWriter
@@ -144,7 +144,7 @@ class MemoryWriter:
     ) -> tuple[dict[str, TableRecord], BuildReport]:
         """Write tables that hold only these categories; return them, not yet published."""
         names = () if negatives is None else negatives.names
-        texts = BuildTexts.make(categories, templates, encoder.card, names)
+        texts = BuildTexts(categories, templates, encoder.card, names)
         source, report = self._encode(texts, encoder, progress)
         batches = self._batches(texts, exemplars, {}, encoder.card, source)
         if negatives is not None:
@@ -176,7 +176,7 @@ class MemoryWriter:
             negatives: chosen again; None: the tables then have none.
         """
         names = () if negatives is None else negatives.names
-        texts = BuildTexts.make(categories, manifest.templates, encoder.card, names)
+        texts = BuildTexts(categories, manifest.templates, encoder.card, names)
         source, report = self._encode(texts, encoder, progress)
         tables = self.without(replaced, ("categories", "descriptions")) if replaced else dict(self._tables)
         present = self._columns.exemplar_counts() if exemplars is not None and self._columns is not None else {}
@@ -273,13 +273,18 @@ class MemoryWriter:
         self, texts: BuildTexts, encoder: TextEncoder, progress: Progress | None
     ) -> tuple[VectorSource, BuildReport]:
         card = encoder.card
-        published = PublishedVectors(self._columns, all_keys(texts))
-        journal = VectorJournal(self._directory, card.dim)
-        distinct = distinct_texts(texts)
-        encoded = encode_missing(distinct_texts(texts, published), encoder, journal, progress)
-        truncated = encoder.count_truncated(distinct) if distinct else 0
+        published = PublishedVectors(self._columns, texts.groups())
+        distinct = DistinctTexts(texts.groups(), published, card, self._directory)
+        # A vector that is stored as it comes from the encoder is rounded to fp16 anyway.
+        journal = VectorJournal(self._directory, card.dim, np.float32 if distinct.are_averaged else np.float16)
+        encoded = encode_missing(distinct, encoder, journal, progress)
         report = BuildReport(
-            len(texts.categories), len(texts.bare.texts), encoded, len(distinct) - encoded, truncated, 0.0
+            categories=len(texts.categories),
+            descriptions=sum(len(category.descriptions) for category in texts.categories),
+            texts_encoded=encoded,
+            texts_reused=len(distinct) - encoded,
+            texts_truncated=distinct.count_truncated(encoder),
+            seconds=0.0,
         )
         return VectorSource(card, published, journal), report
 

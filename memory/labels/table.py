@@ -69,7 +69,7 @@ def read_table(file: LabelFile, format: str) -> Labelling:
             if any(cell.strip(BLANK) for cell in cells):
                 yield _row(file, line, cells, columns)
 
-    return Labelling(f"{format.upper()}{columns.kind}", rows())
+    return Labelling(f"{format.upper()}{columns.kind}", rows(), has_lineage=bool(columns.ranks) or columns.has_parents)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from memory import Category
-from memory.category import merge_categories
 from memory.errors import printable
 from memory.labels import read_labels
+from memory.merging import merge_categories
 from memory.wording import counted
 from recognizer.console import note
 
