@@ -8,7 +8,7 @@ usage: python tests/benchmarks/large_memory.py 10000 100000 [--descriptions 5] [
 Vectors come from hashes of the texts, so no encoder's time is in the figures. Each step runs in a process of its own,
 whose start (Python and imports) is left out. `cpu` is its processor time, which a busy machine changes less.
 `anonymous` and `mapped` are the memory of the process at the end of its step, MiB: its own pages, and those of files,
-which the system can drop. `peak anonymous` is the highest of the former, read every 50 ms, and `peak` that of their sum.
+which the system can drop. `peak anonymous` is the highest of the former, read every 50 ms; `peak` that of their sum.
 """
 
 from __future__ import annotations
