@@ -151,8 +151,9 @@ class MemoryWriter:
             batches["negatives"] = _negative_batches(negatives, texts, texts.categories, encoder.card, source)
         for name in TABLES:
             self._flat.drop(name)
-        tables = {name: self._replace(name, self._tables.get(name), rows) for name, rows in batches.items()}
-        return {name: table for name, table in tables.items() if table is not None}, self._timed(report)
+        written = {name: self._replace(name, self._tables.get(name), rows) for name, rows in batches.items()}
+        tables = {name: table for name, table in written.items() if table is not None}
+        return tables, self._finished(report, tables["descriptions"].rows if "descriptions" in tables else 0)
 
     def put(
         self,
@@ -193,7 +194,7 @@ class MemoryWriter:
             table = self._replace("negatives", before, rows)
             if table is not None:
                 tables["negatives"] = table
-        return tables, self._timed(report)
+        return tables, self._finished(report, sum(len(category.descriptions) for category in categories))
 
     def without(self, ids: Sequence[str], names: Iterable[str] = CATEGORY_TABLES) -> dict[str, TableRecord]:
         """Write tables without the rows of some categories; return them, not yet published."""
@@ -280,7 +281,7 @@ class MemoryWriter:
         encoded = encode_missing(distinct, encoder, journal, progress)
         report = BuildReport(
             categories=len(texts.categories),
-            descriptions=sum(len(category.descriptions) for category in texts.categories),
+            descriptions=0,
             texts_encoded=encoded,
             texts_reused=len(distinct) - encoded,
             texts_truncated=distinct.count_truncated(encoder),
@@ -305,8 +306,8 @@ class MemoryWriter:
     def _files(self) -> set[str]:
         return {file for name in TABLES for file in self._store.files(name)}
 
-    def _timed(self, report: BuildReport) -> BuildReport:
-        return replace(report, seconds=time.monotonic() - self._started)
+    def _finished(self, report: BuildReport, descriptions: int) -> BuildReport:
+        return replace(report, descriptions=descriptions, seconds=time.monotonic() - self._started)
 
 
 def _negative_batches(

@@ -94,6 +94,8 @@ def check_text(text: str, what: str, *, empty_allowed: bool = False) -> None:
         raise ValueError(f"the {what} is empty")
     if "\0" in text:
         raise ValueError(f"the {what} {printable(text)!r} contains a NUL character")
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -139,7 +139,7 @@ class DistinctTexts:
                     self._spool.append(text.encode())
                     lengths.append(len(text))
                     missing.append(not is_here)
-        every = keys_from_bytes(keys)
+        every = keys_from_bytes(memoryview(keys))
         order = np.argsort(every, kind="stable")
         is_first = np.ones(len(order), bool)
         is_first[1:] = every[order[1:]] != every[order[:-1]]

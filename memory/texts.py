@@ -86,31 +86,39 @@ class BuildTexts:
     def names(self) -> Iterator[tuple[list[Category], TextGroups]]:
         """Yield the categories with the texts of their names, at most `BATCH_ROWS` at a time."""
         for part in _batched(self.categories):
-            yield part, TextGroups.of([name_texts(category, self._templates) for category in part], self._card)
+            yield part, self._named(part)
 
     def descriptions(self) -> Iterator[tuple[list[DescriptionRow], TextGroups, TextGroups]]:
         """Yield the descriptions in the order of the categories, at most `BATCH_ROWS` at a time.
 
         With them come their texts together with the name, and alone.
         """
+        yield from self._described(self.categories)
+
+    def groups(self) -> Iterator[TextGroups]:
+        """Yield all texts, in any order, at most `BATCH_ROWS` at a time; the categories are read once."""
+        for part in _batched(self.categories):
+            yield self._named(part)
+            for _, grounded, bare in self._described(part):
+                yield grounded
+                yield bare
+        yield self.negatives
+
+    def _named(self, categories: Sequence[Category]) -> TextGroups:
+        return TextGroups.of([name_texts(category, self._templates) for category in categories], self._card)
+
+    def _described(
+        self, categories: Iterable[Category]
+    ) -> Iterator[tuple[list[DescriptionRow], TextGroups, TextGroups]]:
         rows = (
             (category, number, description)
-            for category in self.categories
+            for category in categories
             for number, description in enumerate(category.descriptions)
         )
         for part in _batched(rows):
             grounded = [grounded_texts(category, text, self._templates) for category, _, text in part]
             bare = [(bare_text(category, text),) for category, _, text in part]
             yield part, TextGroups.of(grounded, self._card), TextGroups.of(bare, self._card)
-
-    def groups(self) -> Iterator[TextGroups]:
-        """Yield all texts: of names, of descriptions, of candidates for negative labels."""
-        for _, texts in self.names():
-            yield texts
-        for _, grounded, bare in self.descriptions():
-            yield grounded
-            yield bare
-        yield self.negatives
 
 
 def text_keys(groups: Sequence[Sequence[str]], card: EncoderCard) -> Keys:

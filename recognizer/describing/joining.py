@@ -40,7 +40,7 @@ def join_descriptions(
         The categories, and a sentence about what fits and what does not.
     """
     by_key = {(each.name, each.group): each for each in described}
-    joined, used = [], set[tuple[str, str]]()
+    joined, used = list[Category](), set[tuple[str, str]]()
     reached = 0
     for category in categories:
         keys = {(category.name, category.group), (category.name, "")} & by_key.keys()
