@@ -13,7 +13,7 @@ from memory.category import Description
 from memory.errors import LabelError
 
 # A larger file is read line by line where its format allows that; the texts of a smaller one are held.
-_HELD_BYTES = 2**24
+HELD_BYTES = 2**24
 # Of a file, by which its format is told: blanks and comments before the first entry are shorter.
 _START_CHARACTERS = 2**20
 
@@ -135,7 +135,7 @@ def held_text(path: Path) -> str | None:
     """
     try:
         # Of a pipe, which can be read once, the size is 0.
-        if path.stat().st_size > _HELD_BYTES and _binary_kind(path) is None and _is_text(path):
+        if path.stat().st_size > HELD_BYTES and _binary_kind(path) is None and _is_text(path):
             return None
     except (OSError, UnicodeDecodeError):
         pass  # as `read_text` says with its place

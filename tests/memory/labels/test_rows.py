@@ -26,7 +26,7 @@ CONTENTS += [
 @pytest.fixture
 def is_large(monkeypatch):
     """A file of any size is read as a large one."""
-    monkeypatch.setattr("memory.labels.rows._HELD_BYTES", -1)
+    monkeypatch.setattr("memory.labels.rows.HELD_BYTES", -1)
     monkeypatch.setattr("memory.merging.HELD_CATEGORIES", 0)
 
 
