@@ -2,8 +2,9 @@
 
 A build has four stages. Whenever it is killed, the memory is the one before the build or the one after it.
 
-1. texts: the final texts of every row, and a key for each row.
-2. encode: texts whose rows are neither in the published tables nor in the journal, chunk by chunk into the journal.
+1. texts: the distinct final texts of all rows, into a temporary file; in memory are a key and the length of each.
+2. encode: texts whose rows are neither in the published tables nor in the journal, sorted by length, chunk by chunk
+   into the journal.
 3. write: new Lance versions of the tables, brought to the disk.
 4. publish: MEMORY.json names the new versions; then the journal is deleted, and the flat copy written for readers.
 """
