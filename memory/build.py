@@ -2,8 +2,9 @@
 
 A build has four stages. Whenever it is killed, the memory is the one before the build or the one after it.
 
-1. texts: the final texts of every row, and a key for each row.
-2. encode: texts whose rows are neither in the published tables nor in the journal, chunk by chunk into the journal.
+1. texts: the distinct final texts of all rows, into a temporary file; in memory are a key and the length of each.
+2. encode: texts whose rows are neither in the published tables nor in the journal, sorted by length, chunk by chunk
+   into the journal.
 3. write: new Lance versions of the tables, brought to the disk.
 4. publish: MEMORY.json names the new versions; then the journal is deleted, and the flat copy written for readers.
 """
@@ -25,7 +26,7 @@ import pyarrow as pa
 
 from memory.category import Category
 from memory.columns import MemoryColumns
-from memory.encode import Progress, PublishedVectors, VectorSource, all_keys, distinct_texts, encode_missing
+from memory.encode import DistinctTexts, Progress, PublishedVectors, VectorSource, encode_missing
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.errors import EncoderMismatch, MemoryStoreError, WriteFailed
 from memory.flat.writer import FlatWriter
@@ -144,15 +145,16 @@ class MemoryWriter:
     ) -> tuple[dict[str, TableRecord], BuildReport]:
         """Write tables that hold only these categories; return them, not yet published."""
         names = () if negatives is None else negatives.names
-        texts = BuildTexts.make(categories, templates, encoder.card, names)
+        texts = BuildTexts(categories, templates, encoder.card, names)
         source, report = self._encode(texts, encoder, progress)
         batches = self._batches(texts, exemplars, {}, encoder.card, source)
         if negatives is not None:
             batches["negatives"] = _negative_batches(negatives, texts, texts.categories, encoder.card, source)
         for name in TABLES:
             self._flat.drop(name)
-        tables = {name: self._replace(name, self._tables.get(name), rows) for name, rows in batches.items()}
-        return {name: table for name, table in tables.items() if table is not None}, self._timed(report)
+        written = {name: self._replace(name, self._tables.get(name), rows) for name, rows in batches.items()}
+        tables = {name: table for name, table in written.items() if table is not None}
+        return tables, self._finished(report, tables["descriptions"].rows if "descriptions" in tables else 0)
 
     def put(
         self,
@@ -176,7 +178,7 @@ class MemoryWriter:
             negatives: chosen again; None: the tables then have none.
         """
         names = () if negatives is None else negatives.names
-        texts = BuildTexts.make(categories, manifest.templates, encoder.card, names)
+        texts = BuildTexts(categories, manifest.templates, encoder.card, names)
         source, report = self._encode(texts, encoder, progress)
         tables = self.without(replaced, ("categories", "descriptions")) if replaced else dict(self._tables)
         present = self._columns.exemplar_counts() if exemplars is not None and self._columns is not None else {}
@@ -193,7 +195,7 @@ class MemoryWriter:
             table = self._replace("negatives", before, rows)
             if table is not None:
                 tables["negatives"] = table
-        return tables, self._timed(report)
+        return tables, self._finished(report, sum(len(category.descriptions) for category in categories))
 
     def without(self, ids: Sequence[str], names: Iterable[str] = CATEGORY_TABLES) -> dict[str, TableRecord]:
         """Write tables without the rows of some categories; return them, not yet published."""
@@ -273,13 +275,18 @@ class MemoryWriter:
         self, texts: BuildTexts, encoder: TextEncoder, progress: Progress | None
     ) -> tuple[VectorSource, BuildReport]:
         card = encoder.card
-        published = PublishedVectors(self._columns, all_keys(texts))
-        journal = VectorJournal(self._directory, card.dim)
-        distinct = distinct_texts(texts)
-        encoded = encode_missing(distinct_texts(texts, published), encoder, journal, progress)
-        truncated = encoder.count_truncated(distinct) if distinct else 0
+        published = PublishedVectors(self._columns, texts.groups())
+        distinct = DistinctTexts(texts.groups(), published, card, self._directory)
+        # A vector that is stored as it comes from the encoder is rounded to fp16 anyway.
+        journal = VectorJournal(self._directory, card.dim, np.float32 if distinct.are_averaged else np.float16)
+        encoded = encode_missing(distinct, encoder, journal, progress)
         report = BuildReport(
-            len(texts.categories), len(texts.bare.texts), encoded, len(distinct) - encoded, truncated, 0.0
+            categories=len(texts.categories),
+            descriptions=0,
+            texts_encoded=encoded,
+            texts_reused=len(distinct) - encoded,
+            texts_truncated=distinct.count_truncated(encoder),
+            seconds=0.0,
         )
         return VectorSource(card, published, journal), report
 
@@ -300,8 +307,8 @@ class MemoryWriter:
     def _files(self) -> set[str]:
         return {file for name in TABLES for file in self._store.files(name)}
 
-    def _timed(self, report: BuildReport) -> BuildReport:
-        return replace(report, seconds=time.monotonic() - self._started)
+    def _finished(self, report: BuildReport, descriptions: int) -> BuildReport:
+        return replace(report, descriptions=descriptions, seconds=time.monotonic() - self._started)
 
 
 def _negative_batches(

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -94,39 +94,12 @@ def check_text(text: str, what: str, *, empty_allowed: bool = False) -> None:
         raise ValueError(f"the {what} is empty")
     if "\0" in text:
         raise ValueError(f"the {what} {printable(text)!r} contains a NUL character")
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"the {what} {printable(text)!r} contains a lone surrogate, which is not text") from error
-
-
-def merge_categories(categories: Iterable[Category]) -> list[Category]:
-    """Merge categories of equal name and group, in the order of their first appearance.
-
-    Descriptions, exemplars and aliases are joined in order, without duplicates; descriptions are duplicates when text
-    and kind are equal, from any source, and so is an alias that is the name. Where metadata values under one key
-    differ, the first one is used.
-    """
-    groups: dict[tuple[str, str], list[Category]] = {}
-    for category in categories:
-        groups.setdefault((category.name, category.group), []).append(category)
-    return [_merge(members) for members in groups.values()]
-
-
-def _merge(members: list[Category]) -> Category:
-    first = members[0]
-    descriptions: dict[tuple[str, str], Description] = {}
-    metadata: dict[str, str] = {}
-    exemplars: dict[str, None] = {}
-    aliases: dict[str, None] = {}
-    for member in members:
-        for description in member.descriptions:
-            descriptions.setdefault((description.text, description.kind), description)
-        for key, value in member.metadata.items():
-            metadata.setdefault(key, value)
-        exemplars.update(dict.fromkeys(member.exemplars))
-        aliases.update(dict.fromkeys(alias for alias in member.aliases if alias != first.name))
-    return Category(first.name, first.group, tuple(descriptions.values()), metadata, tuple(exemplars), tuple(aliases))
 
 
 def matching_category(categories: Sequence[Category], text: str) -> Category:

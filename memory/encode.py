@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,9 @@ from memory.columns import MemoryColumns, StoredRows, numbers
 from memory.encoder_card import EncoderCard, TextEncoder
 from memory.halves import rounded
 from memory.journal import VectorJournal
+from memory.spool import Spool
 from memory.tables import VECTOR_COLUMNS
-from memory.texts import KEY_BYTES, BuildTexts, Keys, TextGroups, keys_from_bytes, lookup, text_keys
+from memory.texts import KEY_BYTES, Keys, TextGroups, keys_from_bytes, lookup
 from memory.vectors import Matrix, check_unit_rows, unit_mean
 
 # Texts for the encoder, and for the disk, at a time: seconds of work, so that a kill costs seconds.
@@ -28,15 +31,16 @@ class PublishedVectors:
     Args:
         columns: of the memory, perhaps mapped; None: of none. Keys depend on the encoder, so a memory of another
             encoder has none of the wanted keys.
-        wanted: the keys that the build needs; others are not held in memory.
+        wanted: the texts that the build needs; keys of others are not held in memory.
     """
 
-    def __init__(self, columns: MemoryColumns | None, wanted: Keys) -> None:
+    def __init__(self, columns: MemoryColumns | None, wanted: Iterable[TextGroups]) -> None:
         """Look for the wanted keys."""
-        prefixes = np.unique(_prefixes(wanted))
+        tables = {} if columns is None else columns.tables
+        parts = (_prefixes(groups.keys) for groups in wanted) if tables else ()
+        prefixes = np.unique(np.concatenate([np.empty(0, np.uint64), *parts]))
         self._sources: list[StoredRows] = []
         keys, places, sources = [keys_from_bytes(b"")], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        tables = columns.tables if columns is not None and len(wanted) else {}
         for table, own in tables.items():
             for key_column, column in VECTOR_COLUMNS.get(table, ()):
                 own_keys: Keys = numbers(own.texts.column(key_column), np.dtype(f"S{KEY_BYTES}"))
@@ -85,40 +89,83 @@ class VectorSource:
         self._published = published
         self._journal = journal
 
-    def vectors_of(self, groups: TextGroups, part: slice) -> Matrix:
-        """Return the (n, D) float32 unit rows, rounded to fp16, of a slice of text groups."""
-        is_published, published = self._published.get(groups.keys[part])
+    def vectors_of(self, groups: TextGroups) -> Matrix:
+        """Return the (n, D) float32 unit rows, rounded to fp16, of n text groups."""
+        is_published, published = self._published.get(groups.keys)
         rows = np.empty((len(is_published), self._card.dim), np.float32)
         if is_published.any():
             rows[is_published] = published
-        new = [group for group, here in zip(groups.texts[part], is_published, strict=True) if not here]
-        if new:
-            single = self._journal.get(text_keys([(text,) for group in new for text in group], self._card))
-            counts = np.array([len(group) for group in new], np.int64)
-            rows[~is_published] = rounded(unit_mean(single, counts, [group[0] for group in new]))
+        missing = np.flatnonzero(~is_published)
+        if len(missing):
+            new = TextGroups([groups.texts[row] for row in missing.tolist()], groups.keys[missing])
+            single = self._journal.get(new.single_keys(self._card))
+            counts = np.array([len(group) for group in new.texts], np.int64)
+            rows[missing] = rounded(unit_mean(single, counts, [group[0] for group in new.texts]))
         return rows
 
 
-def all_keys(texts: BuildTexts) -> Keys:
-    """Return the keys of all rows of a build."""
-    return np.concatenate([groups.keys for groups in texts.groups])
+class DistinctTexts:
+    """The N distinct final texts of a build, sorted by key; they wait on the disk.
 
+    Attributes:
+        keys: (N) of the texts.
+        lengths: (N) int32 number of characters.
+        is_missing: (N) bool whether a row that has the text is not in the published tables.
+        are_averaged: whether a row has several texts, so that vectors must not be rounded before their mean is taken.
 
-def distinct_texts(texts: BuildTexts, published: PublishedVectors | None = None) -> list[str]:
-    """Return the distinct final texts of a build, without those of rows in ``published``."""
-    distinct: dict[str, None] = {}
-    for groups in texts.groups:
-        here = published.has(groups.keys) if published is not None else np.zeros(len(groups.keys), bool)
-        for group, is_here in zip(groups.texts, here, strict=True):
-            if not is_here:
-                distinct.update(dict.fromkeys(group))
-    return list(distinct)
+    Args:
+        texts: of the build.
+        published: rows of the memory that can be used again.
+        card: of the encoder.
+        folder: on whose disk the texts wait.
+    """
+
+    def __init__(
+        self, texts: Iterable[TextGroups], published: PublishedVectors, card: EncoderCard, folder: Path
+    ) -> None:
+        """Write the texts to a temporary file.
+
+        Raises:
+            WriteFailed: the disk refuses.
+        """
+        self._spool = Spool(folder)
+        self.are_averaged = False
+        keys, lengths, missing = bytearray(), array("i"), bytearray()
+        for groups in texts:
+            keys += groups.single_keys(card).tobytes()
+            for group, is_here in zip(groups.texts, published.has(groups.keys).tolist(), strict=True):
+                self.are_averaged = self.are_averaged or len(group) > 1
+                for text in group:
+                    self._spool.append(text.encode())
+                    lengths.append(len(text))
+                    missing.append(not is_here)
+        every = keys_from_bytes(memoryview(keys))
+        order = np.argsort(every, kind="stable")
+        is_first = np.ones(len(order), bool)
+        is_first[1:] = every[order[1:]] != every[order[:-1]]
+        self._places: NDArray[np.int64] = order[is_first]
+        self.keys: Keys = every[self._places]
+        self.lengths = np.frombuffer(lengths, np.int32)[self._places]
+        own = np.frombuffer(missing, bool)[order]
+        self.is_missing = np.logical_or.reduceat(own, np.flatnonzero(is_first)) if len(own) else own
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.keys)
+
+    def texts(self, rows: NDArray[np.int64]) -> list[str]:
+        """Return the texts of some rows."""
+        return [data.decode() for data in self._spool.read(self._places[rows].tolist())]
+
+    def count_truncated(self, encoder: TextEncoder) -> int:
+        """Return how many are longer than the encoder reads."""
+        return sum(encoder.count_truncated(self.texts(part)) for part in _parts(np.arange(len(self))))
 
 
 def encode_missing(
-    texts: Sequence[str], encoder: TextEncoder, journal: VectorJournal, progress: Progress | None
+    distinct: DistinctTexts, encoder: TextEncoder, journal: VectorJournal, progress: Progress | None
 ) -> int:
-    """Encode the texts that are not in the journal, and append their vectors to it chunk by chunk.
+    """Encode the missing texts that are not in the journal, and append their vectors to it chunk by chunk.
 
     Returns:
         How many texts were encoded.
@@ -127,19 +174,25 @@ def encode_missing(
         BadVectors: the encoder's rows are not finite unit rows of its dimension.
     """
     card = encoder.card
-    if texts:
-        is_here = journal.has(text_keys([(text,) for text in texts], card))
-        # By length, so that an encoder pads little; then by text, so that a resumed build has the same chunks.
-        texts = sorted((t for t, here in zip(texts, is_here, strict=True) if not here), key=lambda t: (len(t), t))
+    rows = np.flatnonzero(distinct.is_missing & ~journal.has(distinct.keys))
+    # By length, so that an encoder pads little; then by key, so that a resumed build has the same chunks.
+    rows = rows[np.argsort(distinct.lengths[rows], kind="stable")]
     if progress is not None:
-        progress(0, len(texts))
-    for start in range(0, len(texts), CHUNK_TEXTS):
-        chunk = texts[start : start + CHUNK_TEXTS]
-        vectors = check_unit_rows(encoder.encode_texts(chunk), chunk, card.dim, f"the encoder {card.name!r}")
-        journal.append(text_keys([(text,) for text in chunk], card), vectors)
+        progress(0, len(rows))
+    encoded = 0
+    for part in _parts(rows):
+        texts = distinct.texts(part)
+        vectors = check_unit_rows(encoder.encode_texts(texts), texts, card.dim, f"the encoder {card.name!r}")
+        journal.append(distinct.keys[part], vectors)
+        encoded += len(part)
         if progress is not None:
-            progress(start + len(chunk), len(texts))
-    return len(texts)
+            progress(encoded, len(rows))
+    return encoded
+
+
+def _parts(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), CHUNK_TEXTS):
+        yield rows[start : start + CHUNK_TEXTS]
 
 
 def _prefixes(keys: Keys) -> NDArray[np.uint64]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
-from memory.category import Category, merge_categories
+from memory.category import Category
 from memory.columns import MemoryColumns
 from memory.content import content_after
 from memory.durable import WriterLock
@@ -21,7 +21,9 @@ from memory.export import export_memory
 from memory.flat.reader import stored_columns, stored_vectors
 from memory.info import MemoryInfo
 from memory.integrity import check_rows, open_checked
+from memory.labels.read import Labels
 from memory.manifest import SCHEMA, Manifest, read_manifest, with_settings
+from memory.merging import merge_categories
 from memory.negatives import NegativeLabels
 from memory.publication import build_tables
 from memory.recovery import make_room, prepare_directory, repair
@@ -112,7 +114,7 @@ class Memory:
             ValueError: no category, a template without a placeholder, or settings that are not JSON.
         """
         path = Path(directory)
-        merged = merge_categories(categories)
+        merged = merge_categories(categories.categories if isinstance(categories, Labels) else categories)
         if not merged:
             raise ValueError("a memory needs at least one category")
         fold = fold or Fold()
@@ -122,7 +124,7 @@ class Memory:
             raise ValueError(f"index {index!r} is none of auto, {', '.join(KINDS)}")
         final_templates = check_templates(templates)
         new_settings = checked_settings(settings) if settings is not None else None
-        examples = check_exemplars(exemplars, {category.id for category in merged}, encoder.card)
+        examples = check_exemplars(exemplars, (category.id for category in merged), encoder.card)
         prepare_directory(path)
         with WriterLock(path):
             manifest, report = build_tables(

@@ -45,8 +45,8 @@ FLAT_COLUMNS = {
 }
 """By table, the other columns that readers and later builds need."""
 
-VectorsOf = Callable[[TextGroups, slice], Matrix]
-"""Gives the (n, D) unit rows for a slice of text groups."""
+VectorsOf = Callable[[TextGroups], Matrix]
+"""Gives the (n, D) unit rows of n text groups."""
 
 
 def schema(table: str, dim: int) -> pa.Schema:
@@ -98,37 +98,32 @@ def flat_schema(table: str) -> pa.Schema:
 
 def category_batches(texts: BuildTexts, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the table ``categories``."""
-    for part in _slices(len(texts.categories)):
-        categories = texts.categories[part]
+    for categories, names in texts.names():
         columns = [
             [category.id for category in categories],
             [category.name for category in categories],
             [category.group for category in categories],
             [metadata_cell(category) for category in categories],
-            _key_column(texts.names.keys[part]),
-            _vector_column(vectors_of(texts.names, part)),
+            _key_column(names.keys),
+            _vector_column(vectors_of(names)),
         ]
         yield _batch(columns, schema("categories", dim))
 
 
 def description_batches(texts: BuildTexts, dim: int, vectors_of: VectorsOf) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the table ``descriptions``."""
-    rows = [
-        (category.id, number, description)
-        for category in texts.categories
-        for number, description in enumerate(category.descriptions)
-    ]
-    for part in _slices(len(rows)):
+    for rows, grounded, bare in texts.descriptions():
+        ids = [category.id for category, _, _ in rows]
         columns = [
-            [_row_id(category_id, number) for category_id, number, _ in rows[part]],
-            [category_id for category_id, _, _ in rows[part]],
-            [description.text for _, _, description in rows[part]],
-            [description.kind for _, _, description in rows[part]],
-            [description.source for _, _, description in rows[part]],
-            _key_column(texts.grounded.keys[part]),
-            _vector_column(vectors_of(texts.grounded, part)),
-            _key_column(texts.bare.keys[part]),
-            _vector_column(vectors_of(texts.bare, part)),
+            [_row_id(category_id, number) for category_id, (_, number, _) in zip(ids, rows, strict=True)],
+            ids,
+            [description.text for _, _, description in rows],
+            [description.kind for _, _, description in rows],
+            [description.source for _, _, description in rows],
+            _key_column(grounded.keys),
+            _vector_column(vectors_of(grounded)),
+            _key_column(bare.keys),
+            _vector_column(vectors_of(bare)),
         ]
         yield _batch(columns, schema("descriptions", dim))
 
@@ -178,7 +173,7 @@ def negative_batches(
             list(names[part]),
             pa.array(chosen[part]),
             _key_column(texts.keys[part]),
-            _vector_column(vectors_of(texts, part)),
+            _vector_column(vectors_of(TextGroups(texts.texts[part], texts.keys[part]))),
         ]
         yield _batch(columns, schema("negatives", dim))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from memory.category import Category, Description
 from memory.errors import printable
@@ -57,6 +58,7 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(templates))
 
 
+@lru_cache(maxsize=16)  # the texts of one category are made together
 def prompt_name(name: str) -> str:
     """Return a name as it appears in texts: as words.
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from memory import Category, Memory, MemoryStoreError
 from memory.flat.reader import stored_columns
 from memory.manifest import Manifest
@@ -166,16 +168,15 @@ def _warn_of_removed(
     directory: Path, before: Manifest, categories: Sequence[Category], warn: Callable[[str], None]
 ) -> None:
     """Warn of categories that the build removes; reads ids and names only, as the vectors may be gigabytes."""
-    wanted = {category.id for category in categories}
+    wanted = np.fromiter((int(category.id, 16) for category in categories), np.uint64)
     try:
         columns = stored_columns(directory, before, ("categories",))
     except (MemoryStoreError, RuntimeError, ValueError, OSError):
         return  # a damaged table: the build writes it anew
-    names, ids = columns.categories(bare=True).names, columns.category_ids().tolist()
-    removed = [names[row] for row, number in enumerate(ids) if f"{number:016x}" not in wanted]
-    if removed:
-        number = counted(len(removed), "category")
-        warn(f"removed, because the label file does not hold them: {number}, such as {removed[0]!r}")
+    removed = np.flatnonzero(~np.isin(columns.category_ids(), wanted))
+    if len(removed):
+        name, number = columns.categories(bare=True).names[int(removed[0])], counted(len(removed), "category")
+        warn(f"removed, because the label file does not hold them: {number}, such as {name!r}")
 
 
 def read_templates(path: Path) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,20 +55,21 @@ def split_rows(file: LabelFile, delimiter: str) -> Iterator[tuple[int, list[str]
     A row that cannot be read is an error, and the rows after it follow.
     """
     started = False
-    reader = csv.reader(io.StringIO(file.text, newline="\n"), delimiter=delimiter, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            with _large_fields():
-                cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, error
-            continue
-        if cells and (started or not is_comment(cells[0])):
-            started = True
-            yield line, cells
+    with file.stream() as stream:
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        while True:
+            line = reader.line_num + 1
+            try:
+                with _large_fields():
+                    cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield line, error
+                continue
+            if cells and (started or not is_comment(cells[0])):
+                started = True
+                yield line, cells
 
 
 @contextmanager

@@ -149,14 +149,15 @@ def _roboflow_root(categories: list[Json]) -> Json:
     return root if is_root and all(c.get("supercategory") == root.get("name") for c in others) else None
 
 
-def record_rows(file: LabelFile) -> Iterator[LabelRow]:
-    """Yield the rows of JSON lines: one object, or one name in quotes, on each line that is not blank."""
+def read_records(file: LabelFile) -> Labelling:
+    """Read JSON lines: one object, or one name in quotes, on each line that is not blank."""
 
     def read(number: int, line: str) -> LabelRow:
         return _record(file, parse_json(file, line, first_line=number), {"line": number})
 
     lines = enumerate(file.lines(), start=1)
-    yield from _readable(file, (partial(read, number, line) for number, line in lines if line.strip()))
+    rows = _readable(file, (partial(read, number, line) for number, line in lines if line.strip()))
+    return Labelling("JSON lines", rows, has_lineage=any('"parent"' in line for line in file.lines()))
 
 
 def _list_rows(file: LabelFile, document: Json) -> Iterator[LabelRow]:

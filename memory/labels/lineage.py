@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from memory.errors import LabelError, printable
 from memory.labels.names import clean_name
-from memory.labels.rows import Examples, LabelRow
+from memory.labels.rows import Examples, Labelling, LabelRow
 from memory.lineage import join_levels, levels
 from memory.wording import counted
 
@@ -19,28 +19,32 @@ _SHOWN_OF_CIRCLE = 5
 Ranks = tuple[str, ...]
 
 
-def with_groups(rows: Iterable[LabelRow], path: Path, key: str, notes: list[str]) -> list[LabelRow]:
+def with_groups(labelling: Labelling, path: Path, key: str, notes: list[str]) -> Iterator[LabelRow]:
     """Turn ranks and parents of rows into groups, and write every path of a group in the same way.
 
     A row that is the parent of others stays a category, and its confidence counts for what is below it, too.
 
     Args:
-        rows: of a label file.
+        labelling: of a label file; its rows are held only where they may have ranks or parents.
         path: the file, for messages.
         key: as in `read_labels`; with "name,group" equal names may have different parents.
-        notes: gets sentences about what was repaired, and about names that stand in two places.
+        notes: gets sentences about what was repaired, and about names that stand in two places, once all rows are read.
+
+    Yields:
+        The rows.
 
     Raises:
         LabelError: parents form a circle, or a name has two.
     """
-    read = list(rows)
-    if any(row.ranks for row in read):
-        read = _from_ranks(read, notes)
-    if any(row.parent for row in read):
-        read = _from_parents(read, path, key, notes)
-    read = _normalised(read, notes)
-    _note_two_places(read, notes)
-    return read
+    rows = labelling.rows
+    if labelling.has_lineage:
+        held = list(rows)
+        if any(row.ranks for row in held):
+            held = _from_ranks(held, notes)
+        if any(row.parent for row in held):
+            held = _from_parents(held, path, key, notes)
+        rows = held
+    yield from _noting_two_places(_normalised(rows, notes), notes)
 
 
 def _from_ranks(rows: Sequence[LabelRow], notes: list[str]) -> list[LabelRow]:
@@ -144,20 +148,18 @@ def _error(message: str, row: LabelRow, path: Path) -> LabelError:
     )
 
 
-def _normalised(rows: Sequence[LabelRow], notes: list[str]) -> list[LabelRow]:
+def _normalised(rows: Iterable[LabelRow], notes: list[str]) -> Iterator[LabelRow]:
     changed = Examples()
-    written = []
     for row in rows:
         group = join_levels(levels(clean_name(row.group)))
         if group.count(">") != row.group.count(">"):
             changed.add(f"{printable(row.group)!r} ({row.place}), read as {printable(group)!r}")
-        written.append(row if group == row.group else replace(row, group=group))
+        yield row if group == row.group else replace(row, group=group)
     if changed.count:
         notes.append(f"{counted(changed.count, 'group')} with empty levels, which are left out: {changed}")
-    return written
 
 
-def _note_two_places(rows: Sequence[LabelRow], notes: list[str]) -> None:
+def _noting_two_places(rows: Iterable[LabelRow], notes: list[str]) -> Iterator[LabelRow]:
     """Note the names of groups that stand below two others, as of a slip in one row; they are different groups."""
     seen: dict[str, tuple[tuple[str, ...], LabelRow]] = {}
     double: dict[str, str] = {}
@@ -169,6 +171,7 @@ def _note_two_places(rows: Sequence[LabelRow], notes: list[str]) -> None:
                 one, other = (printable(join_levels(each)) or "the top" for each in (above, path[:place]))
                 places = f"{one!r} ({first.place}) and {other!r} ({row.place})"
                 double.setdefault(name, f"{printable(name)!r} under {places}")
+        yield row
     if double:
         shown = Examples()
         for sentence in double.values():

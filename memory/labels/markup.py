@@ -45,9 +45,9 @@ def read_yaml(file: LabelFile) -> Labelling:
 
 def is_yaml_with_names(file: LabelFile) -> bool:
     """Say whether a text has a line that begins with ``names:`` among other keys, as YOLO's data files do."""
-    if re.search(r"^names:\s*(?:[\[#{]|$)", file.text, re.MULTILINE) is None:
+    if not all(re.match(r"[\w-]+:|[\s#\]}-]|\S+[,\]]", line) for line in file.lines() if line.strip()):
         return False
-    return all(re.match(r"[\w-]+:|[\s#\]}-]|\S+[,\]]", line) for line in file.lines() if line.strip())
+    return any(re.match(r"names:\s*(?:[\[#{]|$)", line) for line in file.lines())
 
 
 def read_label_map(file: LabelFile) -> Labelling:
@@ -61,7 +61,7 @@ def read_label_map(file: LabelFile) -> Labelling:
 
 def is_label_map(file: LabelFile) -> bool:
     """Say whether a text begins like a label map, after comments."""
-    text = re.sub(r"^(?:\s*#[^\n]*\n)+", "", file.text)
+    text = re.sub(r"^(?:\s*#[^\n]*\n)+", "", file.start)
     return _ITEM.match(text.lstrip()) is not None
 
 
@@ -91,7 +91,7 @@ def read_label_config(file: LabelFile) -> Labelling:
 
 def is_label_config(file: LabelFile) -> bool:
     """Say whether a text is XML with Label Studio's root element."""
-    text, place = file.text, 0
+    text, place = file.start, 0
     while True:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]  # it matches the empty text
         end = "-->" if text.startswith("<!--", place) else "?>" if text.startswith("<?xml", place) else None
@@ -110,6 +110,8 @@ def python_literal(file: LabelFile) -> Json | None:
     Raises:
         LabelError: a key stands twice in a dictionary.
     """
+    if file.start.lstrip()[:1] not in ("[", "{"):
+        return None
     text = file.text.strip()
     if not (text[:1] in ("[", "{") and text[-1:] in ("]", "}")):
         return None

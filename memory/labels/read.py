@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import overload
 
 from memory.category import Category
 from memory.errors import LabelError, printable
-from memory.labels.json import read_document, record_rows
+from memory.labels.categories import rows_to_categories
+from memory.labels.json import read_document, read_records
 from memory.labels.json_document import looks_like_json, parse_json
 from memory.labels.lineage import with_groups
 from memory.labels.markup import (
@@ -24,7 +26,7 @@ from memory.labels.markup import (
     read_label_map,
     read_yaml,
 )
-from memory.labels.rows import LabelFile, Labelling, LabelRow, read_text, rows_to_categories
+from memory.labels.rows import LabelFile, Labelling, LabelRow, held_text
 from memory.labels.table import header_delimiter, read_table
 from memory.labels.text import IMAGE_SUFFIXES, is_id_list, read_lines
 from memory.wording import counted
@@ -39,12 +41,12 @@ class Labels(Sequence[Category]):
     """The categories of a label file, in file order, with what is known of the file.
 
     Attributes:
-        categories: rows of equal name and group are merged.
+        categories: rows of equal name and group are merged; those of a large file are made when they are asked for.
         format: the format that was read, for people: "YOLO names".
         notes: sentences about names that were changed or occur twice, and about what was left out.
     """
 
-    categories: tuple[Category, ...]
+    categories: Sequence[Category]
     format: str
     notes: tuple[str, ...] = ()
 
@@ -59,6 +61,10 @@ class Labels(Sequence[Category]):
     def __getitem__(self, index: int | slice) -> Category | Sequence[Category]:
         """Return one category, or several."""
         return self.categories[index]
+
+    def __iter__(self) -> Iterator[Category]:
+        """Yield the categories."""
+        return iter(self.categories)
 
     def __str__(self) -> str:
         """Return one line: how many categories, the first three names, the format."""
@@ -111,8 +117,8 @@ def read_labels(
     if path.is_dir():
         labelling = Labelling("folder of images", folder_rows(path))
     else:
-        labelling = _read_file(LabelFile(path, read_text(path), header, name_column, notes, skip_bad), format)
-    rows = with_groups(labelling.rows, path, key, notes)
+        labelling = _read_file(LabelFile(path, held_text(path), header, name_column, notes, skip_bad), format)
+    rows = with_groups(labelling, path, key, notes)
     categories = rows_to_categories(rows, path, key, aliases, notes)
     if format == "auto" and len(categories) > 1 and all(_TEMPLATE.search(category.name) for category in categories):
         raise LabelError(
@@ -120,7 +126,8 @@ def read_labels(
             file=path,
             remedy="Give a file of names, and this one as --templates; or say with --format what kind of file it is",
         )
-    return Labels(tuple(categories), labelling.format, tuple(notes))
+    kept = tuple(categories) if isinstance(categories, list) else categories
+    return Labels(kept, labelling.format, tuple(notes))
 
 
 def folder_rows(root: Path) -> Iterator[LabelRow]:
@@ -163,7 +170,7 @@ def _read_file(file: LabelFile, format: str) -> Labelling:
     if format in ("csv", "tsv"):
         return read_table(file, format)
     if format == "jsonl":
-        return Labelling("JSON lines", record_rows(file))
+        return read_records(file)
     return read_document(file, parse_json(file, file.text), format)
 
 
@@ -171,7 +178,7 @@ def _detect(file: LabelFile) -> Labelling:
     suffix = file.path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         return _read_file(file, "jsonl")
-    if looks_like_json(file.text) or suffix == ".json":
+    if looks_like_json(file.start) or suffix == ".json":
         return _read_file(file, "jsonl" if _has_a_document_per_line(file) else "json")
     if suffix in (".yaml", ".yml") or is_yaml_with_names(file):
         return read_yaml(file)
@@ -192,7 +199,7 @@ def _detect(file: LabelFile) -> Labelling:
 
 def _has_a_document_per_line(file: LabelFile) -> bool:
     """Say whether the first two lines that are not blank are JSON objects."""
-    lines = [line for line in file.lines() if line.strip()][:2]
+    lines = list(islice((line for line in file.lines() if line.strip()), 2))
     try:
         documents = [json.loads(line) for line in lines]
     except (ValueError, RecursionError):

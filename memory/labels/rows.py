@@ -1,20 +1,21 @@
-"""What all formats of label files share: the file as text, its rows, and categories made of rows."""
+"""What all formats of label files share: the file as text, and its rows."""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TextIO, TypeVar
 
-from memory.category import Category, Description, merge_categories
-from memory.errors import LabelError, printable
-from memory.labels.names import clean_name
-from memory.wording import counted
+from memory.category import Description
+from memory.errors import LabelError
 
-KEYS = ("name", "name,group")
-ALIASES = (None, "comma")
+# A larger file is read line by line where its format allows that; the texts of a smaller one are held.
+HELD_BYTES = 2**24
+# Of a file, by which its format is told: blanks and comments before the first entry are shorter.
+_START_CHARACTERS = 2**20
 
 # What stands at the start of files that users take for label files by mistake. None of these bytes begins a text.
 _BINARY_KINDS = (
@@ -60,10 +61,17 @@ class LabelRow:
 
 
 class Labelling(NamedTuple):
-    """A format that a label file was found to have, for people ("YOLO names"), and its rows."""
+    """A format that a label file was found to have.
+
+    Attributes:
+        format: for people ("YOLO names").
+        rows: of the file.
+        has_lineage: whether a row may have a parent or ranks, which takes all rows to follow.
+    """
 
     format: str
     rows: Iterable[LabelRow]
+    has_lineage: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ class LabelFile:
 
     Attributes:
         path: of the file, for messages.
-        text: its text, with lines that end in ``\n`` or ``\r\n``.
+        held: its text, with lines that end in ``\n`` or ``\r\n``; None for a file that is read where it is used.
         header: whether the first line is a header; None where the file must show it.
         name_column: the column or field that holds the names; None for "name".
         notes: sentences about what was left out, which the reader of a format adds.
@@ -80,7 +88,7 @@ class LabelFile:
     """
 
     path: Path
-    text: str
+    held: str | None
     header: bool | None = None
     name_column: str | None = None
     notes: list[str] = field(default_factory=list)
@@ -90,9 +98,63 @@ class LabelFile:
         """Return an error that names this file."""
         return LabelError(message, file=self.path, remedy=remedy, line=line, where=where)
 
-    def lines(self) -> list[str]:
-        """Return the lines without their ends; other separators, such as U+2028, belong to a line."""
-        return [line.removesuffix("\r") for line in self.text.split("\n")]
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        if self.held is not None:
+            return self.held
+        with self.stream() as stream:
+            return stream.read()
+
+    @property
+    def start(self) -> str:
+        """The text, or the first million characters of a longer one."""
+        if self.held is not None:
+            return self.held[:_START_CHARACTERS]
+        with self.stream() as stream:
+            return stream.read(_START_CHARACTERS)
+
+    def stream(self) -> TextIO:
+        """Return the text as a stream, whose lines end as they do in the file."""
+        if self.held is not None:
+            return io.StringIO(self.held, newline="\n")
+        return self.path.open(encoding="utf-8-sig", newline="\n")
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines without their ends; other separators, such as U+2028, belong to a line."""
+        with self.stream() as stream:
+            for line in stream:
+                yield line.removesuffix("\n").removesuffix("\r")
+
+
+def held_text(path: Path) -> str | None:
+    """Return the text of a UTF-8 file as `read_text` does; None for a large one, after it has been checked.
+
+    Raises:
+        LabelError: as `read_text`.
+    """
+    try:
+        # Of a pipe, which can be read once, the size is 0.
+        if path.stat().st_size > HELD_BYTES and _binary_kind(path) is None and _is_text(path):
+            return None
+    except (OSError, UnicodeDecodeError):
+        pass  # as `read_text` says with its place
+    return read_text(path)
+
+
+def _binary_kind(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        start = stream.read(16)
+    return next((kind for pattern, kind in _BINARY_KINDS if pattern.match(start)), None)
+
+
+def _is_text(path: Path) -> bool:
+    """Say whether a UTF-8 file has more than blanks."""
+    has_text = False
+    with path.open(encoding="utf-8-sig", newline="\n") as stream:
+        while block := stream.read(_START_CHARACTERS):
+            has_text = has_text or bool(block.strip())
+    return has_text
 
 
 def read_text(path: Path) -> str:
@@ -124,63 +186,6 @@ def read_text(path: Path) -> str:
     return text
 
 
-def rows_to_categories(
-    rows: Iterable[LabelRow], path: Path, key: str, aliases: str | None, notes: list[str]
-) -> list[Category]:
-    """Make categories of rows, in file order: names are cleaned, rows of one name and group are merged.
-
-    Args:
-        rows: the rows of a label file.
-        path: the file, for messages.
-        key: "name" when a name is one category, "name,group" when equal names in different groups are different ones.
-        aliases: "comma" when a name is several names with commas between them, the first of which is shown.
-        notes: gets a sentence about names that were changed, and one about names that occur twice.
-
-    Raises:
-        LabelError: a text that cannot be stored, the same name in two groups under the key "name", or no row at all.
-    """
-    if key not in KEYS:
-        raise ValueError(f"key {key!r} is neither 'name' nor 'name,group'")
-    if aliases not in ALIASES:
-        raise ValueError(f"aliases {aliases!r} is neither None nor 'comma'")
-    categories: list[Category] = []
-    first_seen: dict[str, tuple[str, LabelRow]] = {}
-    changed, repeated = Examples(), Examples()
-    for row in rows:
-        category = _category(row, path, aliases)
-        if (clean := clean_name(row.name)) != row.name:
-            changed.add(f"'{printable(row.name)}' ({row.place}), read as '{printable(clean)}'")
-        group, first = first_seen.setdefault(category.name, (category.group, row))
-        if key == "name" and group != category.group:
-            raise LabelError(
-                f"the name {printable(category.name)!r} is in two groups: {printable(group)!r} ({first.place}) "
-                f"and {printable(category.group)!r} ({row.place})",
-                file=path,
-                line=row.line,
-                where=row.where,
-                remedy="Pass --key name,group to make two categories of them, or give them one group",
-            )
-        # Several rows for the descriptions or images of one category are usual in tables.
-        is_bare = not (row.descriptions or row.exemplars)
-        if first is not row and group == category.group and (is_bare or first.name != row.name):
-            repeated.add(f"{printable(category.name)!r} ({first.place} and {row.place})")
-        categories.append(category)
-    if not categories:
-        raise LabelError("the file has no category", file=path, remedy="Write at least one category name into it")
-    if changed.count:
-        notes.append(
-            f"{counted(changed.count, 'name')} with invisible, control or decomposed characters changed: {changed}"
-        )
-    if repeated.count:
-        notes.append(f"{counted(repeated.count, 'repeated name')}, merged into one category each: {repeated}")
-    if aliases is None and sum(", " in c.name for c in categories) * 2 > len(categories):
-        notes.append(
-            f"names have commas, such as {printable(categories[0].name)!r}; "
-            "if they separate several names of one thing, pass --aliases comma"
-        )
-    return merge_categories(categories)
-
-
 class Examples:
     """Counts sentences, and shows the first three."""
 
@@ -198,35 +203,6 @@ class Examples:
     def __str__(self) -> str:
         """Return the first three, with dots where there are more."""
         return "; ".join([*self._shown, "..."] if self.count > len(self._shown) else self._shown)
-
-
-def _category(row: LabelRow, path: Path, aliases: str | None) -> Category:
-    name, others = row.name, list(row.aliases)
-    if aliases == "comma":
-        name, *first = _comma_parts(row.name) or [row.name]
-        others = first + [part for alias in others for part in _comma_parts(alias)]
-    try:
-        return Category(
-            name=_clean(name, "name"),
-            group=clean_name(row.group),
-            descriptions=tuple(row.descriptions),
-            metadata=dict(row.metadata),
-            exemplars=tuple(row.exemplars),
-            aliases=tuple(_clean(alias, "alias") for alias in others),
-        )
-    except ValueError as error:
-        raise LabelError(str(error), file=path, line=row.line, where=row.where, remedy="Correct this entry") from error
-
-
-def _clean(name: str, what: str) -> str:
-    clean = clean_name(name)
-    if name and not clean:
-        raise ValueError(f"the {what} {printable(name)!r} has no visible character")
-    return clean
-
-
-def _comma_parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def first_repeated(items: Iterable[Item]) -> Item | None:

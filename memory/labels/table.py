@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from memory.errors import printable
 from memory.labels.cells import (
@@ -65,11 +66,11 @@ def read_table(file: LabelFile, format: str) -> Labelling:
     first = [(line, cells)] if file.header is False else []
 
     def rows() -> Iterator[LabelRow]:
-        for line, cells in (*first, *lines):
+        for line, cells in chain(first, lines):
             if any(cell.strip(BLANK) for cell in cells):
                 yield _row(file, line, cells, columns)
 
-    return Labelling(f"{format.upper()}{columns.kind}", rows())
+    return Labelling(f"{format.upper()}{columns.kind}", rows(), has_lineage=bool(columns.ranks) or columns.has_parents)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
 
 from memory.errors import printable
 from memory.labels.rows import LabelFile, Labelling, LabelRow
@@ -66,29 +69,39 @@ def read_lines(file: LabelFile, *, plain: bool) -> Labelling:
         LabelError: the first line looks like a header and the user has not said whether it is one, or the file looks
             like something other than names.
     """
-    blank = " \t\r"
-    lines = [(number, line.strip(blank)) for number, line in enumerate(file.lines(), start=1) if line.strip(blank)]
-    comments = [number for number, line in lines if is_comment(line)]
+    comments = [number for number, line in enumerate(file.lines(), start=1) if is_comment(line)]
     if comments:
         file.notes.append(f"{counted(len(comments), 'comment line')} left out, the first on line {comments[0]}")
-        lines = [(number, line) for number, line in lines if not is_comment(line)]
-    if lines and file.header is None and lines[0][1].lower() in HEADER_WORDS:
+    entries = _Entries(file)
+    number, first = next(iter(entries), (0, ""))
+    if file.header is None and first.lower() in HEADER_WORDS:
         raise file.error(
-            f"{printable(lines[0][1])!r} looks like a header",
+            f"{printable(first)!r} looks like a header",
             "Say with --header yes that it is one, or with --header no that it is a name",
-            line=lines[0][0],
+            line=number,
         )
-    if file.header:
-        lines = lines[1:]
-    if not plain:
+    if not plain and first:
         for name, pattern in _ID_LISTS:
-            matches = [pattern.fullmatch(line) for _, line in lines]
-            if lines and all(matches):
-                return Labelling(name, [_id_row(n, m) for (n, _), m in zip(lines, matches, strict=True) if m])
-        if (numbered := _numbered(lines)) is not None:
-            return Labelling("numbered names", numbered)
-        _refuse_what_is_no_name(file, lines)
-    return Labelling(_PLAIN, [LabelRow(line, line=number) for number, line in lines])
+            if all(pattern.fullmatch(line) for _, line in entries):
+                matches = ((number, pattern.fullmatch(line)) for number, line in entries)
+                return Labelling(name, (_id_row(number, match) for number, match in matches if match), False)
+        if _is_numbered(entries):
+            rows = ((number, _DIGITS.fullmatch(line)) for number, line in entries)
+            return Labelling("numbered names", (LabelRow(m["name"], line=number) for number, m in rows if m), False)
+        _refuse_what_is_no_name(file, entries)
+    return Labelling(_PLAIN, (LabelRow(line, line=number) for number, line in entries), has_lineage=False)
+
+
+class _Entries:
+    """The lines of a file with their numbers, without comments, header and blanks; read anew each time."""
+
+    def __init__(self, file: LabelFile) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        lines = ((number, line.strip(" \t\r")) for number, line in enumerate(self._file.lines(), start=1))
+        entries = ((number, line) for number, line in lines if line and not is_comment(line))
+        return islice(entries, 1 if self._file.header else 0, None)
 
 
 def _id_row(line: int, match: re.Match[str]) -> LabelRow:
@@ -104,48 +117,47 @@ def _id_row(line: int, match: re.Match[str]) -> LabelRow:
     return LabelRow(name, lineage, metadata={key: value for key, value in fields.items() if value}, line=line)
 
 
-def _numbered(lines: Sequence[tuple[int, str]]) -> list[LabelRow] | None:
-    """Return the rows of lines that are numbered from 0 or 1 without a gap; None for others.
+def _is_numbered(entries: _Entries) -> bool:
+    """Say whether all lines are numbered from 0 or 1 without a gap.
 
     At least three, with distinct names: "1 of hearts", "2 of hearts", "3 of hearts" are names.
     """
-    matches = [_DIGITS.fullmatch(line) for _, line in lines]
-    found = [match for match in matches if match is not None]
-    if len(found) < max(3, len(matches)):
-        return None
-    numbers = [int(match["number"]) for match in found]
-    names = [match["name"] for match in found]
-    if numbers[0] not in (0, 1) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-        return None
-    if len(set(names)) < len(names):
-        return None
-    return [LabelRow(name, line=number) for (number, _), name in zip(lines, names, strict=True)]
+    matches = [_DIGITS.fullmatch(line) for _, line in islice(entries, 3)]
+    if len(matches) < 3 or matches[0] is None or int(matches[0]["number"]) not in (0, 1):
+        return False
+    first, count = int(matches[0]["number"]), 0
+    for _, line in entries:
+        match = _DIGITS.fullmatch(line)
+        if match is None or int(match["number"]) != first + count:
+            return False
+        count += 1
+    names = (hash(match["name"]) for _, line in entries if (match := _DIGITS.fullmatch(line)))
+    return len(np.unique(np.fromiter(names, np.int64))) == count
 
 
-def _refuse_what_is_no_name(file: LabelFile, lines: Sequence[tuple[int, str]]) -> None:
+def _refuse_what_is_no_name(file: LabelFile, entries: _Entries) -> None:
     """Raise a LabelError for lines that are markup, ids, paths of images, settings or rows of a table."""
-    if not lines:
-        return
-    number, first = lines[0]
-    texts = [line for _, line in lines]
+    number, first = next(iter(entries))
+    are_several = len(list(islice(entries, 2))) > 1
     remedy = "Give a file of names; or pass --format text to take each line as a name"
     if re.match(r"<[!?a-zA-Z]", first):
         raise file.error(f"this looks like markup: {printable(first)!r}", remedy, line=number)
-    if all(map(_BARE_ID.fullmatch, texts)):
+    if all(_BARE_ID.fullmatch(text) for _, text in entries):
         raise file.error(
             f"the lines are ids without names, such as {printable(first)!r}",
             "Give the list that has the names as well; or pass --format text to take the ids as names",
             line=number,
         )
-    if all(os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES for text in texts):
+    if all(os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES for _, text in entries):
         raise file.error(f"the lines are paths of images, such as {printable(first)!r}", remedy, line=number)
-    if len(texts) > 1 and all(re.match(r"[\w-]+:(?: |$)", text) for text in texts):
+    if are_several and all(re.match(r"[\w-]+:(?: |$)", text) for _, text in entries):
         raise file.error(f"the lines look like settings, such as {printable(first)!r}", remedy, line=number)
     for delimiter, called, format in (("\t", "tabs", "tsv"), (";", "semicolons", "csv"), (",", "commas", "csv")):
-        counts = {text.count(delimiter) for text in texts}
+        count = first.count(delimiter)
+        if not (are_several and count and all(text.count(delimiter) == count for _, text in entries)):
+            continue
         # Names with commas ("bass, the fish") have a space after them; cells do not.
-        spaced = delimiter == "," and any(", " in text for text in texts)
-        if len(texts) > 1 and len(counts) == 1 and counts != {0} and not spaced:
+        if delimiter != "," or not any(", " in text for _, text in entries):
             raise file.error(
                 f"this looks like a table without a header: {called} in every line, such as {printable(first)!r}",
                 f"Pass --format {format} --header no to take the first column as names, or --format text to take each "

@@ -41,7 +41,7 @@ def info(
     categories = opened.bare_categories()
     fields = asdict(opened.info()) | {"groups": group_summary(categories)}
     settings = carried_settings(opened, warn=note)
-    prompted = prompted_names(categories)
+    prompted = dict(prompted_names(categories))
     if as_json:
         fields |= {"settings": settings, "prompted": prompted}
         sys.stdout.write(json.dumps(fields, indent=2, default=str) + "\n")  # ASCII: a terminal may be what reads it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from recognizer.cli.options import Aliases, YesNo
 from recognizer.console import note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
     from memory import Category
     from memory.labels import Labels
@@ -36,19 +37,20 @@ def read_label_file(
     note(str(labels))
     for sentence in labels.notes:
         note(f"note: {sentence}")
-    prompted = prompted_names(labels)
-    if prompted:
-        examples = [
-            f"{printable(name, 40)!r} as {' | '.join(printable(text, 40) for text in texts)!r}"
-            for name, texts in list(prompted.items())[:PROMPTS_SHOWN]
-        ]
-        note(f"prompted as words: {len(prompted)} of {counted(len(labels), 'name')}, such as {', '.join(examples)}")
+    examples, others = [], prompted_names(labels)
+    for name, texts in islice(others, PROMPTS_SHOWN):
+        examples.append(f"{printable(name, 40)!r} as {' | '.join(printable(text, 40) for text in texts)!r}")
+    if examples:
+        count = len(examples) + sum(1 for _ in others)
+        note(f"prompted as words: {count} of {counted(len(labels), 'name')}, such as {', '.join(examples)}")
     return labels
 
 
-def prompted_names(categories: Sequence[Category]) -> dict[str, list[str]]:
-    """Return the texts for each name that is prompted otherwise than it is shown, or under several names."""
+def prompted_names(categories: Iterable[Category]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each name that is prompted otherwise than it is shown, or under several names, with the texts for it."""
     from memory.templates import prompt_names
 
-    words = {category.name: list(prompt_names(category)) for category in categories}
-    return {name: texts for name, texts in words.items() if texts != [name]}
+    for category in categories:
+        texts = list(prompt_names(category))
+        if texts != [category.name]:
+            yield category.name, texts

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from memory import Category
-from memory.category import merge_categories
 from memory.errors import printable
 from memory.labels import read_labels
+from memory.merging import merge_categories
 from memory.wording import counted
 from recognizer.console import note
 
@@ -40,7 +40,7 @@ def join_descriptions(
         The categories, and a sentence about what fits and what does not.
     """
     by_key = {(each.name, each.group): each for each in described}
-    joined, used = [], set[tuple[str, str]]()
+    joined, used = list[Category](), set[tuple[str, str]]()
     reached = 0
     for category in categories:
         keys = {(category.name, category.group), (category.name, "")} & by_key.keys()

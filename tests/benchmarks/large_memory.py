@@ -8,7 +8,7 @@ usage: python tests/benchmarks/large_memory.py 10000 100000 [--descriptions 5] [
 Vectors come from hashes of the texts, so no encoder's time is in the figures. Each step runs in a process of its own,
 whose start (Python and imports) is left out. `cpu` is its processor time, which a busy machine changes less.
 `anonymous` and `mapped` are the memory of the process at the end of its step, MiB: its own pages, and those of files,
-which the system can drop. `peak` is the highest of their sum.
+which the system can drop. `peak anonymous` is the highest of the former, read every 50 ms; `peak` that of their sum.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,7 +43,7 @@ from tests.memory.fake_encoder import HashEncoder  # noqa: E402
 
 TEMPLATES = ("a photo of a {}.",)
 REGIONS = 5
-COLUMNS = ("step", "seconds", "cpu", "anonymous", "mapped", "peak", "disk")
+COLUMNS = ("step", "seconds", "cpu", "anonymous", "mapped", "peak anonymous", "peak", "disk")
 
 
 def write_labels(path: Path, numbers: range, descriptions: int) -> None:
@@ -112,20 +113,42 @@ STEPS: dict[str, Callable[[Path, HashEncoder], None]] = {
 }
 
 
+def memory_kilobytes() -> dict[str, int]:
+    """Return what the system says of this process's memory."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return {key: int(status[key].split()[0]) for key in ("RssAnon", "RssFile", "RssShmem")}
+
+
+class Peak(threading.Thread):
+    """Reads the anonymous memory of this process until it is stopped."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.kilobytes = 0
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopped.wait(0.05):
+            self.kilobytes = max(self.kilobytes, memory_kilobytes()["RssAnon"])
+
+
 def measured(step: str, folder: Path, dim: int) -> dict[str, float]:
     """Run a step in this process."""
     encoder = HashEncoder(dim=dim)
     encoder.card = replace(encoder.card, spec={"kind": "starter"})  # whose weights do not change
+    peak = Peak()
+    peak.start()
     started, cpu = time.perf_counter(), time.process_time()
     STEPS[step](folder, encoder)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    kilobytes = {key: int(status[key].split()[0]) for key in ("RssAnon", "RssFile", "RssShmem")}
+    peak.stopped.set()
+    kilobytes = memory_kilobytes()
     return {
         "seconds": seconds,
         "cpu": cpu,
         "anonymous": kilobytes["RssAnon"] / 1024,
         "mapped": kilobytes["RssFile"] / 1024,
+        "peak anonymous": max(peak.kilobytes, kilobytes["RssAnon"]) / 1024,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -144,7 +167,7 @@ def rows(categories: int, descriptions: int, dim: int, folder: Path, steps: list
             f"{categories:,}: {step}",
             f"{figures['seconds']:.2f}",
             f"{figures['cpu']:.2f}",
-            *(f"{figures[key]:,.0f}" for key in COLUMNS[3:6]),
+            *(f"{figures[key]:,.0f}" for key in COLUMNS[3:7]),
             f"{disk:,.0f}",
         ]
 

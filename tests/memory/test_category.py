@@ -1,7 +1,6 @@
 import pytest
 
 from memory import Category, Description
-from memory.category import merge_categories
 
 
 def test_ids_depend_on_name_and_group_alone():
@@ -32,31 +31,3 @@ def test_categories_that_cannot_be_stored_are_refused():
 def test_bad_texts_are_refused_wherever_they_are(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_merging_joins_aliases_and_leaves_the_name_out():
-    merged = merge_categories([Category("a", aliases=("b", "a")), Category("a", aliases=("c", "b"))])
-    assert merged == [Category("a", aliases=("b", "c"))]
-
-
-def test_merging_joins_what_is_distinct_and_keeps_the_first():
-    merged = merge_categories(
-        [
-            Category("a", "g", (Description("x", source="1"),), {"k": "1"}, ("1.jpg",)),
-            Category("b"),
-            Category("a", "g", (Description("x", source="2"), Description("x", "sentence")), {"k": "2", "l": "3"}),
-            Category("a", exemplars=("2.jpg", "2.jpg")),
-            Category("a", "g", exemplars=("2.jpg", "1.jpg")),
-        ]
-    )
-    assert merged == [
-        Category(
-            "a",
-            "g",
-            (Description("x", source="1"), Description("x", "sentence")),
-            {"k": "1", "l": "3"},
-            ("1.jpg", "2.jpg"),
-        ),
-        Category("b"),
-        Category("a", exemplars=("2.jpg",)),
-    ]

@@ -93,3 +93,23 @@ def test_an_append_cuts_off_what_follows_the_last_valid_chunk(tmp_path, encoder)
     path.write_bytes(valid + bytes(1000))
     VectorJournal(tmp_path, 3).append(keys, np.eye(2, 3, dtype=np.float32))
     assert path.read_bytes() == 2 * valid
+
+
+def test_vectors_are_as_wide_as_the_mean_of_several_texts_needs_them(directory):
+    """Rounding vectors before their mean is taken would change it."""
+    sizes = {}
+    for templates in (("{}",), TEMPLATES):
+        with pytest.raises(InterruptedError):
+            Memory.build(CATEGORIES, directory, encoder=FakeEncoder(fail_after_chunks=1), templates=templates)
+        sizes[len(templates)] = (directory / JOURNAL_NAME).stat().st_size
+    assert sizes == {1: 24 + 8 * (16 + 2 * 16), 2: 24 + 8 * (16 + 4 * 16)}
+
+
+def test_fp16_and_float32_vectors_do_not_take_the_place_of_each_other(tmp_path, encoder):
+    keys = text_keys([("a",), ("b",)], encoder.card)
+    halves = VectorJournal(tmp_path, 3, np.float16)
+    halves.append(keys[:1], np.full((1, 3), 1 / 3, np.float32))
+    halves.append(keys[1:], np.full((1, 3), 0.5, np.float32))
+    again = VectorJournal(tmp_path, 3, np.float16)
+    np.testing.assert_array_equal(again.get(keys), np.array([[1 / 3] * 3, [0.5] * 3]).astype(np.float16))
+    assert not VectorJournal(tmp_path, 3).has(keys).any()

@@ -95,6 +95,6 @@ def test_aliases_are_stored_beside_metadata_and_averaged_with_the_name(directory
 
 
 def test_metadata_without_aliases_is_a_json_object_as_in_earlier_memories(directory, encoder):
-    texts = BuildTexts.make([Category("cat", metadata={"b": "é", "a": "1"})], ["{}"], encoder.card)
-    (batch,) = category_batches(texts, 16, lambda groups, part: np.zeros((1, 16), np.float32))
+    texts = BuildTexts([Category("cat", metadata={"b": "é", "a": "1"})], ["{}"], encoder.card)
+    (batch,) = category_batches(texts, 16, lambda groups: np.zeros((1, 16), np.float32))
     assert batch.column("metadata").to_pylist() == ['{"a": "1", "b": "é"}']

@@ -1,0 +1,208 @@
+"""Categories made of the rows of a label file, one row at a time."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from memory.category import Category
+from memory.errors import LabelError, printable
+from memory.labels.names import clean_name
+from memory.labels.rows import Examples, LabelRow
+from memory.merging import merge_categories
+from memory.wording import counted
+
+KEYS = ("name", "name,group")
+ALIASES = (None, "comma")
+
+
+def rows_to_categories(
+    rows: Iterable[LabelRow], path: Path, key: str, aliases: str | None, notes: list[str]
+) -> Sequence[Category]:
+    """Make categories of rows, in file order: names are cleaned, rows of one name and group are merged.
+
+    Args:
+        rows: the rows of a label file; they are read once.
+        path: the file, for messages.
+        key: "name" when a name is one category, "name,group" when equal names in different groups are different ones.
+        aliases: "comma" when a name is several names with commas between them, the first of which is shown.
+        notes: gets sentences about names that were changed, and names and descriptions that occur twice.
+
+    Raises:
+        LabelError: a text that cannot be stored, the same name in two groups under the key "name", or no row at all.
+    """
+    if key not in KEYS:
+        raise ValueError(f"key {key!r} is neither 'name' nor 'name,group'")
+    if aliases not in ALIASES:
+        raise ValueError(f"aliases {aliases!r} is neither None nor 'comma'")
+    checked = _CheckedRows(rows, path, key, aliases)
+    categories = merge_categories(checked)
+    if not categories:
+        raise LabelError("the file has no category", file=path, remedy="Write at least one category name into it")
+    notes += checked.notes(categories[0].name)
+    return categories
+
+
+class _CheckedRows(Iterable[Category]):
+    """The category of each row, and what is to be said of them afterwards."""
+
+    def __init__(self, rows: Iterable[LabelRow], path: Path, key: str, aliases: str | None) -> None:
+        self._rows = rows
+        self._path = path
+        self._key = key
+        self._aliases = aliases
+        self._first = _FirstRows()
+        self._descriptions = _Descriptions()
+        self._changed, self._repeated = Examples(), Examples()
+        self._count = self._with_commas = 0
+
+    def __iter__(self) -> Iterator[Category]:
+        """Yield the categories; a row that only repeats a name adds nothing, and is left out."""
+        for row in self._rows:
+            category = _category(row, self._path, self._aliases)
+            self._count += 1
+            self._with_commas += ", " in category.name
+            if (clean := clean_name(row.name)) != row.name:
+                self._changed.add(f"'{printable(row.name)}' ({row.place}), read as '{printable(clean)}'")
+            key = category.name if self._key == "name" else (category.name, category.group)
+            earlier = self._first.before(key, row, category.group)
+            if earlier is not None and earlier.group != category.group:
+                raise LabelError(
+                    f"the name {printable(category.name)!r} is in two groups: {printable(earlier.group)!r} "
+                    f"({earlier.place}) and {printable(category.group)!r} ({row.place})",
+                    file=self._path,
+                    line=row.line,
+                    where=row.where,
+                    remedy="Pass --key name,group to make two categories of them, or give them one group",
+                )
+            # Several rows for the descriptions or images of one category are usual in tables.
+            is_bare = not (category.descriptions or category.exemplars)
+            if earlier is not None and (is_bare or not earlier.is_written_alike):
+                self._repeated.add(f"{printable(category.name)!r} ({earlier.place} and {row.place})")
+            self._descriptions.add(category, row)
+            if earlier is None or not is_bare or category.metadata or category.aliases:
+                yield category
+
+    def notes(self, first_name: str) -> Iterator[str]:
+        """Yield sentences, after all rows were read."""
+        if self._changed.count:
+            yield (
+                f"{counted(self._changed.count, 'name')} with invisible, control or decomposed characters changed: "
+                f"{self._changed}"
+            )
+        if self._repeated.count:
+            yield f"{counted(self._repeated.count, 'repeated name')}, merged into one category each: {self._repeated}"
+        count, place = self._descriptions.repeated()
+        if count:
+            yield f"{counted(count, 'description')} that the category has already, left out; the first: {place}"
+        if self._aliases is None and self._with_commas * 2 > self._count:
+            yield (
+                f"names have commas, such as {printable(first_name)!r}; "
+                "if they separate several names of one thing, pass --aliases comma"
+            )
+
+
+class _Earlier(NamedTuple):
+    """The first row of a name: its group and place, and whether the name is written as in a later row."""
+
+    group: str
+    place: str
+    is_written_alike: bool
+
+
+class _Places:
+    """The places of rows, 8 bytes for each that is a line."""
+
+    def __init__(self) -> None:
+        self._lines = array("q")
+        self._others: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def append(self, row: LabelRow) -> None:
+        if row.line is None:
+            self._others[len(self._lines)] = row.place
+        self._lines.append(row.line or 0)
+
+    def __getitem__(self, number: int) -> str:
+        return self._others.get(number, f"line {self._lines[number]}")
+
+
+class _FirstRows:
+    """The first row of each key, in some 150 bytes: names are compared by their hashes of 64 bits."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        self._written = array("q")
+        self._groups = array("q")
+        self._group_numbers: dict[str, int] = {}
+        self._group_names: list[str] = []
+        self._places = _Places()
+
+    def before(self, key: Hashable, row: LabelRow, group: str) -> _Earlier | None:
+        """Return the first row of a key; None where this row is it."""
+        number = self._numbers.setdefault(hash(key), len(self._places))
+        if number < len(self._places):
+            is_alike = self._written[number] == hash(row.name)
+            return _Earlier(self._group_names[self._groups[number]], self._places[number], is_alike)
+        group_number = self._group_numbers.setdefault(group, len(self._group_names))
+        if group_number == len(self._group_names):
+            self._group_names.append(group)
+        self._groups.append(group_number)
+        self._written.append(hash(row.name))
+        self._places.append(row)
+        return None
+
+
+class _Descriptions:
+    """Counts the descriptions that a category has twice, by hashes of 64 bits."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._places = _Places()
+
+    def add(self, category: Category, row: LabelRow) -> None:
+        for each in category.descriptions:
+            self._hashes.append(hash((category.name, category.group, each.text, each.kind)))
+            self._places.append(row)
+
+    def repeated(self) -> tuple[int, str]:
+        """Return how many there are beyond the first of each, and the place of the first of these."""
+        hashes = np.frombuffer(self._hashes, np.int64)
+        order = np.argsort(hashes, kind="stable")
+        again = order[1:][np.diff(hashes[order]) == 0]
+        return len(again), self._places[int(again.min())] if len(again) else ""
+
+
+def _category(row: LabelRow, path: Path, aliases: str | None) -> Category:
+    name, others = row.name, list(row.aliases)
+    if aliases == "comma":
+        name, *first = _comma_parts(row.name) or [row.name]
+        others = first + [part for alias in others for part in _comma_parts(alias)]
+    try:
+        return Category(
+            name=_clean(name, "name"),
+            group=clean_name(row.group),
+            descriptions=tuple(row.descriptions),
+            metadata=dict(row.metadata),
+            exemplars=tuple(row.exemplars),
+            aliases=tuple(_clean(alias, "alias") for alias in others),
+        )
+    except ValueError as error:
+        raise LabelError(str(error), file=path, line=row.line, where=row.where, remedy="Correct this entry") from error
+
+
+def _clean(name: str, what: str) -> str:
+    clean = clean_name(name)
+    if name and not clean:
+        raise ValueError(f"the {what} {printable(name)!r} has no visible character")
+    return clean
+
+
+def _comma_parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
