@@ -12,6 +12,7 @@ from memory.manifest import Manifest
 from memory.recovery import published_manifest
 from memory.remote.memory import local_copy
 from memory.search import Fold, IndexKind
+from memory.search.choice import EXACT_CATEGORIES
 from memory.template_file import parse_templates
 from memory.vectors import Matrix
 from memory.wording import counted
@@ -150,6 +151,20 @@ def build_memory(
         for sentence in warnings_about(built.vectors):
             warn(sentence)
     return built
+
+
+def explain_index(memory: Memory) -> str:
+    """Say how a memory that was just built with the index `auto` is searched, and why."""
+    number = counted(memory.report.categories, "category")
+    if memory.report.index_problem:
+        return f"search: exact, because the index that auto chose for {number} finds too little"
+    reasons = {
+        "exact": f"up to {EXACT_CATEGORIES:,}, comparing an image with all of them takes less time than encoding it",
+        "hnsw": f"for more than {EXACT_CATEGORIES:,} it is the fastest index, and it fits in a quarter of the RAM",
+        "ivf": "its lists fit in half of the RAM, and hnsw, which is faster, would not fit in a quarter of it",
+        "lance": "it is read from the disk, and every other index would fill too much of the RAM",
+    }
+    return f"search: {memory.index_kind}, chosen by auto for {number}: {reasons[memory.index_kind]}"
 
 
 def _known_vectors(directory: Path, before: Manifest | None, encoder: Encoder) -> dict[str, Matrix]:

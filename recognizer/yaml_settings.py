@@ -5,6 +5,7 @@ Messages show foreign keys and values escaped and cut.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,7 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from memory.errors import printable, printable_path
-from recognizer.errors import RecognizerError
+from recognizer.errors import RecognizerError, reason_of
 from recognizer.plain_yaml import DEEPEST, MOST_BYTES, PlainYamlError, load_plain_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -127,7 +128,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         key = _key(problem["loc"])
         if problem["type"] == "extra_forbidden":
             known = ", ".join(_section(model, problem["loc"][:-1]).model_fields)
-            lines.append(f"unknown setting `{key}`; known here: {known}")
+            meant = _similar(model, problem["loc"])
+            question = f"; did you mean `{meant}`?" if meant else ""
+            lines.append(f"unknown setting `{key}`; known here: {known}{question}")
         elif problem["type"] == "missing":
             lines.append(f"setting `{key}` is required")
         elif problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
@@ -135,9 +138,18 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         elif problem["type"] in ("tuple_type", "list_type"):
             lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: give a list, in brackets: [a, b]")
         else:
-            what = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
-            lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: {printable(what, 200)}")
+            lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: {printable(reason_of(problem), 200)}")
     return _listed(lines)
+
+
+def _similar(model: type[BaseModel], place: Sequence[int | str]) -> str | None:
+    """Return the setting that an unknown one is most like: of its section, or of that name in another section."""
+    *above, name = (str(part)[:100] for part in place)  # keys may be of any length
+    near = difflib.get_close_matches(name, _section(model, above).model_fields, n=1)
+    if near:
+        return ".".join([*above, *near])
+    sections = {section: _section(model, [section]) for section in model.model_fields}
+    return next((f"{section}.{name}" for section, inner in sections.items() if name in inner.model_fields), None)
 
 
 def _listed(problems: Sequence[str]) -> str:

@@ -149,7 +149,7 @@ def build(
     from memory.errors import printable
     from memory.recovery import published_manifest
     from memory.remote.memory import local_copy
-    from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
+    from recognizer.building import build_memory, explain_encoder, explain_index, load_default_encoder, read_templates
     from recognizer.describing.joining import join_descriptions, read_descriptions
     from recognizer.encoder import Encoder
     from recognizer.encoder.named import NAMED
@@ -206,6 +206,8 @@ def build(
             warn=note,
         )
     remember_build(built, inputs)
+    if index is Index.auto:
+        note(explain_index(built))
     _print_contents(built, _work(built))
 
 

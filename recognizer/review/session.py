@@ -85,6 +85,7 @@ class ReviewSession:
         """Read the results and write the page."""
         self._turn = threading.Lock()  # of what changes the memory or the page
         self._earlier = read_results(self.results, self.images)
+        self._learnt = learnt_path(self.results)  # written anew at each learning of this review
         self._show(self.results)
 
     def state(self) -> dict[str, Any]:
@@ -158,13 +159,13 @@ class ReviewSession:
                     encoder,
                     self._earlier,
                     said,
-                    learnt_path(self.results),
+                    self._learnt,
                     settings_of=self.settings_of,
                     features=features,
                     source=self.log.path,
                     warn=self.warn,
                 )
-            self._show(learnt_path(self.results))
+            self._show(self._learnt)
             return _told(lesson)
 
     def describe(self, name: str, group: str, text: str) -> str:
@@ -189,12 +190,12 @@ class ReviewSession:
                 done = score_again(
                     recognizer,
                     self._earlier,
-                    learnt_path(self.results),
+                    self._learnt,
                     touched={wanted.name},
                     source=self.log.path,
                     warn=self.warn,
                 )
-            self._show(learnt_path(self.results))
+            self._show(self._learnt)
             return f"{wanted.name} is described; {counted(len(done.changes), 'label')} changed since the run."
 
     def close(self) -> None:
