@@ -169,18 +169,27 @@ class ReviewSession:
             return _told(lesson)
 
     def describe(self, name: str, group: str, text: str) -> str:
-        """Add a description to a category, score the results again and write the page anew; return a sentence.
+        """Add descriptions to a category, score the results again and write the page anew; return a sentence.
+
+        Args:
+            name: of the category.
+            group: of the category.
+            text: one description, or several separated by semicolons, as in a label file.
 
         Raises:
             UnknownCategory: there is no such category.
-            ValueError: the text cannot be stored.
+            ValueError: there is no description, or one cannot be stored.
         """
+        texts = [part for each in text.split(";") if (part := each.strip())]
+        if not texts:
+            raise ValueError("there is no description; write what can be seen, such as: striped tail; yellow beak")
         with self._turn:
             encoder = self.encoder()
             opened = Memory.open(self.memory)
             wanted = matching_category(opened.bare_categories(), Category(name, group).id)
             negatives = labels_again(opened)
-            described = Category(wanted.name, wanted.group, (Description(text, source="review"),))
+            descriptions = tuple(Description(each, source="review") for each in texts)
+            described = Category(wanted.name, wanted.group, descriptions)
             opened.add([described], encoder=encoder, negatives=negatives)
             store_head(opened)
             fresh = Memory.open(self.memory)

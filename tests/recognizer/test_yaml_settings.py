@@ -61,7 +61,7 @@ def test_overrides_are_yaml_and_may_be_nested(tmp_path):
         (
             "{one: {size: 2.5, quick: 3, mode: slow}}",
             [],
-            "`one.size` = 2.5: give a whole number; .*`one.quick` = 3: give true or false; .*'slow': give 'fast' or 'exact'",
+            "2.5: give a whole number; .*`one.quick` = 3: give true or false; .*'slow': give 'fast' or 'exact'",
         ),
         ("{two: 1}", [], "unknown setting `two`; known here: one, other, needed"),
         ("{one: {size: 0}}", [], "setting `one.size` = 0: give more than 0"),
