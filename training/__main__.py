@@ -120,10 +120,8 @@ def rank_data(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    app.command()(train)
-    app.command()(annotate)
-    app.command()(inspect)
-    app.command("rank-data")(rank_data)
+    for name, command in {"train": train, "annotate": annotate, "inspect": inspect, "rank-data": rank_data}.items():
+        app.command(name, rich_help_panel="Training")(command)
 
 
 if __name__ == "__main__":

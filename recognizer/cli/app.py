@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 from typing import Annotated, TextIO
 
+import click
 import typer
 
 from recognizer.allocator import keep_freed_memory, let_idle_threads_sleep
@@ -17,10 +18,36 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 _HOW_TO_RESUME = "interrupted; repeat the same command to resume"
 
+# The commands that `--help` shows, by panel, in the order in which a new user needs them. Commands of other packages
+# follow, in panels of their own.
+PANELS = {
+    "Recognise": ("demo", "build", "run", "report"),
+    "Look, correct, hand on": ("why", "review", "learn", "rerank", "export-results"),
+    "Categories and their examples": ("describe", "add", "remove", "info", "verify", "repair", "export"),
+    "Accuracy": ("eval", "calibrate", "benchmark"),
+    "Stored features": ("embed", "find", "near-duplicates"),
+    "Encoders": ("models", "export-onnx"),
+    "Server and installation": ("serve", "doctor"),
+}
+
+
+class InOrder(typer.core.TyperGroup):
+    """The commands in the order of `PANELS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        order = [name for names in PANELS.values() for name in names]
+        return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
+
+
 app = typer.Typer(
     name="recognizer",
+    cls=InOrder,
     help="Open-vocabulary recognition with evidence: from a label file and a folder of images to ranked categories, "
-    "with the image regions that support them.",
+    "with the image regions that support them.\n\n"
+    "To see it work: recognizer demo\n\n"
+    "With your own files: recognizer build LABELS --memory M, then recognizer run IMAGES --memory M --output "
+    "results.jsonl, then recognizer report results.jsonl --output report. COMMAND --help has an example of each.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={
@@ -46,6 +73,17 @@ def options(
     ] = False,
 ) -> None:
     """Take the options before a command; `--help` shows the help text of the application instead of this."""
+
+
+def arrange(app: typer.Typer) -> None:
+    """Put the commands of this package into their panels."""
+    panel_of = {name: panel for panel, names in PANELS.items() for name in names}
+    for command in app.registered_commands:
+        if command.name is None and command.callback is not None:
+            command.name = command.callback.__name__.replace("_", "-")
+        command.rich_help_panel = panel_of.get(str(command.name))
+    for group in app.registered_groups:
+        group.rich_help_panel = panel_of.get(str(group.name))
 
 
 def add_plugins(app: typer.Typer, plugins: Iterable[EntryPoint]) -> None:

@@ -125,7 +125,7 @@ def build(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again.
+    """Build a memory from a label file: it then holds exactly these categories; texts it knows are not encoded again.
 
     Example: recognizer build labels.csv --memory birds.memory
     """
