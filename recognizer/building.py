@@ -201,5 +201,11 @@ def read_templates(path: Path) -> tuple[str, ...]:
     """
     try:
         return parse_templates(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise TemplateError(
+            f"templates {path}: this is no text in UTF-8; give a file with a template on each line"
+        ) from error
+    except OSError as error:
+        raise TemplateError(f"templates {path}: {error.strerror}; check the path and its permissions") from error
+    except ValueError as error:
         raise TemplateError(f"templates {path}: {error}") from error

@@ -6,9 +6,8 @@ import sys
 import warnings
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
-import click
 import typer
 
 from recognizer.allocator import keep_freed_memory, let_idle_threads_sleep
@@ -31,18 +30,35 @@ PANELS = {
 }
 
 
-class InOrder(typer.core.TyperGroup):
-    """The commands in the order of `PANELS`."""
+class Commands(typer.core.TyperGroup):
+    """The commands, in the order of `PANELS`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401  Typer's own context, which it does not export
         """Return the names of the commands."""
         order = [name for names in PANELS.values() for name in names]
         return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Run a command; say of a value that an option does not take what to give instead of pydantic's words."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            from pydantic import ValidationError
+
+            from memory.errors import printable
+            from recognizer.errors import reason_of
+
+            if isinstance(error.__cause__, ValidationError):
+                problem = error.__cause__.errors()[0]
+                reason = printable(reason_of(problem), 400)
+                is_whole = problem["type"] == "value_error"  # names the value already
+                error.message = reason if is_whole else f"{printable(repr(problem['input']))}: {reason}."
+            raise
+
 
 app = typer.Typer(
     name="recognizer",
-    cls=InOrder,
+    cls=Commands,
     help="Open-vocabulary recognition with evidence: from a label file and a folder of images to ranked categories, "
     "with the image regions that support them.\n\n"
     "To see it work: recognizer demo\n\n"

@@ -128,6 +128,8 @@ def build(
     """Build a memory from a label file: it then holds exactly these categories; texts it knows are not encoded again.
 
     Example: recognizer build labels.csv --memory birds.memory
+
+    Example: recognizer build labels.csv --memory birds.memory --exemplars labelled --index auto
     """
     from memory.remote.address import is_address
     from recognizer.unchanged import input_hash, remember_build, unchanged_memory

@@ -109,7 +109,8 @@ MemoryOption = Annotated[
     str,
     typer.Option(
         "--memory",
-        help="Directory of the memory, or its address on an object store: s3://, gs:// or az://BUCKET/PREFIX.",
+        help="Directory of the memory, which `build` makes, or its address on an object store: s3://, gs:// or "
+        "az://BUCKET/PREFIX.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -269,7 +270,9 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="One setting of the YAML file, as SECTION.NAME=VALUE; may be repeated.", rich_help_panel=SETTINGS
+        "--set",
+        help="One setting of the YAML file, as SECTION.NAME=VALUE, such as run.top_k=3; repeatable.",
+        rich_help_panel=SETTINGS,
     ),
 ]
 
