@@ -97,7 +97,8 @@ def _read_config(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
         loaded = read_yaml(path)
     except (OSError, PlainYamlError) as error:
-        raise SettingsError(f"cannot read the config {printable_path(path)}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"cannot read the config {printable_path(path)}: {reason}") from error
     if not isinstance(loaded, dict | None):
         sections = " and ".join(f"`{name}:`" for name in list(model.model_fields)[:2])
         raise SettingsError(
@@ -124,13 +125,16 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     lines = []
+    listed = set()  # sections whose settings a line has named
     for problem in error.errors():
         key = _key(problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = ", ".join(_section(model, problem["loc"][:-1]).model_fields)
+            section = problem["loc"][:-1]
+            known = "" if section in listed else "; known here: " + ", ".join(_section(model, section).model_fields)
+            listed.add(section)
             meant = _similar(model, problem["loc"])
             question = f"; did you mean `{meant}`?" if meant else ""
-            lines.append(f"unknown setting `{key}`; known here: {known}{question}")
+            lines.append(f"unknown setting `{key}`{known}{question}")
         elif problem["type"] == "missing":
             lines.append(f"setting `{key}` is required")
         elif problem["type"] == "value_error" and isinstance(problem["input"], Mapping):

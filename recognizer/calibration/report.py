@@ -211,7 +211,10 @@ def _precision_lines(calibration: Calibration) -> Iterator[str]:
         )
     curve = calibration.score.precision_curve
     if curve and curve[-1][1] < ASKED[-1]:
-        yield f"the best precision that these images support is {curve[-1][1]:.3f}, with {curve[-1][2]:g} of them"
+        yield (
+            f"the best precision that these images support is {curve[-1][1]:.3f}, where {curve[-1][2]:g} of them get a "
+            "label"
+        )
 
 
 def _roll_up_lines(fit: RollUpFit) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable
@@ -132,6 +133,13 @@ def show_warning(
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
+def _sentence(error: BaseException) -> str:
+    """Return the message of an error; that of the system names the file first, and says what to do."""
+    if type(error).__str__ is OSError.__str__ and isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}; check the path and its permissions"
+    return str(error)
+
+
 def main(app: typer.Typer = app) -> None:
     """Run the command line; an error meant for the user becomes one sentence on stderr and exit code 2."""
     keep_freed_memory()
@@ -152,5 +160,5 @@ def main(app: typer.Typer = app) -> None:
     except Exception as error:
         if not isinstance(error, user_errors()):
             raise
-        note(f"error: {error}")
+        note(f"error: {_sentence(error)}")
         sys.exit(2)

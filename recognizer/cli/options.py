@@ -283,13 +283,18 @@ def split_precision(text: str) -> tuple[str, float | None]:
     Raises:
         RecognizerError: it is neither.
     """
+    from recognizer.errors import RecognizerError
+
     try:
-        return "auto", float(text)
+        share = float(text)
     except ValueError:
         pass
+    else:
+        if not 0 < share < 1:
+            raise RecognizerError(f"--precision {text} is no share of labels; give a number below 1, such as 0.98")
+        return "auto", share
     if text not in ("auto", "fp32", "bf16"):
         from memory.errors import printable
-        from recognizer.errors import RecognizerError
 
         raise RecognizerError(
             f"--precision {printable(text)} is neither a number such as 0.98, the least share of right labels, nor "

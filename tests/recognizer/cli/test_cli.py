@@ -458,6 +458,14 @@ def test_eval_prints_a_table_and_writes_json(world, photos, tmp_path):
         (["build", "{labels}", "--memory", "{new}", "--templates", "{empty}"], "template"),
         (["build", "{labels}", "--memory", "{new}", "--templates", "{picture}"], "no text in UTF-8; give a file"),
         (["build", "{labels}", "--memory", "{new}", "--key", "group"], "group"),
+        (["run", "{labels}", "--memory", "{memory}", "--output", "{new}.jsonl"], "labels.json is no image; give a"),
+        (["run", "{images}", "--memory", "{memory}", "--output", "-", "--only", "unicorn"], "The memory has, for"),
+        (["run", "{images}", "--memory", "{memory}", "--output", "-", "--precision", "98"], "a number below 1"),
+        (["run", "{images}", "--memory", "{memory}", "--output", "-", "--config", "{new}"], "new: No such file or"),
+        (["eval", "{images}", "--memory", "{memory}", "--json", "{file}/e.json"], "cannot be written"),
+        (["eval", "{images}", "--memory", "{memory}", "--per-class", "/proc/e.csv"], "cannot be written"),
+        (["eval", "{labels}", "--memory", "{memory}"], "Labelled images are FOLDER/LABEL/IMAGE"),
+        (["eval", "{strange}", "--memory", "{memory}"], "Give images of its categories, or build a memory"),
         (["build", "{labels}", "--memory", "s3:/bucket/birds"], "write s3://bucket/birds"),
         (["export", "--memory", "{memory}", "--output", "{file}/x"], "file/x"),
     ],
@@ -466,12 +474,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(world, tmp_path, capsys, monk
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "file").write_text("")
     (tmp_path / "bare").mkdir()
+    (tmp_path / "strange" / "unicorn").mkdir(parents=True)
+    (tmp_path / "strange" / "unicorn" / "a.jpg").write_bytes(b"")
     (tmp_path / "picture.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     places = {
         "empty": tmp_path / "empty.txt",
         "file": tmp_path / "file",
         "bare": tmp_path / "bare",
         "picture": tmp_path / "picture.jpg",
+        "strange": tmp_path / "strange",
         "new": tmp_path / "new",
         "memory": world / "memory",
         "images": world / "images",
