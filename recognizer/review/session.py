@@ -89,10 +89,18 @@ class ReviewSession:
         self._show(self.results)
 
     def state(self) -> dict[str, Any]:
-        """Return what the page is told beside the rows: the order of review, copies of images, and drawn boxes."""
-        said = read_corrections(self.log.path).latest().values()
-        drawn = [(one.path, one.xyxy, one.new, one.group) for one in said if one.xyxy is not None]
-        return {"queue": self._queue[:MOST_IN_QUEUE], "clusters": self._clusters, "drawn": drawn}
+        """Return what the page is told beside the rows: the order of review, copies, corrections and drawn boxes.
+
+        The page was written before the latest corrections, which a reloaded page would not show.
+        """
+        latest = read_corrections(self.log.path).latest()
+        drawn = [(one.path, one.xyxy, one.new, one.group) for one in latest.values() if one.xyxy is not None]
+        said = {
+            key: [one.verdict, one.new, one.group]
+            for key, one in latest.items()
+            if one.xyxy is None and key in self._shown
+        }
+        return {"queue": self._queue[:MOST_IN_QUEUE], "clusters": self._clusters, "said": said, "drawn": drawn}
 
     def correct(
         self,

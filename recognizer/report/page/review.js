@@ -134,8 +134,9 @@ report.review = (function () {
     report.list.redraw(targets);
     showCount();
     send();
-    if (targets.includes(report.list.row())) report.keys.move(1);
-    else report.detail.again();
+    const chosen = report.list.row();
+    if (targets.includes(chosen)) report.keys.move(1);
+    if (report.list.row() === chosen) report.detail.again(); // the last one, or others were meant
     return undefined;
   };
 
@@ -281,7 +282,6 @@ report.review = (function () {
   async function order(place) {
     const state = await ask("state");
     for (const box of state.drawn) report.drawing.add(...box);
-    if (state.drawn.length) showCount();
     rank = new Float64Array(report.summary.rows).fill(Infinity);
     state.queue.forEach((each, place) => {
       if (rows.has(each)) rank[rows.get(each)] = place;
@@ -291,10 +291,14 @@ report.review = (function () {
       clusters.set(rows.get(each), group);
       members.set(group, [...(members.get(group) || []), rows.get(each)]);
     }
+    for (const [each, [verdict, name, group]] of Object.entries(state.said)) {
+      if (rows.has(each)) mark(rows.get(each), verdict, name, group);
+    }
+    showCount();
     report.byId("sort").value = "review";
     report.filters.set({ sort: "review" });
     if (place !== null && rows.has(place)) report.list.choose(report.filters.order.indexOf(rows.get(place)));
-    if (state.drawn.length) report.detail.again();
+    if (state.drawn.length || Object.keys(state.said).length) report.detail.again();
   }
 
   review.start = function () {
