@@ -176,6 +176,7 @@ def test_skipped_rows_are_marked_and_of_a_failed_image_the_page_says_why_nothing
         saved(page, 1)
         until(page, "!document.querySelector('.badge.skipped')")
         page.keyboard.press("c")
+        page.evaluate("document.getElementById('list').focus()")  # from the box of the filter
         page.keyboard.press("End")
         for key in ("1", "u", "x", "n"):
             page.evaluate("document.getElementById('review-status').textContent = ''")
