@@ -118,10 +118,15 @@ def rank_data(
     show(f"files: {output.resolve()}")
 
 
+_PANEL = "Training"  # of `recognizer --help`
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    for name, command in {"train": train, "annotate": annotate, "inspect": inspect, "rank-data": rank_data}.items():
-        app.command(name, rich_help_panel="Training")(command)
+    app.command(rich_help_panel=_PANEL)(train)
+    app.command(rich_help_panel=_PANEL)(annotate)
+    app.command(rich_help_panel=_PANEL)(inspect)
+    app.command("rank-data", rich_help_panel=_PANEL)(rank_data)
 
 
 if __name__ == "__main__":
