@@ -98,7 +98,7 @@ class TrainedFile:
         except KeyError as error:
             raise EncoderError(f"the header of {path} cannot be read: {error} is missing") from error
         except ValidationError as error:
-            faults = (f"{'.'.join(map(str, fault['loc']))}: {reason_of(fault)}" for fault in error.errors())
+            faults = (f"{'.'.join(map(str, fault['loc'])) or 'it'}: {reason_of(fault)}" for fault in error.errors())
             raise EncoderError(f"the header of {path} cannot be read: {'; '.join(faults)}") from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise EncoderError(f"the header of {path} cannot be read: {error}") from error
