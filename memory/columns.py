@@ -23,9 +23,10 @@ from memory.vectors import Matrix, MemoryVectors, VectorRows
 
 Rows = NDArray[np.int64]
 
-# Vectors up to this many bytes of fp16 are converted when a memory is opened: that takes 0.2 s and 512 MiB, and spares
-# each batch of images the conversion, which costs a tenth of the products of 50 regions. Larger memories would take
-# too much memory, and are converted part by part.
+# Vectors up to this many bytes of fp16 are converted when a memory is opened: they then fill twice as much RAM, and no
+# batch of images converts them again. The conversion reads and writes each number once whatever the images, so it
+# weighs most beside the products of few images. Larger memories would fill too much RAM: they are converted part by
+# part.
 LOADED_BYTES = 256 * 2**20
 # Categories that are made of their cells together.
 _CATEGORIES_AT_A_TIME = 2048

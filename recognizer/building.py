@@ -14,6 +14,7 @@ from memory.manifest import Manifest
 from memory.recovery import published_manifest
 from memory.remote.memory import local_copy
 from memory.search import Fold, IndexKind
+from memory.search.choice import EXACT_CATEGORIES
 from memory.template_file import parse_templates
 from memory.vectors import Matrix
 from memory.wording import counted
@@ -154,6 +155,20 @@ def build_memory(
     return built
 
 
+def explain_index(memory: Memory) -> str:
+    """Say how a memory that was just built with the index `auto` is searched, and why."""
+    number = counted(memory.report.categories, "category")
+    if memory.report.index_problem:
+        return f"search: exact, because the index that auto chose for {number} finds too little"
+    reasons = {
+        "exact": f"up to {EXACT_CATEGORIES:,}, comparing an image with all of them takes less time than encoding it",
+        "hnsw": f"for more than {EXACT_CATEGORIES:,} it is the fastest index, and it fits in a quarter of the RAM",
+        "ivf": "its lists fit in half of the RAM, and hnsw, which is faster, would not fit in a quarter of it",
+        "lance": "it is read from the disk, and every other index would fill too much of the RAM",
+    }
+    return f"search: {memory.index_kind}, chosen by auto for {number}: {reasons[memory.index_kind]}"
+
+
 def _known_vectors(directory: Path, before: Manifest | None, encoder: Encoder) -> dict[str, Matrix]:
     """Return the vectors of exemplars that the memory has of this encoder; none of one that is damaged."""
     if before is None or not before.rows("exemplars") or before.encoder.fingerprint != encoder.card.fingerprint:
@@ -187,5 +202,11 @@ def read_templates(path: Path) -> tuple[str, ...]:
     """
     try:
         return parse_templates(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise TemplateError(
+            f"templates {path}: this is no text in UTF-8; give a file with a template on each line"
+        ) from error
+    except OSError as error:
+        raise TemplateError(f"templates {path}: {error.strerror}; check the path and its permissions") from error
+    except ValueError as error:
         raise TemplateError(f"templates {path}: {error}") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress_bar(total: int, unit: str, description: str, *, done: int = 0) -> Iterator[Advance]:
-    """Show a progress bar on stderr, with units per second, the time left and the failures so far.
+    """Show a progress bar on stderr, with units per second, the time left and the failures so far; none for nothing.
 
     Args:
         total: number of units.
@@ -68,6 +68,9 @@ def progress_bar(total: int, unit: str, description: str, *, done: int = 0) -> I
         description: what is done with them.
         done: how many were done before, by an earlier run; they do not count in the speed.
     """
+    if done >= total:
+        yield lambda done, /, failed=0: None
+        return
     with _bar(total=total, initial=done, unit=unit, desc=description) as bar:
         all_failed = 0
 
@@ -84,11 +87,16 @@ def progress_bar(total: int, unit: str, description: str, *, done: int = 0) -> I
 @contextmanager
 def text_progress() -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar of encoded texts on stderr; yields a callback that takes (done, total)."""
-    with _bar(total=0, unit="text", desc="encode", delay=0.5) as bar:
+    with ExitStack() as stack:
+        bar: tqdm[NoReturn] | None = None
 
         def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            nonlocal bar
+            if bar is None and total:
+                bar = stack.enter_context(_bar(total=total, unit="text", desc="encode", delay=0.5))
+            if bar is not None:
+                bar.total = total
+                bar.update(done - bar.n)
 
         yield show
 

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,8 @@ def _rows(categories: Sequence[Category], wanted: Sequence[str]) -> set[int]:
             if not found:
                 unknown.append(f"{label.name} ({label.group})" if label.group else label.name)
     if unknown:
-        raise SelectionError(unknown_names(unknown, by_name))
+        some = ", ".join(repr(printable(name)) for name in islice(by_name, _MOST_UNKNOWN))
+        raise SelectionError(f"{unknown_names(unknown, by_name)}. The memory has, for example, {some}")
     return rows
 
 

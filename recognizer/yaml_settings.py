@@ -5,6 +5,7 @@ Messages show foreign keys and values escaped and cut.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,7 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from memory.errors import printable, printable_path
-from recognizer.errors import RecognizerError
+from recognizer.errors import RecognizerError, reason_of
 from recognizer.plain_yaml import DEEPEST, MOST_BYTES, PlainYamlError, load_plain_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -96,7 +97,8 @@ def _read_config(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
         loaded = read_yaml(path)
     except (OSError, PlainYamlError) as error:
-        raise SettingsError(f"cannot read the config {printable_path(path)}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"cannot read the config {printable_path(path)}: {reason}") from error
     if not isinstance(loaded, dict | None):
         sections = " and ".join(f"`{name}:`" for name in list(model.model_fields)[:2])
         raise SettingsError(
@@ -123,11 +125,16 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     lines = []
+    listed = set()  # sections whose settings a line has named
     for problem in error.errors():
         key = _key(problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = ", ".join(_section(model, problem["loc"][:-1]).model_fields)
-            lines.append(f"unknown setting `{key}`; known here: {known}")
+            section = problem["loc"][:-1]
+            known = "" if section in listed else "; known here: " + ", ".join(_section(model, section).model_fields)
+            listed.add(section)
+            meant = _similar(model, problem["loc"])
+            question = f"; did you mean `{meant}`?" if meant else ""
+            lines.append(f"unknown setting `{key}`{known}{question}")
         elif problem["type"] == "missing":
             lines.append(f"setting `{key}` is required")
         elif problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
@@ -135,9 +142,18 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         elif problem["type"] in ("tuple_type", "list_type"):
             lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: give a list, in brackets: [a, b]")
         else:
-            what = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
-            lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: {printable(what, 200)}")
+            lines.append(f"setting `{key}` = {printable(repr(problem['input']))}: {printable(reason_of(problem), 200)}")
     return _listed(lines)
+
+
+def _similar(model: type[BaseModel], place: Sequence[int | str]) -> str | None:
+    """Return the setting that an unknown one is most like: of its section, or of that name in another section."""
+    *above, name = (str(part)[:100] for part in place)  # keys may be of any length
+    near = difflib.get_close_matches(name, _section(model, above).model_fields, n=1)
+    if near:
+        return ".".join([*above, *near])
+    sections = {section: _section(model, [section]) for section in model.model_fields}
+    return next((f"{section}.{name}" for section, inner in sections.items() if name in inner.model_fields), None)
 
 
 def _listed(problems: Sequence[str]) -> str:

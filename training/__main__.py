@@ -118,12 +118,15 @@ def rank_data(
     show(f"files: {output.resolve()}")
 
 
+_PANEL = "Training"  # of `recognizer --help`
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    app.command()(train)
-    app.command()(annotate)
-    app.command()(inspect)
-    app.command("rank-data")(rank_data)
+    app.command(rich_help_panel=_PANEL)(train)
+    app.command(rich_help_panel=_PANEL)(annotate)
+    app.command(rich_help_panel=_PANEL)(inspect)
+    app.command("rank-data", rich_help_panel=_PANEL)(rank_data)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from memory.errors import ObjectStoreError, printable, printable_path
 # By scheme: the prefix of the variables of the environment that its client reads.
 SCHEMES: Final[Mapping[str, str]] = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_ONE_SLASH = re.compile(rf"({'|'.join(SCHEMES)}):/([^/].*)", re.IGNORECASE | re.DOTALL)
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,221}")  # the longest names are those of Google
 # What has a meaning of its own in addresses, in one library or another, or on a terminal.
 _UNSAFE = re.compile(r"[%?#*\\:@\x00-\x1f\x7f]")
@@ -113,7 +114,18 @@ def _host(value: str) -> str:
 
 
 def is_address(location: str | Path) -> bool:
-    """Say whether a text is an address and not a path."""
+    """Say whether a text is an address and not a path.
+
+    Raises:
+        ObjectStoreError: it is an address that has lost a slash, as `pathlib.Path` makes it.
+    """
+    if slip := _ONE_SLASH.match(str(location)):
+        scheme, rest = slip.groups()
+        as_text = " as a str, because a Path drops a slash" if isinstance(location, Path) else ""
+        raise ObjectStoreError(
+            f"{printable(str(location), 200)} has one slash where an address has two: write {scheme}://"
+            f"{printable(rest, 200)}{as_text}"
+        )
     return isinstance(location, str) and _ADDRESS.match(location) is not None
 
 

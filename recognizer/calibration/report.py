@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from memory import Memory
@@ -19,6 +20,7 @@ from recognizer.calibration.figures import Assessment
 from recognizer.calibration.precision import ASKED, PrecisionReached
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.roll_up import RollUpFit
+from recognizer.calibration.sample import Split
 from recognizer.calibration.seen import write_seen
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
@@ -106,13 +108,9 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
         ["known kept / unknown found", _show_shares(before), _show_shares(after)],
     ]
     yield table(["", "before", "after"], rows)
-    fit, report = calibration.fit, calibration.report
     yield ""
-    yield (
-        f"fitted on {len(fit.items)} images ({fit.unknown} of them unknown, {len(fit.taken_out)} categories taken "
-        f"out), reported on {len(report.items)} others ({report.unknown} unknown, {len(report.taken_out)} other "
-        "categories taken out); 95 % bootstrap intervals in brackets"
-    )
+    yield f"fitted on {_shown_half(calibration.fit)}"
+    yield f"reported on {_shown_half(calibration.report)}, none of them fitted on; 95 % bootstrap intervals in brackets"
     score = calibration.score
     weights = ", ".join(f"{term} {weight:g}" for term, weight in zip(TERMS, score.weights(), strict=True))
     yield f"weights: {weights}; temperature {score.temperature:g}"
@@ -132,11 +130,22 @@ def print_lines(calibration: Calibration) -> Iterator[str]:
         yield "the figures above and the diagrams are of retrieval, before reranking"
         yield from _rerank_lines(calibration.rerank)
     if calibration.copies:
-        yield f"copies of other images: {calibration.copies}; they stay in one half"
+        yield f"{counted(calibration.copies, 'copy')} of other images; a copy stays in the half of its original"
     for code, number in calibration.failed.items():
         yield f"{counted(number, 'image')} could not be decoded ({code})"
     for label, number in calibration.unmatched.items():
         yield f"{counted(number, 'image')} taken for unknown: {label!r} is no category of the memory"
+
+
+def _shown_half(half: Split) -> str:
+    """Say how many images a half has, and which of them count as unknown."""
+    away = int(np.isin(half.rows, half.taken_out).sum())
+    parts = [
+        f"{counted(away, 'image')} of {counted(len(half.taken_out), 'category')} that were taken out",
+        f"{counted(half.unknown - away, 'image')} with a label that names no category",
+    ]
+    unknown = [part for part, number in zip(parts, (away, half.unknown - away), strict=True) if number]
+    return f"{counted(len(half.items), 'image')}, unknown among them: {' and '.join(unknown) or 'none'}"
 
 
 def figures(assessment: Assessment) -> dict[str, float | None]:
@@ -202,7 +211,10 @@ def _precision_lines(calibration: Calibration) -> Iterator[str]:
         )
     curve = calibration.score.precision_curve
     if curve and curve[-1][1] < ASKED[-1]:
-        yield f"the best precision that these images support is {curve[-1][1]:.3f}, with {curve[-1][2]:g} of them"
+        yield (
+            f"the best precision that these images support is {curve[-1][1]:.3f}, where {curve[-1][2]:g} of them get a "
+            "label"
+        )
 
 
 def _roll_up_lines(fit: RollUpFit) -> Iterator[str]:

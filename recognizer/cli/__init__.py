@@ -9,51 +9,25 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
-from recognizer.cli.app import add_plugins, app, main
+from recognizer.cli import (  # each adds its commands when it is imported
+    benchmark_commands,
+    benchmark_set_commands,
+    correction_commands,
+    describe_commands,
+    evidence_commands,
+    feature_commands,
+    inspect_commands,
+    measure_commands,
+    memory_commands,
+    model_commands,
+    report_commands,
+    rerank_commands,
+    run_commands,
+    serve_commands,
+)
+from recognizer.cli.app import add_plugins, app, arrange, main
 
-# Each module adds its commands when it is imported; `--help` lists them in this order.
-# isort: split
-from recognizer.cli import memory_commands
-
-# isort: split
-from recognizer.cli import inspect_commands
-
-# isort: split
-from recognizer.cli import describe_commands
-
-# isort: split
-from recognizer.cli import model_commands
-
-# isort: split
-from recognizer.cli import run_commands
-
-# isort: split
-from recognizer.cli import rerank_commands
-
-# isort: split
-from recognizer.cli import evidence_commands
-
-# isort: split
-from recognizer.cli import report_commands
-
-# isort: split
-from recognizer.cli import measure_commands
-
-# isort: split
-from recognizer.cli import feature_commands
-
-# isort: split
-from recognizer.cli import benchmark_commands
-
-# isort: split
-from recognizer.cli import benchmark_set_commands
-
-# isort: split
-from recognizer.cli import serve_commands
-
-# isort: split
-from recognizer.cli import correction_commands
-
+arrange(app)
 add_plugins(app, entry_points(group="recognizer.commands"))
 
 __all__ = [

@@ -122,7 +122,10 @@ def learn(
     results: Annotated[Path, typer.Option(help="The results that were corrected.", rich_help_panel=INPUT)],
     output: Annotated[
         Path | None,
-        typer.Option(help="File for new results. Default: RESULTS with .learnt in its name.", rich_help_panel=OUTPUT),
+        typer.Option(
+            help="New file for the results. Default: RESULTS with .learnt in its name, .learnt-2 the next time.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     images: RunImagesOption = None,
     features: FeaturesOption = None,
@@ -140,7 +143,7 @@ def learn(
     """
     from memory import Memory
     from recognizer.cli.stored_features import opened_features, usable_features
-    from recognizer.corrections.again import learn_again, learnt_path
+    from recognizer.corrections.again import learn_again, learnt_path, require_new
     from recognizer.corrections.imports import read_any
     from recognizer.corrections.learn import without_row
     from recognizer.encoder import Encoder
@@ -148,6 +151,8 @@ def learn(
     from recognizer.reranking.file import read_results
     from recognizer.settings import Settings, load_settings
 
+    target = output or learnt_path(results)
+    require_new(target)
     earlier = read_results(results, images)
     opened = Memory.open(memory)
     read, problems = read_any(corrections, earlier, opened.bare_categories)
@@ -166,7 +171,6 @@ def learn(
 
     settings = settings_of(opened)
     encoder = Encoder.from_spec(opened.encoder.spec, device=device, precision=precision)
-    target = output or learnt_path(results)
     with opened_features(usable_features(features, settings), encoder, settings.images) as store:
         lesson = learn_again(
             memory,

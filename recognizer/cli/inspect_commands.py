@@ -51,13 +51,27 @@ def info(
     )
     fields["templates"] = " | ".join(opened.templates)
     fields["groups"] = shown_groups(fields["groups"])
-    rows = [[key, str(value)] for key, value in fields.items() if value != {}]  # the recall of exact search
+    recall = _shown_recall(fields.pop("index_recall"))
+    rows = [[key, str(value)] for key, value in fields.items()]
+    rows += [["" if place else "against exact search", line] for place, line in enumerate(recall)]
     rows += [[f"{part}.{name}", str(value)] for part, values in settings.items() for name, value in values.items()]
     rows += _file_settings(opened.encoder.spec)
     if prompted:
         rows.append(["prompted as words", f"{counted(len(prompted), 'name')}; --json has them all"])
         rows += [[name, " | ".join(texts)] for name, texts in list(prompted.items())[:PROMPTS_SHOWN]]
-    show(table(["what", "value"], rows, widest=100))
+    show(table(["what", "value"], rows, widest=120))
+
+
+def _shown_recall(figures: Mapping[str, float]) -> list[str]:
+    """Say what was measured of an index against exact search, a line for each figure."""
+    words = {
+        "search": "recall@10 {:.3f} of the index",
+        "ranking": "recall@10 {:.3f} of the ranking",
+        "winner": "winners {:.1%} the same",
+        "confidence": "confidences within {:.3f}",
+    }
+    shown = {**figures, "confidence": max(figures.get("confidence", 0), 0.001)}  # the least that three digits say
+    return [text.format(shown[name]) for name, text in words.items() if name in figures]
 
 
 def _file_settings(spec: Mapping[str, Any]) -> list[list[str]]:

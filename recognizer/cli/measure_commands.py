@@ -98,6 +98,7 @@ def evaluate(
     from recognizer.prior import read_prior
     from recognizer.recognizer import Recognizer
     from recognizer.reranking.open import require_model
+    from recognizer.results.disk import require_writable
     from recognizer.settings import load_settings
 
     if boxes and (per_class or descriptions):
@@ -106,6 +107,9 @@ def evaluate(
         raise RecognizerError("--unseen is for whole images, on which `calibrate` fits; leave it or --boxes out")
     if detections and not boxes:
         raise RecognizerError("--detections are compared with annotations; give --boxes ANNOTATIONS too")
+    for file in (json_file, per_class):
+        if file is not None:
+            require_writable(file)
     opened = Memory.open(memory)
     given = [*(overrides or []), *rerank_overrides(rerank, rerank_model)]
     settings = load_settings(config, given, base=carried_settings(opened, warn=note), warn=note)

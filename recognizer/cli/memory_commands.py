@@ -125,9 +125,11 @@ def build(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Make a memory contain exactly the categories of a label file; texts it contains already are not encoded again.
+    """Build a memory from a label file: it then holds exactly these categories; texts it knows are not encoded again.
 
     Example: recognizer build labels.csv --memory birds.memory
+
+    Example: recognizer build labels.csv --memory birds.memory --exemplars labelled --index auto
     """
     from memory.remote.address import is_address
     from recognizer.unchanged import input_hash, remember_build, unchanged_memory
@@ -149,7 +151,7 @@ def build(
     from memory.errors import printable
     from memory.recovery import published_manifest
     from memory.remote.memory import local_copy
-    from recognizer.building import build_memory, explain_encoder, load_default_encoder, read_templates
+    from recognizer.building import build_memory, explain_encoder, explain_index, load_default_encoder, read_templates
     from recognizer.describing.joining import join_descriptions, read_descriptions
     from recognizer.encoder import Encoder
     from recognizer.encoder.named import NAMED
@@ -206,6 +208,8 @@ def build(
             warn=note,
         )
     remember_build(built, inputs)
+    if index is Index.auto:
+        note(explain_index(built))
     _print_contents(built, _work(built))
 
 

@@ -61,8 +61,10 @@ def export_onnx(
     Example: recognizer export-onnx --model starter --output starter.onnx
     """
     from recognizer.encoder.onnx.export import export_onnx as write_onnx
+    from recognizer.encoder.parts import EncoderParts
 
     encoder = load_chosen_encoder(memory, model, pretrained, device="cpu", precision="fp32")
     note(f"exporting {encoder.card.name} ...")
+    assert isinstance(encoder.parts, EncoderParts)  # it was loaded on torch
     card = write_onnx(encoder.parts, output)
     note(f"{card.name}, fingerprint {card.fingerprint[:12]}, is in {output}; name it with --onnx")

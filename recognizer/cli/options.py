@@ -109,7 +109,8 @@ MemoryOption = Annotated[
     str,
     typer.Option(
         "--memory",
-        help="Directory of the memory, or its address on an object store: s3://, gs:// or az://BUCKET/PREFIX.",
+        help="Directory of the memory, which `build` makes, or its address on an object store: s3://, gs:// or "
+        "az://BUCKET/PREFIX.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -269,7 +270,9 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="One setting of the YAML file, as SECTION.NAME=VALUE; may be repeated.", rich_help_panel=SETTINGS
+        "--set",
+        help="One setting of the YAML file, as SECTION.NAME=VALUE, such as run.top_k=3; repeatable.",
+        rich_help_panel=SETTINGS,
     ),
 ]
 
@@ -280,13 +283,18 @@ def split_precision(text: str) -> tuple[str, float | None]:
     Raises:
         RecognizerError: it is neither.
     """
+    from recognizer.errors import RecognizerError
+
     try:
-        return "auto", float(text)
+        share = float(text)
     except ValueError:
         pass
+    else:
+        if not 0 < share < 1:
+            raise RecognizerError(f"--precision {text} is no share of labels; give a number below 1, such as 0.98")
+        return "auto", share
     if text not in ("auto", "fp32", "bf16"):
         from memory.errors import printable
-        from recognizer.errors import RecognizerError
 
         raise RecognizerError(
             f"--precision {printable(text)} is neither a number such as 0.98, the least share of right labels, nor "

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memory.errors import printable, printable_path
 from memory.remote.address import is_address
 from recognizer.console import note
+from recognizer.errors import RecognizerError
 
 if TYPE_CHECKING:
     from recognizer.encoder import Encoder
@@ -22,12 +24,31 @@ USER_FOLDER = "user"
 
 
 def features_folder(name: str) -> str | Path:
-    """Return the folder or the address that `--features` or the setting `run.features` names."""
+    """Return the folder or the address that `--features` or the setting `run.features` names.
+
+    Raises:
+        RecognizerError: it is a folder of other things, such as the images themselves.
+    """
     if name != USER_FOLDER:
-        return name if is_address(name) else Path(name)
+        return name if is_address(name) else _of_its_own(Path(name))
     from rerank.cache import default_cache_path
 
     return default_cache_path().with_name("features")
+
+
+def _of_its_own(folder: Path) -> Path:
+    """Return a folder that is new, empty or has stored features."""
+    from recognizer.features.store import ENCODER_NAME, LOCK_NAME
+
+    if not folder.is_dir() or (folder / LOCK_NAME).exists() or any(folder.glob(f"*/{ENCODER_NAME}")):
+        return folder
+    other = next(folder.iterdir(), None)
+    if other is not None:
+        raise RecognizerError(
+            f"--features {printable_path(folder)} holds other files ({printable(other.name)}) and no stored features; "
+            "give a new or an empty folder"
+        )
+    return folder
 
 
 @contextmanager

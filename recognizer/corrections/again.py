@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 from memory import Memory
+from memory.errors import printable_path
 from recognizer.boxes.given import GivenBox
 from recognizer.boxes.plan import BoxItem
 from recognizer.boxes.rows import recognized_boxes
 from recognizer.corrections.learn import Learnt, learn, read_examples
 from recognizer.corrections.log import Correction
 from recognizer.encoder import Encoder
+from recognizer.errors import RecognizerError
 from recognizer.features import FeatureStore, encode_or_read
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
@@ -21,7 +24,7 @@ from recognizer.images.rooted import path_under
 from recognizer.pipeline import in_batches
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.file import EarlierResults
-from recognizer.results import BatchTiming, ResultRow, Row, RunSetup, open_results
+from recognizer.results import BatchTiming, ResultRow, Row, RunSetup, check_output, open_results
 from recognizer.settings import Settings
 
 _BATCH = 512  # rows whose stored features are looked for, and that are written, together
@@ -106,9 +109,26 @@ def learn_again(
 
 
 def learnt_path(results: Path) -> Path:
-    """Return the usual file for the results after learning, which are JSON lines."""
+    """Return a file of JSON lines for the results after learning that is not there yet, so that earlier ones stay."""
     suffix = results.suffix if results.suffix.lower() in (".jsonl", ".ndjson", ".json") else ".jsonl"
-    return results.with_name(f"{results.stem}.learnt{suffix}")
+    names = chain([f"{results.stem}.learnt"], (f"{results.stem}.learnt-{number}" for number in count(2)))
+    paths = (results.with_name(f"{name}{suffix}") for name in names)
+    return next(path for path in paths if not path.exists())
+
+
+def require_new(output: Path) -> None:
+    """Refuse a file for new results that exists or cannot be written, before anything is learnt.
+
+    Raises:
+        RecognizerError: it exists.
+        OutputUnusable: it cannot be written.
+    """
+    if output.exists():
+        raise RecognizerError(
+            f"{printable_path(output)} exists, and learning writes new results; name another file as --output, or "
+            "delete this one"
+        )
+    check_output(output, "jsonl")
 
 
 def with_run_of(settings: Settings, earlier: EarlierResults) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from recognizer.encoder.device import Precision, choose_device, choose_precision
 from recognizer.encoder.errors import EncoderError
 from recognizer.encoder.features import Frame, ImageFeatures, area_share
 from recognizer.encoder.named import NAMED
+from recognizer.encoder.onnx.sessions import OnnxParts, open_onnx
 from recognizer.encoder.parts import EncoderParts, apply_trained
 from recognizer.encoder.passes import Passes
 from recognizer.encoder.regions import RegionFinder, Regions
@@ -46,33 +48,27 @@ class Encoder:
         parts: What it is made of.
     """
 
-    def __init__(
-        self, parts: EncoderParts, *, device: torch.device, precision: Precision, onnx: Path | None = None
-    ) -> None:
-        """Put the parts together, which were made for `device` and `precision`; `onnx` as for `load`."""
+    def __init__(self, parts: EncoderParts | OnnxParts, *, device: torch.device, precision: Precision) -> None:
+        """Put the parts together, which were made for `device` and `precision`."""
         pass_size: int | None = None
-        if onnx is None:
+        if isinstance(parts, OnnxParts):
+            self._find_regions, pass_size = parts.regions.find, parts.regions.pass_size
+        else:
             finder = RegionFinder(parts.image_tower, parts.decoder, parts.windows, bf16=precision == "bf16")
             self._find_regions = finder.find
-        else:
-            from recognizer.encoder.onnx.sessions import open_onnx
-
-            parts, exported = open_onnx(parts, onnx)
-            self._find_regions, pass_size = exported.find, exported.pass_size
         self.parts = parts
-        self._image_tower = parts.image_tower
         self._text_tower = parts.text_tower
         self.device = device
         self.precision = precision
         self._passes = Passes(device, pass_size)
         self.default_templates = parts.templates
         self.default_temperature = parts.temperature
-        self.region_source = parts.image_tower.region_source if parts.decoder is None else "grounding decoder"
+        self.region_source = parts.region_source
         self.card = EncoderCard(
             name=parts.name,
             fingerprint=parts.fingerprint,
             precision=precision,
-            dim=parts.image_tower.dim,
+            dim=parts.dim,
             spec=parts.spec,
         )
 
@@ -128,8 +124,9 @@ class Encoder:
             device, precision = onnx_hardware(device, precision)
         chosen_device = choose_device(device)
         chosen_precision = choose_precision(precision, chosen_device)
-        parts = load_parts(spec, device=chosen_device, precision=chosen_precision)
-        return cls(parts, device=chosen_device, precision=chosen_precision, onnx=onnx)
+        load = partial(load_parts, spec, device=chosen_device, precision=chosen_precision)
+        parts = load() if onnx is None else open_onnx(spec, onnx, load)
+        return cls(parts, device=chosen_device, precision=chosen_precision)
 
     @property
     def dim(self) -> int:
@@ -139,12 +136,12 @@ class Encoder:
     @property
     def has_decoder(self) -> bool:
         """Whether a grounding decoder finds the regions; else they are fixed windows."""
-        return self.parts.decoder is not None
+        return self.parts.has_decoder
 
     @property
     def input_size_hw(self) -> tuple[int, int]:
         """Height and width of the model input, in pixels."""
-        return self._image_tower.preprocessing.size_hw
+        return self.parts.preprocessing.size_hw
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts, every distinct one once.
@@ -169,16 +166,16 @@ class Encoder:
         Returns:
             (3, H, W) uint8 pixels for `encode_pixels`, and the frame that maps boxes back to displayed pixels.
         """
-        return self._image_tower.preprocessing.pixels(image, displayed_size_hw)
+        return self.parts.preprocessing.pixels(image, displayed_size_hw)
 
     @property
     def fit(self) -> Fit:
         """How images are resized into the model input."""
-        return self._image_tower.preprocessing.fit
+        return self.parts.preprocessing.fit
 
     def preprocess_fitted(self, image: FittedImage) -> tuple[Tensor, Frame]:
         """Do the rest of `preprocess` for an image that was resized by `fit` elsewhere."""
-        return self._image_tower.preprocessing.from_fitted(image)
+        return self.parts.preprocessing.from_fitted(image)
 
     def encode_images(self, images: Sequence[ImageSource], *, batch_size: int = 32) -> ImageFeatures:
         """Preprocess and encode at least one image, `batch_size` at a time.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from recognizer.encoder.anchor_decoder import AnchorDecoder
 from recognizer.encoder.decoder import DecoderSettings, GroundingDecoder, QueryDecoder
 from recognizer.encoder.errors import EncoderError
+from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.starter.extended_towers import ExtendedImageTower, MappedTextTower
 from recognizer.encoder.starter.text_classifiers import TextClassifiers, TextClassifierSettings
 from recognizer.encoder.towers import ImageTower, TextTower
@@ -67,6 +68,26 @@ class EncoderParts:
     decoder: GroundingDecoder | None = None
     trained: TrainedFile | None = None
     towers: str = ""
+
+    @property
+    def dim(self) -> int:
+        """D, dimensions of the joint space."""
+        return self.image_tower.dim
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become pixels."""
+        return self.image_tower.preprocessing
+
+    @property
+    def region_source(self) -> str:
+        """Where region vectors come from, in words for people."""
+        return self.image_tower.region_source if self.decoder is None else "grounding decoder"
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether a grounding decoder finds the regions."""
+        return self.decoder is not None
 
     @property
     def tower_fingerprint(self) -> str:

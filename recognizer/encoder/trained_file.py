@@ -21,6 +21,7 @@ from torch import Tensor
 from recognizer.encoder.decoder import DecoderSettings
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
 from recognizer.encoder.starter.text_classifiers import TextClassifiers, TextClassifierSettings
+from recognizer.errors import reason_of
 
 FORMAT = "recognizer-encoder-1"
 # Files call the text classifiers `written`, in the header and in tensor names.
@@ -97,7 +98,7 @@ class TrainedFile:
         except KeyError as error:
             raise EncoderError(f"the header of {path} cannot be read: {error} is missing") from error
         except ValidationError as error:
-            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            faults = (f"{'.'.join(map(str, fault['loc'])) or 'it'}: {reason_of(fault)}" for fault in error.errors())
             raise EncoderError(f"the header of {path} cannot be read: {'; '.join(faults)}") from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise EncoderError(f"the header of {path} cannot be read: {error}") from error

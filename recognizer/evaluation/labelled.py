@@ -135,9 +135,10 @@ def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> La
         else:
             unmatched[label] = unmatched.get(label, 0) + 1
     if not items:
+        some = ", ".join(repr(printable(category.name)) for category in categories[:_MOST_NAMED])
         raise LabelledSetError(
             f"none of {counted(len(unmatched), 'label')} (such as {next(iter(unmatched), '')!r}) is a category of the "
-            "memory"
+            f"memory, which has {some}. Give images of its categories, or build a memory of these labels"
         )
     return LabelledSet(items, rows, unmatched)
 
@@ -204,7 +205,7 @@ def find_column(shown: str, titles: Sequence[str], wanted: str, others: Collecti
         several = " and ".join(printable(titles[place]) for place in fitting)
         raise LabelledSetError(f"{shown}: the columns {several} may all hold the {wanted}; call one of them {wanted}")
     has = printable(", ".join(titles), 200) or "none"
-    raise LabelledSetError(f"{shown} needs the columns path and label; it has {has}")
+    raise LabelledSetError(f"{shown} needs the columns path and label; it has {has}. Labelled images are {EXPECTED}")
 
 
 def _place(folder: Path, name: str) -> bytes:

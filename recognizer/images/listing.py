@@ -18,6 +18,7 @@ from recognizer.images.remote import is_remote
 from recognizer.images.walk import ListingProblem, Matcher, exclusion, is_pattern, split_pattern, walk_files
 
 _PARQUET = b".parquet"
+_TABLES = (b".csv", b".tsv", b".json", b".jsonl", b".yaml")  # label files and results, given by mistake
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,10 @@ def _resolve(
         return _without(_list_from_file(source[1:]), left_out, excluded)
     if source.lower().endswith((b".txt", _PARQUET)) and exists:
         return _without(_list_from_file(source), left_out, excluded)
+    if source.lower().endswith(_TABLES) and exists:
+        raise ImageInputError(
+            f"{display_key(source)} is no image; give a folder, a glob, image files, or a .txt or .parquet list of them"
+        )
     if exists:
         folder, name = os.path.split(os.path.abspath(source))
         return _without(_InputFiles(folder, [name]), left_out, excluded)

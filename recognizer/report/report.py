@@ -226,7 +226,9 @@ def _mark_corrected(columns: Columns, path: Path) -> None:
     columns.said = [NO_LABEL] * len(columns)
     for number, (image, box) in enumerate(zip(columns.path, columns.box, strict=True)):
         one = latest.get(box_key(image, None if box is None else box[0]))
-        if one is not None and one.verdict != "skip":
+        if one is not None and one.verdict == "skip":
+            columns.mark(number, Status.SKIPPED)
+        elif one is not None:
             columns.mark(number, Status.CORRECTED)
             columns.said[number] = columns.names.number(one.new, one.group)
 

@@ -34,6 +34,7 @@ class Status(IntFlag):
     CHANGED = 1024
     ADDED = 2048
     CORRECTED = 4096
+    SKIPPED = 8192
 
 
 def status_of(row: Row) -> Status:

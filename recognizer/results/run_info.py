@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memory.durable import replacing
+from memory.errors import printable
 from recognizer.results.errors import REMEDY, ResumeRefused
 from recognizer.results.sink import RunCounts
 
@@ -33,6 +34,7 @@ PACKAGES = (
 RUN_INFO_SCHEMA = 1
 _SECRET = re.compile(r"(?i)(key|token|secret|password|credential)")
 _ABSENT = "(not set)"
+_MOST_CHANGES = 5  # settings in one message
 _DIGEST = "memory.digest"
 
 
@@ -189,6 +191,10 @@ def write_run_info(path: Path, info: RunInfo) -> None:
         draft.write_bytes(text.encode("utf-8", "replace") + b"\n")
 
 
+def _short(value: object) -> str:
+    return printable(repr(value), 100)
+
+
 def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
     """Refuse to continue results that were made under other settings.
 
@@ -204,9 +210,11 @@ def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
         changes = [
             "the memory holds other rows (memory.digest)"  # two hashes would tell nobody anything
             if name == _DIGEST
-            else f"{name}: was {before.get(name, _ABSENT)!r}, is {after.get(name, _ABSENT)!r}"
-            for name in names
+            else f"{name}: was {_short(before.get(name, _ABSENT))}, is {_short(after.get(name, _ABSENT))}"
+            for name in names[:_MOST_CHANGES]
         ]
+        if len(names) > _MOST_CHANGES:
+            changes.append(f"and {len(names) - _MOST_CHANGES} more")
         raise ResumeRefused(
             f"{output} was made under other settings: {'; '.join(changes)}. Use the earlier settings, {REMEDY}"
         )

@@ -85,13 +85,22 @@ class ReviewSession:
         """Read the results and write the page."""
         self._turn = threading.Lock()  # of what changes the memory or the page
         self._earlier = read_results(self.results, self.images)
+        self._learnt = learnt_path(self.results)  # written anew at each learning of this review
         self._show(self.results)
 
     def state(self) -> dict[str, Any]:
-        """Return what the page is told beside the rows: the order of review, copies of images, and drawn boxes."""
-        said = read_corrections(self.log.path).latest().values()
-        drawn = [(one.path, one.xyxy, one.new, one.group) for one in said if one.xyxy is not None]
-        return {"queue": self._queue[:MOST_IN_QUEUE], "clusters": self._clusters, "drawn": drawn}
+        """Return what the page is told beside the rows: the order of review, copies, corrections and drawn boxes.
+
+        The page was written before the latest corrections, which a reloaded page would not show.
+        """
+        latest = read_corrections(self.log.path).latest()
+        drawn = [(one.path, one.xyxy, one.new, one.group) for one in latest.values() if one.xyxy is not None]
+        said = {
+            key: [one.verdict, one.new, one.group]
+            for key, one in latest.items()
+            if one.xyxy is None and key in self._shown
+        }
+        return {"queue": self._queue[:MOST_IN_QUEUE], "clusters": self._clusters, "said": said, "drawn": drawn}
 
     def correct(
         self,
@@ -158,28 +167,37 @@ class ReviewSession:
                     encoder,
                     self._earlier,
                     said,
-                    learnt_path(self.results),
+                    self._learnt,
                     settings_of=self.settings_of,
                     features=features,
                     source=self.log.path,
                     warn=self.warn,
                 )
-            self._show(learnt_path(self.results))
+            self._show(self._learnt)
             return _told(lesson)
 
     def describe(self, name: str, group: str, text: str) -> str:
-        """Add a description to a category, score the results again and write the page anew; return a sentence.
+        """Add descriptions to a category, score the results again and write the page anew; return a sentence.
+
+        Args:
+            name: of the category.
+            group: of the category.
+            text: one description, or several separated by semicolons, as in a label file.
 
         Raises:
             UnknownCategory: there is no such category.
-            ValueError: the text cannot be stored.
+            ValueError: there is no description, or one cannot be stored.
         """
+        texts = [part for each in text.split(";") if (part := each.strip())]
+        if not texts:
+            raise ValueError("there is no description; write what can be seen, such as: striped tail; yellow beak")
         with self._turn:
             encoder = self.encoder()
             opened = Memory.open(self.memory)
             wanted = matching_category(opened.bare_categories(), Category(name, group).id)
             negatives = labels_again(opened)
-            described = Category(wanted.name, wanted.group, (Description(text, source="review"),))
+            descriptions = tuple(Description(each, source="review") for each in texts)
+            described = Category(wanted.name, wanted.group, descriptions)
             opened.add([described], encoder=encoder, negatives=negatives)
             store_head(opened)
             fresh = Memory.open(self.memory)
@@ -189,12 +207,12 @@ class ReviewSession:
                 done = score_again(
                     recognizer,
                     self._earlier,
-                    learnt_path(self.results),
+                    self._learnt,
                     touched={wanted.name},
                     source=self.log.path,
                     warn=self.warn,
                 )
-            self._show(learnt_path(self.results))
+            self._show(self._learnt)
             return f"{wanted.name} is described; {counted(len(done.changes), 'label')} changed since the run."
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from memory import MemoryStoreError
 from recognizer import __version__
-from recognizer.errors import RecognizerError
+from recognizer.errors import RecognizerError, reason_of
 from recognizer.serving.docs import TAGS
 from recognizer.serving.editing import Editor
 from recognizer.serving.guards import Guard, error_response
@@ -111,7 +111,7 @@ async def _http_error(_: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return error_response(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    return error_response(400, f"{'.'.join(map(str, first['loc']))}: {reason_of(first)}")
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -23,7 +23,7 @@ from starlette.requests import Request
 
 from recognizer.boxes.given import GivenBox
 from recognizer.boxes.plan import BoxItem
-from recognizer.errors import RecognizerError
+from recognizer.errors import RecognizerError, reason_of
 from recognizer.images import ImageItem
 from recognizer.serving.service import Upload
 from recognizer.serving.settings import ServeSettings
@@ -215,6 +215,6 @@ def _form_options(form: FormData) -> Options:
 
 def _first(error: ValidationError) -> str:
     """Say the first thing that is wrong, without the input, which may be a whole image."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    return f"{place}: {reason_of(first)}" if place else reason_of(first)

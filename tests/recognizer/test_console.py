@@ -54,6 +54,16 @@ def test_only_the_console_writes_to_a_terminal(package):
     assert found <= allowed
 
 
+def test_nothing_to_do_has_no_bar(capsys):
+    with progress_bar(0, "images", "draw") as advance:
+        advance(0)
+    with progress_bar(3, "images", "draw", done=3) as advance:
+        advance(0, failed=0)
+    with text_progress() as show:
+        show(0, 0)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_table_is_aligned_shortened_and_printable():
     assert table(["name", "n"], [["a\nb", "1"], ["x" * 9, "22"]], widest=6).splitlines() == [
         "name    n",

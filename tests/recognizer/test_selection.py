@@ -55,7 +55,8 @@ def test_equal_choices_have_equal_hashes_however_they_were_named(memory):
 
 
 def test_unknown_names_are_refused_with_the_nearest(memory, tmp_path):
-    with pytest.raises(SelectionError, match=r"not in the memory: 'Red Fix' \(did you mean 'red fox'\?\); 'zzz'$"):
+    said = r"not in the memory: 'Red Fix' \(did you mean 'red fox'\?\); 'zzz'\. The memory has, for example, '"
+    with pytest.raises(SelectionError, match=said):
         select_categories(memory, ["Red Fix", "zzz"])
     (tmp_path / "labels.txt").write_text("red fox\ntaby cat\n")
     with pytest.raises(SelectionError, match=r"'taby cat' \(did you mean 'tabby cat'\?\)"):

@@ -25,7 +25,7 @@ def test_later_sources_win(tmp_path):
         ("score.image_name=0.9", "they must sum to 1"),
         ("score.name=0.9", "they must sum to 1"),
         ("score.center=true", "no longer exists"),
-        ("run.top_k=0", "greater than or equal to 1"),
+        ("run.top_k=0", "give at least 1"),
         ("top_k", "section.key=value"),
         ("scores.name=1", "unknown setting `scores`"),
     ],

@@ -47,7 +47,7 @@ def test_overrides_win_and_numbers_may_be_written_as_in_papers(tmp_path):
         ("decoder.depth=1", r"unknown setting `decoder.depth`; known here: layers"),
         ("data.samples.augment.turn=1", r"unknown setting `data.samples.augment.turn`; known here: crop_scale"),
         ("data.samples.augment={size_hw: [32, 32], fill: 9}", "the encoder decides .*; leave out size_hw and fill"),
-        ("data.train=[]", "at least 1 item"),
+        ("data.train=[]", "give a list of at least 1"),
         ("amp=fp8", "'off', 'bf16' or 'fp16'"),
         ("optimizer.min_lr=1", "min_lr 1.0 must not exceed lr"),
         ("optimizer.betas=[0.9, 1]", "betas"),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from memory.encoder_card import EncoderCard
 from recognizer.encoder.errors import EncoderError, EncoderUnavailable
 from recognizer.encoder.onnx.folder import CARD, IMAGE, INSTALL, PIXELS, TEXT, TOKENS, VECTORS, windows_of, write_card
+from recognizer.encoder.onnx.surroundings import Surroundings
 from recognizer.encoder.parts import EncoderParts
 from recognizer.encoder.regions import RegionFinder, Regions
 from recognizer.encoder.text_batches import BUCKET_STEP, bucket_length
@@ -59,7 +60,7 @@ def export_onnx(parts: EncoderParts, folder: Path) -> EncoderCard:
     card = EncoderCard(
         name=parts.name, fingerprint=parts.fingerprint, precision="fp32", dim=parts.image_tower.dim, spec=parts.spec
     )
-    write_card(folder, card, windows_of(parts))
+    write_card(folder, card, windows_of(parts), Surroundings.of(parts).to_json())
     return card
 
 

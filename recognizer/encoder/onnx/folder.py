@@ -4,7 +4,8 @@ FOLDER/image.onnx       pixels, (B, 3, H, W) uint8, to image (B, D), regions (B,
                         (B, Q): see `Regions`
 FOLDER/text.onnx        tokens, (N, L) int64, to vectors (N, D) of any length
 FOLDER/*.onnx.data      their weights
-FOLDER/card.json        the encoder's card, the settings that its fingerprint leaves out, and a hash of each file
+FOLDER/card.json        the encoder's card, the settings that its fingerprint leaves out, a hash of each file, and what
+                        is needed to run them without the torch weights: see `Surroundings`
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ class OnnxCard:
         encoder: The card of the encoder whose weights were exported.
         windows: Its windows, as JSON values; None where a decoder finds the regions.
         files: Hexadecimal sha256 of each file, by its name.
+        surroundings: What the encoder has beside its networks, as JSON values; None in folders of earlier releases.
     """
 
     encoder: EncoderCard
     windows: dict[str, Any] | None
     files: dict[str, str]
+    surroundings: dict[str, Any] | None = None
 
 
 def windows_of(parts: EncoderParts) -> dict[str, Any] | None:
@@ -46,9 +49,14 @@ def windows_of(parts: EncoderParts) -> dict[str, Any] | None:
     return parts.windows.to_json() if parts.decoder is None else None
 
 
-def write_card(folder: Path, encoder: EncoderCard, windows: dict[str, Any] | None) -> None:
+def write_card(
+    folder: Path,
+    encoder: EncoderCard,
+    windows: dict[str, Any] | None,
+    surroundings: dict[str, Any] | None = None,
+) -> None:
     """Write the card of a folder whose other files are complete."""
-    card = OnnxCard(encoder, windows, {name: _sha256(folder / name) for name in WEIGHTS})
+    card = OnnxCard(encoder, windows, {name: _sha256(folder / name) for name in WEIGHTS}, surroundings)
     (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
 
 
@@ -66,9 +74,15 @@ def read_card(folder: Path) -> OnnxCard:
         )
     try:
         value = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        return OnnxCard(EncoderCard.from_json(value["encoder"]), value["windows"], dict(value["files"]))
+        encoder = EncoderCard.from_json(value["encoder"])
+        return OnnxCard(encoder, value["windows"], dict(value["files"]), value.get("surroundings"))
     except (ValueError, KeyError, TypeError) as error:
-        raise EncoderError(f"{folder / CARD} is damaged ({error!r}); {_again(folder)}") from error
+        raise damaged_card(folder, error) from error
+
+
+def damaged_card(folder: Path, error: Exception) -> EncoderError:
+    """Say that the card of a folder is damaged."""
+    return EncoderError(f"{folder / CARD} is damaged ({error!r}); {_again(folder)}")
 
 
 def check_files(folder: Path, card: OnnxCard) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,16 @@ from recognizer.encoder.onnx.folder import (
     TEXT,
     TOKENS,
     VECTORS,
+    OnnxCard,
     check_files,
+    damaged_card,
     read_card,
     windows_of,
 )
+from recognizer.encoder.onnx.surroundings import Surroundings
 from recognizer.encoder.parts import EncoderParts
+from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.regions import Regions
-from recognizer.encoder.towers import TextTower
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -53,18 +57,17 @@ class OnnxTextTower:
 
     network = None
 
-    def __init__(self, tower: TextTower, path: Path) -> None:
-        """Take the tower, whose tokenizer is used, and read the file of the texts."""
+    def __init__(self, path: Path, surroundings: Surroundings, *, dim: int) -> None:
+        """Make the tokenizer, and read the file of the texts."""
         self._session = _open_session(path, threads=torch.get_num_threads())
-        self.dim = tower.dim
-        self.context_length = tower.context_length
-        self.pad_id = tower.pad_id
-        self.tokenize = tower.tokenize
-        self._inner = tower
+        self.dim = dim
+        self.context_length = surroundings.context_length
+        self.pad_id = surroundings.pad_id
+        self.tokenize = surroundings.tokens()
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Token counts from the tokenizer."""
-        return self._inner.count_tokens(texts)
+        return self.tokenize.count(texts)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, L) padded token ids to (N, D) vectors."""
@@ -72,15 +75,47 @@ class OnnxTextTower:
         return torch.from_numpy(vectors)
 
 
-def open_onnx(parts: EncoderParts, folder: Path) -> tuple[EncoderParts, OnnxRegions]:
+@dataclass(frozen=True, slots=True)
+class OnnxParts:
+    """What an `Encoder` on onnxruntime is made of; the names are those of `EncoderParts`.
+
+    Attributes:
+        name: What people call the encoder.
+        fingerprint: Hash over architecture, weights, tokenizer and preprocessing, of the encoder that was exported.
+        spec: Of that encoder.
+        dim: D, dimensions of the joint space.
+        preprocessing: How pictures become pixels.
+        regions: Finds the regions.
+        text_tower: Encodes texts.
+        templates: Texts around a category name.
+        temperature: Divides cosines.
+        region_source: Where region vectors come from, in words for people.
+        has_decoder: Whether a grounding decoder finds the regions.
+    """
+
+    name: str
+    fingerprint: str
+    spec: dict[str, Any]
+    dim: int
+    preprocessing: Preprocessing
+    regions: OnnxRegions
+    text_tower: OnnxTextTower
+    templates: tuple[str, ...]
+    temperature: float
+    region_source: str
+    has_decoder: bool
+
+
+def open_onnx(spec: Mapping[str, Any], folder: Path, load: Callable[[], EncoderParts]) -> OnnxParts:
     """Open the exported form of an encoder.
 
-    Args:
-        parts: The encoder; its tokenizer and preprocessing are used.
-        folder: What `export_onnx` wrote from this encoder.
+    Its torch weights are read only where the folder does not say that it was exported from this spec: the files may be
+    those of the encoder all the same, under another name.
 
-    Returns:
-        The parts with the text tower on onnxruntime, and what finds the regions.
+    Args:
+        spec: Of the encoder.
+        folder: What `export_onnx` wrote from it.
+        load: Loads the encoder on torch.
 
     Raises:
         EncoderUnavailable: onnxruntime or a file is missing.
@@ -88,6 +123,38 @@ def open_onnx(parts: EncoderParts, folder: Path) -> tuple[EncoderParts, OnnxRegi
     """
     card = read_card(folder)
     check_files(folder, card)
+    if card.surroundings is not None and card.encoder.spec == json.loads(json.dumps(dict(spec))):
+        name, known_spec = card.encoder.name, card.encoder.spec
+        surroundings = _read_surroundings(folder, card.surroundings)
+    else:
+        parts = load()
+        _require_same(folder, card, parts)
+        name, known_spec = parts.name, parts.spec
+        surroundings = Surroundings.of(parts)
+    return OnnxParts(
+        name=name,
+        fingerprint=card.encoder.fingerprint,
+        spec=dict(known_spec),
+        dim=card.encoder.dim,
+        preprocessing=surroundings.preprocessing,
+        regions=OnnxRegions(folder / IMAGE),
+        text_tower=OnnxTextTower(folder / TEXT, surroundings, dim=card.encoder.dim),
+        templates=surroundings.templates,
+        temperature=surroundings.temperature,
+        region_source=surroundings.region_source,
+        has_decoder=card.windows is None,
+    )
+
+
+def _read_surroundings(folder: Path, value: Mapping[str, Any]) -> Surroundings:
+    try:
+        return Surroundings.from_json(value)
+    except (KeyError, TypeError, EncoderError) as error:
+        raise damaged_card(folder, error) from error
+
+
+def _require_same(folder: Path, card: OnnxCard, parts: EncoderParts) -> None:
+    """Refuse a folder of another encoder."""
     if card.encoder.fingerprint != parts.fingerprint:
         raise EncoderError(
             f"{folder} was exported from another encoder: its weights are those of {card.encoder.name}, fingerprint "
@@ -99,7 +166,6 @@ def open_onnx(parts: EncoderParts, folder: Path) -> tuple[EncoderParts, OnnxRegi
             f"{folder} was exported with the windows {card.windows}, and here {windows_of(parts)} are needed; give the "
             "folder that was exported with them"
         )
-    return replace(parts, text_tower=OnnxTextTower(parts.text_tower, folder / TEXT)), OnnxRegions(folder / IMAGE)
 
 
 def _open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:

@@ -72,7 +72,7 @@ def load_open_clip(
     """
     pretrained = _resolve(model, pretrained)
     network = _build(model, pretrained, settings)
-    tokenizer = _build_tokenizer(model)
+    tokenizer = build_tokenizer(model)
     preprocessing = _preprocessing(network)
     dim = _joint_dim(network)
     hexdigest = fingerprint(
@@ -200,7 +200,12 @@ def _weights_file(model: str, pretrained: str | None) -> Path | None:
     return Path(pretrained) if pretrained is not None and Path(pretrained).is_absolute() else None
 
 
-def _build_tokenizer(model: str) -> Tokenizer:
+def build_tokenizer(model: str) -> Tokenizer:
+    """Make the tokenizer of a model.
+
+    Raises:
+        EncoderUnavailable: A file of it is missing and cannot be fetched.
+    """
     import open_clip
 
     try:

@@ -29,7 +29,6 @@ class CausalTextTower:
     def __init__(self, model: Network, tokenizer: Tokenizer) -> None:
         """Take the text half of `model`, an open_clip `CLIP` or the `TextTransformer` of a `CustomTextCLIP`."""
         self._model = model
-        self._tokenizer = tokenizer
         self.context_length = int(self._model.positional_embedding.shape[0])
         pool_type = model.text_pool_type if hasattr(model, "text_pool_type") else model.pool_type
         eos_id = model.text_eos_id if hasattr(model, "text_eos_id") else model.eos_id
@@ -39,7 +38,7 @@ class CausalTextTower:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before it is cut to the context."""
-        return count_tokens(self._tokenizer, texts)
+        return self.tokenize.count(texts)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, L) token ids to (N, D) vectors."""
@@ -78,6 +77,14 @@ class TokensToTheEnd:
         tokens = self.tokenizer(list(texts), context_length=self.context_length)
         return [row[: end + 1] for row, end in zip(tokens.tolist(), self.ends(tokens).tolist(), strict=True)]
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut to the context."""
+        return count_tokens(self.tokenizer, texts)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the tokenizer for a fingerprint."""
+        return describe_tokenizer(self.tokenizer)
+
     def ends(self, tokens: Tensor) -> Tensor:
         """Position of each row's end token, as open_clip's pooling finds it."""
         return (tokens if self.eos_id is None else (tokens == self.eos_id).int()).argmax(dim=-1)
@@ -93,6 +100,14 @@ class FullContextTokens:
         """Token ids of each text, all of one length."""
         return [list(row) for row in self.tokenizer(list(texts)).tolist()] if texts else []
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut to the context."""
+        return count_tokens(self.tokenizer, texts)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the tokenizer for a fingerprint."""
+        return describe_tokenizer(self.tokenizer)
+
 
 class FullContextTextTower:
     """Any other open_clip text tower, at the full context length its model was trained with.
@@ -103,7 +118,6 @@ class FullContextTextTower:
     def __init__(self, model: Network, tokenizer: Tokenizer, dim: int) -> None:
         """Take an open_clip model with `encode_text`, its tokenizer and the dimensions of its joint space."""
         self._model = model
-        self._tokenizer = tokenizer
         self.tokenize = FullContextTokens(tokenizer)
         self.context_length = int(tokenizer.context_length)
         self.network: nn.Module = text_half(model)
@@ -112,7 +126,7 @@ class FullContextTextTower:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before it is cut to the context."""
-        return count_tokens(self._tokenizer, texts)
+        return self.tokenize.count(texts)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, context) token ids to (N, D) vectors."""

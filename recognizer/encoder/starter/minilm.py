@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +15,41 @@ from torch.nn import functional as F
 from recognizer.encoder.towers import Tokenizer
 
 _SEQUENCE_LENGTH = 256  # all-MiniLM-L6-v2 was trained with it; the network has 512 positions
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceTokens:
+    """Tokenises texts for MiniLM.
+
+    Attributes:
+        tokenizer: A `tokenizers.Tokenizer` without truncation and padding.
+    """
+
+    tokenizer: Tokenizer
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read `tokenizer.json`."""
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return cls(tokenizer)
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; one that is too long keeps its first tokens and its end token."""
+        sequences = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+        longest = _SEQUENCE_LENGTH
+        return [ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]] for ids in sequences]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut to the context."""
+        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
+
+    def describe(self) -> dict[str, Any]:
+        """The tokenizer's own complete description, with the context length."""
+        return {"context_length": _SEQUENCE_LENGTH, "tokenizer": json.loads(self.tokenizer.to_str())}
 
 
 class MiniLM:
@@ -27,41 +63,34 @@ class MiniLM:
     context_length = _SEQUENCE_LENGTH
     network = None
 
-    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
+    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokens: SentenceTokens) -> None:
         """Take the weights, on their device and in their format.
 
         Args:
             config: `config.json` of the checkpoint.
             tensors: `model.safetensors` of the checkpoint, fp32 or bf16.
-            tokenizer: A `tokenizers.Tokenizer` without truncation and padding.
+            tokens: Its tokenizer.
         """
         self._layers = int(config["num_hidden_layers"])
         self._heads = int(config["num_attention_heads"])
         self._epsilon = float(config["layer_norm_eps"])
         self._tensors = dict(tensors)
-        self._tokenizer = tokenizer
+        self.tokenize = tokens
         self.dim = int(config["hidden_size"])
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> MiniLM:
         """Read `config.json`, `model.safetensors` and `tokenizer.json` from a folder, in fp32."""
         from safetensors.torch import load_file
-        from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        tokens = SentenceTokens.load(folder / "tokenizer.json")
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return cls(config, load_file(folder / "model.safetensors", device=str(device)), tokenizer)
+        return cls(config, load_file(folder / "model.safetensors", device=str(device)), tokens)
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
         """The weights by their names in the checkpoint."""
         return self._tensors
-
-    def describe_tokenizer(self) -> dict[str, Any]:
-        """The tokenizer's own complete description, with the context length."""
-        return {"context_length": self.context_length, "tokenizer": json.loads(self._tokenizer.to_str())}
 
     def cast(self, dtype: torch.dtype) -> MiniLM:
         """Return the same encoder with its floating-point weights in another format."""
@@ -70,16 +99,9 @@ class MiniLM:
         clone._tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in self._tensors.items()}
         return clone
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text; one that is too long keeps its first tokens and its end token."""
-        sequences = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        return [
-            ids if len(ids) <= self.context_length else [*ids[: self.context_length - 1], ids[-1]] for ids in sequences
-        ]
-
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before it is cut to the context."""
-        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
+        return self.tokenize.count(texts)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, L) token ids, 0 where padded, to (N, D) float32 unit rows."""

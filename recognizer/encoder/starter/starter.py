@@ -116,7 +116,7 @@ def load_starter(pretrained: str, *, device: torch.device, precision: Precision)
             "temperature": 1.0,  # of the classifier's softmax
             "text_temperature": TEXT_TEMPERATURE,
             "whole_size": WHOLE_SIZE,
-            "tokenizer": sentences.describe_tokenizer(),
+            "tokenizer": sentences.tokenize.describe(),
             "preprocessing": preprocessing.to_json(),
         }
         weights = {f"image.{name}": tensor for name, tensor in classifier.state_dict().items()}

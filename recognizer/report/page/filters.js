@@ -5,7 +5,7 @@ report.filters = (function () {
   const STATUS_TEXTS = {
     FAILED: "failed", UNKNOWN: "unknown", BELOW: "too unsure for a label", EMPTY: "no box", ROLLED_UP: "rolled up",
     RERANKED: "reranked", REORDERED: "moved by reranking", RERANK_FAILED: "reranking failed",
-    RIGHT: "right", WRONG: "wrong", CHANGED: "changed", ADDED: "only in this run", CORRECTED: "corrected",
+    RIGHT: "right", WRONG: "wrong", CHANGED: "changed", ADDED: "only in this run", CORRECTED: "corrected", SKIPPED: "skipped",
   };
   const SORTS = {
     run: ["in the order of the run", null],

@@ -21,7 +21,7 @@ report.list = (function () {
 
   const BADGES = [
     ["FAILED", "failed"], ["WRONG", "wrong"], ["UNKNOWN", "unknown"], ["BELOW", "too unsure"], ["CHANGED", "changed"],
-    ["ADDED", "new"], ["CORRECTED", "corrected"], ["ROLLED_UP", "group"], ["REORDERED", "reranked"], ["RERANK_FAILED", "not reranked"],
+    ["ADDED", "new"], ["CORRECTED", "corrected"], ["SKIPPED", "skipped"], ["ROLLED_UP", "group"], ["REORDERED", "reranked"], ["RERANK_FAILED", "not reranked"],
   ];
   list.badges = (row) =>
     BADGES.filter(([status]) => report.has(row, status)).map(([status, text]) => el("span", { class: `badge ${status.toLowerCase().replace(/_/g, "-")}`, text }));

@@ -62,11 +62,17 @@ report.review = (function () {
 
   function showCount() {
     let count = 0;
-    for (let row = 0; row < report.loaded; row++) if (report.has(row, "CORRECTED")) count++;
+    let skipped = 0;
+    for (let row = 0; row < report.loaded; row++) {
+      if (report.has(row, "CORRECTED")) count++;
+      if (report.has(row, "SKIPPED")) skipped++;
+    }
     report.filters.recount();
     const boxes = report.drawing.count();
-    const said = `${report.counted(count, "row")} corrected${boxes ? `, ${report.counted(boxes, "box", "boxes")} drawn` : ""}`;
-    tell(review.waiting.length ? `${report.counted(review.waiting.length, "correction")} on the way` : `${said}, all saved`);
+    const said = [`${report.counted(count, "row")} corrected`];
+    if (boxes) said.push(`${report.counted(boxes, "box", "boxes")} drawn`);
+    if (skipped) said.push(`${report.count(skipped)} skipped`);
+    tell(review.waiting.length ? `${report.counted(review.waiting.length, "correction")} on the way` : `${said.join(", ")}, all saved`);
     report.byId("review-learn").disabled = count + boxes === 0;
   }
 
@@ -81,8 +87,9 @@ report.review = (function () {
 
   function mark(row, verdict, name, group) {
     const { status, said } = report.columns;
-    if (verdict === "undo" || verdict === "skip") status[row] &= ~report.status.CORRECTED;
-    else status[row] |= report.status.CORRECTED;
+    status[row] &= ~(report.status.CORRECTED | report.status.SKIPPED);
+    if (verdict === "skip") status[row] |= report.status.SKIPPED;
+    else if (verdict !== "undo") status[row] |= report.status.CORRECTED;
     said[row] = verdict === "category" ? labelNumber(name, group) : -1;
   }
 
@@ -127,8 +134,9 @@ report.review = (function () {
     report.list.redraw(targets);
     showCount();
     send();
-    if (targets.includes(report.list.row())) report.keys.move(1);
-    else report.detail.again();
+    const chosen = report.list.row();
+    if (targets.includes(chosen)) report.keys.move(1);
+    if (report.list.row() === chosen) report.detail.again(); // the last one, or others were meant
     return undefined;
   };
 
@@ -152,11 +160,24 @@ report.review = (function () {
   function accept(row, data, place, all = false) {
     const candidate = data.candidates[place];
     if (candidate) review.say(all ? copies(row) : [row], "category", candidate[0], candidate[1]);
+    else tell(data.candidates.length ? `there is no candidate ${place + 1}` : "this row has no candidates; press n to name a category", true);
+  }
+
+  // Why nothing can be said of a row; null where something can.
+  function obstacle(row, data) {
+    if (!data) return "the details of this row are missing";
+    if (!data.error) return null;
+    return report.has(row, "FAILED") ? `${report.columns.path[row]} could not be recognised, so there is nothing to correct` : data.error[1];
   }
 
   const chosenData = (action) => () => {
     const row = report.list.row();
-    if (row >= 0) report.withDetails(row, (data) => data && !data.error && action(row, data));
+    if (row < 0) return;
+    report.withDetails(row, (data) => {
+      const why = obstacle(row, data);
+      if (why) tell(why, true);
+      else action(row, data);
+    });
   };
 
   function searchBox(row) {
@@ -197,7 +218,7 @@ report.review = (function () {
   }
 
   function describeBox(candidate) {
-    const input = el("input", { class: "search", type: "text", dir: "auto", maxlength: 2000, placeholder: "striped tail, yellow beak …", "aria-label": `Describe ${candidate[0]}`.slice(0, 200) });
+    const input = el("input", { class: "search", type: "text", dir: "auto", maxlength: 2000, placeholder: "striped tail; yellow beak", title: "Several descriptions are separated by semicolons", "aria-label": `Describe ${candidate[0]}`.slice(0, 200) });
     const form = el("form", { class: "describe" }, el("label", { class: "fine" }, "Describe ", report.foreign(candidate[0])), input, el("button", { type: "submit", text: "Add and score again" }));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -250,18 +271,17 @@ report.review = (function () {
     report.keys.add(["u"], "unknown", chosenData((row) => review.say([row], "unknown")));
     report.keys.add(["x"], "skip", chosenData((row) => review.say([row], "skip")));
     report.keys.add(["z"], "undo", review.undo);
-    report.keys.add(["n"], "name another category", () => {
+    report.keys.add(["n"], "name another category", chosenData(() => {
       report.list.open();
       const input = report.byId("review-search");
       if (input) input.focus();
-    });
+    }));
     report.keys.add(["c"], "clear all filters", report.filters.clear);
   }
 
   async function order(place) {
     const state = await ask("state");
     for (const box of state.drawn) report.drawing.add(...box);
-    if (state.drawn.length) showCount();
     rank = new Float64Array(report.summary.rows).fill(Infinity);
     state.queue.forEach((each, place) => {
       if (rows.has(each)) rank[rows.get(each)] = place;
@@ -271,10 +291,14 @@ report.review = (function () {
       clusters.set(rows.get(each), group);
       members.set(group, [...(members.get(group) || []), rows.get(each)]);
     }
+    for (const [each, [verdict, name, group]] of Object.entries(state.said)) {
+      if (rows.has(each)) mark(rows.get(each), verdict, name, group);
+    }
+    showCount();
     report.byId("sort").value = "review";
     report.filters.set({ sort: "review" });
     if (place !== null && rows.has(place)) report.list.choose(report.filters.order.indexOf(rows.get(place)));
-    if (state.drawn.length) report.detail.again();
+    if (state.drawn.length || Object.keys(state.said).length) report.detail.again();
   }
 
   review.start = function () {

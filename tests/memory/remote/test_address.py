@@ -1,5 +1,6 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,14 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(text):
 def test_paths_are_no_addresses(tmp_path):
     assert is_address("s3://bucket/a")
     assert is_address("http://a/b")
-    assert not any(is_address(path) for path in ("birds.memory", "s3:/bucket/a", "C:\\a", tmp_path, "./s3://a"))
+    assert not any(is_address(path) for path in ("birds.memory", "s3", "C:\\a", tmp_path, "./s3://a"))
+
+
+@pytest.mark.parametrize("slip", ["s3:/bucket/a", "GS:/bucket", Path("az://bucket/a")])
+def test_an_address_with_one_slash_is_no_folder(slip):
+    scheme, _, rest = str(slip).partition(":/")
+    with pytest.raises(ObjectStoreError, match=f"write {scheme}://{rest}"):
+        is_address(slip)
 
 
 def test_the_server_is_shown_without_its_password(monkeypatch):

@@ -194,7 +194,14 @@ def test_report_says_what_was_found_and_what_was_left_out(calibration):
     assert f"{calibration.score.temperature:g}" in text
     assert "2 images could not be decoded (E_EMPTY)" in text
     assert "20 images taken for unknown: 'dragon'" in text
-    assert "copies of other images: 2" in text
+    assert "2 copies of other images" in text
+    for verb, half in (("fitted", calibration.fit), ("reported", calibration.report)):
+        away = sum(row in half.taken_out for row in half.rows.tolist())
+        unnamed = sum(row == UNKNOWN for row in half.rows.tolist())
+        assert away > len(half.taken_out) > 1  # so that images are not taken for categories
+        unknown = f"{away} images of {len(half.taken_out)} categories that were taken out"
+        unknown += f" and {unnamed} images with a label that names no category"
+        assert f"{verb} on {len(half.items)} images, unknown among them: {unknown}" in text
     assert "40% of the images to fit on for 97% of the gain" in text
     assert "0.500 without, 0.750 asking always, 0.625 asking about 42%" in text
 

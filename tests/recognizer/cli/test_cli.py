@@ -456,7 +456,17 @@ def test_eval_prints_a_table_and_writes_json(world, photos, tmp_path):
         (["run", "{images}", "--memory", "{memory}", "--output", "-", "--set", "run.topk=3"], "unknown setting"),
         (["build", "{labels}", "--memory", "{new}", "--model", "no-such-model"], "no-such-model"),
         (["build", "{labels}", "--memory", "{new}", "--templates", "{empty}"], "template"),
+        (["build", "{labels}", "--memory", "{new}", "--templates", "{picture}"], "no text in UTF-8; give a file"),
         (["build", "{labels}", "--memory", "{new}", "--key", "group"], "group"),
+        (["run", "{labels}", "--memory", "{memory}", "--output", "{new}.jsonl"], "labels.json is no image; give a"),
+        (["run", "{images}", "--memory", "{memory}", "--output", "-", "--only", "unicorn"], "The memory has, for"),
+        (["run", "{images}", "--memory", "{memory}", "--output", "-", "--precision", "98"], "a number below 1"),
+        (["run", "{images}", "--memory", "{memory}", "--output", "-", "--config", "{new}"], "new: No such file or"),
+        (["eval", "{images}", "--memory", "{memory}", "--json", "{file}/e.json"], "cannot be written"),
+        (["eval", "{images}", "--memory", "{memory}", "--per-class", "/proc/e.csv"], "cannot be written"),
+        (["eval", "{labels}", "--memory", "{memory}"], "Labelled images are FOLDER/LABEL/IMAGE"),
+        (["eval", "{strange}", "--memory", "{memory}"], "Give images of its categories, or build a memory"),
+        (["build", "{labels}", "--memory", "s3:/bucket/birds"], "write s3://bucket/birds"),
         (["export", "--memory", "{memory}", "--output", "{file}/x"], "file/x"),
     ],
 )
@@ -464,10 +474,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(world, tmp_path, capsys, monk
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "file").write_text("")
     (tmp_path / "bare").mkdir()
+    (tmp_path / "strange" / "unicorn").mkdir(parents=True)
+    (tmp_path / "strange" / "unicorn" / "a.jpg").write_bytes(b"")
+    (tmp_path / "picture.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     places = {
         "empty": tmp_path / "empty.txt",
         "file": tmp_path / "file",
         "bare": tmp_path / "bare",
+        "picture": tmp_path / "picture.jpg",
+        "strange": tmp_path / "strange",
         "new": tmp_path / "new",
         "memory": world / "memory",
         "images": world / "images",
@@ -481,6 +496,20 @@ def test_bad_input_is_one_sentence_and_exit_code_2(world, tmp_path, capsys, monk
     assert "error: " in err
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--top-k", "many", "'many': give a whole number."),
+        ("--min-confidence", "high", "'high': give a number."),
+        ("--format", "xml", "'xml' is not one of 'jsonl', 'csv', 'parquet'."),
+    ],
+)
+def test_a_value_that_an_option_does_not_take_is_named_with_what_to_give(tmp_path, option, value, said):
+    code, _, err = call("run", tmp_path, "--memory", tmp_path, "--output", "r.jsonl", option, value)
+    assert code == 2
+    assert f"Invalid value for '{option}': {said}" in " ".join(err.replace("│", " ").split())
 
 
 EVIL = "\x1b]0;title\x07\x1b[2J\r\nerror: all is well\u202e"

@@ -135,6 +135,13 @@ def test_find_says_what_is_missing(features, tmp_path):
         call("near-duplicates", "--features", features, "--model", "another")
 
 
+def test_features_are_not_stored_among_other_files(world):
+    before = sorted(path.name for path in (world / "photos").iterdir())
+    with pytest.raises(RecognizerError, match=r"photos holds other files \(.*\) and no stored features; give a new"):
+        call("embed", world / "photos", "--features", world / "photos", "--model", "starter", *PLACE)
+    assert sorted(path.name for path in (world / "photos").iterdir()) == before
+
+
 def test_the_users_folder_is_in_the_cache(world, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     call("embed", world / "photos" / "cat", "--features", "user", "--model", "starter", *PLACE)

@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from recognizer.cli import app, options
+from recognizer.cli.app import PANELS as PANELS_OF_COMMANDS
 from tests.recognizer.commands import call
 
 COMMANDS = {
@@ -69,6 +70,16 @@ def test_every_command_has_help_and_an_example_that_its_parser_takes(command):
     for arguments in examples(command):
         with found.make_context(command, list(arguments)):
             pass
+
+
+def test_commands_stand_in_panels_in_the_order_in_which_a_new_user_needs_them():
+    ours = [name for names in PANELS_OF_COMMANDS.values() for name in names]
+    commands = typer.main.get_command(app).commands
+    of_others = [name for name in commands if name not in ours]
+    assert {commands[name].rich_help_panel for name in of_others} == {"Training"}
+    lines = re.findall(r"^(?:│ |╭─ )(\S.*?)(?:  | ─)", call("--help")[1], re.MULTILINE)
+    expected = [each for panel, names in PANELS_OF_COMMANDS.items() for each in (panel, *names)]
+    assert [line.split("  ")[0] for line in lines[lines.index("Recognise") :]] == [*expected, "Training", *of_others]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -72,7 +72,11 @@ def test_corrections_are_learnt_and_nothing_is_encoded_but_texts(folder):
 
     # Said otherwise later: the image is an exemplar of the other category alone.
     log.append([Correction(id="later", path=names[0], new="other thing", old="thing")])
-    assert learn(folder)[0] == 0
+    code, shown, _ = learn(folder)
+    assert code == 0
+    assert "rows.learnt-2.jsonl" in shown
+    assert rows_of(folder / "rows.learnt.jsonl") == after  # the earlier results stay
+    assert rows_of(folder / "rows.learnt-2.jsonl")[names[0]]["label"] == "other thing"
     vectors = Memory.open(folder / "memory").vectors
     owners = {c.id: c.name for c in vectors.categories}
     present = stored_exemplars(vectors)
@@ -158,6 +162,19 @@ def test_drawn_boxes_teach_without_features_and_measure_nothing(folder):
     assert "1 row scored again (1 encoded)" in shown
     assert "kept apart" not in shown
     assert "1 correction of images that are not in" in notes
+
+
+def test_results_that_exist_are_not_replaced_and_nothing_is_learnt(folder):
+    version = Memory.open(folder / "memory").version
+    before = (folder / "rows.jsonl").read_bytes()
+    for output, match in ((folder / "rows.jsonl", "exists"), (folder / "c.jsonl" / "rows.jsonl", "c.jsonl")):
+        with pytest.raises((RecognizerError, OSError), match=match):
+            call(
+                *("learn", folder / "c.jsonl", "--memory", folder / "memory", "--results", folder / "rows.jsonl"),
+                *("--output", output),
+            )
+    assert (folder / "rows.jsonl").read_bytes() == before
+    assert Memory.open(folder / "memory").version == version
 
 
 def test_corrections_without_a_category_teach_nothing(folder):

@@ -125,8 +125,8 @@ def test_a_file_is_read_back_as_it_was_written(checkpoints, tmp_path):
         ('{"decoder": null, "base": [], "card": {}}', "base and card must be JSON objects"),
         ('{"decoder": null, "base": {}, "card": 3}', "base and card must be JSON objects"),
         ('{"decoder": [1], "base": {}, "card": {}}', "list"),
-        ('{"decoder": {"layers": "many"}, "base": {}, "card": {}}', "layers: Input should be a valid integer"),
-        ('{"decoder": null, "base": {}, "card": {}, "written": [1]}', "valid dictionary"),
+        ('{"decoder": {"layers": "many"}, "base": {}, "card": {}}', "layers: give a whole number"),
+        ('{"decoder": null, "base": {}, "card": {}, "written": [1]}', "it: give its settings by name"),
         ("[" * 100_000, "recursion"),
     ],
 )

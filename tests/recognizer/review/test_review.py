@@ -156,16 +156,51 @@ def test_what_could_not_be_sent_is_sent_when_the_server_is_back_and_stands_once(
     assert len(read_corrections(place / "c.jsonl").all) == 1
 
 
+def test_skipped_rows_are_marked_and_of_a_failed_image_the_page_says_why_nothing_happens(browser, place, starter):
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    status = "document.getElementById('review-status').textContent"
+    with reviewing(place, remembering(starter)) as address:
+        page.goto(f"{address}/{WORD}/")
+        page.wait_for_selector(".review .accept")
+        skipped = page.evaluate("report.columns.path[report.list.row()]")
+        page.keyboard.press("x")
+        saved(page, 0)
+        assert page.evaluate(status) == "0 rows corrected, 1 skipped, all saved"
+        assert page.locator(".card .badge.skipped").count() == 1
+        page.reload()
+        until(page, "document.getElementById('sort').value === 'review'")
+        page.click("label.status.skipped")
+        assert page.evaluate("[...report.filters.order].map((row) => report.columns.path[row])") == [skipped]
+        page.wait_for_selector("#detail .badge.skipped")
+        page.keyboard.press("1")
+        saved(page, 1)
+        until(page, "!document.querySelector('.badge.skipped')")
+        page.keyboard.press("c")
+        page.evaluate("document.getElementById('list').focus()")  # from the box of the filter
+        page.keyboard.press("End")
+        for key in ("1", "u", "x", "n"):
+            page.evaluate("document.getElementById('review-status').textContent = ''")
+            page.keyboard.press(key)
+            until(page, f"{status} === 'broken.png could not be recognised, so there is nothing to correct'")
+    page.close()
+    assert list(read_corrections(place / "c.jsonl").latest()) == [skipped]
+
+
 def test_a_description_is_added_and_the_folder_scored_again(place, starter):
     with reviewing(place, remembering(starter)) as address, httpx.Client(base_url=f"{address}/{WORD}/") as client:
         known = client.get("review/categories", params={"search": "astro"}).json()
         assert known[0]["name"] == "astronaut"
-        told = client.post("review/describe", json={"name": "astronaut", "text": "a helmet under the arm"}, timeout=60)
+        told = client.post(
+            "review/describe",
+            json={"name": "astronaut", "text": "a helmet under the arm; white, thick hoses;"},
+            timeout=60,
+        )
         assert told.status_code == 200, told.text
         assert "astronaut is described" in told.json()["message"]
         assert client.post("review/describe", json={"name": "unicorn", "text": "a horn"}).status_code == 400
+        assert client.post("review/describe", json={"name": "astronaut", "text": " ; "}).status_code == 400
     texts = Memory.open(place / "memory").vectors.descriptions
-    assert "a helmet under the arm" in list(texts)
+    assert {"a helmet under the arm", "white, thick hoses"} <= set(texts)
     fresh = Recognizer(starter, Memory.open(place / "memory")).recognize([place / "photos" / "0.png"])[0]
     learnt = [json.loads(line) for line in (place / "rows.learnt.jsonl").read_text().splitlines()]
     assert next(row for row in learnt if row["path"] == "0.png")["candidates"][0]["category"] == (

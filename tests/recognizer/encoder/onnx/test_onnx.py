@@ -1,6 +1,7 @@
 """Encoders written as ONNX files compute what they compute with torch."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from recognizer.encoder.errors import EncoderUnavailable
 from recognizer.encoder.onnx.export import export_onnx
 from recognizer.encoder.onnx.folder import CARD, IMAGE, TEXT, WEIGHTS, read_card, write_card
 from recognizer.encoder.onnx.sessions import open_onnx
+from recognizer.encoder.onnx.surroundings import Surroundings
 from recognizer.encoder.parts import make_decoder
 from recognizer.encoder.regions import RegionFinder, Regions
 from recognizer.errors import RecognizerError
@@ -122,6 +124,39 @@ def test_the_starter_on_onnxruntime_is_the_one_on_torch(starter, starter_folder,
 
 
 @pytest.mark.slow
+def test_the_torch_weights_are_read_only_where_the_folder_does_not_say_whose_they_are(
+    starter, starter_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("recognizer.encoder.encoder.load_parts", lambda *_, **__: pytest.fail("the weights are read"))
+    encoder = Encoder.load("starter", onnx=starter_folder)
+    assert encoder.card == starter.card
+    assert (encoder.default_templates, encoder.default_temperature) == (
+        starter.default_templates,
+        starter.default_temperature,
+    )
+    assert (encoder.region_source, encoder.has_decoder, encoder.fit) == (starter.region_source, True, starter.fit)
+    assert encoder.count_truncated(TEXTS) == starter.count_truncated(TEXTS)
+
+    # A folder of an earlier release does not say what surrounds the networks.
+    earlier = tmp_path / "earlier"
+    shutil.copytree(starter_folder, earlier)
+    card = json.loads((earlier / CARD).read_text())
+    (earlier / CARD).write_text(json.dumps({name: card[name] for name in ("encoder", "windows", "files")}))
+    assert Encoder(opened(starter, earlier), device=starter.device, precision="fp32").card == starter.card
+    with pytest.raises(pytest.fail.Exception, match="the weights are read"):
+        Encoder.load("starter", onnx=earlier)
+
+    card["surroundings"]["tokenizer"] = "0" * 64
+    (earlier / CARD).write_text(json.dumps(card))
+    with pytest.raises(EncoderError, match="tokenizer that is installed is not the one"):
+        Encoder.load("starter", onnx=earlier)
+    del card["surroundings"]["temperature"]
+    (earlier / CARD).write_text(json.dumps(card))
+    with pytest.raises(EncoderError, match=r"card\.json is damaged"):
+        Encoder.load("starter", onnx=earlier)
+
+
+@pytest.mark.slow
 def test_commands_on_onnxruntime_give_the_rows_that_they_give_on_torch(starter_folder, photos, tmp_path):
     (tmp_path / "labels.csv").write_text("name\ntabby cat\nred fox\ncup of coffee\nrocket\n")
     rows = {}
@@ -148,33 +183,37 @@ def folder(starter, tmp_path):
     """A complete folder by its card, whose files hold no networks."""
     for name in WEIGHTS:
         (tmp_path / name).write_bytes(b"no network")
-    write_card(tmp_path, starter.card, None)
+    write_card(tmp_path, starter.card, None, Surroundings.of(starter.parts).to_json())
     return tmp_path
 
 
-def test_files_that_are_no_networks_are_a_sentence(starter, folder):
-    with pytest.raises(EncoderError, match=r"onnxruntime cannot read .*text\.onnx: .*; export it again"):
-        open_onnx(starter.parts, folder)
+def opened(encoder, folder):
+    return open_onnx(encoder.card.spec, folder, lambda: encoder.parts)
+
+
+def test_files_that_are_no_networks_are_a_sentence_and_no_torch_weights_are_read(starter, folder):
+    with pytest.raises(EncoderError, match=r"onnxruntime cannot read .*image\.onnx: .*; export it again"):
+        open_onnx(starter.card.spec, folder, lambda: pytest.fail("the weights are read"))
 
 
 def test_a_folder_of_another_encoder_is_refused(starter, folder):
     other = replace(starter.card, name="tiny", fingerprint="0" * 64)
     write_card(folder, other, None)
     with pytest.raises(EncoderError, match="exported from another encoder: its weights are those of tiny"):
-        open_onnx(starter.parts, folder)
+        opened(starter, folder)
     write_card(folder, starter.card, WindowSettings(divisions=4, sizes=(2,)).to_json())
     with pytest.raises(EncoderError, match="was exported with the windows"):
-        open_onnx(starter.parts, folder)
+        opened(starter, folder)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_damaged_or_missing_file_is_a_sentence(name, starter, folder):
     (folder / name).write_bytes(b"nO network")
     with pytest.raises(EncoderError, match=rf"{name} is damaged: .* write it again with `recognizer export-onnx"):
-        open_onnx(starter.parts, folder)
+        opened(starter, folder)
     (folder / name).unlink()
     with pytest.raises(EncoderUnavailable, match=f"{name} is missing"):
-        open_onnx(starter.parts, folder)
+        opened(starter, folder)
 
 
 def test_a_card_that_is_damaged_or_missing_is_a_sentence(tmp_path):
@@ -189,7 +228,7 @@ def test_a_card_that_is_damaged_or_missing_is_a_sentence(tmp_path):
 def test_without_the_libraries_the_command_to_install_them_is_named(starter, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EncoderUnavailable, match=r'onnxruntime.* pip install "recognizer\[onnx\]"'):
-        open_onnx(starter.parts, folder)
+        opened(starter, folder)
     monkeypatch.setattr("recognizer.encoder.onnx.export.find_spec", lambda name: None if name == "onnxscript" else 1)
     with pytest.raises(EncoderUnavailable, match=r'exporting needs onnxscript; .* pip install "recognizer\[onnx\]"'):
         export_onnx(starter.parts, folder)
