@@ -69,3 +69,9 @@ def core_pool() -> ThreadPoolExecutor | None:
     """Return threads for all cores that BLAS may use, which OMP_NUM_THREADS and the like limit; None for one."""
     threads = max((library.num_threads for library in _controller().select(user_api="blas").lib_controllers), default=1)
     return ThreadPoolExecutor(threads, thread_name_prefix="block") if threads > 1 else None
+
+
+def blas_kernels() -> list[str]:
+    """Return what decides how products are rounded now: the kernels of BLAS, and its threads."""
+    libraries = _controller().select(user_api="blas").info()
+    return sorted({f"{one['internal_api']} {one.get('architecture')} {one['num_threads']}" for one in libraries})

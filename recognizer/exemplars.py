@@ -22,6 +22,7 @@ from recognizer.heads.kernel_ridge import KernelRidge, evenly
 from recognizer.heads.pairs import disputed_pairs
 from recognizer.heads.residual import Floats, Rows, Shots
 from recognizer.settings import ScoreSettings
+from recognizer.stored_fit import StoredFit
 
 MOST = 16384
 """Exemplars that are used; of more, the first ones of each category. Fitting 16,000 takes 10 s
@@ -63,14 +64,21 @@ class ExemplarHead:
     Args:
         vectors: of a memory with at least one exemplar.
         settings: whose `head` is `auto` or `proker`.
+        fits: where an earlier fit may be, and this one is stored; None: nowhere.
     """
 
-    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings) -> None:
+    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings, fits: StoredFit | None = None) -> None:
         """Fit it."""
         self._vectors = vectors
-        self._used, shots = memory_shots(vectors)
-        constants = Constants(settings.head_beta or PRIOR.beta, settings.head_ridge or PRIOR.ridge)
-        self._ridge = KernelRidge(shots, choose_constants(shots) if settings.head == "auto" else constants)
+        fit = fits and fits.read()
+        self._used, shots = memory_shots(vectors, fit and fit.spread)
+        if fit is not None:
+            self._ridge = KernelRidge(shots, fit.constants, fit)
+        else:
+            constants = Constants(settings.head_beta or PRIOR.beta, settings.head_ridge or PRIOR.ridge)
+            self._ridge = KernelRidge(shots, choose_constants(shots) if settings.head == "auto" else constants)
+            if fits is not None:
+                fits.write(self._ridge.fit)
         self._places: dict[str, list[int]] = {}
         for place, row in enumerate(self._used.tolist()):
             self._places.setdefault(vectors.exemplar_hashes[row], []).append(place)
@@ -153,11 +161,16 @@ class ExemplarHead:
         return np.array(self._places.get(digest, []), np.int64)
 
 
-def memory_shots(vectors: MemoryVectors) -> tuple[Rows, Shots]:
-    """Return the rows of the exemplars that are used, and these beside the texts of the categories."""
+def memory_shots(vectors: MemoryVectors, spread: float | None = None) -> tuple[Rows, Shots]:
+    """Return the rows of the exemplars that are used, and these beside the texts of the categories.
+
+    Args:
+        vectors: of a memory.
+        spread: of an earlier fit; None: it is measured here.
+    """
     labels = np.repeat(np.arange(len(vectors.names)), np.diff(vectors.exemplar_offsets))
     used = evenly(labels, MOST)
-    return used, Shots.of(vectors.exemplars[used], labels[used], Fold().rows(vectors))
+    return used, Shots.of(vectors.exemplars[used], labels[used], Fold().rows(vectors), spread)
 
 
 def chosen_settings(vectors: MemoryVectors) -> dict[str, str | float]:

@@ -83,7 +83,12 @@ class Recognizer:
             if not np.isfinite(logarithms).any():
                 raise RecognizerError("the prior of every category that competes is 0; leave --prior or --only out")
             term = PriorTerm(logarithms, temperature)
-        self.scorer = Scorer(vectors, self.settings.score, term)
+        fits = None
+        if only is None and len(vectors.exemplars):  # a fit is one of all categories
+            from recognizer.stored_fit import StoredFit
+
+            fits = StoredFit.of(memory, self.settings.score)
+        self.scorer = Scorer(vectors, self.settings.score, term, fits)
         wanted = self.settings.run.index
         index = memory.index_kind if wanted == "auto" else wanted
         approximate = index != "exact" and only is None and prior is None
