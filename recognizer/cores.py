@@ -7,6 +7,7 @@ products of the next batch, which doubled the time of a run over stored features
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,8 +60,13 @@ def share_out(parts: Sequence[Part], work: Callable[[Part], Result]) -> list[Res
     return list(pool.map(work, parts))
 
 
-@cache
 def _controller() -> ThreadpoolController:
+    """Return what limits the libraries of this process; SciPy brings its own BLAS, and is imported late or never."""
+    return _controller_of_libraries("scipy.linalg" in sys.modules)
+
+
+@cache
+def _controller_of_libraries(_with_scipy: bool) -> ThreadpoolController:
     return ThreadpoolController()
 
 

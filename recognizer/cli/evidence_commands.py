@@ -40,16 +40,20 @@ def why(
     """
     from memory import Memory
     from recognizer.images.workers import STOCK
+
+    opened = Memory.open(memory)
+    STOCK.start()  # gets ready while torch is imported
     from recognizer.memory_settings import carried_settings
-    from recognizer.prior import read_prior
     from recognizer.recognizer import Recognizer
     from recognizer.settings import load_settings
     from recognizer.why import explain_image
 
-    opened = Memory.open(memory)
     settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
-    priors = read_prior(prior, opened.vectors.categories, warn=note) if prior else None
-    STOCK.start()  # gets ready while the weights load
+    priors = None
+    if prior is not None:
+        from recognizer.prior import read_prior
+
+        priors = read_prior(prior, opened.vectors.categories, warn=note)
     recognizer = Recognizer.open(opened, settings=settings, prior=priors, device=device, precision=precision)
     explanation = explain_image(recognizer, image)
     for heading, rows in explanation.tables():

@@ -142,10 +142,10 @@ def run(
     from memory import Memory
     from recognizer.hierarchy.rule import label_rule
     from recognizer.images import list_images, require_images
+    from recognizer.images.workers import STOCK
     from recognizer.memory_settings import carried_settings
-    from recognizer.prior import read_prior
     from recognizer.reranking.open import require_model
-    from recognizer.results import check_output, restamp_file
+    from recognizer.results import check_output, is_finished, restamp_file
     from recognizer.selection import select_categories
     from recognizer.settings import load_settings
 
@@ -183,7 +183,11 @@ def run(
         note("the multimodal LLM is not used, because reranking is off; add --rerank auto or --rerank always")
     selection = select_categories(opened, only or [], without or [])
     competing = opened.info().categories if selection is None else len(selection.rows)
-    priors = read_prior(prior, opened.vectors.categories, warn=note) if prior else None
+    priors = None
+    if prior is not None:
+        from recognizer.prior import read_prior
+
+        priors = read_prior(prior, opened.vectors.categories, warn=note)
     if priors is not None:
         competing = int(priors.competing(None if selection is None else selection.rows).sum())
     if competing == 1:
@@ -203,6 +207,8 @@ def run(
     for problem in listing.problems:
         note(f"left out: {problem.path}: {problem.reason}")
     require_images(listing, images)
+    if not on_ray and (overwrite or not is_finished(output, format_name(format))):
+        STOCK.start()  # gets ready while torch is imported
     from recognizer.run import recognize_into, recognized_images, run_setup
 
     setup = run_setup(
@@ -218,10 +224,8 @@ def run(
 
     @cache
     def open_recognizer() -> Recognizer:
-        from recognizer.images.workers import STOCK
         from recognizer.recognizer import Recognizer
 
-        STOCK.start()  # gets ready while the weights load
         rows = None if selection is None else selection.rows
         recognizer = Recognizer.open(
             opened, settings=settings, only=rows, prior=priors, device=device, precision=precision, onnx=onnx
