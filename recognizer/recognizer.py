@@ -244,7 +244,7 @@ class Recognizer:
         known: Sequence[KnownRow | None] = [None] * len(retrieved)
         if self.negatives is not None:
             known = self.negatives.rows(features.image)
-        rows = []
+        rows, rule = [], label_rule(self.settings.score)
         with single_threads():
             for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
                 evidence = explain(
@@ -252,7 +252,7 @@ class Recognizer:
                 )
                 labels = None if self._presence is None else self._labels(self._presence, features.take(image))
                 size_hw = sizes_hw[image] if sizes_hw else (None, None)
-                rows.append(self._row(item, size_hw, best, evidence, labels, known[image]))
+                rows.append(self._row(item, size_hw, best, evidence, labels, known[image]).with_label(rule))
         return rows
 
     def _labels(self, scorer: PresenceScorer, image: ImageFeatures) -> list[FoundLabel]:
@@ -305,4 +305,4 @@ class Recognizer:
             group_confidence=retrieved.groups,
             labels=labels,
             known=known,
-        ).with_label(label_rule(score))
+        )

@@ -264,12 +264,11 @@ def visible_regions(features: ImageFeatures, settings: ScoreSettings) -> list[Fl
     the picture, or because no region has enough weight.
     """
     heavy = features.region_weight >= settings.region_threshold
-    fills = features.region_area > settings.largest_region
+    own = heavy & (features.region_area <= settings.largest_region)
+    stands_in = (heavy != own).any(axis=1) | ~own.any(axis=1)
     return [
-        np.concatenate([regions[own], image[None]]) if filling.any() or not own.any() else regions[own]
-        for image, regions, own, filling in zip(
-            features.image, features.regions, heavy & ~fills, heavy & fills, strict=True
-        )
+        np.concatenate([regions[rows], image[None]]) if whole else regions[rows]
+        for image, regions, rows, whole in zip(features.image, features.regions, own, stands_in.tolist(), strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from recognizer.allocator import imports_uncollected
 from recognizer.cli.app import app
 from recognizer.cli.options import (
     OUTPUT,
@@ -43,10 +44,11 @@ def why(
 
     opened = Memory.open(memory)
     STOCK.start()  # gets ready while torch is imported
-    from recognizer.memory_settings import carried_settings
-    from recognizer.recognizer import Recognizer
-    from recognizer.settings import load_settings
-    from recognizer.why import explain_image
+    with imports_uncollected():
+        from recognizer.memory_settings import carried_settings
+        from recognizer.recognizer import Recognizer
+        from recognizer.settings import load_settings
+        from recognizer.why import explain_image
 
     settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
     priors = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memory.wording import counted
+from recognizer.allocator import imports_uncollected
 from recognizer.cli.app import app
 from recognizer.cli.box_runs import AUTO, check_box_options, find_box_plan, read_box_plan, write_box_results
 from recognizer.cli.engine_runs import check_engine, check_ray_run, refuse_reranking, run_on_ray
@@ -209,7 +210,8 @@ def run(
     require_images(listing, images)
     if not on_ray and (overwrite or not is_finished(output, format_name(format))):
         STOCK.start()  # gets ready while torch is imported
-    from recognizer.run import recognize_into, recognized_images, run_setup
+    with imports_uncollected():
+        from recognizer.run import recognize_into, recognized_images, run_setup
 
     setup = run_setup(
         opened,

@@ -183,10 +183,14 @@ class KernelRidge:
 
     def shifts(self, without: Rows | None = None) -> Floats:
         """Return (C,) what each category pays: the shift where it has exemplars, besides those left out, else 0."""
-        counts = self._counts
-        if without is not None:
-            counts = counts - np.bincount(self.shots.labels[without], minlength=len(counts))
+        if without is None or not len(without):
+            return self._shifts
+        counts = self._counts - np.bincount(self.shots.labels[without], minlength=len(self._counts))
         return np.where(counts > 0, self.shift, 0).astype(np.float32)
+
+    @cached_property
+    def _shifts(self) -> Floats:
+        return np.where(self._counts > 0, self.shift, 0).astype(np.float32)
 
     def coefficients_without(self, rows: Rows) -> Floats:
         """Return (C, m) the coefficients of a fit without some exemplars, under the same constants and weights."""
