@@ -69,8 +69,8 @@ class ExemplarHead:
     def __init__(self, vectors: MemoryVectors, settings: ScoreSettings, fits: StoredFit | None = None) -> None:
         """Fit it."""
         self._vectors = vectors
-        fit = fits and fits.read()
-        self._used, shots = memory_shots(vectors, fit and fit.spread)
+        fit = None if fits is None else fits.read()
+        self._used, shots = memory_shots(vectors, None if fit is None else fit.spread)
         if fit is not None:
             self._ridge = KernelRidge(shots, fit.constants, fit)
         else:

@@ -83,7 +83,7 @@ class StoredFit:
         if blas_kernels() != self.kernels:  # another thread has limited the threads meanwhile
             return
         numbers = [fit.constants.beta, fit.constants.ridge, fit.spread, fit.shift]
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "numbers": np.array(numbers, np.float64),
             "coefficients": fit.coefficients,
             "weights": fit.weights,
