@@ -7,6 +7,7 @@ products of the next batch, which doubled the time of a run over stored features
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,8 +60,13 @@ def share_out(parts: Sequence[Part], work: Callable[[Part], Result]) -> list[Res
     return list(pool.map(work, parts))
 
 
-@cache
 def _controller() -> ThreadpoolController:
+    """Return what limits the libraries of this process; SciPy brings its own BLAS, and is imported late or never."""
+    return _controller_of_libraries("scipy.linalg" in sys.modules)
+
+
+@cache
+def _controller_of_libraries(_with_scipy: bool) -> ThreadpoolController:
     return ThreadpoolController()
 
 
@@ -69,3 +75,9 @@ def core_pool() -> ThreadPoolExecutor | None:
     """Return threads for all cores that BLAS may use, which OMP_NUM_THREADS and the like limit; None for one."""
     threads = max((library.num_threads for library in _controller().select(user_api="blas").lib_controllers), default=1)
     return ThreadPoolExecutor(threads, thread_name_prefix="block") if threads > 1 else None
+
+
+def blas_kernels() -> list[str]:
+    """Return what decides how products are rounded now: the kernels of BLAS, and its threads."""
+    libraries = _controller().select(user_api="blas").info()
+    return sorted({f"{one['internal_api']} {one.get('architecture')} {one['num_threads']}" for one in libraries})

@@ -61,10 +61,12 @@ def explain(
     if kernels is None and scorer.head is not None:
         kernels = scorer.head.kernels(one.image)[0]
     pieces = _Pieces(scorer, one, rows, exclude[image : image + 1], kernels)
-    return [
-        sorted(map(_row, pieces.of_category(place)), key=_contribution, reverse=True)
-        for place in range(len(pieces.rows))
-    ]
+    found = []
+    for place in range(len(pieces.rows)):
+        own = list(map(_row, pieces.of_category(place)))
+        own.sort(key=_contribution, reverse=True)
+        found.append(own)
+    return found
 
 
 _row = partial(tuple.__new__, EvidenceRow)  # three times as fast as its name
@@ -108,8 +110,9 @@ class _Pieces:
             else scorer.head.weighed(kernels, self.rows, "".join(exclude), SHOWN)
         )
 
-    def of_category(self, place: int) -> Iterator[Piece]:
-        """Yield the pieces of the category at a place of `rows`."""
+    def of_category(self, place: int) -> list[Piece]:
+        """Return the pieces of the category at a place of `rows`."""
+        found: list[Piece] = []
         weights, row = self.settings, self.rows[place]
         name = [self.vectors.categories[row].name]
         own = slice(place, place + 1)
@@ -120,19 +123,21 @@ class _Pieces:
         else:  # the name is the category's only description
             texts = name
         if weights.image_name:
-            yield from self._by_image("image_name", name, own, weights.image_name)
+            found += self._by_image("image_name", name, own, weights.image_name)
         if weights.image_description:
-            yield from self._by_image("image_description", texts, each, weights.image_description)
+            found += self._by_image("image_description", texts, each, weights.image_description)
         if weights.region_description:
-            yield from self._by_region("region_description", texts, each, weights.region_description)
+            found += self._by_region("region_description", texts, each, weights.region_description)
         if weights.region_name:
-            yield from self._by_region("region_name", name, own, weights.region_name)
+            found += self._by_region("region_name", name, own, weights.region_name)
         for one in self.exemplars[place] if self.exemplars else ():
             contribution = one.coefficient * one.similarity
-            yield EXEMPLAR, one.reference or OTHERS, None, None, one.similarity, one.coefficient, contribution
+            found.append((EXEMPLAR, one.reference or OTHERS, None, None, one.similarity, one.coefficient, contribution))
         if self.prior is not None:
             value = float(self.prior.logarithms[row])
-            yield PRIOR, name[0], None, None, value, self.prior.temperature, self.prior.temperature * value
+            temperature = self.prior.temperature
+            found.append((PRIOR, name[0], None, None, value, temperature, temperature * value))
+        return found
 
     def _by_image(self, term: str, texts: Sequence[str], columns: slice, total: float) -> Iterator[Piece]:
         weight, values = total / len(texts), self.by_image[columns]

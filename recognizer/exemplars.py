@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from memory import Memory
-from memory.index import best_columns
 from memory.search import Fold
 from memory.vectors import MemoryVectors
 from recognizer.heads.choice import choose_constants
@@ -22,6 +21,7 @@ from recognizer.heads.kernel_ridge import KernelRidge, evenly
 from recognizer.heads.pairs import disputed_pairs
 from recognizer.heads.residual import Floats, Rows, Shots
 from recognizer.settings import ScoreSettings
+from recognizer.stored_fit import StoredFit
 
 MOST = 16384
 """Exemplars that are used; of more, the first ones of each category. Fitting 16,000 takes 10 s
@@ -63,14 +63,21 @@ class ExemplarHead:
     Args:
         vectors: of a memory with at least one exemplar.
         settings: whose `head` is `auto` or `proker`.
+        fits: where an earlier fit may be, and this one is stored; None: nowhere.
     """
 
-    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings) -> None:
+    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings, fits: StoredFit | None = None) -> None:
         """Fit it."""
         self._vectors = vectors
-        self._used, shots = memory_shots(vectors)
-        constants = Constants(settings.head_beta or PRIOR.beta, settings.head_ridge or PRIOR.ridge)
-        self._ridge = KernelRidge(shots, choose_constants(shots) if settings.head == "auto" else constants)
+        fit = None if fits is None else fits.read()
+        self._used, shots = memory_shots(vectors, None if fit is None else fit.spread)
+        if fit is not None:
+            self._ridge = KernelRidge(shots, fit.constants, fit)
+        else:
+            constants = Constants(settings.head_beta or PRIOR.beta, settings.head_ridge or PRIOR.ridge)
+            self._ridge = KernelRidge(shots, choose_constants(shots) if settings.head == "auto" else constants)
+            if fits is not None:
+                fits.write(self._ridge.fit)
         self._places: dict[str, list[int]] = {}
         for place, row in enumerate(self._used.tolist()):
             self._places.setdefault(vectors.exemplar_hashes[row], []).append(place)
@@ -110,27 +117,32 @@ class ExemplarHead:
         Returns:
             Per category its pieces; similarity times coefficient adds up to the term.
         """
-        gone = self._of_file(exclude)
-        coefficients, shifts = self._ridge.coefficients, self._ridge.shifts(gone)
-        if len(gone):
-            coefficients = self._ridge.coefficients_without(gone)
-        contributions = kernels * coefficients[list(rows)]
-        largest = best_columns(np.abs(contributions), shown)
+        gone, chosen = self._of_file(exclude), list(rows)
+        whole = self._ridge.coefficients_without(gone) if len(gone) else self._ridge.coefficients
+        coefficients = whole[chosen]
+        contributions = kernels * coefficients
+        places = _largest(np.abs(contributions), shown)
+        named = np.take_along_axis(contributions, places, axis=1)
+        rest = contributions.sum(axis=1, dtype=np.float64) - named.sum(axis=1, dtype=np.float64)
+        rest -= self._ridge.shifts(gone)[chosen]
         references = self._vectors.exemplar_references
-        found = []
-        for row, parts, places in zip(rows, contributions, largest, strict=True):
-            most = places[parts[places] != 0]
-            pieces = [
-                Weighed(
-                    references[self._used[self._ridge.basis[place]]],
-                    float(kernels[place]),
-                    float(coefficients[row, place]),
-                )
-                for place in most.tolist()
+        columns = (
+            self._used[self._ridge.basis[places]].tolist(),
+            kernels[places].tolist(),
+            np.take_along_axis(coefficients, places, axis=1).tolist(),
+            rest.tolist(),
+        )
+        return [
+            [
+                *(
+                    Weighed(references[number], similarity, coefficient)
+                    for number, similarity, coefficient in zip(*each, strict=True)
+                    if similarity * coefficient
+                ),
+                Weighed("", 1.0, others),
             ]
-            rest = float(parts.sum(dtype=np.float64) - parts[most].sum(dtype=np.float64) - shifts[row])
-            found.append([*pieces, Weighed("", 1.0, rest)])
-        return found
+            for *each, others in zip(*columns, strict=True)
+        ]
 
     def doubted(self) -> list[Doubted]:
         """List the exemplars that vote wrong when they are left out, in the memory's order."""
@@ -153,11 +165,26 @@ class ExemplarHead:
         return np.array(self._places.get(digest, []), np.int64)
 
 
-def memory_shots(vectors: MemoryVectors) -> tuple[Rows, Shots]:
-    """Return the rows of the exemplars that are used, and these beside the texts of the categories."""
+def _largest(sizes: Floats, count: int) -> Rows:
+    """Return what `best_columns` does of (n, m) sizes of at least 0, which are overwritten; quicker for a few."""
+    rows = np.arange(len(sizes))
+    found = np.empty((len(sizes), min(count, sizes.shape[1])), np.int64)
+    for place in range(found.shape[1]):
+        found[:, place] = sizes.argmax(axis=1)
+        sizes[rows, found[:, place]] = -1
+    return found
+
+
+def memory_shots(vectors: MemoryVectors, spread: float | None = None) -> tuple[Rows, Shots]:
+    """Return the rows of the exemplars that are used, and these beside the texts of the categories.
+
+    Args:
+        vectors: of a memory.
+        spread: of an earlier fit; None: it is measured here.
+    """
     labels = np.repeat(np.arange(len(vectors.names)), np.diff(vectors.exemplar_offsets))
     used = evenly(labels, MOST)
-    return used, Shots.of(vectors.exemplars[used], labels[used], Fold().rows(vectors))
+    return used, Shots.of(vectors.exemplars[used], labels[used], Fold().rows(vectors), spread)
 
 
 def chosen_settings(vectors: MemoryVectors) -> dict[str, str | float]:

@@ -83,7 +83,12 @@ class Recognizer:
             if not np.isfinite(logarithms).any():
                 raise RecognizerError("the prior of every category that competes is 0; leave --prior or --only out")
             term = PriorTerm(logarithms, temperature)
-        self.scorer = Scorer(vectors, self.settings.score, term)
+        fits = None
+        if only is None and len(vectors.exemplars):  # a fit is one of all categories
+            from recognizer.stored_fit import StoredFit
+
+            fits = StoredFit.of(memory, self.settings.score)
+        self.scorer = Scorer(vectors, self.settings.score, term, fits)
         wanted = self.settings.run.index
         index = memory.index_kind if wanted == "auto" else wanted
         approximate = index != "exact" and only is None and prior is None
@@ -239,7 +244,7 @@ class Recognizer:
         known: Sequence[KnownRow | None] = [None] * len(retrieved)
         if self.negatives is not None:
             known = self.negatives.rows(features.image)
-        rows = []
+        rows, rule = [], label_rule(self.settings.score)
         with single_threads():
             for image, (item, best) in enumerate(zip(items, retrieved, strict=True)):
                 evidence = explain(
@@ -247,7 +252,7 @@ class Recognizer:
                 )
                 labels = None if self._presence is None else self._labels(self._presence, features.take(image))
                 size_hw = sizes_hw[image] if sizes_hw else (None, None)
-                rows.append(self._row(item, size_hw, best, evidence, labels, known[image]))
+                rows.append(self._row(item, size_hw, best, evidence, labels, known[image]).with_label(rule))
         return rows
 
     def _labels(self, scorer: PresenceScorer, image: ImageFeatures) -> list[FoundLabel]:
@@ -300,4 +305,4 @@ class Recognizer:
             group_confidence=retrieved.groups,
             labels=labels,
             known=known,
-        ).with_label(label_rule(score))
+        )

@@ -38,11 +38,12 @@ from memory.index import inner_products
 from memory.search import Fold
 from memory.vectors import MemoryVectors, VectorRows, mean_by_category, rows_between
 from recognizer.cores import share_out, single_threads
-from recognizer.exemplars import ExemplarHead
 from recognizer.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from recognizer.encoder import ImageFeatures
+    from recognizer.exemplars import ExemplarHead
+    from recognizer.stored_fit import StoredFit
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -100,10 +101,18 @@ class Scorer:
         vectors: the memory's vectors, C categories and J descriptions of D dimensions.
         settings: weights, which regions count and the head of the exemplars.
         prior: of the categories; None: all are equally common.
+        fits: of the memory, as for `ExemplarHead`.
     """
 
-    def __init__(self, vectors: MemoryVectors, settings: ScoreSettings, prior: PriorTerm | None = None) -> None:
+    def __init__(
+        self,
+        vectors: MemoryVectors,
+        settings: ScoreSettings,
+        prior: PriorTerm | None = None,
+        fits: StoredFit | None = None,
+    ) -> None:
         """Keep what is scored, and how."""
+        self._fits = fits
         self.vectors = vectors
         self.settings = settings
         self.prior = prior
@@ -156,9 +165,12 @@ class Scorer:
 
     @cached_property
     def head(self) -> ExemplarHead | None:
-        """The few-shot head, fitted at the first use; None without exemplars, and where it is off."""
-        fitted = self.settings.head != "off" and len(self.vectors.exemplars)
-        return ExemplarHead(self.vectors, self.settings) if fitted else None
+        """The few-shot head, fitted or read at the first use; None without exemplars, and where it is off."""
+        if self.settings.head == "off" or not len(self.vectors.exemplars):
+            return None
+        from recognizer.exemplars import ExemplarHead  # with SciPy, which takes a quarter of a second to import
+
+        return ExemplarHead(self.vectors, self.settings, self._fits)
 
     def exemplar_term(self, images: Floats, exclude: Sequence[str] = ()) -> Floats:
         """Return (B, C) what exemplars add for images (B, D), 0 without a head; `exclude` as in `score`."""
@@ -252,12 +264,11 @@ def visible_regions(features: ImageFeatures, settings: ScoreSettings) -> list[Fl
     the picture, or because no region has enough weight.
     """
     heavy = features.region_weight >= settings.region_threshold
-    fills = features.region_area > settings.largest_region
+    own = heavy & (features.region_area <= settings.largest_region)
+    stands_in = (heavy != own).any(axis=1) | ~own.any(axis=1)
     return [
-        np.concatenate([regions[own], image[None]]) if filling.any() or not own.any() else regions[own]
-        for image, regions, own, filling in zip(
-            features.image, features.regions, heavy & ~fills, heavy & fills, strict=True
-        )
+        np.concatenate([regions[rows], image[None]]) if whole else regions[rows]
+        for image, regions, rows, whole in zip(features.image, features.regions, own, stands_in.tolist(), strict=True)
     ]
 
 

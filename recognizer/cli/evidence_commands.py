@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from recognizer.allocator import imports_uncollected
 from recognizer.cli.app import app
 from recognizer.cli.options import (
     OUTPUT,
@@ -40,16 +41,21 @@ def why(
     """
     from memory import Memory
     from recognizer.images.workers import STOCK
-    from recognizer.memory_settings import carried_settings
-    from recognizer.prior import read_prior
-    from recognizer.recognizer import Recognizer
-    from recognizer.settings import load_settings
-    from recognizer.why import explain_image
 
     opened = Memory.open(memory)
+    STOCK.start()  # gets ready while torch is imported
+    with imports_uncollected():
+        from recognizer.memory_settings import carried_settings
+        from recognizer.recognizer import Recognizer
+        from recognizer.settings import load_settings
+        from recognizer.why import explain_image
+
     settings = load_settings(config, overrides or [], base=carried_settings(opened, warn=note), warn=note)
-    priors = read_prior(prior, opened.vectors.categories, warn=note) if prior else None
-    STOCK.start()  # gets ready while the weights load
+    priors = None
+    if prior is not None:
+        from recognizer.prior import read_prior
+
+        priors = read_prior(prior, opened.vectors.categories, warn=note)
     recognizer = Recognizer.open(opened, settings=settings, prior=priors, device=device, precision=precision)
     explanation = explain_image(recognizer, image)
     for heading, rows in explanation.tables():

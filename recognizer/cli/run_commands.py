@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memory.wording import counted
+from recognizer.allocator import imports_uncollected
 from recognizer.cli.app import app
 from recognizer.cli.box_runs import AUTO, check_box_options, find_box_plan, read_box_plan, write_box_results
 from recognizer.cli.engine_runs import check_engine, check_ray_run, refuse_reranking, run_on_ray
@@ -142,10 +143,10 @@ def run(
     from memory import Memory
     from recognizer.hierarchy.rule import label_rule
     from recognizer.images import list_images, require_images
+    from recognizer.images.workers import STOCK
     from recognizer.memory_settings import carried_settings
-    from recognizer.prior import read_prior
     from recognizer.reranking.open import require_model
-    from recognizer.results import check_output, restamp_file
+    from recognizer.results import check_output, is_finished, restamp_file
     from recognizer.selection import select_categories
     from recognizer.settings import load_settings
 
@@ -183,7 +184,11 @@ def run(
         note("the multimodal LLM is not used, because reranking is off; add --rerank auto or --rerank always")
     selection = select_categories(opened, only or [], without or [])
     competing = opened.info().categories if selection is None else len(selection.rows)
-    priors = read_prior(prior, opened.vectors.categories, warn=note) if prior else None
+    priors = None
+    if prior is not None:
+        from recognizer.prior import read_prior
+
+        priors = read_prior(prior, opened.vectors.categories, warn=note)
     if priors is not None:
         competing = int(priors.competing(None if selection is None else selection.rows).sum())
     if competing == 1:
@@ -203,7 +208,10 @@ def run(
     for problem in listing.problems:
         note(f"left out: {problem.path}: {problem.reason}")
     require_images(listing, images)
-    from recognizer.run import recognize_into, recognized_images, run_setup
+    if not on_ray and (overwrite or not is_finished(output, format_name(format))):
+        STOCK.start()  # gets ready while torch is imported
+    with imports_uncollected():
+        from recognizer.run import recognize_into, recognized_images, run_setup
 
     setup = run_setup(
         opened,
@@ -218,10 +226,8 @@ def run(
 
     @cache
     def open_recognizer() -> Recognizer:
-        from recognizer.images.workers import STOCK
         from recognizer.recognizer import Recognizer
 
-        STOCK.start()  # gets ready while the weights load
         rows = None if selection is None else selection.rows
         recognizer = Recognizer.open(
             opened, settings=settings, only=rows, prior=priors, device=device, precision=precision, onnx=onnx

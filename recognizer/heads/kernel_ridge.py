@@ -78,41 +78,77 @@ class LeftOut:
     unseen: Doubles
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """What a fit finds; with the exemplars it was made of, a head again.
+
+    Attributes:
+        constants: of the kernel and the ridge.
+        spread: of the exemplars, see `Shots`.
+        coefficients: (C, m) float32 of each category for the exemplars of the basis.
+        weights: (n,) of the exemplars, 1 or `DOUBTED`.
+        doubted: (d, 2) exemplars of the basis that vote wrong, each with the category that it looks like instead.
+        shift: what a category with exemplars pays, in units of the score.
+    """
+
+    constants: Constants
+    spread: float
+    coefficients: Floats
+    weights: Doubles
+    doubted: Rows
+    shift: float
+
+
 class KernelRidge:
     """A fitted head.
 
     Args:
         shots: the exemplars, n of them.
         constants: of the kernel and the ridge.
+        fit: an earlier one of these exemplars and constants; None: they are fitted here.
 
     Attributes:
         basis: (m,) exemplars whose kernels carry the term; all of them up to `EXACT`.
-        coefficients: (C, m) float32 of each category for these.
-        weights: (n,) of the exemplars, 1 or `DOUBTED`.
-        doubted: exemplars of the basis that vote wrong, each with the category that it looks like instead.
-        shift: what a category with exemplars pays, in units of the score.
+        fit: what was found.
     """
 
-    def __init__(self, shots: Shots, constants: Constants = PRIOR) -> None:
+    def __init__(self, shots: Shots, constants: Constants = PRIOR, fit: Fit | None = None) -> None:
         """Fit, doubt what is contradicted, and fit again."""
         self.shots, self.constants = shots, constants
         total = len(shots.labels)
         self.basis = np.arange(total) if total <= EXACT else evenly(shots.labels, LANDMARKS)
-        core = shots.take(self.basis)
-        self.weights = np.ones(total)
-        inverse = inverse_kernel(core, constants, self.weights[self.basis])
+        self._counts = shots.counts
+        self.fit = fit or self._fitted()
+        self.coefficients, self.weights, self.shift = self.fit.coefficients, self.fit.weights, self.fit.shift
+
+    def _fitted(self) -> Fit:
+        shots, constants, basis = self.shots, self.constants, self.basis
+        core, weights = shots.take(basis), np.ones(len(shots.labels))
+        inverse = inverse_kernel(core, constants, weights[basis])
         left_out = leave_out(core, inverse, by="exemplar")
         wrong = doubtful(core, left_out)
-        self.doubted = list(zip(self.basis[wrong].tolist(), left_out.rivals[wrong].tolist(), strict=True))
-        if self.doubted:
-            self.weights[self.basis[wrong]] = DOUBTED
-            inverse = inverse_kernel(core, constants, self.weights[self.basis])
-        self._counts = shots.counts
-        self.shift = 0.0 if self._counts.all() else find_shift(core, inverse)
-        self._solved = (
-            _Exact(shots, inverse) if total <= EXACT else _Nystroem(shots, self.basis, constants, self.weights)
-        )
-        self.coefficients = self._solved.coefficients()
+        if len(wrong):
+            weights[basis[wrong]] = DOUBTED
+            inverse = inverse_kernel(core, constants, weights[basis])
+        doubted = np.stack([basis[wrong], left_out.rivals[wrong]], axis=1)
+        shift = 0.0 if self._counts.all() else find_shift(core, inverse)
+        self._solved = self._solve(weights, inverse)
+        return Fit(constants, shots.spread, self._solved.coefficients(), weights, doubted, shift)
+
+    @cached_property
+    def _solved(self) -> _Exact | _Nystroem:
+        """What the coefficients without some exemplars come from; of an earlier fit it is made at the first use."""
+        return self._solve(self.weights, None)
+
+    def _solve(self, weights: Doubles, inverse: Floats | None) -> _Exact | _Nystroem:
+        if len(weights) > EXACT:
+            return _Nystroem(self.shots, self.basis, self.constants, weights)
+        return _Exact(self.shots, inverse_kernel(self.shots, self.constants, weights) if inverse is None else inverse)
+
+    @property
+    def doubted(self) -> list[tuple[int, int]]:
+        """Exemplars of the basis that vote wrong, each with the category that it looks like instead."""
+        return [(place, rival) for place, rival in self.fit.doubted.tolist()]
 
     @cached_property
     def rows_of_basis(self) -> Floats:
@@ -147,10 +183,14 @@ class KernelRidge:
 
     def shifts(self, without: Rows | None = None) -> Floats:
         """Return (C,) what each category pays: the shift where it has exemplars, besides those left out, else 0."""
-        counts = self._counts
-        if without is not None:
-            counts = counts - np.bincount(self.shots.labels[without], minlength=len(counts))
+        if without is None or not len(without):
+            return self._shifts
+        counts = self._counts - np.bincount(self.shots.labels[without], minlength=len(self._counts))
         return np.where(counts > 0, self.shift, 0).astype(np.float32)
+
+    @cached_property
+    def _shifts(self) -> Floats:
+        return np.where(self._counts > 0, self.shift, 0).astype(np.float32)
 
     def coefficients_without(self, rows: Rows) -> Floats:
         """Return (C, m) the coefficients of a fit without some exemplars, under the same constants and weights."""

@@ -51,9 +51,11 @@ class Shots:
     spread: float
 
     @classmethod
-    def of(cls, vectors: Floats, labels: Rows, texts: Floats) -> Shots:
-        """Centre the texts and measure the spread; `texts` are (C, D) folded vectors."""
+    def of(cls, vectors: Floats, labels: Rows, texts: Floats, spread: float | None = None) -> Shots:
+        """Centre the texts and, where it is not known, measure the spread; `texts` are (C, D) folded vectors."""
         centred = texts - texts.mean(0, keepdims=True) if len(texts) else texts
+        if spread is not None:
+            return cls(vectors, labels, centred, spread)
         squares = sum(float(np.square(vectors @ centred[part].T, dtype=np.float64).sum()) for part in blocks(texts))
         spread = np.sqrt(squares / max(len(vectors) * len(texts), 1))
         return cls(vectors, labels, centred, float(spread))

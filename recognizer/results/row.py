@@ -273,7 +273,7 @@ class ResultRow(Shown):
             return replace(self, status="ok", label=None, confidence=None)
         best = self.candidates[0]
         sums = {} if rule.thresholds is None else self.group_confidence or {}
-        above = paths_above(best.category, best.group, sums)
+        above = paths_above(best.category, best.group, sums) if sums else []
         level = roll_up(best.confidence, [sums[path] for path in above], rule.needed)
         label: dict[str, Any] = {"status": "ok", "label": best.category, "confidence": best.confidence}
         label |= {"label_level": None, "label_rank": None, "label_path": None, "source": None}

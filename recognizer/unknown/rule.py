@@ -28,7 +28,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp  # type: ignore[import-untyped]
 
 from memory.index import inner_products
 from memory.vectors import MemoryVectors
@@ -120,6 +119,8 @@ class NegativesRule:
         Args:
             images: (B, D) unit rows.
         """
+        from scipy.special import logsumexp  # type: ignore[import-untyped]  # takes a fifth of a second to import
+
         names = inner_products(images, self._vectors.names).astype(np.float64)
         rivals = inner_products(images, self._vectors.negatives).astype(np.float64)
         sharper = SHARPER * self._temperature

@@ -22,7 +22,8 @@ from recognizer.demo import DATA
 LEAST = """
 import torch
 from safetensors.torch import load_file
-from recognizer.encoder.starter.starter import CLASSES_FILE, GROUNDED_FILE, load_classifier, starter_text_folder
+from recognizer.encoder.starter.starter import GROUNDED_FILE, load_classifier
+from recognizer.encoder.starter.weights import CLASSES_FILE, starter_text_folder
 classifier = load_classifier()
 for path in (starter_text_folder() / "model.safetensors", GROUNDED_FILE, CLASSES_FILE):
     load_file(path)

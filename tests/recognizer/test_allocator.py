@@ -1,3 +1,4 @@
+import gc
 import os
 import platform
 import subprocess
@@ -5,7 +6,7 @@ import sys
 
 import pytest
 
-from recognizer.allocator import keep_freed_memory, let_idle_threads_sleep
+from recognizer.allocator import imports_uncollected, keep_freed_memory, let_idle_threads_sleep
 
 # Fills and frees three blocks of 16 MiB, ten times over, and counts the pages that the kernel hands out.
 FAULTS = """
@@ -57,3 +58,20 @@ def test_idle_threads_sleep_unless_the_user_wants_otherwise(monkeypatch, own, th
 def test_the_command_line_has_not_loaded_numpy_when_it_sets_the_threads_of_openblas():
     code = "import sys, recognizer.cli; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_collector_pauses_and_then_leaves_alone_what_is_there():
+    kept = [[]]
+
+    def fail():
+        with imports_uncollected():
+            assert not gc.isenabled()
+            raise ImportError
+
+    try:
+        with pytest.raises(ImportError):
+            fail()
+        assert gc.isenabled()
+        assert not any(each is kept for each in gc.get_objects())
+    finally:
+        gc.unfreeze()

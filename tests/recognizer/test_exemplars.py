@@ -23,6 +23,20 @@ def test_pieces_add_up_to_the_term_with_and_without_the_image_s_own_file():
             assert f"photo {number}" not in [piece.reference for piece in pieces]
 
 
+def test_the_exemplars_that_are_named_are_those_that_add_or_take_away_most():
+    rng = np.random.default_rng(6)
+    vectors, image = make_vectors(rng, [1, 0, 2, 0], [3, 0, 4, 1]), unit(rng, 8)
+    head = ExemplarHead(vectors, ScoreSettings())
+    kernels = head.kernels(image[None])[0]
+    for three, all_named in zip(
+        head.weighed(kernels, range(4), "", 3), head.weighed(kernels, range(4), "", 99), strict=True
+    ):
+        assert three[:-1] == all_named[:3]
+        amounts = [abs(piece.similarity * piece.coefficient) for piece in all_named[:-1]]
+        assert len(amounts) == 8
+        assert amounts == sorted(amounts, reverse=True)
+
+
 def test_categories_of_the_nearest_exemplars():
     rng = np.random.default_rng(1)
     vectors = make_vectors(rng, [0] * 4, [3, 0, 4, 1])

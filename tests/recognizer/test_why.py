@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import ImageChops
@@ -75,3 +78,15 @@ def test_image_that_cannot_be_decoded_is_named(demo_recognizer, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"text")
     with pytest.raises(RecognizerError, match=r"broken\.jpg cannot be used"):
         explain_image(demo_recognizer, tmp_path / "broken.jpg")
+
+
+def test_an_image_is_explained_without_what_only_other_memories_need(demo_memory, photos, tmp_path):
+    code = (
+        "import sys; from recognizer.cli import main\n"
+        "try:\n    main()\nfinally:\n"
+        "    unneeded = {'scipy', 'tokenizers', 'lancedb', 'faiss', 'memory.labels.read'} & set(sys.modules)\n"
+        "    assert not unneeded, unneeded"
+    )
+    words = ["why", photos / "cat.jpg", "--memory", demo_memory, "--output", tmp_path / "why.png"]
+    subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, capture_output=True)
+    assert (tmp_path / "why.png").exists()

@@ -28,7 +28,7 @@ from memory.durable import replacing
 from recognizer.console import note, progress_bar
 from recognizer.encoder.encoder import load_parts, make_spec
 from recognizer.encoder.parts import EncoderParts
-from recognizer.encoder.starter.starter import CLASSES_FILE, CONSE, STARTER, WHOLE_SIZE
+from recognizer.encoder.starter.starter import CONSE, STARTER, WHOLE_SIZE
 from recognizer.encoder.starter.text_classifiers import (
     TextClassifiers,
     TextClassifierSettings,
@@ -36,6 +36,7 @@ from recognizer.encoder.starter.text_classifiers import (
     signed_root,
     text_kernel,
 )
+from recognizer.encoder.starter.weights import CLASSES_FILE
 from recognizer.encoder.text_batches import encode_in_buckets
 from recognizer.encoder.trained_file import TrainedFile
 from training.starter.composer import Composer, GroundedSettings

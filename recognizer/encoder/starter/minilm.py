@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,11 +88,6 @@ class MiniLM:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return cls(config, load_file(folder / "model.safetensors", device=str(device)), tokens)
 
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        """The weights by their names in the checkpoint."""
-        return self._tensors
-
     def cast(self, dtype: torch.dtype) -> MiniLM:
         """Return the same encoder with its floating-point weights in another format."""
         clone = object.__new__(type(self))
@@ -136,3 +132,37 @@ class MiniLM:
     def _norm(self, name: str, x: Tensor) -> Tensor:
         weight = self._tensors[f"{name}.weight"]
         return F.layer_norm(x, weight.shape, weight, self._tensors[f"{name}.bias"], self._epsilon)
+
+
+class DeferredMiniLM:
+    """A MiniLM that is loaded at the first text: recognising images takes none."""
+
+    pad_id = MiniLM.pad_id
+    context_length = MiniLM.context_length
+    network = MiniLM.network
+
+    def __init__(self, load: Callable[[], MiniLM]) -> None:
+        """Keep what loads it."""
+        self._load = load
+
+    @cached_property
+    def _loaded(self) -> MiniLM:
+        return self._load()
+
+    @property
+    def dim(self) -> int:
+        """D of the encoder."""
+        return self._loaded.dim
+
+    @property
+    def tokenize(self) -> SentenceTokens:
+        """Its tokenizer."""
+        return self._loaded.tokenize
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """As the encoder does."""
+        return self._loaded.count_tokens(texts)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """As the encoder does."""
+        return self._loaded.forward(tokens)

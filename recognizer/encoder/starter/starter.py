@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,19 @@ from safetensors.torch import load_file
 
 from recognizer.encoder.device import Precision
 from recognizer.encoder.errors import EncoderError
-from recognizer.encoder.parts import EncoderParts, apply_trained, fingerprint
+from recognizer.encoder.parts import EncoderParts, apply_trained
 from recognizer.encoder.preprocessing import Preprocessing
 from recognizer.encoder.starter.class_space import ClassSpace
 from recognizer.encoder.starter.classifier import ClassifierTower
 from recognizer.encoder.starter.efficientnet import EfficientNetLite0
 from recognizer.encoder.starter.extended_towers import MappedTextTower
-from recognizer.encoder.starter.minilm import MiniLM
-from recognizer.encoder.starter.weights import starter_image_weights, starter_text_folder
+from recognizer.encoder.starter.minilm import DeferredMiniLM, MiniLM
+from recognizer.encoder.starter.weights import (
+    require_text_package,
+    starter_class_vectors,
+    starter_image_weights,
+    starter_text_folder,
+)
 from recognizer.encoder.trained_file import TrainedFile
 from recognizer.encoder.windows import WindowSettings
 from recognizer.images import Geometry
@@ -27,7 +31,9 @@ from recognizer.images import Geometry
 STARTER = "starter"
 CONSE, GROUNDED = "conse", "grounded"
 GROUNDED_FILE = Path(__file__).parent / "starter_grounded.safetensors"
-CLASSES_FILE = Path(__file__).parent / "starter_classes.safetensors"
+FINGERPRINT = "ea2d6eb196ba76e9b9982eb84929fcd506c55bcfa519ac696e83aa1115006116"
+"""Of the encoder before any training: what `parts.fingerprint` says of the constants below and of the published
+weights, whose files are checked when they are read."""
 
 INPUT_SIZE = 320  # side of the model input; its feature map, 10 x 10 cells, makes the regions
 # Side of the whole image: the classifier knows whole objects at the 224 pixels that it was trained on.
@@ -40,7 +46,6 @@ TEMPLATES = ("a photo of a {}.",)
 WINDOWS = WindowSettings(divisions=10, sizes=(3, 5))
 # Of the softmax over categories: the least negative log-likelihood on the development fold of the stamps.
 CONFIDENCE_TEMPERATURE = 0.08
-_ARCHITECTURE = "tf_efficientnet_lite0"
 
 
 def starter_spec(pretrained: str | None) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def read_starter_settings(settings: Mapping[str, Any]) -> str:
 
 
 def load_starter(pretrained: str, *, device: torch.device, precision: Precision) -> EncoderParts:
-    """Make the starter encoder.
+    """Make the starter encoder. Its text tower is read at the first text.
 
     The embeddings of the classes come from a file, so that the joint space is the same in every precision and loading
     encodes nothing; `training.starter.classes` made it.
@@ -106,47 +111,32 @@ def load_starter(pretrained: str, *, device: torch.device, precision: Precision)
         std=(0.5, 0.5, 0.5),
         fill=255,
     )
-    with ThreadPoolExecutor(1, "hash") as hashing:  # which leaves the interpreter free
-        text_folder = hashing.submit(starter_text_folder)
-        classifier = load_classifier()
-        sentences = MiniLM.load(text_folder.result(), device)
-        classes = load_file(CLASSES_FILE)
-        identity = {
-            "architecture": [_ARCHITECTURE, "MiniLM", "class space"],
-            "temperature": 1.0,  # of the classifier's softmax
-            "text_temperature": TEXT_TEMPERATURE,
-            "whole_size": WHOLE_SIZE,
-            "tokenizer": sentences.tokenize.describe(),
-            "preprocessing": preprocessing.to_json(),
-        }
-        weights = {f"image.{name}": tensor for name, tensor in classifier.state_dict().items()}
-        weights |= {f"text.{name}": tensor for name, tensor in sentences.tensors.items()}
-        weights |= classes
-        hexdigest = hashing.submit(fingerprint, identity, weights)
+    require_text_package()
+    classes = load_file(starter_class_vectors())
+    space = ClassSpace(classes["class_vectors"].to(device), text_temperature=TEXT_TEMPERATURE)
+    bf16 = precision == "bf16"
 
-        space = ClassSpace(classes["class_vectors"].to(device), text_temperature=TEXT_TEMPERATURE)
-        bf16 = precision == "bf16"
-        image_tower = ClassifierTower(
-            classifier.to(device),
+    def load_sentences() -> MiniLM:
+        sentences = MiniLM.load(starter_text_folder(), device)
+        return sentences.cast(torch.bfloat16) if bf16 else sentences
+
+    parts = EncoderParts(
+        name="starter (EfficientNet-Lite0 + MiniLM, class space)",
+        fingerprint=FINGERPRINT,
+        spec=starter_spec(pretrained),
+        image_tower=ClassifierTower(
+            load_classifier().to(device),
             preprocessing,
             space,
             whole_size=WHOLE_SIZE,
             full_weight_length=FULL_WEIGHT_LENGTH,
             bf16=bf16,
-        )
-        text_tower = MappedTextTower(
-            sentences.cast(torch.bfloat16) if bf16 else sentences, space.embed_texts, dim=space.dim
-        )
-        parts = EncoderParts(
-            name="starter (EfficientNet-Lite0 + MiniLM, class space)",
-            fingerprint=hexdigest.result(),
-            spec=starter_spec(pretrained),
-            image_tower=image_tower,
-            text_tower=text_tower,
-            templates=TEMPLATES,
-            windows=WINDOWS,
-            temperature=CONFIDENCE_TEMPERATURE,
-        )
+        ),
+        text_tower=MappedTextTower(DeferredMiniLM(load_sentences), space.embed_texts, dim=space.dim),
+        templates=TEMPLATES,
+        windows=WINDOWS,
+        temperature=CONFIDENCE_TEMPERATURE,
+    )
     if pretrained == CONSE:
         return parts
     name = "starter (EfficientNet-Lite0 + MiniLM, class space, grounding decoder)"

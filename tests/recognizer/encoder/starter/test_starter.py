@@ -3,16 +3,26 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file
 
 from recognizer.encoder import Encoder, EncoderError, EncoderUnavailable
+from recognizer.encoder.parts import fingerprint
 from recognizer.encoder.starter import weights
 from recognizer.encoder.starter.class_space import ClassSpace
 from recognizer.encoder.starter.minilm import MiniLM
-from recognizer.encoder.starter.starter import CLASSES_FILE, GROUNDED_FILE, read_starter_settings
+from recognizer.encoder.starter.starter import (
+    FINGERPRINT,
+    GROUNDED_FILE,
+    TEXT_TEMPERATURE,
+    WHOLE_SIZE,
+    load_classifier,
+    read_starter_settings,
+)
+from recognizer.encoder.starter.weights import CLASSES_FILE
 from recognizer.encoder.trained_file import TrainedFile
 from training.starter.classes import class_vectors
 
@@ -85,6 +95,42 @@ def test_regions_without_training_have_the_weight_of_what_they_show():
     assert (features.region_weight == 0).sum() > 20  # windows over the padding
     bare = conse.encode_images([Image.new("RGB", (96, 96), (128, 128, 128))])
     assert (bare.region_weight < 0.5).all()
+
+
+def test_the_fingerprint_is_a_hash_over_all_that_the_encoder_computes_with(starter):
+    folder = weights.starter_text_folder()
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    described = {
+        "architecture": ["tf_efficientnet_lite0", "MiniLM", "class space"],
+        "temperature": 1.0,
+        "text_temperature": TEXT_TEMPERATURE,
+        "whole_size": WHOLE_SIZE,
+        "tokenizer": {"context_length": MiniLM.context_length, "tokenizer": json.loads(tokenizer.to_str())},
+        "preprocessing": starter.parts.image_tower.preprocessing.to_json(),
+    }
+    tensors = {f"image.{name}": tensor for name, tensor in load_classifier().state_dict().items()}
+    tensors |= {f"text.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    assert fingerprint(described, tensors | load_file(CLASSES_FILE)) == FINGERPRINT
+
+
+def test_images_are_encoded_without_reading_the_text_tower(monkeypatch, photos):
+    def unread(*_):
+        raise EncoderUnavailable("the text weights are read")
+
+    monkeypatch.setattr("recognizer.encoder.starter.starter.starter_text_folder", unread)
+    encoder = Encoder.load("starter", device="cpu", precision="fp32")
+    assert encoder.encode_images([photos / "cat.jpg"]).image.shape == (1, encoder.dim)
+    with pytest.raises(EncoderUnavailable, match="text weights are read"):
+        encoder.encode_texts(["cat"])
+
+
+@pytest.mark.parametrize("constant", ["CLASSES_SHA256", "TOKENIZER_SHA256"])
+def test_files_beside_the_weights_are_checked_too(monkeypatch, constant):
+    monkeypatch.setattr(weights, constant, "0" * 64)
+    with pytest.raises(EncoderUnavailable, match="not the published 0000"):
+        Encoder.load("starter", device="cpu", precision="fp32").encode_texts(["cat"])
 
 
 def test_the_encoders_are_those_that_memories_were_built_with(starter):
