@@ -14,26 +14,33 @@ near some category.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
 import tracemalloc
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
+from recognizer.allocator import let_idle_threads_sleep
 
-from memory import Category
-from memory.search import open_index
-from memory.vectors import MemoryVectors
-from recognizer.agreement import compare
-from recognizer.approximate import ApproximateRetriever
-from recognizer.console import table
-from recognizer.encoder import ImageFeatures
-from recognizer.retrieval import ExactRetriever, Retriever
-from recognizer.score import Scorer
-from recognizer.settings import ScoreSettings
-from tests.benchmarks.comparison import Comparison, add_json_option, hand_over, in_turns
-from tests.benchmarks.search import BEST, DIM, OURS, TEMPERATURE, one_step, open_world
+let_idle_threads_sleep()  # as the command does, before NumPy is imported
+
+import numpy as np  # noqa: E402
+
+from memory import Category  # noqa: E402
+from memory.mapped import block_record  # noqa: E402
+from memory.search import open_index  # noqa: E402
+from memory.vectors import MemoryVectors  # noqa: E402
+from recognizer.agreement import compare  # noqa: E402
+from recognizer.approximate import ApproximateRetriever  # noqa: E402
+from recognizer.console import table  # noqa: E402
+from recognizer.encoder import ImageFeatures  # noqa: E402
+from recognizer.retrieval import ExactRetriever, Retriever  # noqa: E402
+from recognizer.score import Scorer  # noqa: E402
+from recognizer.settings import ScoreSettings  # noqa: E402
+from tests.benchmarks.comparison import Comparison, add_json_option, hand_over, in_turns  # noqa: E402
+from tests.benchmarks.search import BEST, DIM, OURS, TEMPERATURE, one_step, open_world  # noqa: E402
 
 IMAGES = 8
 BATCH = 32
@@ -76,7 +83,8 @@ def search_beside_scoring(folder: Path, kind: str, categories: int, descriptions
     approximate = ApproximateRetriever(scorer, TEMPERATURE, index, depth=abs(index.depth))
     exact = ExactRetriever(scorer, TEMPERATURE)
     queries = np.concatenate([features.image, features.regions.reshape(-1, DIM)]).astype(np.float32)
-    rows = np.concatenate([world.vectors.names, world.vectors.grounded, world.vectors.bare]).astype(np.float32).T
+    parts = (world.vectors.names, world.vectors.grounded, world.vectors.bare)
+    rows = np.concatenate([np.asarray(part[:], np.float32) for part in parts]).T
     times = in_turns(
         {
             "search": lambda: approximate.retrieve(features, BEST),
@@ -104,16 +112,16 @@ def write_world(folder: Path, categories: int, descriptions: int, *, images: int
     """Write made-up vectors and features as `open_world` of `search.py` reads them."""
     rng = np.random.default_rng(0)
     shapes = {"names": categories, "grounded": categories * descriptions, "bare": categories * descriptions}
-    arrays = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, (rows, DIM))
-        for name, rows in shapes.items()
-    }
+    arrays = {name: np.memmap(folder / name, np.float16, "w+", shape=(rows, DIM)) for name, rows in shapes.items()}
     for start in range(0, categories, CHUNK):
         vectors = make_vectors(rng, min(CHUNK, categories - start), descriptions)
         for name, array in arrays.items():
             each = 1 if name == "names" else descriptions
             rows = getattr(vectors, name)
             array[start * each : start * each + len(rows)] = rows
+    for array in arrays.values():
+        array.flush()
+    (folder / "records.json").write_text(json.dumps([asdict(block_record(folder, name)) for name in shapes]))
     features = make_features(rng, vectors, regions, images)
     weight = features.region_weight
     np.savez(folder / "features.npz", image=features.image, regions=features.regions, weight=weight)
