@@ -5,7 +5,7 @@ usage: python tests/benchmarks/table.py [PICTURES] [--rows 1 2 ...] [--full] [--
 
 Each row is a script of this folder in a process of its own; its lines are printed as soon as they are there. What a
 line compares ran in turns, in one process or in processes of their own; ratios are those of medians. Without options
-all but row 3 take three quarters of an hour on two cores; `--full` takes the sizes of the claims, and
+all but row 3 take about half an hour on two quiet cores; `--full` takes the sizes of the claims, and
 hours. PICTURES, for row 9, is a folder of photographs; without it they are the demo's, enlarged. Row 3 needs what
 `search.py` says. A row that fails says so in its line and costs no other.
 """
