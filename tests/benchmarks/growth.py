@@ -242,7 +242,7 @@ def draw(searches: Sequence[Point], folders: Sequence[Point], one_image: float, 
         machine: and the model, in words.
         path: of the PNG.
     """
-    figure = Figure(figsize=(12, 6), layout="constrained")
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
     left, right = figure.subfigures(1, 2, wspace=0.04)
     time_axes, ram_axes = left.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     for curve, colour, width in ((EVERYTHING, GREY, 3.2), (AUTO, BLUE, 1.8)):
@@ -250,9 +250,11 @@ def draw(searches: Sequence[Point], folders: Sequence[Point], one_image: float, 
         across = [point.size for point in own]
         style = {"color": colour, "linewidth": width, "marker": "o", "markersize": 5}
         time_axes.plot(across, [point.seconds for point in own], label=curve, **style)
-        ram_axes.plot(across, [max(point.ram, 1) for point in own], label=f"{curve}: its own", **style)
-        mapped = {**style, "linestyle": ":", "linewidth": width * 0.7}
-        ram_axes.plot(across, [max(point.mapped, 1) for point in own], label=f"{curve}: mapped files", **mapped)
+        ram_axes.plot(across, [max(point.ram, 1) for point in own], **style)
+        mapped = {**style, "linestyle": ":", "linewidth": width * 0.7, "markersize": 3}
+        ram_axes.plot(across, [max(point.mapped, 1) for point in own], **mapped)
+    for line, label in (("-", "own memory"), (":", "mapped files")):
+        ram_axes.plot([], [], color=INK, linestyle=line, label=label)
     time_axes.axhline(one_image, color=ORANGE, linestyle="--", linewidth=1.5, label="decoding and encoding the image")
     for before, point in itertools.pairwise(point for point in searches if point.curve == AUTO):
         if before.kind != point.kind:
@@ -285,17 +287,19 @@ def draw(searches: Sequence[Point], folders: Sequence[Point], one_image: float, 
     folder_axes.set_title("A folder; the second run follows the edit of one name", color=INK, fontsize=11)
     for axes in (time_axes, ram_axes, folder_axes):
         finish(axes)
+    for axes in (time_axes, ram_axes):
+        axes.legend(loc="upper left", frameon=False, fontsize=8)
+    right.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     figure.suptitle(machine, color=INK, fontsize=11)
     save(figure, path)
 
 
 def finish(axes: Axes) -> None:
-    """Make both axes logarithmic with whole numbers, and draw the legend."""
+    """Make both axes logarithmic, with numbers in full."""
     axes.set(xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
         axis.set_minor_locator(NullLocator())
-    axes.legend(frameon=False, fontsize=8)
     plain(axes)
 
 

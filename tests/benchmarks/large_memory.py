@@ -119,7 +119,9 @@ def texts_of(labels: Path) -> list[str]:
 
 
 def plain_build(folder: Path, encoder: HashEncoder) -> None:
-    save_plainly(folder, texts := texts_of(folder / "labels.csv"), encoder.encode_texts(texts))
+    texts = texts_of(folder / "labels.csv")
+    parts = [encoder.encode_texts(texts[at : at + 10_000]).astype(np.float16) for at in range(0, len(texts), 10_000)]
+    save_plainly(folder, texts, np.concatenate(parts))
 
 
 def plain_add(labels: str) -> Callable[[Path, HashEncoder], None]:
@@ -133,7 +135,7 @@ def plain_add(labels: str) -> Callable[[Path, HashEncoder], None]:
 
 def save_plainly(folder: Path, texts: list[str], vectors: np.ndarray) -> None:
     (folder / "plain.json").write_text(json.dumps(texts))
-    np.save(folder / "plain.npy", vectors.astype(np.float16))
+    np.save(folder / "plain.npy", vectors)
 
 
 def append(labels: str) -> Callable[[Path, HashEncoder], None]:

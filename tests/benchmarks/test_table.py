@@ -89,7 +89,7 @@ def test_growth_is_drawn(tmp_path):
     ]
     growth.draw(searches, folders, 0.03, "a model on a machine", tmp_path / "growth.png")
     with Image.open(tmp_path / "growth.png") as picture:
-        assert picture.size == (1800, 900)
+        assert picture.size == (1500, 840)
     among, folder = growth.comparisons(searches, folders, 0.03)
     assert among.what.startswith("an image among 10,000 categories")
     assert among.ours == pytest.approx(130)
