@@ -1,7 +1,7 @@
 """Exact scoring of large memories: seconds per image and peak memory; and search among proposals beside it.
 
 usage: python tests/benchmarks/scoring.py [--categories 100000] [--descriptions 5] [--regions 50]
-       python tests/benchmarks/scoring.py --index hnsw [--categories 20000] [--descriptions 3] [--regions 5]
+       python tests/benchmarks/scoring.py --index ivf [--categories 20000] [--descriptions 3] [--regions 5]
 
 With `--index`, vectors are mapped in float16, as those of a memory, and search region by region through the index takes
 turns with scoring everything and with the bare product of all vectors, in float32. Searches by hand, on vectors of

@@ -47,8 +47,8 @@ ROWS = {
     3: Row("search.py", "--sizes 10000", "--sizes 10000 100000 1000000"),
     4: Row(
         "scoring.py",
-        "--index hnsw --categories 20000 --descriptions 3 --regions 5",
-        "--index hnsw --categories 100000 --descriptions 3 --regions 5",
+        "--index ivf --categories 20000 --descriptions 3 --regions 5",
+        "--index ivf --categories 100000 --descriptions 3 --regions 5",
     ),
     5: Row("start_up.py", "--rounds 3", "--rounds 5"),
     6: Row("large_memory.py", "10000", "100000"),

@@ -14,7 +14,7 @@ ADD = Comparison("`add` of one", "s", 0.5, 2.0, 0.01, peer_is="plain script", bo
 TINY = {
     1: "text_encoding.py --names 2 --rounds 1 --model ViT-S-32",
     2: "folder.py --small 4 --large 2 --names 10 --rounds 1",
-    4: "scoring.py --index hnsw --categories 500 --descriptions 3 --regions 5",
+    4: "scoring.py --index ivf --categories 500 --descriptions 3 --regions 5",
     5: "start_up.py --rounds 1",
     6: "large_memory.py 100 --dim 16",
     7: "training_step.py --models towers --ranks 1 --batch 2 --repeats 1",
