@@ -43,14 +43,14 @@ def encode_in_buckets(tower: TextTower, texts: Sequence[str], *, device: torch.d
     distinct = list(dict.fromkeys(texts))
     vectors = np.empty((len(distinct), tower.dim), dtype=np.float32)
     with torch.inference_mode():
-        for rows, tokens in _batches(tower, tower.tokenize(distinct)):
+        for rows, tokens in padded_batches(tower, tower.tokenize(distinct)):
             encoded = tower.forward(tokens.to(device))[: len(rows)].float()
             vectors[rows] = F.normalize(encoded, dim=-1).cpu().numpy()
     row_of = {text: row for row, text in enumerate(distinct)}
     return vectors[[row_of[text] for text in texts]]
 
 
-def _batches(tower: TextTower, sequences: list[list[int]]) -> Iterator[tuple[list[int], Tensor]]:
+def padded_batches(tower: TextTower, sequences: list[list[int]]) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the row numbers of a batch and its (N, L) padded tokens, N at least the number of rows."""
     rows_of_length: dict[int, list[int]] = defaultdict(list)
     for row, sequence in enumerate(sequences):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -37,6 +36,7 @@ from recognizer.images import list_images  # noqa: E402
 from recognizer.results import open_results  # noqa: E402
 from recognizer.run import recognize_into, run_setup  # noqa: E402
 from recognizer.settings import load_settings  # noqa: E402
+from tests.benchmarks.comparison import in_turns  # noqa: E402
 from tests.benchmarks.throughput import make_photos  # noqa: E402
 from tests.benchmarks.training_step import measure  # noqa: E402
 
@@ -90,15 +90,8 @@ Figures = Iterator[tuple[str, str]]
 def seconds(sizes: Sizes, *runs: Callable[[], object]) -> list[float]:
     """Return the median time of each, run in turns; the first round warms up."""
     wait = torch.cuda.synchronize if sizes.device == "cuda" else lambda: None
-    taken: list[list[float]] = [[] for _ in runs]
-    for _ in range(sizes.repeats + 1):
-        for times, run in zip(taken, runs, strict=True):
-            wait()
-            started = time.perf_counter()
-            run()
-            wait()
-            times.append(time.perf_counter() - started)
-    return [statistics.median(times[1:]) for times in taken]
+    times = in_turns({str(number): run for number, run in enumerate(runs)}, sizes.repeats, wait=wait)
+    return [one.wall for one in times.values()]
 
 
 def noise(encoder: Encoder, count: int) -> tuple[torch.Tensor, list[Frame]]:

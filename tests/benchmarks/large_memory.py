@@ -4,6 +4,12 @@
 command, which compares hashes of files.
 
 usage: python tests/benchmarks/large_memory.py 10000 100000 [--descriptions 5] [--dim 1384] [--folder DIR]
+       python tests/benchmarks/large_memory.py 10000 --json FILE
+
+With `--json`, edits take turns with those of a plain script: all texts in a file of JSON, their vectors in float16 in a
+file of NumPy, one for each name and for each name with a description (ours keeps the description alone, too). The
+script loads both, adds, and saves both; it does not notice that nothing has changed, and encodes all texts again. The
+bound of an edit is to append the new vectors to a file, that of a build with nothing to do to hash the label file.
 
 Vectors come from hashes of the texts, so no encoder's time is in the figures. Each step runs in a process of its own,
 whose start (Python and imports) is left out. `cpu` is its processor time, which a busy machine changes less.
@@ -14,8 +20,11 @@ which the system can drop. `peak anonymous` is the highest of the former, read e
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +41,7 @@ import lancedb  # noqa: E402, F401  start-up
 import numpy as np  # noqa: E402
 
 from memory import Memory, read_labels  # noqa: E402
+from memory.durable import file_sha256  # noqa: E402
 from recognizer.agreement import make_retriever  # noqa: E402
 from recognizer.console import table  # noqa: E402
 from recognizer.encoder import ImageFeatures  # noqa: E402
@@ -39,10 +49,12 @@ from recognizer.evidence import explain  # noqa: E402, F401  start-up
 from recognizer.score import Scorer  # noqa: E402
 from recognizer.settings import ScoreSettings  # noqa: E402
 from recognizer.unchanged import input_hash, remember_build, unchanged_memory  # noqa: E402
+from tests.benchmarks.comparison import Comparison, add_json_option, hand_over  # noqa: E402
 from tests.memory.fake_encoder import HashEncoder  # noqa: E402
 
 TEMPLATES = ("a photo of a {}.",)
 REGIONS = 5
+ROUNDS = 3
 COLUMNS = ("step", "seconds", "cpu", "anonymous", "mapped", "peak anonymous", "peak", "disk")
 
 
@@ -99,6 +111,49 @@ def answer(folder: Path, encoder: HashEncoder) -> None:
     assert all(opened.vectors.categories[row].descriptions for row in found.rows.tolist())
 
 
+def texts_of(labels: Path) -> list[str]:
+    """Return the texts that the plain script encodes: of each name, and of it with each description."""
+    with labels.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = dict.fromkeys(row["name"] for row in rows)
+    return [*names, *(f"{row['name']}, {row['description']}" for row in rows)]
+
+
+def plain_build(folder: Path, encoder: HashEncoder) -> None:
+    texts = texts_of(folder / "labels.csv")
+    parts = [encoder.encode_texts(texts[at : at + 10_000]).astype(np.float16) for at in range(0, len(texts), 10_000)]
+    save_plainly(folder, texts, np.concatenate(parts))
+
+
+def plain_add(labels: str) -> Callable[[Path, HashEncoder], None]:
+    def step(folder: Path, encoder: HashEncoder) -> None:
+        new = texts_of(folder / labels)
+        texts, vectors = json.loads((folder / "plain.json").read_text()), np.load(folder / "plain.npy")
+        save_plainly(folder, texts + new, np.concatenate([vectors, encoder.encode_texts(new).astype(np.float16)]))
+
+    return step
+
+
+def save_plainly(folder: Path, texts: list[str], vectors: np.ndarray) -> None:
+    (folder / "plain.json").write_text(json.dumps(texts))
+    np.save(folder / "plain.npy", vectors)
+
+
+def append(labels: str) -> Callable[[Path, HashEncoder], None]:
+    def step(folder: Path, encoder: HashEncoder) -> None:
+        vectors = encoder.encode_texts(texts_of(folder / labels)).astype(np.float16)
+        with (folder / "appended.bin").open("ab") as file:
+            file.write(vectors.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    return step
+
+
+def hash_labels(folder: Path, _encoder: HashEncoder) -> None:
+    file_sha256(folder / "labels.csv")
+
+
 STEPS: dict[str, Callable[[Path, HashEncoder], None]] = {
     "build": build,
     "build, nothing to do": build,
@@ -110,6 +165,14 @@ STEPS: dict[str, Callable[[Path, HashEncoder], None]] = {
     "remove one": remove,
     "open after edits": opening,
     "answer after edits": answer,
+}
+COMPARED: dict[str, Callable[[Path, HashEncoder], None]] = {
+    "plain build": plain_build,
+    "plain add one": plain_add("one.csv"),
+    "plain add 1,000": plain_add("thousand.csv"),
+    "append one": append("one.csv"),
+    "append 1,000": append("thousand.csv"),
+    "hash the labels": hash_labels,
 }
 
 
@@ -139,7 +202,7 @@ def measured(step: str, folder: Path, dim: int) -> dict[str, float]:
     peak = Peak()
     peak.start()
     started, cpu = time.perf_counter(), time.process_time()
-    STEPS[step](folder, encoder)
+    (STEPS | COMPARED)[step](folder, encoder)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     peak.stopped.set()
     kilobytes = memory_kilobytes()
@@ -153,15 +216,49 @@ def measured(step: str, folder: Path, dim: int) -> dict[str, float]:
     }
 
 
+def run_step(step: str, folder: Path, dim: int) -> dict[str, float]:
+    """Run a step in a process of its own."""
+    command = [sys.executable, __file__, "--child", step, "--folder", str(folder), "--dim", str(dim)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def comparisons(categories: int, descriptions: int, dim: int, folder: Path) -> Iterator[Comparison]:
+    """Yield the edits, beside those of the plain script."""
+    write_labels(folder / "labels.csv", range(categories), descriptions)
+    end = categories
+
+    def seconds(*steps: str) -> list[float]:
+        return [run_step(step, folder, dim)["seconds"] for step in steps]
+
+    seconds("build", "plain build")
+    what = f"{categories:,} categories x {descriptions} descriptions"
+    for file, count, number in (("one.csv", 1, "one"), ("thousand.csv", 1000, "1,000")):
+        turns = []
+        for _ in range(ROUNDS):
+            write_labels(folder / file, range(end, end + count), descriptions)
+            end += count
+            turns.append(seconds(f"add {number}", f"plain add {number}", f"append {number}"))
+        medians = [statistics.median(column) for column in zip(*turns, strict=True)]
+        yield Comparison(
+            f"`add` of {number} to {what}", "s", *medians, peer_is="plain script", bound_is="append the vectors"
+        )
+    seconds("build")  # what was added is gone from the labels
+    steps = ("build from the same files", "plain build", "hash the labels")
+    turns = [seconds(*steps) for _ in range(ROUNDS)]
+    medians = [statistics.median(column) for column in zip(*turns, strict=True)]
+    yield Comparison(
+        f"build with nothing to do, {what}", "s", *medians, peer_is="plain script", bound_is="hash the label file"
+    )
+
+
 def rows(categories: int, descriptions: int, dim: int, folder: Path, steps: list[str]) -> Iterator[list[str]]:
     """Yield a row of the table for each step."""
     write_labels(folder / "labels.csv", range(categories), descriptions)
     write_labels(folder / "one.csv", range(categories, categories + 1), descriptions)
     write_labels(folder / "thousand.csv", range(categories + 1, categories + 1001), descriptions)
     for step in steps:
-        command = [sys.executable, __file__, "--child", step, "--folder", str(folder), "--dim", str(dim)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        figures = json.loads(done.stdout)
+        figures = run_step(step, folder, dim)
         disk = sum(path.stat().st_size for path in (folder / "memory").rglob("*") if path.is_file()) / 2**20
         yield [
             f"{categories:,}: {step}",
@@ -180,9 +277,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the memories are made and deleted; needs their disk twice")
     parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    add_json_option(parser)
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(measured(arguments.child, arguments.folder, arguments.dim)))
+        return
+    if arguments.json:
+        compared: list[Comparison] = []
+        for categories in arguments.categories:
+            with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+                compared += comparisons(categories, arguments.descriptions, arguments.dim, Path(name))
+        hand_over(arguments.json, compared)
         return
     lines = []
     for categories in arguments.categories:

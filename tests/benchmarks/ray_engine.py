@@ -1,11 +1,11 @@
 """Ray with a worker per processor of this machine against one process, on the same pictures.
 
-usage: python tests/benchmarks/ray_engine.py DIR [--images 200] [--copies 4] [--rounds 2]
+usage: python tests/benchmarks/ray_engine.py [DIR] [--images 200] [--copies 4] [--rounds 2]
 
 DIR is a folder of pictures, such as the one that `training/starter/fetch_pictures.sh` fills; the largest files are
-taken, `--copies` times each. Both start and load the encoder, which takes Ray much longer, so each runs a few pictures
-and all of them, in turns; the pictures a second of the difference are compared, and the seconds of the few are printed.
-The rows must be the same.
+taken, `--copies` times each. Without it they are the demo's photographs, enlarged to 1,280 pixels. Both start and load
+the encoder, which takes Ray much longer, so each runs a few pictures and all of them, in turns; the pictures a second
+of the difference are compared, and the seconds of the few are printed. The rows must be the same.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from recognizer.results import open_results  # noqa: E402
 from recognizer.results.shards import ShardWriter  # noqa: E402
 from recognizer.run import recognize_into, run_setup  # noqa: E402
 from recognizer.settings import load_settings  # noqa: E402
+from tests.benchmarks.comparison import Comparison, add_json_option, hand_over  # noqa: E402
+from tests.benchmarks.throughput import bare_seconds, make_photos  # noqa: E402
 
 FEW = 16
 """Pictures of the short run: a block for each of two workers."""
@@ -43,17 +45,19 @@ FEW = 16
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("pictures", type=Path, nargs="?")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
+    add_json_option(parser)
     arguments = parser.parse_args()
 
     keep_freed_memory()  # as the command does
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        few = list_images([copies(arguments.pictures, folder / "few", FEW, 1)])
-        many = list_images([copies(arguments.pictures, folder / "many", arguments.images, arguments.copies)])
+        pictures = arguments.pictures or make_photos(folder / "photos", arguments.images, 1280)
+        few = list_images([copies(pictures, folder / "few", FEW, 1)])
+        many = list_images([copies(pictures, folder / "many", arguments.images, arguments.copies)])
         encoder = Encoder.load(device="cpu")
         directory = folder / "memory"
         Memory.build(read_labels(DATA / "labels.json"), directory, encoder=encoder, templates=encoder.default_templates)
@@ -84,6 +88,7 @@ def main() -> None:
                     started = time.perf_counter()
                     run(listing, folder / f"{name}-{len(listing)}-{number}")
                     seconds.setdefault((name, len(listing)), []).append(time.perf_counter() - started)
+        decode, encode = bare_seconds(encoder, many[:64])
         same = rows(folder / f"Ray-{len(many)}-0").equals(rows(folder / f"one process-{len(many)}-0.parquet"))
 
     rates = {
@@ -97,6 +102,16 @@ def main() -> None:
     print(
         f"Ray / one process: {rates['Ray'] / rates['one process']:.2f}; the rows are {'' if same else 'NOT '}the same"
     )
+    comparison = Comparison(
+        f"`run --engine ray` on this machine, {len(many)} pictures, {encoder.card.name}",
+        "images/s",
+        rates["Ray"],
+        rates["one process"],
+        1 / (decode / (os.cpu_count() or 1) + encode),
+        peer_is="one process of ours",
+        bound_is="bare decoding and encoding",
+    )
+    hand_over(arguments.json, [comparison])
 
 
 def copies(pictures: Path, folder: Path, count: int, times: int) -> Path:

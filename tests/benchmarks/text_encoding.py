@@ -1,83 +1,97 @@
-"""How fast an open_clip text tower encodes a label file: the usual loop against `Encoder.encode_texts`.
+"""How fast an open_clip text tower encodes a label file: open_clip's zero-shot builder against `Encoder.encode_texts`.
 
-The usual loop takes one class at a time, its name and eight descriptions at context 77 in fp32, as the loop in
-`open_clip.build_zero_shot_classifier_legacy` does. It is timed on a sample of the classes; ours encodes them all.
-The weights are random, which changes no speed.
+    python tests/benchmarks/text_encoding.py [--names 60] [--rounds 3] [--model ViT-B-32]
 
-    python tests/benchmarks/text_encoding.py [--names 1000] [--sample 40] [--model ViT-B-32]
+Each category has nine texts: its name, and its name with eight descriptions. The builder,
+`open_clip.build_zero_shot_classifier`, takes ten categories at a time, at context 77. The bound is the bare text tower
+over batches that are ready. All take turns, in fp32 and in bf16, with the same random weights, which change no speed.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+from functools import partial
 
 import numpy as np
 import open_clip
 import torch
-from torch.nn import functional as F
 
+from recognizer.console import table
 from recognizer.encoder import Encoder
+from recognizer.encoder.text_batches import padded_batches
+from recognizer.encoder.towers import TextTower
+from tests.benchmarks.comparison import Comparison, add_json_option, hand_over, in_turns
+from tests.benchmarks.open_clip_script import OpenClip
 
 DESCRIPTIONS = (
     *("four legs", "a long tail", "short brown fur", "pointed ears"),
     *("a white belly", "large round eyes", "a metal handle", "black and white stripes"),
 )
-
-
-def class_texts(name: str) -> list[str]:
-    """The texts of one category: its name, and its name with each description."""
-    return [f"a photo of a {name}.", *(f"a photo of a {name}, which has {text}" for text in DESCRIPTIONS)]
-
-
-def usual_loop(model: torch.nn.Module, tokenizer, names: list[str]) -> np.ndarray:
-    """One class at a time, full context."""
-    with torch.no_grad():
-        rows = [F.normalize(model.encode_text(tokenizer(class_texts(name))), dim=-1) for name in names]
-    return torch.cat(rows).numpy()
-
-
-def timed(function, *arguments) -> tuple[np.ndarray, float]:
-    """What the function returns, and its seconds."""
-    start = time.perf_counter()
-    result = function(*arguments)
-    return result, time.perf_counter() - start
+TEMPLATES = ("a photo of a {}.", *(f"a photo of a {{}}, which has {text}" for text in DESCRIPTIONS))
+BUILDER = "open_clip.build_zero_shot_classifier"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--names", type=int, default=1000, help="ImageNet names to encode, up to 1000")
-    parser.add_argument("--sample", type=int, default=40, help="of them, how many the usual loop is timed on")
+    parser.add_argument("--names", type=int, default=60, help="ImageNet names to encode, up to 1000")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="ViT-B-32")
+    add_json_option(parser)
     options = parser.parse_args()
 
     names = list(open_clip.IMAGENET_CLASSNAMES[: options.names])
-    texts = [text for name in names for text in class_texts(name)]
-    sample = names[:: max(1, len(names) // options.sample)][: options.sample]
-    sample_rows = [row for name in sample for row in range(names.index(name) * 9, names.index(name) * 9 + 9)]
-    encoders = {
-        precision: Encoder.load(options.model, "random", device="cpu", precision=precision)
-        for precision in ("fp32", "bf16")
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = open_clip.create_model(options.model).eval()
+    texts = [template.format(name) for name in names for template in TEMPLATES]
+    comparisons, rows = [], []
+    for precision in ("fp32", "bf16"):
+        plain = OpenClip.load(options.model, precision)
+        encoder = Encoder.load(options.model, "random", device="cpu", precision=precision)
+        tower = encoder.parts.text_tower
+        ready = [tokens for _, tokens in padded_batches(tower, tower.tokenize(texts))]
+        times = in_turns(
+            {
+                BUILDER: partial(plain.classifier, names, TEMPLATES),
+                "encode_texts": partial(encoder.encode_texts, texts),
+                "bare text tower": partial(bare_passes, tower, ready),
+            },
+            options.rounds,
+        )
+        rates = {way: len(texts) / one.wall for way, one in times.items()}
+        ours = encoder.encode_texts(texts).reshape(len(names), len(TEMPLATES), -1).mean(axis=1)
+        ours /= np.linalg.norm(ours, axis=1, keepdims=True)
+        cosine = float((ours * plain.classifier(names, TEMPLATES).numpy().T).sum(axis=1).min())
+        rows += [
+            [
+                precision,
+                way,
+                f"{rate:.1f}",
+                f"{rate / rates[BUILDER]:.1f}",
+                f"{cosine:.5f}" if way == "encode_texts" else "",
+            ]
+            for way, rate in rates.items()
+        ]
+        comparisons.append(
+            Comparison(
+                f"{len(texts)} texts, {options.model}, {precision}",
+                "texts/s",
+                ours=rates["encode_texts"],
+                peer=rates[BUILDER],
+                bound=rates["bare text tower"],
+                peer_is=BUILDER,
+                bound_is="bare text tower",
+            )
+        )
+    print(
+        f"{options.model}, random weights, {torch.get_num_threads()} threads; {len(texts)} texts of {len(names)} names"
+    )
+    print(table(["precision", "way", "texts/s", "ratio", "least cosine with the builder"], rows))
+    hand_over(options.json, comparisons)
 
-    tokenizer = open_clip.get_tokenizer(options.model)
-    usual_loop(model, tokenizer, sample[:1])
-    reference, seconds = timed(usual_loop, model, tokenizer, sample)
-    usual_rate = len(reference) / seconds
-    print(f"{options.model}, random weights, {torch.get_num_threads()} threads; {len(texts)} texts")
-    print(f"the usual loop was timed on {len(reference)} of them\n")
-    print("| way | texts/s | ratio | min cosine | max difference |")
-    print("|---|---|---|---|---|")
-    print(f"| one class at a time, context 77, fp32 | {usual_rate:.1f} | 1.0 | 1 | 0 |")
-    for precision, encoder in encoders.items():
-        encoder.encode_texts(texts[:64])
-        vectors, seconds = timed(encoder.encode_texts, texts)
-        rate, ours = len(texts) / seconds, vectors[sample_rows]
-        cosine, difference = (ours * reference).sum(axis=1).min(), np.abs(ours - reference).max()
-        print(f"| encode_texts, {precision} | {rate:.1f} | {rate / usual_rate:.1f} | {cosine:.6f} | {difference:.1e} |")
+
+def bare_passes(tower: TextTower, batches: list[torch.Tensor]) -> None:
+    """Run the tower over tokens that are ready."""
+    with torch.inference_mode():
+        for tokens in batches:
+            tower.forward(tokens)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from recognizer.images import ImageLimits, decode_image, list_images  # noqa: E4
 from recognizer.pipeline import in_batches  # noqa: E402
 from recognizer.results import open_results  # noqa: E402
 from recognizer.run import recognize_into, run_setup  # noqa: E402
+from tests.benchmarks.open_clip_script import OpenClip  # noqa: E402
 
 
 def main() -> None:
@@ -127,28 +128,12 @@ def bare_seconds(encoder: Encoder, items) -> tuple[float, float]:
 
 
 def open_clip_loop(name: str, precision: str, device: torch.device, items) -> float:
-    """Seconds per image of the loop a user would write; the pool of workers is started before the clock."""
-    import open_clip
-
-    model, _, transform = open_clip.create_model_and_transforms(name, precision=precision, device=device)
-    dtype = open_clip.get_input_dtype(precision)
-    model.eval()
-
-    class Photos(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return len(items)
-
-        def __getitem__(self, number: int) -> torch.Tensor:
-            return transform(Image.open(os.fsdecode(items[number].path)).convert("RGB"))
-
-    loader = torch.utils.data.DataLoader(Photos(), batch_size=32, num_workers=os.cpu_count() or 1)
+    """Seconds per image of the loop a user would write, after the first batch: workers are started by then."""
     seen, started = 0, 0.0
-    for batch in loader:
+    for vectors in OpenClip.load(name, precision, device).vectors([item.path for item in items]):
+        if started:
+            seen += len(vectors)
         started = started or time.perf_counter()
-        with torch.no_grad():
-            features = model.encode_image(batch.to(device, dtype))
-            features / features.norm(dim=-1, keepdim=True)
-        seen += len(batch)
     return (time.perf_counter() - started) / seen
 
 

@@ -1,33 +1,35 @@
 """A training step against the bare forward and backward pass of the same model, in one process and on two gloo ranks.
 
 usage: python tests/benchmarks/training_step.py [--batch 8] [--repeats 5] [--models starter ViT-S-32] [--ranks 1 2]
+       python tests/benchmarks/training_step.py --models towers --ranks 1
        python tests/benchmarks/training_step.py --device cuda --batch 128 --models GRAIN --ranks 1
 
 Every rank has one thread and `--batch` samples. "Bare" adds up the model's outputs and propagates back, without losses
 and without other ranks; "gradients" has the losses and the average over the ranks; "step" has the optimiser, too. The
 three take turns; times are medians, wall clock beside processor time of rank 0. The starter trains its decoder on a
-frozen tower; the ViT trains decoder and both towers; GRAIN is `configs/train/grain_vitb16_cc3m.yaml`. On a GPU every
-rank has one of its own, and the peak is of its memory.
+frozen tower; the ViT trains decoder and both towers; GRAIN is `configs/train/grain_vitb16_cc3m.yaml`. "towers" is the
+ViT without a decoder, so its loss is CLIP's, and the step that a user of open_clip writes for the same towers, pictures
+and captions takes turns with it. On a GPU every rank has one of its own, and the peak is of its memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 import yaml
 from torch import distributed, multiprocessing
 
 from recognizer.console import table
 from recognizer.encoder.encoder import load_parts, make_spec
+from tests.benchmarks.comparison import Comparison, add_json_option, hand_over, in_turns
 from training.config import TrainConfig
 from training.data.batch import Batch
 from training.data.record import Rejects
@@ -37,20 +39,22 @@ from training.model import GroundedModel
 
 CONFIGS = Path(__file__).parents[2] / "configs/train"
 BOXES = 2
+OPEN_CLIP = "open_clip"
 AMP_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 ANCHORS = {"layers": 2, "width": 192, "heads": 6, "feedforward": 384, "dropout": 0.0, "positions": True}
+VIT = {
+    "encoder": {"model": "ViT-S-32", "pretrained": "random"},
+    "image_tower": {"lr_share": 1.0},
+    "text_tower": {"lr_share": 1.0},
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "starter": {
         "encoder": {"model": "starter"},
         "decoder": ANCHORS | {"anchors": {"divisions": 10, "sizes": [2, 4, 6, 10], "stride": 2}},  # as in starter.yaml
         "loss": {"weights": {"image_text": 0, "region_description": 0}},
     },
-    "ViT-S-32": {
-        "encoder": {"model": "ViT-S-32", "pretrained": "random"},
-        "decoder": {"layers": 2, "width": 256, "heads": 8, "feedforward": 512, "dropout": 0.0},
-        "image_tower": {"lr_share": 1.0},
-        "text_tower": {"lr_share": 1.0},
-    },
+    "towers": VIT | {"decoder": None},
+    "ViT-S-32": VIT | {"decoder": {"layers": 2, "width": 256, "heads": 8, "feedforward": 512, "dropout": 0.0}},
     "GRAIN": yaml.safe_load((CONFIGS / "grain_vitb16_cc3m.yaml").read_text()),
 }
 
@@ -62,6 +66,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(SETTINGS), default=["starter", "ViT-S-32"])
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    add_json_option(parser)
     arguments = parser.parse_args()
     rows = []
     for name in arguments.models:
@@ -71,6 +76,23 @@ def main() -> None:
                 multiprocessing.spawn(measure, work, nprocs=ranks)
                 rows += torch.load(Path(folder) / "rows")
     print(table(["model", "ranks", "what", "wall ms", "CPU ms", "wall / bare", "CPU / bare", "peak MiB"], rows))
+    hand_over(arguments.json, list(comparisons(rows, arguments.batch)))
+
+
+def comparisons(rows: list[list[str]], batch: int) -> Iterator[Comparison]:
+    """Yield the steps of one process."""
+    milliseconds = {(name, what): float(wall) for name, ranks, what, wall, *_ in rows if ranks == "1"}
+    for (name, what), step in milliseconds.items():
+        if what == "step":
+            yield Comparison(
+                f"training step, {name}, {batch} samples, one thread",
+                "ms",
+                step,
+                milliseconds.get((name, OPEN_CLIP)),
+                milliseconds[name, "bare"],
+                peer_is="open_clip's step",
+                bound_is="bare forward and backward",
+            )
 
 
 def measure(place: int, ranks: int, folder: Path, name: str, batch_size: int, repeats: int, kind: str) -> None:
@@ -102,32 +124,48 @@ def measure(place: int, ranks: int, folder: Path, name: str, batch_size: int, re
         "gradients": lambda: engine.backward(batch),
         "step": lambda: engine.step(batch),
     }
-    taken: dict[str, list[tuple[float, float]]] = {what: [] for what in passes}
-    for _ in range(repeats + 1):
-        for what, run in passes.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            run()
-            wait()
-            taken[what].append((time.perf_counter() - wall, time.process_time() - processor))
+    if config.decoder is None:
+        passes[OPEN_CLIP] = open_clip_step(config, batch, device)
+    times = in_turns(passes, repeats, wait=wait)
     if rank() == 0:
         on_gpu = torch.cuda.max_memory_allocated() / 2**20 if kind == "cuda" else None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if on_gpu is None else on_gpu
-        # the first round warms up
-        medians = {
-            what: [statistics.median(column) for column in zip(*times[1:], strict=True)]
-            for what, times in taken.items()
-        }
         rows = [
             [name, str(ranks), what]
-            + [f"{1000 * seconds:.0f}" for seconds in times]
-            + [f"{seconds / least:.2f}" for seconds, least in zip(times, medians["bare"], strict=True)]
+            + [f"{1000 * seconds:.0f}" for seconds in taken]
+            + [f"{seconds / least:.2f}" for seconds, least in zip(taken, times["bare"], strict=True)]
             + [f"{peak:.0f}"]
-            for what, times in medians.items()
+            for what, taken in times.items()
         ]
         torch.save(rows, folder / "rows")
     if ranks > 1:
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+def open_clip_step(config: TrainConfig, batch: Batch, device: torch.device) -> Callable[[], object]:
+    """Return the contrastive step that a user of open_clip writes, on new towers of the same shape."""
+    model = open_clip.create_model(config.encoder.model, device=device).train()
+    tokens = open_clip.get_tokenizer(config.encoder.model)(batch.captions).to(device)
+    loss_of = open_clip.ClipLoss()
+    settings = config.optimizer
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+    )
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (model.visual.image_mean, model.visual.image_std))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, dtype=AMP_TYPES.get(config.amp), enabled=config.amp != "off"):
+            pixels = (batch.pixels.float() / 255 - mean) / std
+            loss = loss_of(*model(pixels.to(device), tokens))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, 4.6052)
+
+    return step
 
 
 def random_batch(size: int, size_hw: tuple[int, int]) -> Batch:
