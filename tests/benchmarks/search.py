@@ -48,6 +48,7 @@ from recognizer.encoder import ImageFeatures  # noqa: E402
 from recognizer.retrieval import ExactRetriever, Retrieved  # noqa: E402
 from recognizer.score import Scorer  # noqa: E402
 from recognizer.settings import ScoreSettings  # noqa: E402
+from tests.benchmarks.comparison import Comparison, add_json_option, hand_over  # noqa: E402
 
 BASE, POOL, DIM, REGIONS, BEST = 100_000, 30_000, 512, 5, 10
 CHUNK = 20_000
@@ -80,19 +81,22 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("search_work"), help="folder of vectors and indexes")
     parser.add_argument("--rows", nargs="+", default=["exact", *OURS, *BY_HAND])
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    add_json_option(parser)
     options = parser.parse_args()
     if options.one:
         size, row, step = options.one.split(":")
         print(json.dumps(one_step(options.work / size, row, step)))
         return
+    compared: list[Comparison] = []
     for size in options.sizes:
+        figures: dict[str, dict[str, object]] = {}
         folder = options.work / str(size)
         print(f"\n{size:,} categories x {options.descriptions} descriptions of {DIM} numbers, {options.images} images")
         make_world(folder, size, options)
         rows = []
         for row in options.rows:
             built = built_once(folder / row.replace(" ", "_"), size, row)
-            found = run_step(size, row, "search")
+            found = figures[row] = run_step(size, row, "search")
             measures = [f"{built['seconds']:.0f}", f"{found['first']:.2f}", f"{found['single']:.1f}"]
             measures += [f"{found['batch']:.1f}", found["ranking"]]
             rows.append([row, *measures, found["winner"], found["confidence"], found["own"], found["anon"]])
@@ -110,6 +114,28 @@ def main() -> None:
             "own recall",
         ]
         print(table([*columns, "RAM MB", "mapped MB", "disk MB", ""], rows, widest=40))
+        compared += comparisons(size, options.descriptions, figures)
+    hand_over(options.json, compared)
+
+
+def comparisons(size: int, descriptions: int, figures: dict[str, dict[str, object]]) -> Iterator[Comparison]:
+    """Yield the first of our indexes beside scoring everything and beside the indexes by hand."""
+    ours, flat = next((row for row in figures if row in OURS), None), figures.get("faiss flat", {})
+    for peer in ("exact", "faiss hnsw", "lancedb index"):
+        if ours is None or peer not in figures:
+            continue
+        for batch, title in (("single", "one by one"), ("batch", "in batches of 64")):
+            yield Comparison(
+                f"{ours}, {size:,} categories x {descriptions} descriptions, {title}, "
+                f"recall@{BEST} {figures[ours]['ranking']}",
+                "images/s",
+                figures[ours][batch],
+                figures[peer][batch],
+                flat.get(batch),
+                peer_is=f"{'scoring everything' if peer == 'exact' else peer + ' by hand'}, "
+                f"recall@{BEST} {figures[peer]['ranking']}",
+                bound_is="FAISS flat, one vector a category",
+            )
 
 
 def built_once(place: Path, size: int, row: str) -> dict[str, object]:
