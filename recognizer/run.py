@@ -78,7 +78,7 @@ def run_setup(
                 "serve": True,
             },
         )
-        | ({} if boxes is None else {"boxes": {**settings.boxes.model_dump(mode="json"), "from": boxes}})
+        | ({} if boxes is None else {"boxes": {"from": boxes, **settings.boxes.model_dump(mode="json")}})
         | {"rerank": settings.rerank.decisive()}
         | ({"unknown": unknown} if (unknown := settings.unknown.decisive()) else {})
         | {"precision": choose_precision(precision, resolved), "device": resolved.type}

@@ -146,7 +146,8 @@ def list_images(inputs: Sequence[str | bytes | Path] | str | Path, *, exclude: S
     problems: list[ListingProblem] = []
     left_out: dict[bytes, str] = {}
     excluded = exclusion(exclude)
-    resolved = [_resolve(os.fsencode(source), problems, left_out, excluded) for source in sources]
+    alone = len(sources) == 1
+    resolved = [_resolve(os.fsencode(source), problems, left_out, excluded, alone=alone) for source in sources]
     root = os.path.commonpath([each.base for each in resolved])
     keys: dict[bytes, None] = {}  # a dict is an ordered set: the first mention of a file decides its place
     for each in resolved:
@@ -181,9 +182,14 @@ class _InputFiles:
 
 
 def _resolve(
-    source: bytes, problems: list[ListingProblem], left_out: dict[bytes, str], excluded: Matcher | None
+    source: bytes,
+    problems: list[ListingProblem],
+    left_out: dict[bytes, str],
+    excluded: Matcher | None,
+    *,
+    alone: bool,
 ) -> _InputFiles:
-    """Decide what kind of input this is, and list its files."""
+    """Decide what kind of input this is, `alone` if there is no other, and list its files."""
     if os.path.isdir(source):
         folder = os.path.abspath(source)
         return _InputFiles(folder, sorted(walk_files(folder, problems=problems, left_out=left_out, excluded=excluded)))
@@ -192,7 +198,7 @@ def _resolve(
         return _without(_list_from_file(source[1:]), left_out, excluded)
     if source.lower().endswith((b".txt", _PARQUET)) and exists:
         return _without(_list_from_file(source), left_out, excluded)
-    if source.lower().endswith(_TABLES) and exists:
+    if alone and source.lower().endswith(_TABLES) and exists:  # beside others a shell's * may have named it
         raise ImageInputError(
             f"{display_key(source)} is no image; give a folder, a glob, image files, or a .txt or .parquet list of them"
         )

@@ -206,6 +206,7 @@ def require_same_settings(earlier: RunInfo, now: RunInfo, output: Path) -> None:
     fields = ("digest", "index") if "digest" in earlier.memory else tuple(earlier.memory)
     before, after = earlier.identity(fields), now.identity(fields)
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    names.sort(key=lambda name: name not in before or name not in after)  # the values that changed first
     if names:
         changes = [
             "the memory holds other rows (memory.digest)"  # two hashes would tell nobody anything

@@ -73,16 +73,18 @@ def allow_files(connections: int) -> None:
 def patient_protocol(settings: ServeSettings) -> type[H11Protocol]:
     """Return uvicorn's protocol with two limits that it lacks: on connections, and on the time for a header.
 
-    Where there are too many connections, the one that has waited longest without a whole header is closed, or the new
-    one if none waits. So idle connections keep nobody out.
+    Where there are too many connections, the one that has waited longest without a whole header is closed, or the
+    newest one if none waits. So idle connections keep nobody out.
     """
     waiting: dict[PatientProtocol, asyncio.TimerHandle] = {}  # the longest first
+    in_order: dict[PatientProtocol, None] = {}  # the newest last
 
     class PatientProtocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._await_header()
-            if len(self.connections) > settings.connections:
+            in_order[self] = None
+            if len(in_order) > settings.connections:
                 self.loop.call_later(_READ_FIRST_S, self._close_one)
 
         def data_received(self, data: bytes) -> None:
@@ -93,17 +95,20 @@ def patient_protocol(settings: ServeSettings) -> type[H11Protocol]:
                 self._wait_no_longer()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._wait_no_longer()
+            self._leave()
             super().connection_lost(exc)
 
         def give_up(self) -> None:
-            self._wait_no_longer()
-            self.connections.discard(self)  # so that no second one is closed in its place before it is gone
+            self._leave()
             self.transport.abort()
 
         def _close_one(self) -> None:
-            if len(self.connections) > settings.connections:
-                next(iter(waiting), self).give_up()
+            if len(in_order) > settings.connections:
+                next(iter(waiting), next(reversed(in_order))).give_up()
+
+        def _leave(self) -> None:
+            self._wait_no_longer()
+            in_order.pop(self, None)
 
         def _await_header(self) -> None:
             if self not in waiting:

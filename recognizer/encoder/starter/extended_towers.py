@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recognizer.encoder.starter.text_classifiers import TextClassifiers
-from recognizer.encoder.towers import ImageTower, TextTower, TowerOutput
+from recognizer.encoder.towers import ImageTower, TextTower, Tokenize, TowerOutput
 
 
 class ExtendedImageTower:
@@ -65,7 +65,11 @@ class MappedTextTower:
         self.context_length = tower.context_length
         self.pad_id = tower.pad_id
         self.network = tower.network
-        self.tokenize = tower.tokenize
+
+    @property
+    def tokenize(self) -> Tokenize:
+        """The tokenizer of the inner tower, which may be read at the first text."""
+        return self.inner.tokenize
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Token counts from the inner tower."""

@@ -52,8 +52,9 @@ def test_corrections_of_it_are_learnt(place, demo_memory, tmp_path, encoders_loa
     (tmp_path / "c.jsonl").write_text(json.dumps({"path": before[0]["path"], "new": "a new thing"}) + "\n")
     shutil.copytree(demo_memory, tmp_path / "memory")
     options = ("--memory", tmp_path / "memory", "--features", place / "f")
+    learnt = learnt_path(place / "rows")
     assert call("learn", tmp_path / "c.jsonl", "--results", place / "rows", *options)[0] == 0
-    after = [json.loads(line) for line in learnt_path(place / "rows").read_text().splitlines()]
+    after = [json.loads(line) for line in learnt.read_text().splitlines()]
     assert [row["path"] for row in after] == [row["path"] for row in before]
     assert after[0]["label"] == "a new thing"
 
