@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from memory.build import BuildReport, MemoryWriter, check_exemplars, check_same_encoder, checked_settings
 from memory.category import Category
@@ -21,7 +21,6 @@ from memory.export import export_memory
 from memory.flat.reader import stored_columns, stored_vectors
 from memory.info import MemoryInfo
 from memory.integrity import check_rows, open_checked
-from memory.labels.read import Labels
 from memory.manifest import SCHEMA, Manifest, read_manifest, with_settings
 from memory.merging import merge_categories
 from memory.negatives import NegativeLabels
@@ -114,6 +113,8 @@ class Memory:
             ValueError: no category, a template without a placeholder, or settings that are not JSON.
         """
         path = Path(directory)
+        from memory.labels.read import Labels  # who opens a memory reads no labels
+
         merged = merge_categories(categories.categories if isinstance(categories, Labels) else categories)
         if not merged:
             raise ValueError("a memory needs at least one category")
