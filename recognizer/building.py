@@ -162,9 +162,8 @@ def explain_index(memory: Memory) -> str:
         return f"search: exact, because the index that auto chose for {number} finds too little"
     reasons = {
         "exact": f"up to {EXACT_CATEGORIES:,}, comparing an image with all of them takes less time than encoding it",
-        "hnsw": f"for more than {EXACT_CATEGORIES:,} it is the fastest index, and it fits in a quarter of the RAM",
-        "ivf": "its lists fit in half of the RAM, and hnsw, which is faster, would not fit in a quarter of it",
-        "lance": "it is read from the disk, and every other index would fill too much of the RAM",
+        "ivf": f"for more than {EXACT_CATEGORIES:,} its lists are the fastest, and they fit in half of the RAM",
+        "lance": "it is read from the disk, and the lists of ivf would fill more than half of the RAM",
     }
     return f"search: {memory.index_kind}, chosen by auto for {number}: {reasons[memory.index_kind]}"
 

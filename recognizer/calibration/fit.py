@@ -67,8 +67,8 @@ def fit_score(table: TermTable, present: Sequence[float], terms: Sequence[str] =
     known = table.take(table.known)
     if len(known) < FEWEST:
         raise RecognizerError(
-            f"calibration fits on half of the labelled images and needs at least {FEWEST} of the memory's categories "
-            f"there; it has {len(known)}. Label {2 * FEWEST} images or more."
+            f"calibration fits on half of the labelled images, and needs at least {FEWEST} images there whose label is "
+            f"a category of the memory; it has {len(known)}. Label {2 * FEWEST} such images or more."
         )
     slopes = fit_slopes(known, present, terms)
     if not slopes.sum() > 0:

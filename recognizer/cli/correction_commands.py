@@ -184,6 +184,8 @@ def learn(
             warn=note,
         )
     learnt, done = lesson.learnt, lesson.scored
+    if lesson.problem:
+        note(f"warning: {lesson.problem}")
     show(
         f"learnt: {counted(learnt.exemplars, 'exemplar')}, "
         f"{counted(len(learnt.added), 'new category', 'new categories')}; {counted(learnt.encoded, 'image')} encoded"

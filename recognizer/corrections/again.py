@@ -39,6 +39,12 @@ class Change:
     after: str | None
 
 
+_CALIBRATION_IS_GONE = (
+    "The calibration was fitted without these exemplars, so it no longer counts: confidences are not calibrated, and "
+    "nothing is called unknown, until `recognizer calibrate` is run again."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredAgain:
     """What became of the rows.
@@ -58,10 +64,17 @@ class ScoredAgain:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What was learnt, and what became of the results."""
+    """What was learnt, and what became of the results.
+
+    Attributes:
+        learnt: by the memory.
+        scored: the rows.
+        problem: a sentence where the memory had a calibration that was fitted without these exemplars; or empty.
+    """
 
     learnt: Learnt
     scored: ScoredAgain
+    problem: str
 
 
 def learn_again(
@@ -101,10 +114,12 @@ def learn_again(
     fresh = Memory.open(memory)
     touched = {one.new for one in said.values() if one.new is not None}
     corrected = {one.key if one.xyxy is None else one.path for one in said.values()}
-    recognizer = Recognizer(encoder, fresh, settings=with_run_of(settings_of(fresh), earlier), features=features)
+    now = settings_of(fresh)
+    recognizer = Recognizer(encoder, fresh, settings=with_run_of(now, earlier), features=features)
     return Lesson(
         learnt,
         score_again(recognizer, earlier, output, touched=touched, corrected=corrected, source=source, warn=warn),
+        _CALIBRATION_IS_GONE if settings.score.calibrated and not now.score.calibrated else "",
     )
 
 

@@ -142,8 +142,8 @@ class _Reader:
             raise CorrectionsUnusable(f"{printable_path(path)} is not valid JSON: {error}") from error
         for number, task in enumerate(tasks, 1):
             try:
-                rows = self._rows_of_task(task)
                 annotations = [one for one in task["annotations"] if not one.get("was_cancelled")]
+                rows = self._rows_of_task(task)
                 regions = [(_time(one), region) for one in sorted(annotations, key=_time) for region in one["result"]]
                 if annotations and not regions:
                     raise ValueError("its annotation is empty")

@@ -113,6 +113,8 @@ class Correction:
             ValueError, TypeError: it is no correction.
         """
         names = {field.name for field in fields(cls)}
+        if "candidates" in content:
+            raise ValueError("a row of results is no correction; `recognizer review` writes corrections")
         return cls(**{name: value for name, value in content.items() if name in names})
 
 

@@ -84,6 +84,11 @@ class StoredResults:
         rows = list(self.rows())
         if self.info is None:
             name = INFO_NAME if self.source.is_dir() else f"{self.path.name}.run.json"
+            if self.path.with_name(name).exists() and not self.source.is_dir():
+                raise ResultsUnreadable(
+                    f"{name} says that it belongs to another output than {self.path.name}; give the files of a run "
+                    "their earlier names, or run again"
+                )
             raise ResultsUnreadable(
                 f"no run.json says what made {self.path}; put the {name} of its run there, or run again"
             )
@@ -147,8 +152,8 @@ def open_stored(path: Path) -> StoredResults:
     if infer_format(path) == "parquet":
         return StoredResults(path, files.read_info(), path)
     raise ResultsUnreadable(
-        f"{path} holds only a part of the evidence, and {files.journal.name} is not beside it; put it there, or use "
-        "results in JSON lines or Parquet"
+        f"{path} is no output of `run`, or holds only a part of the evidence, and {files.journal.name} is not beside "
+        "it; put it there, or use results in JSON lines or Parquet"
     )
 
 

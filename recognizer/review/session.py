@@ -284,4 +284,4 @@ def _told(lesson: Lesson) -> str:
             f" Of {learnt.apart} corrections kept apart, {learnt.before:.0%} were right before, and {learnt.after:.0%} "
             "are with what was learnt from the others."
         )
-    return sentence
+    return f"{sentence} {lesson.problem}".rstrip()

@@ -288,6 +288,7 @@ def runs() -> None:
             store_head(memory)
         with FeatureStore(folder / "features", encoder.card, Settings().images, warn=note) as features:
             fill(encoder, features, some, folder / "copies")
+        with FeatureStore(folder / "features", encoder.card, Settings().images, warn=note) as features:  # all written
             arms = [
                 [(Recognizer(encoder, memory), some), (Recognizer(encoder, memory, features=features), every)]
                 for memory in memories

@@ -235,7 +235,7 @@ report.review = (function () {
       el("button", { type: "button", class: "accept", onclick: () => accept(row, data, place) }, el("kbd", { text: place + 1 }), report.foreign(candidate[0])));
     if (report.drawing.box) {
       return el("section", { class: "part review" }, el("h3", { text: "What is in the box?" }), el("div", { class: "accepts" }, buttons), searchBox(row),
-        el("p", { class: "fine" }, el("kbd", { text: "Esc" }), " removes the box."));
+        el("p", { class: "fine" }, el("kbd", { text: "n" }), " names it, ", el("kbd", { text: "Esc" }), " removes the box."));
     }
     const others = el("div", { class: "verdicts" },
       el("button", { type: "button", onclick: () => review.say([row], "unknown") }, el("kbd", { text: "u" }), "unknown"),

@@ -169,12 +169,19 @@ def test_results_are_reranked_without_encoding(plain, direct, answered, tmp_path
 
 @pytest.mark.parametrize(
     ("results", "message"),
-    [("plain.csv", "only a part of the evidence"), ("other.jsonl", "holds no results"), ("lone.jsonl", "no run.json")],
+    [
+        ("plain.csv", "only a part of the evidence"),
+        ("other.jsonl", "holds no results"),
+        ("lone.jsonl", "no run.json"),
+        ("renamed.jsonl", r"renamed\.jsonl\.run\.json says that it belongs to another output than renamed\.jsonl"),
+    ],
 )
 def test_what_cannot_be_reranked_is_said_first(world, tmp_path, results, message):
     run(world, tmp_path / "plain.jsonl", images="images/cat")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "lone.jsonl").write_bytes((tmp_path / "plain.jsonl").read_bytes())
+    for ending in ("", ".run.json"):
+        shutil.copy(tmp_path / f"plain.jsonl{ending}", tmp_path / "sub" / f"renamed.jsonl{ending}")
     (tmp_path / "sub" / "other.jsonl").write_text('{"a": 1}\n')
     (tmp_path / "sub" / "plain.csv").write_text("a,b\n")
     with pytest.raises(Exception, match=message):

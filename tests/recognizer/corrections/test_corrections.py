@@ -5,14 +5,17 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from memory import Memory
+from memory.remote import CALIBRATION
 from recognizer.corrections.learn import with_exemplars
 from recognizer.corrections.log import Correction, CorrectionLog, drawn_id
 from recognizer.demo import DATA
 from recognizer.errors import RecognizerError
 from recognizer.exemplar_files import stored_exemplars
+from recognizer.memory_settings import memory_identity, sealed
 from tests.recognizer.commands import call
 
 pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
@@ -53,8 +56,12 @@ def test_corrections_are_learnt_and_nothing_is_encoded_but_texts(folder):
     log.append([*said, Correction(id="u", path=names[4], verdict="unknown")])
     log.append([Correction(id="x", path="gone.jpg", new="a"), Correction(id="b", path="broken.jpg", new="a")])
     log.append([Correction(id="s", path="again " + names[4], verdict="skip")])
+    opened = Memory.open(folder / "memory")
+    content = {"calibration": memory_identity(opened), "score": {"calibrated": True, "temperature": 0.08}}
+    (opened.directory / CALIBRATION).write_text(sealed(yaml.safe_dump(content)))
     code, shown, notes = learn(folder)
     assert code == 0, notes
+    assert "The calibration was fitted without these exemplars" in notes
     assert "4 exemplars, 4 new categories; 0 images encoded" in shown
     assert "1 correction of images that are not in" in notes
     assert "such as gone.jpg" in notes
@@ -72,8 +79,9 @@ def test_corrections_are_learnt_and_nothing_is_encoded_but_texts(folder):
 
     # Said otherwise later: the image is an exemplar of the other category alone.
     log.append([Correction(id="later", path=names[0], new="other thing", old="thing")])
-    code, shown, _ = learn(folder)
+    code, shown, notes = learn(folder)
     assert code == 0
+    assert "The calibration was fitted without" not in notes
     assert "rows.learnt-2.jsonl" in shown
     assert rows_of(folder / "rows.learnt.jsonl") == after  # the earlier results stay
     assert rows_of(folder / "rows.learnt-2.jsonl")[names[0]]["label"] == "other thing"

@@ -106,6 +106,11 @@ def test_results_are_not_corrections(tmp_path, earlier):
     export_results(open_stored(tmp_path / "r.jsonl"), tmp_path / "c.csv", "csv")
     with pytest.raises(CorrectionsUnusable, match="results of `run`"):
         read_any(tmp_path / "c.csv", earlier, lambda: KNOWN)
+    with pytest.raises(CorrectionsUnusable, match="a row of results is no correction"):
+        read_any(tmp_path / "r.jsonl", earlier, lambda: KNOWN)
+    (tmp_path / "tasks.json").write_text(json.dumps([{"data": {"image": "elsewhere.jpg"}, "predictions": []}]))
+    with pytest.raises(CorrectionsUnusable, match="task 1 is no task with annotations"):
+        read_any(tmp_path / "tasks.json", earlier, lambda: KNOWN)
 
 
 def test_the_latest_annotation_of_a_task_counts_and_skipped_ones_do_not(tmp_path, earlier):
