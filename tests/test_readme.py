@@ -63,9 +63,12 @@ def test_every_command_named_exists():
     assert {"build", "run", "why", "eval", "demo"} <= named
 
 
-@pytest.mark.parametrize("text", [README, (ROOT / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")])
-def test_every_path_named_exists(text):
-    for path in re.findall(r"\]\(([\w/.]+)\)", text) + re.findall(r"(?:python|bash|pytest) ([\w/]+\.(?:py|sh))", text):
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "tests" / "benchmarks"])
+def test_every_path_named_exists(folder):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"\]\(([\w/.]+)\)", text):
+        assert (folder / path).exists(), path
+    for path in re.findall(r"(?:python|bash|pytest) ([\w/]+\.(?:py|sh))", text):
         assert (ROOT / path).exists(), path
 
 
