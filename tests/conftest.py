@@ -1,7 +1,9 @@
 """The starter encoder and a memory of the demo's labels, made once."""
 
 import json
+import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,18 @@ def cuda() -> str:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     return "cuda"
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """Ray on this machine, started once; what libraries of its workers warn of is not ours."""
+    from recognizer.engine.cluster import connected
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with connected() as ray:
+            yield ray
+    logging.getLogger("ray").setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

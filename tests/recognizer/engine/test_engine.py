@@ -1,6 +1,5 @@
 """The engine on Ray: its parts without Ray, and runs on a real one, which takes seconds to start."""
 
-import logging
 import os
 import signal
 import warnings
@@ -30,16 +29,6 @@ from recognizer.run import recognize_into, run_setup
 from recognizer.settings import load_settings
 
 BY_PATH = [("path", "ascending"), ("rank", "ascending")]
-
-
-@pytest.fixture(scope="module")
-def ray():
-    """Ray on this machine, started once; what libraries of its workers warn of is not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with connected() as ray:
-            yield ray
-    logging.getLogger("ray").setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="module")

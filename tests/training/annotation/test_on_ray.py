@@ -1,18 +1,16 @@
 """A stage on Ray: its actors without Ray, and whole annotations on a real one, which takes seconds to start."""
 
 import json
-import logging
 import os
 import signal
 import sqlite3
-import warnings
 from contextlib import closing, nullcontext
 from functools import partial
 
 import pytest
 from PIL import Image
 
-from recognizer.engine.cluster import connected, plan_workers
+from recognizer.engine.cluster import plan_workers
 from recognizer.engine.decoding import Decoding, item_table
 from recognizer.engine.stages import SAID
 from recognizer.images import ImageItem, ImageLimits
@@ -49,16 +47,6 @@ def pictures(tmp_path):
     gradient.save(folder / "turned.jpg", exif=turned)
     (folder / "torn.png").write_bytes(b"no picture")
     return folder
-
-
-@pytest.fixture(scope="module")
-def ray():
-    """Ray on this machine, started once; what libraries of its workers warn of is not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with connected() as ray:
-            yield ray
-    logging.getLogger("ray").setLevel(logging.WARNING)
 
 
 def open_stage(owlv2):
