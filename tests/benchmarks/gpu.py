@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,20 @@ from memory import Memory, read_labels  # noqa: E402
 from recognizer import Encoder, Recognizer  # noqa: E402
 from recognizer.demo import DATA  # noqa: E402
 from recognizer.encoder import Frame  # noqa: E402
-from recognizer.images import list_images  # noqa: E402
+from recognizer.images import ImageItem, ImageLimits, list_images  # noqa: E402
+from recognizer.images.worker import Task  # noqa: E402
+from recognizer.images.workers import WorkerPool  # noqa: E402
+from recognizer.pipeline import decode  # noqa: E402
 from recognizer.results import open_results  # noqa: E402
 from recognizer.run import recognize_into, run_setup  # noqa: E402
 from recognizer.settings import load_settings  # noqa: E402
+from tests.benchmarks.annotating import bare_seconds, stage_seconds, write_images  # noqa: E402
 from tests.benchmarks.comparison import in_turns  # noqa: E402
+from tests.benchmarks.growth import alone  # noqa: E402
+from tests.benchmarks.scoring import write_world  # noqa: E402
 from tests.benchmarks.throughput import make_photos  # noqa: E402
 from tests.benchmarks.training_step import measure  # noqa: E402
+from tests.training.annotation.tiny_detectors import save_owlv2  # noqa: E402
 
 MOST_SECONDS = 420.0
 """After so many no further row is begun, so that all of it ends within eight minutes."""
@@ -57,6 +65,7 @@ class Sizes:
         batch: images of a pass.
         repeats: of each timing.
         rows: of a search index.
+        categories: of a memory that is searched, with three descriptions each.
         dim: of its vectors.
         training: model of `training_step.py`.
         training_batch: its samples.
@@ -67,11 +76,12 @@ class Sizes:
     device: str = "cuda"
     model: str = "ViT-B-16"
     pretrained: str | None = "random"
-    images: int = 1024
+    images: int = 4096
     side: int = 1280
     batch: int = 256
     repeats: int = 10
     rows: int = 1_000_000
+    categories: int = 100_000
     dim: int = 512
     training: str = "GRAIN"
     training_batch: int = 128
@@ -120,6 +130,7 @@ def end_to_end(sizes: Sizes) -> Figures:
         setup = run_setup(recognizer.memory, settings, listing, device=sizes.device, precision="bf16")
         pixels, frames = noise(encoder, sizes.batch)
         (bare,) = seconds(sizes, lambda: encoder.encode_pixels(pixels, frames))
+        bound = decoding_rate(encoder, listing[: sizes.images // 2])
         started = time.perf_counter()
         with open_results(scratch / "rows.jsonl", keys=listing.keys, setup=setup) as sink:
             for _ in recognize_into(recognizer, listing, sink):
@@ -128,6 +139,20 @@ def end_to_end(sizes: Sizes) -> Figures:
         run = len(listing) / (time.perf_counter() - started)
     yield f"`run` from JPEGs of {sizes.side} px to rows, batch {sizes.batch}", f"{run:.0f} images/s"
     yield "the bare encoder; share of it", f"{sizes.batch / bare:.0f} images/s; {run * bare / sizes.batch:.2f}"
+    yield "the bare decoding processes; share of them", f"{bound:.0f} images/s; {run / bound:.2f}"
+
+
+def decoding_rate(encoder: Encoder, items: Sequence[ImageItem]) -> float:
+    """Return how many images a second the decoding processes read, decode and fit, with nothing behind them."""
+    task, workers = Task(ImageLimits(), encoder.input_size_hw, encoder.fit), os.cpu_count() or 1
+    pool = WorkerPool(workers)
+    with ThreadPoolExecutor(workers) as threads:
+        list(threads.map(lambda item: decode(pool, encoder, item, task), items[: 8 * workers]))  # starts them
+        started = time.perf_counter()
+        list(threads.map(lambda item: decode(pool, encoder, item, task), items))
+        rate = len(items) / (time.perf_counter() - started)
+    pool.close()
+    return rate
 
 
 def ray_engine(sizes: Sizes) -> Figures:
@@ -266,6 +291,50 @@ def flat_search(sizes: Sizes) -> Figures:
     )
 
 
+def memory_search(sizes: Sizes) -> Figures:
+    """A memory of many categories searched as `run` does: rows on the GPU, and lists on the processors."""
+    figures = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_world(folder, sizes.categories, 3, images=min(256, sizes.categories), regions=5)
+        for row, step, hidden in (
+            ("exact", "search", False),
+            ("ivf", "build", True),
+            ("ivf", "search", True),
+            ("ivf", "search", False),
+        ):
+            figures[row, step, hidden] = alone(folder, row, step, hide_gpus=hidden)
+    what = f"{sizes.categories:,} categories x 3"
+    yield f"{what}: building and measuring `ivf` on the processors", f"{figures['ivf', 'build', True]['seconds']:.0f} s"
+    for key, title in (
+        (("exact", "search", False), "scoring everything"),
+        (("ivf", "search", True), "`ivf` on the processors"),
+        (("ivf", "search", False), "`ivf` with its rows on the GPU"),
+    ):
+        found = figures[key]
+        yield (
+            f"{what}, {title}: first answer; images/s one by one, in batches; recall@10; winners",
+            f"{found['first']:.2f} s; {found['single']:.1f}, {found['batch']:.1f}; "
+            f"{found['ranking']}; {found['winner']}",
+        )
+
+
+def detector(sizes: Sizes) -> Figures:
+    """OWLv2 of the base model's shape in `annotate`, against its bare forward passes."""
+    side, width, layers, batch, images = (960, 768, 12, 8, 64) if sizes.device == "cuda" else (64, 32, 2, 2, 2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = save_owlv2(folder / "owlv2", side=side, width=width, heads=max(2, width // 64), layers=layers)
+        manifest = write_images(folder, images)
+        bare = bare_seconds(model, [folder / f"{number}.jpg" for number in range(images)], batch, sizes.device)
+        stage_seconds(model, manifest, folder / "warm.jsonl", batch, sizes.device)
+        stage = stage_seconds(model, manifest, folder / "found.jsonl", batch, sizes.device)
+    yield (
+        f"detector of `annotate`, OWLv2 at {side} px: images/s of its stage; share of bare passes",
+        f"{images / stage.wall:.1f}; {bare.wall / stage.wall:.2f}",
+    )
+
+
 def cagra(sizes: Sizes) -> Figures:
     """FAISS's graph on the GPU, where the installed FAISS has it."""
     import faiss
@@ -288,6 +357,17 @@ def cagra(sizes: Sizes) -> Figures:
         f"CAGRA, {sizes.rows:,} rows: build; batch 1; batch 64; recall@10",
         f"{built:.1f} s; {1 / times[0]:.0f}; {len(queries) / times[1]:.0f} queries/s; {recall:.3f}",
     )
+    for k in (64, 256, 512, 1024):
+        try:
+            settings = faiss.SearchParametersCagra()
+            settings.itopk_size = max(64, k)
+            best = exact.search(queries[:6], k)[1]
+            near = index.search(queries[:6], k, params=settings)[1]
+            (took,) = seconds(sizes, lambda k=k, settings=settings: index.search(queries[:6], k, params=settings))
+            recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(best, near, strict=True)])
+            yield f"CAGRA, six queries, k = {k}", f"{1000 * took:.2f} ms; recall {recall:.3f}"
+        except Exception as error:  # noqa: BLE001
+            yield f"CAGRA, six queries, k = {k}", f"failed: {' '.join(str(error).split())[:200]}"
 
 
 def vectors_and_queries(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
@@ -341,7 +421,9 @@ ROWS: tuple[Callable[[Sizes], Figures], ...] = (
     compiled,
     out_of_memory,
     flat_search,
+    memory_search,
     cagra,
+    detector,
     training_step,
     one_rank,
     ray_engine,

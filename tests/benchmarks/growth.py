@@ -145,10 +145,11 @@ def search_points(counts: Sequence[int], work: Path | None) -> Iterator[Point]:
                     yield Point(curve, count, 1 / found["batch"], ram, mapped, composed=not stored, kind=row)
 
 
-def alone(folder: Path, row: str, step: str) -> dict:
+def alone(folder: Path, row: str, step: str, *, hide_gpus: bool = False) -> dict:
     """Run a step of `search.py` in a process of its own."""
     command = [sys.executable, "-c", STEP, str(folder), row, step]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if hide_gpus else {})
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
 
 
 def folder_points(scratch: Path, encoder: Encoder, counts: Sequence[int], encoded: int) -> Iterator[Point]:

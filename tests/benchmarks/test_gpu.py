@@ -15,6 +15,7 @@ TINY = gpu.Sizes(
     batch=4,
     repeats=1,
     rows=500,
+    categories=600,
     dim=16,
     training="ViT-S-32",
     training_batch=2,

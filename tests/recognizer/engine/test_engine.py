@@ -23,6 +23,7 @@ from recognizer.features import FeatureStore
 from recognizer.features.stored_image import StoredFailure, from_table
 from recognizer.images import ImageLimits, list_images
 from recognizer.memory_settings import carried_settings
+from recognizer.recognizer import Recognizer
 from recognizer.results import open_results
 from recognizer.results.shards import NUMBER, ShardWriter
 from recognizer.run import recognize_into, run_setup
@@ -53,15 +54,32 @@ def work(demo_memory, folder):
 
 @pytest.fixture(scope="module")
 def of_one_process(work, demo_recognizer, tmp_path_factory):
+    return written_by_one_process(demo_recognizer, work, tmp_path_factory.mktemp("one"))
+
+
+def written_by_one_process(recognizer, work, folder):
     """The table that a run in one process writes."""
     memory, settings, listing = work
-    output = tmp_path_factory.mktemp("one") / "rows.parquet"
-    setup = run_setup(memory, settings, listing, device="cpu", precision="fp32")
+    output = folder / "rows.parquet"
+    setup = run_setup(memory, settings, listing, device=recognizer.encoder.device.type, precision="fp32")
     with open_results(output, keys=listing.keys, setup=setup) as sink:
-        for _ in recognize_into(demo_recognizer, listing, sink):
+        for _ in recognize_into(recognizer, listing, sink):
             pass
         sink.finish()
     return pq.read_table(output).sort_by(BY_PATH)
+
+
+def written_on_ray(work, folder, device):
+    """The table of a run on Ray, and its counts."""
+    memory, settings, listing = work
+    with opened_engine(None, *memory_encoder(memory), device=device, precision="fp32") as engine:
+        setup = engine.setup(run_setup(memory, settings, listing, device=device, precision="fp32"))
+        assert setup.settings["device"] == device
+        with ShardWriter(folder / "rows", listing.keys, setup, warn=print) as writer:
+            for _ in recognize_into_shards(engine, memory, settings, listing, writer, warn=print):
+                pass
+            writer.finish()
+    return pq.read_table(folder / "rows").sort_by(BY_PATH)
 
 
 def plan(nodes, *, gpus=False):
@@ -249,6 +267,13 @@ def test_a_run_on_ray_writes_the_rows_of_one_process_also_where_workers_are_kill
             counts = writer.finish()
     assert (counts.ok, counts.failed) == (6, 3)
     assert pq.read_table(tmp_path / "rows").sort_by(BY_PATH).equals(of_one_process)
+
+
+@pytest.mark.gpu
+def test_a_gpu_on_ray_writes_the_rows_of_one_process_on_it(ray, work, cuda, tmp_path):
+    memory, settings, _ = work
+    here = Recognizer(Encoder.load(device=cuda, precision="fp32"), memory, settings=settings)
+    assert written_on_ray(work, tmp_path, cuda).equals(written_by_one_process(here, work, tmp_path))
 
 
 @pytest.mark.slow

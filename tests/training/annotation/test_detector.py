@@ -97,6 +97,16 @@ def test_one_forward_pass_for_all_images_and_descriptions(detector, images, monk
     assert passes == [3]
 
 
+@pytest.mark.gpu
+def test_a_gpu_detects_what_the_cpu_detects(detector, images, cuda):
+    images = images[:1] * 3
+    on_gpu = open_detector(detector.name, device=cuda)
+    expected, found = (one.detect(prepared(one, images), TEXTS, 0.0) for one in (detector, on_gpu))
+    for one, other in zip(sum(expected, []), sum(found, []), strict=True):
+        assert np.allclose(values(one)[:, :4], values(other)[:, :4], atol=0.05)
+        assert np.allclose(one.scores, other.scores, atol=1e-3)
+
+
 @pytest.mark.parametrize("place", range(3))
 def test_boxes_of_owlv2_are_in_displayed_pixels_at_any_aspect_ratio(owlv2, images, place):
     """The tiny model's boxes lie on a grid of the square to which the image is padded, a quarter of it wide."""
