@@ -84,26 +84,28 @@ class ApproximateRetriever:
         _ = self.scorer.head  # fitted once, and not by several threads
         with single_threads():
             sampled = self._sample_scorer.score(features)
+            depth = max(self.depth, k)
+            at_once = self._proposed(features.image, regions, depth) if self.index.is_on_gpu else None
 
             def retrieve_one(image: int) -> Retrieved:
                 one = features.take(image)
-                rows = self._proposed(one.image, regions[image], max(self.depth, k))
+                rows = at_once[image] if at_once else self._proposed(one.image, [regions[image]], depth)[0]
                 return self._best(one, rows, sampled[image], k, exclude[image : image + 1])
 
             return share_out(range(len(features)), retrieve_one)
 
-    def _proposed(self, image: Matrix, regions: Matrix, depth: int) -> Rows:
-        """Return what the index proposes for one image (1, D); built anew once, where it turns out to be damaged."""
+    def _proposed(self, images: Matrix, regions: Sequence[Matrix], depth: int) -> list[Rows]:
+        """Return what the index proposes for images (B, D); built anew once, where it turns out to be damaged."""
         index = self.index
         try:
-            return index.propose(image, [regions], depth)[0]
+            return index.propose(images, regions, depth)
         except DamagedBlock:
             if self._renew is None:
                 raise
             with self._renewing:
                 if self.index is index:
                     self.index = self._renew()
-            return self.index.propose(image, [regions], depth)[0]
+            return self.index.propose(images, regions, depth)
 
     def _best(
         self, image: ImageFeatures, proposed: Rows, sampled: NDArray[np.float32], k: int, exclude: Sequence[str]

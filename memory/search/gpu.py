@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from threading import Lock
 from typing import ClassVar
 
 import numpy as np
@@ -34,6 +35,7 @@ class GpuIndex:
         """Copy the rows to the GPU."""
         faiss = import_module("faiss")  # whose types lack CAGRA
         self._size, self._width = rows.shape
+        self._turn = Lock()
         self._resources = faiss.StandardGpuResources()
         self._index: FaissObject
         if self._size >= CAGRA_ROWS and hasattr(faiss, "GpuIndexCagra"):
@@ -55,5 +57,6 @@ class GpuIndex:
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
         """Return near rows of each query, at most 2,048; see ``SearchIndex.search``."""
         queries, k = check_queries(queries, min(k, _MOST_FOUND), self._size, self._width)
-        scores, rows = self._index.search(queries, k)
+        with self._turn:  # FAISS has one stream and one scratch memory for all threads
+            scores, rows = self._index.search(queries, k)
         return scores, rows

@@ -21,7 +21,7 @@ class MemoryIndex:
     """Proposes categories for images.
 
     Attributes:
-        kind: "exact", "hnsw", "ivf" or "lance".
+        kind: "exact", "hnsw", "ivf" or "lance"; "gpu" for one whose rows lie there.
         fold: of the rows.
         main: over slots; a slot holds the row of one category.
         owners: (S,) int64 category of each slot, -1 for one that has been removed or replaced.
@@ -45,6 +45,11 @@ class MemoryIndex:
         """Number C of categories."""
         return int((self.owners >= 0).sum()) + len(self.tail_owners)
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether many images are searched for at once, and not each on a core of its own."""
+        return self.kind == "gpu"
+
     def propose(self, images: Matrix, regions: Sequence[Matrix], k: int) -> list[Rows]:
         """Return the categories whose exact scores are worth computing.
 
@@ -62,9 +67,12 @@ class MemoryIndex:
         if k >= self.size:
             return [np.arange(self.size)] * len(images)
         queries, stops = self.fold.queries(images, regions)
-        # Image by image: FAISS rounds products of many queries otherwise than those of few, and what an image gets must
-        # not depend on others.
-        found = (self.search(queries[a:b], k)[1] for a, b in pairwise(stops))
+        if self.is_on_gpu:
+            found = np.split(self.search(queries, k)[1], stops[1:-1])
+        else:
+            # Image by image: FAISS rounds products of many queries otherwise than those of few, and what an image gets
+            # must not depend on others. (Vectors that a GPU encoded do so already.)
+            found = [self.search(queries[a:b], k)[1] for a, b in pairwise(stops)]
         return [np.unique(rows[rows >= 0]) for rows in found]
 
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, Rows]:

@@ -4,17 +4,53 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from recognizer.engine.cluster import Workers, engine_error
 from recognizer.engine.stages import SAID, EncoderOptions
 from recognizer.errors import RecognizerError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 Stage = tuple[type, tuple[object, ...]]
 """A class of `recognizer.engine.stages` and the arguments that an actor makes it with."""
+_BATCH = "batch"
+
+
+class OnBatches:
+    """The work of an actor on batches that travel as one row each.
+
+    Ray cuts blocks at 128 MB, and wants to know how many rows an actor with a GPU takes at a time, for which it joins
+    and cuts them, too. A row stays whole, so an image has the company that it has in a run of one process.
+
+    Args:
+        stage: what the actor makes.
+        arguments: that it makes it with.
+    """
+
+    def __init__(self, stage: type, arguments: tuple[object, ...]) -> None:
+        """Make it, in the process of the actor."""
+        self._work: Callable[[pa.Table], pa.Table] = stage(*arguments)
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """Do the work on the batch of one row."""
+        return in_one_row(self._work(out_of_one_row(row)))
+
+
+def in_one_row(batch: pa.Table) -> pa.Table:
+    """Return a table of one row that holds a batch, whose bytes are copied once."""
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, batch.schema) as writer:
+        writer.write_table(batch)
+    data = stream.getvalue()
+    ends = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.table({_BATCH: pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])})
+
+
+def out_of_one_row(row: pa.Table) -> pa.Table:
+    """Return the batch that `in_one_row` put there; it shares the memory."""
+    return pa.ipc.open_stream(row[_BATCH][0].as_buffer()).read_all()
 
 
 def results(
@@ -43,29 +79,30 @@ def results(
     context.print_on_execution_start = False
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are raised, too
-    shared: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-    blocks = list(batches)
+    shared: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
+    blocks = [in_one_row(batch) for batch in batches]
     said: set[str] = set()
     try:
         found = (
             ray.data.from_arrow(blocks)
             .map_batches(
-                decoding[0],
-                fn_constructor_args=decoding[1],
+                OnBatches,
+                fn_constructor_args=decoding,
                 compute=ActorPoolStrategy(size=min(workers.decoders, len(blocks))),
                 num_cpus=workers.decoder_cpus,
                 **shared,
             )
             .map_batches(
-                encoding[0],
-                fn_constructor_args=encoding[1],
+                OnBatches,
+                fn_constructor_args=encoding,
                 compute=ActorPoolStrategy(size=min(workers.encoders, len(blocks))),
                 num_cpus=workers.encoder_cpus,
                 num_gpus=workers.encoder_gpus,
                 **shared,
             )
         )
-        for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for row in found.iter_batches(batch_size=1, batch_format="pyarrow"):
+            table = out_of_one_row(row)
             lines = {line for text in table[SAID].unique().to_pylist() for line in text.splitlines()}
             for line in sorted(lines - said):
                 warn(line)

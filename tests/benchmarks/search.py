@@ -228,7 +228,7 @@ def one_step(folder: Path, row: str, step: str) -> dict[str, object]:
         assert index is not None
         retriever = ApproximateRetriever(scorer, TEMPERATURE, index, depth=index.depth if index.depth > 0 else 1024)
         retrieve = lambda features: retriever.retrieve(features, BEST)  # noqa: E731
-        own, note = f"{index.figures['search']:.3f}", f"effort {index.main.effort}, depth {index.depth}"
+        own, note = f"{index.figures['search']:.3f}", f"{index.kind}, depth {index.depth}"
     else:
         search = open_by_hand(row, world, place)
         best = np.load(truth)["own"]

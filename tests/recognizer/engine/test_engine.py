@@ -18,7 +18,7 @@ from recognizer.engine.cluster import EngineError, algebra_threads, connected, e
 from recognizer.engine.decoding import Decoding, item_table
 from recognizer.engine.run import encode_into_store, memory_encoder, opened_engine, recognize_into_shards
 from recognizer.engine.stages import SAID, EncoderOptions, Encoding, Recognizing
-from recognizer.engine.stream import results
+from recognizer.engine.stream import OnBatches, in_one_row, out_of_one_row, results
 from recognizer.features import FeatureStore
 from recognizer.features.stored_image import StoredFailure, from_table
 from recognizer.images import ImageLimits, list_images
@@ -211,6 +211,16 @@ def test_what_the_encoder_warns_of_comes_back_with_the_batch(work, loaded, start
     monkeypatch.setattr(starter, "encode_pixels", warning)
     table = Encoding(loaded)(Decoding(settings.images, starter.fit)(item_table([0], listing[:1])))
     assert table[SAID].to_pylist() == ["half as many images at a time"]
+
+
+def test_a_batch_stays_whole_in_one_row(work):
+    _, settings, listing = work
+    decoded = Decoding(settings.images, None)(item_table(range(4), listing[:4]))
+    assert in_one_row(decoded).num_rows == 1
+    for table in (decoded, decoded.slice(1, 2), decoded.slice(0, 0)):
+        assert out_of_one_row(in_one_row(table)).equals(table)
+    whole = pa.table({NUMBER: pa.array([0, 1])})
+    assert out_of_one_row(OnBatches(Adding, (1,))(in_one_row(whole)))["found"].to_pylist() == [1, 2]
 
 
 class Adding:
