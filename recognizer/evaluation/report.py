@@ -11,6 +11,7 @@ from pathlib import Path
 from memory.wording import counted
 from recognizer.console import table
 from recognizer.evaluation.evaluate import Evaluation
+from recognizer.evaluation.labelled import left_out_sentence
 from recognizer.evaluation.metrics import Interval
 from recognizer.evaluation.reranked import RerankEvaluation
 from recognizer.hierarchy.climbs import RollUpEvaluation
@@ -39,8 +40,8 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
         yield table(["truth", "taken for", "images"], [[t, p, str(n)] for t, p, n in evaluation.confusions])
     for code, number in evaluation.failed.items():
         yield f"{counted(number, 'image')} could not be decoded ({code})"
-    for label, number in evaluation.unmatched.items():
-        yield f"{counted(number, 'image')} left out: {label!r} is no category of the memory"
+    if evaluation.unmatched:
+        yield left_out_sentence(evaluation.unmatched)
 
 
 def _roll_up_lines(roll_up: RollUpEvaluation) -> Iterator[str]:

@@ -52,7 +52,7 @@ def test_rows_switch_the_terms_on_one_after_the_other(demo_recognizer, labelled_
     assert evaluation.unmatched == {"no such thing": 1}
 
     text = "\n".join(print_lines(evaluation))
-    assert "no such thing" in text
+    assert "1 image left out: true name not in the memory ('no such thing' 1)" in text
     write_json(evaluation, tmp_path / "e.json")
     rows = json.loads((tmp_path / "e.json").read_text())["rows"]
     assert rows["names"]["top1"] == evaluation.rows["names"].top1.value
