@@ -15,6 +15,7 @@ from recognizer.evaluation.labelled import left_out_sentence
 from recognizer.evaluation.metrics import Interval
 from recognizer.evaluation.reranked import RerankEvaluation
 from recognizer.hierarchy.climbs import RollUpEvaluation
+from recognizer.hierarchy.rule import in_words
 from recognizer.results.tables import neutralise
 
 MOST_CHANGES = 10
@@ -46,11 +47,11 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
 
 def _roll_up_lines(roll_up: RollUpEvaluation) -> Iterator[str]:
     figures = roll_up.figures
-    thresholds = ", ".join(f"{threshold:.3g}" for threshold in roll_up.thresholds)
     yield ""
     yield (
-        f"rolled up at {thresholds}: {_show(figures.accuracy)} of the answers are right; {figures.answered:.0%} of the "
-        f"images get one, {figures.category:.0%} a category; {figures.depth:.0%} of the depth kept"
+        f"rolled up ({in_words(roll_up.thresholds)}): {_show(figures.accuracy)} of the answers are right; "
+        f"{figures.answered:.0%} of the images get one, {figures.category:.0%} a category; {figures.depth:.0%} of the "
+        "depth kept"
     )
     rows = [
         ["category" if level == 0 else f"{level} above", str(count), f"{accuracy:.3f}"]

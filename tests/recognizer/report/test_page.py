@@ -178,7 +178,7 @@ def test_what_no_figure_counts_is_shown_apart(tmp_path, watched):
     assert "1\nleft out: true name not in the memory" in page.inner_text("#other-view")
     page.click("#other-view .pairs >> nth=1 >> .cell")
     assert chosen(page) == "zebra.jpg"
-    assert "truth: zebra (not in the memory)" in page.inner_text("#detail")
+    assert "truth: zebra (not in the memory)" in page.text_content("#detail .truth")
 
 
 def corners(page, selector):
