@@ -217,7 +217,7 @@ def run(
         opened,
         settings,
         listing,
-        device=device,
+        device=device if ray_address is None else "cpu",  # a cluster may have what this machine lacks
         precision=precision,
         selection=selection,
         prior=priors,
