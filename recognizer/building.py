@@ -89,6 +89,7 @@ def build_memory(
     unknown: Literal["confidence", "negatives"] | None = None,
     features: FeatureStore | None = None,
     progress: Callable[[int, int], None] | None = None,
+    step: Callable[[str], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Memory:
     """Encode the exemplars, if there are any, and build the memory.
@@ -105,6 +106,7 @@ def build_memory(
             none. None: as the memory has it, or none.
         features: stored ones, which exemplars use and are added to.
         progress: called with texts encoded so far and texts to encode.
+        step: called with what comes next, where that takes seconds and has no progress of its own.
         warn: called with a sentence per image that could not be used.
     """
     here = local_copy(directory)
@@ -131,6 +133,14 @@ def build_memory(
     stored = before.settings if before is not None and before.encoder.fingerprint == encoder.card.fingerprint else {}
     had_negatives = before is not None and before.rows("negatives") > 0
     with_negatives = unknown == "negatives" or (unknown is None and had_negatives)
+    with_index = len(categories) > EXACT_CATEGORIES if index == "auto" else index != "exact"
+
+    def follow(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total)
+        if step is not None and with_index and done >= total:
+            step("building the index")
+
     built = Memory.build(
         categories,
         directory,
@@ -141,12 +151,14 @@ def build_memory(
         negatives=negative_labels() if with_negatives else None,
         index=index,
         fold=Fold(score.image_name, score.image_description, score.region_name, score.region_description),
-        progress=progress,
+        progress=follow,
     )
     store_head(built)
     if built.report.index_problem and warn is not None:
         warn(built.report.index_problem)
     if built.index_kind != "exact":
+        if step is not None and not built.report.unchanged:
+            step("measuring the index")
         temperature = score.temperature or encoder.default_temperature
         make_retriever(built, Scorer(built.vectors, score), temperature=temperature, approximate=True)
     if examples is not None and warn is not None:

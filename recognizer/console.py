@@ -86,17 +86,20 @@ def progress_bar(total: int, unit: str, description: str, *, done: int = 0) -> I
 
 @contextmanager
 def text_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar of encoded texts on stderr; yields a callback that takes (done, total)."""
+    """Show a progress bar of encoded texts on stderr, until all are; yields a callback that takes (done, total)."""
     with ExitStack() as stack:
         bar: tqdm[NoReturn] | None = None
 
         def show(done: int, total: int) -> None:
             nonlocal bar
-            if bar is None and total:
-                bar = stack.enter_context(_bar(total=total, unit="text", desc="encode", delay=0.5))
+            if bar is None and done < total:
+                bar = stack.enter_context(_bar(total=total, unit="text", desc="encode texts", delay=0.5))
             if bar is not None:
                 bar.total = total
                 bar.update(done - bar.n)
+                if done >= total:  # or it would be drawn again below whatever is said afterwards
+                    stack.close()
+                    bar = None
 
         yield show
 

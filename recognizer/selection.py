@@ -52,8 +52,8 @@ def select_categories(memory: Memory, only: Sequence[str] = (), without: Sequenc
         LabelError: a file cannot be read as labels.
     """
     categories = memory.vectors.categories
-    chosen = _rows(categories, only) if only else set(range(len(categories)))
-    rows = sorted(chosen - _rows(categories, without))
+    chosen = _rows(categories, only, "--only") if only else set(range(len(categories)))
+    rows = sorted(chosen - _rows(categories, without, "--without"))
     if len(rows) == len(categories):
         return None
     if not rows:
@@ -62,7 +62,7 @@ def select_categories(memory: Memory, only: Sequence[str] = (), without: Sequenc
     return Selection(np.asarray(rows, np.int64), digest)
 
 
-def _rows(categories: Sequence[Category], wanted: Sequence[str]) -> set[int]:
+def _rows(categories: Sequence[Category], wanted: Sequence[str], option: str) -> set[int]:
     """Return the rows of all categories that the names and files name."""
     by_name = rows_by_name(categories)
     rows: set[int] = set()
@@ -81,7 +81,9 @@ def _rows(categories: Sequence[Category], wanted: Sequence[str]) -> set[int]:
                 unknown.append(f"{label.name} ({label.group})" if label.group else label.name)
     if unknown:
         some = ", ".join(repr(printable(name)) for name in islice(by_name, _MOST_UNKNOWN))
-        raise SelectionError(f"{unknown_names(unknown, by_name)}. The memory has, for example, {some}")
+        has_list = any("," in each and each in unknown for each in wanted)
+        hint = f". For several categories repeat {option}, once for each name" if has_list else ""
+        raise SelectionError(f"{unknown_names(unknown, by_name)}{hint}. The memory has, for example, {some}")
     return rows
 
 

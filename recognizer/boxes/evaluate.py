@@ -20,7 +20,7 @@ from memory import Category
 from recognizer.boxes.average_precision import average_precision
 from recognizer.boxes.formats.coco import image_name
 from recognizer.boxes.given import GivenBox, to_id
-from recognizer.boxes.outputs import category_ids, coco_results, file_ids
+from recognizer.boxes.outputs import category_ids, coco_results, file_ids, file_image_ids, image_ids
 from recognizer.boxes.plan import BoxItem, BoxPlan
 from recognizer.encoder.boxes import pairwise_iou
 from recognizer.errors import RecognizerError
@@ -101,7 +101,10 @@ def evaluate_boxes(
     dataset = _dataset(annotated, {*truth_of}, missing)
     ids = category_ids(file_ids(annotated.file, categories), ((each.name, each.group) for each in categories))
     unknown_ids = {*ids.values()} - {*truth_of}
-    results = [result for result in coco_results(plan.items, rows, ids) if result["category_id"] not in unknown_ids]
+    images = image_ids(file_image_ids(plan.items), (row.path for row in rows))
+    results = [
+        result for result in coco_results(plan.items, rows, ids, images) if result["category_id"] not in unknown_ids
+    ]
     lvis = annotated.file.format.startswith("LVIS")
     recognised = [
         (item.box, row)

@@ -27,26 +27,29 @@ _OF_BOXES = frozenset({"E_BOX", "E_FRAME"})
 CategoryId = tuple[int | str, str, str | None]
 """The id that a file of boxes gives to a category, with its name and group; the group of a name that the memory does
 not have is None."""
+ImageId = tuple[int | str, str]
+"""The id that a file of boxes gives to an image, with the path of its rows."""
 
 
 def coco_results(
-    items: Sequence[BoxItem], rows: Iterable[Row], ids: Mapping[tuple[str, str], int | str]
+    items: Sequence[BoxItem],
+    rows: Iterable[Row],
+    ids: Mapping[tuple[str, str], int | str],
+    images: Mapping[str, int | str],
 ) -> Iterator[dict[str, Any]]:
     """Yield a COCO result for each box and each of its candidates.
 
     Where labels are rolled up, each result of a box also has its label, with the names that rows have. The score is the
-    confidence of the category, times that of the detector where there is one. Ids of images are those of the file of
-    boxes; without one they are counted from 1. Boxes are in the frame of the file if that has pixels, so that they can
-    be compared with its annotations.
+    confidence of the category, times that of the detector where there is one. Boxes are in the frame of the file if
+    that has pixels, so that they can be compared with its annotations.
 
     Args:
         items: the boxes of a run.
         rows: one per item, in order.
         ids: of the categories, as `category_ids` returns them.
+        images: ids of the images, as `image_ids` returns them.
     """
-    numbers: dict[bytes, int] = {}
     for item, row in zip(items, rows, strict=False):
-        number = numbers.setdefault(item.key_bytes, len(numbers) + 1)
         if item.box is None or not isinstance(row, ResultRow) or row.box is None or row.box.xyxy is None:
             continue
         x0, y0, x1, y1 = row.box.xyxy if item.box.shares else item.box.xyxy
@@ -57,7 +60,7 @@ def coco_results(
             rolled |= {"label_rank": row.label_rank} if row.label_rank else {}
         for candidate in row.candidates:
             yield {
-                "image_id": number if item.box.image_id is None else item.box.image_id,
+                "image_id": images[row.path] if item.box.image_id is None else item.box.image_id,
                 "category_id": ids[candidate.category, candidate.group],
                 "bbox": [round(edge, 2) for edge in (x0, y0, x1 - x0, y1 - y0)],
                 "score": _rounded(detected * candidate.confidence),
@@ -93,6 +96,28 @@ def category_ids(given: Sequence[CategoryId], named: Iterable[tuple[str, str]]) 
     free = 1 + max((key for key, _, _ in given if isinstance(key, int)), default=0)
     new = sorted(set(named) - taken.keys())
     return taken | {category: number for number, category in enumerate(new, free)}
+
+
+def file_image_ids(items: Iterable[BoxItem]) -> list[ImageId]:
+    """Return the ids that a file of boxes gives to images; the first one where it gives several to one file."""
+    ids: dict[str, int | str] = {}
+    for item in items:
+        if item.box is not None and item.box.image_id is not None:
+            ids.setdefault(item.key, item.box.image_id)
+    return [(key, path) for path, key in ids.items()]
+
+
+def image_ids(given: Iterable[ImageId], paths: Iterable[str]) -> dict[str, int | str]:
+    """Return the id of each image by its path, the same in all outputs of a run.
+
+    Args:
+        given: ids of the file of boxes.
+        paths: of all rows, in any order. Those without an id in the file are counted by path, behind its ids, or from
+            1; so images that were recognised in another order have the same ids.
+    """
+    taken = {path: key for key, path in given}
+    free = 1 + max((key for key in taken.values() if isinstance(key, int)), default=0)
+    return taken | {path: number for number, path in enumerate(sorted(set(paths) - taken.keys()), free)}
 
 
 def named_categories(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:

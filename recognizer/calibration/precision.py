@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta  # type: ignore[import-untyped]
 
 from recognizer.calibration.terms import Answers, Doubles
+from recognizer.hierarchy.rule import ASKED, confidence_for
 
 DOUBT = 0.05
 POINTS = 20
@@ -20,8 +21,6 @@ POINTS = 20
 
 Curve = tuple[tuple[float, float, float], ...]
 """Confidence, precision from there on, images with at least that confidence; all three monotone."""
-
-ASKED = (0.9, 0.95, 0.98)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def precision_reached(curve: Curve, answers: Answers) -> list[PrecisionReached]:
     """
     reached = []
     for asked in ASKED:
-        confidence = next((point[0] for point in curve if point[1] >= asked), None)
+        confidence = confidence_for(curve, asked)
         if confidence is not None:
             labelled = answers.confidence >= confidence
             precision = float(answers.right[labelled].mean()) if labelled.any() else float("nan")

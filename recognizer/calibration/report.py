@@ -17,13 +17,14 @@ from memory.durable import replacing
 from memory.wording import counted
 from recognizer.calibration.calibrate import Calibration
 from recognizer.calibration.figures import Assessment
-from recognizer.calibration.precision import ASKED, PrecisionReached
+from recognizer.calibration.precision import PrecisionReached
 from recognizer.calibration.rerank import RerankFit
 from recognizer.calibration.roll_up import RollUpFit
 from recognizer.calibration.sample import Split
 from recognizer.calibration.seen import write_seen
 from recognizer.console import table
 from recognizer.evaluation.metrics import Interval
+from recognizer.hierarchy.rule import ASKED, in_words
 from recognizer.memory_settings import FROM_MEMORY, calibration_file, calibration_place, memory_identity, sealed
 from recognizer.recognizer import Recognizer
 from recognizer.settings import TERMS
@@ -218,10 +219,9 @@ def _precision_lines(calibration: Calibration) -> Iterator[str]:
 
 
 def _roll_up_lines(fit: RollUpFit) -> Iterator[str]:
-    thresholds = ", ".join(f"{threshold:.3g}" for threshold in fit.thresholds)
-    yield f"--roll-up auto: accuracy {fit.stated:g} stated; thresholds of the category and levels above: {thresholds}"
+    yield f"--roll-up auto: accuracy {fit.stated:g} stated: {in_words(fit.thresholds)}"
     if min(fit.thresholds[1:], default=0) >= 1:
-        yield "a threshold of 1 is never reached: categories alone are as accurate as stated, so no group is an answer"
+        yield "categories alone are as accurate as stated, so no group is an answer"
     report = fit.report
     yield (
         f"on the others {_show(report.accuracy)} of the labels are right; {report.answered:.0%} of the images get one, "

@@ -40,7 +40,7 @@ class Commands(typer.core.TyperGroup):
         return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
-        """Run a command; say of a value that an option does not take what to give instead of pydantic's words."""
+        """Run a command; say of a value that an option does not take what to give, in our words."""
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
@@ -54,7 +54,18 @@ class Commands(typer.core.TyperGroup):
                 reason = printable(reason_of(problem), 400)
                 is_whole = problem["type"] == "value_error"  # names the value already
                 error.message = reason if is_whole else f"{printable(repr(problem['input']))}: {reason}."
+            error.message += _nearest_choice(error.message)
             raise
+
+
+def _nearest_choice(message: str) -> str:
+    """Return what to add to "'a' is not one of 'b', 'c'."; nothing where no choice is near, or to another message."""
+    import difflib
+    import re
+
+    value, _, choices = message.partition(" is not one of ")
+    nearest = difflib.get_close_matches(value.strip("'\"").casefold(), re.findall(r"'([^']*)'", choices), n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 app = typer.Typer(

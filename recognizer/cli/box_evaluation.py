@@ -99,6 +99,8 @@ def _recognized(recognizer: Recognizer, plan: BoxPlan, reranker: MllmReranker | 
 
 def print_lines(evaluation: BoxEvaluation) -> Iterator[str]:
     """Yield the figures and what was left out, as text."""
+    from recognizer.evaluation.labelled import left_out_sentence
+
     names = list(evaluation.precision)
     values = ["none" if value is None else f"{value:.3f}" for value in evaluation.precision.values()]
     yield table(names, [values])
@@ -118,5 +120,5 @@ def print_lines(evaluation: BoxEvaluation) -> Iterator[str]:
         yield f"{counted(evaluation.unknown, 'box', 'boxes')} on no annotated object, in the precision alone"
     for code, number in evaluation.failed.items():
         yield f"{counted(number, 'box', 'boxes')} could not be recognised ({code})"
-    for label, number in evaluation.unmatched.items():
-        yield f"{counted(number, 'box', 'boxes')} left out: {label!r} is no category of the memory"
+    if evaluation.unmatched:
+        yield left_out_sentence(evaluation.unmatched, "box")

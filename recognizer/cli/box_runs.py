@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from recognizer.console import note, progress_bar
 
 if TYPE_CHECKING:
     from memory import Memory
-    from recognizer.boxes.outputs import CategoryId
     from recognizer.boxes.plan import BoxPlan
     from recognizer.boxes.settings import BoxSettings
     from recognizer.images import Listing
@@ -127,7 +126,7 @@ def write_box_results(
     rows: Callable[[], Iterator[Row]],
     plan: BoxPlan,
     memory: Memory,
-    category_ids: Sequence[CategoryId],
+    setup: RunSetup,
     *,
     coco: Path | None,
     megadetector: Path | None,
@@ -138,7 +137,7 @@ def write_box_results(
         rows: reads the rows of the run, in the order of the plan.
         plan: the boxes.
         memory: the categories.
-        category_ids: ids that the file of boxes gives.
+        setup: of the run, with the ids that the file of boxes gives.
         coco: for COCO results; None: none are written.
         megadetector: for MegaDetector's format; likewise.
     """
@@ -147,8 +146,9 @@ def write_box_results(
     for path in filter(None, (coco, megadetector)):
         os.makedirs(path.parent, exist_ok=True)
     if coco is not None:
-        ids = outputs.category_ids(category_ids, outputs.named_categories(rows()))
-        outputs.write_coco(coco, outputs.coco_results(plan.items, rows(), ids))
+        ids = outputs.category_ids(setup.category_ids, outputs.named_categories(rows()))
+        images = outputs.image_ids(setup.image_ids, (row.path for row in rows()))
+        outputs.write_coco(coco, outputs.coco_results(plan.items, rows(), ids, images))
         note(f"COCO results in {coco}")
     if megadetector is not None:
         document = outputs.megadetector_document(plan.items, rows(), plan.file, model=memory.encoder.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,9 @@ def run_on_ray(
     from recognizer.results.shards import ShardWriter, require_continuable
 
     # Ray takes seconds to start, so all that can be refused is refused before.
-    unsettled = [name for name, value in (("device", device), ("precision", precision)) if value == "auto"]
+    asked = {"device": device.partition(":")[0], "precision": precision}
+    unsettled = [name for name, value in asked.items() if value == "auto"]
+    setup = replace(setup, settings={**setup.settings, **{n: v for n, v in asked.items() if n not in unsettled}})
     require_continuable(output, setup, overwrite=overwrite, unsettled=unsettled)
     card, fit = memory_encoder(memory)
     with (

@@ -94,5 +94,9 @@ def demo(
     show(f"results:  {result.results.resolve()}", f"pictures: {result.pictures[0].parent.resolve()}")
     note_missing_fonts()
     show(f"report:   {result.report.resolve()}")
+    note(
+        "the starter encoder knows mostly what ImageNet shows, so some of these labels are wrong; for your own images "
+        "take another one: `recognizer build LABELS --memory M --model base` (`recognizer models` lists them)"
+    )
     if open_report and not webbrowser.open(result.report.resolve().as_uri()):
         note("no browser could be started; open the report yourself")

@@ -157,6 +157,8 @@ def find(
 
     if (text is None) == (like is None):
         raise RecognizerError("give a text or --like IMAGE, one of the two")
+    if text is not None and not text.strip():
+        raise RecognizerError("the text is empty; say what the images show, such as 'a bird on a branch'")
     folder = StoredFolder(features_folder(features), model=model, warn=note)
     encoder = Encoder.from_spec(folder.encoder.card.spec, device=device, precision=precision)
     if encoder.card.fingerprint != folder.encoder.card.fingerprint:

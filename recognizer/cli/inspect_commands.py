@@ -21,7 +21,7 @@ from recognizer.cli.options import (
 from recognizer.console import note, show, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 @app.command()
@@ -54,12 +54,29 @@ def info(
     recall = _shown_recall(fields.pop("index_recall"))
     rows = [[key, str(value)] for key, value in fields.items()]
     rows += [["" if place else "against exact search", line] for place, line in enumerate(recall)]
-    rows += [[f"{part}.{name}", str(value)] for part, values in settings.items() for name, value in values.items()]
+    rows += _shown_settings(settings)
     rows += _file_settings(opened.encoder.spec)
     if prompted:
         rows.append(["prompted as words", f"{counted(len(prompted), 'name')}; --json has them all"])
         rows += [[name, " | ".join(texts)] for name, texts in list(prompted.items())[:PROMPTS_SHOWN]]
-    show(table(["what", "value"], rows, widest=120))
+    show(table(["what", "value"], rows, widest=200))
+
+
+def _shown_settings(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+    """Yield what is set, with what calibration fitted in words."""
+    from recognizer.hierarchy.rule import ASKED, confidence_for, in_words
+
+    for part, values in settings.items():
+        for name, value in values.items():
+            if name == "roll_up_thresholds" and value:
+                yield [f"{part}.roll_up", f"calibrated: {in_words(value)}"]
+            elif name == "precision_curve" and value:
+                bounds = {asked: confidence_for(value, asked) for asked in ASKED}
+                reached = [f"{asked:g} from confidence {at:.3g} on" for asked, at in bounds.items() if at is not None]
+                best = int(max(point[1] for point in value) * 1000) / 1000  # rounded up, it would be refused
+                yield [f"{part}.precision", f"calibrated: {', '.join([*reached, f'at most {best:g}'])}"]
+            elif value is not None:
+                yield [f"{part}.{name}", f"{value}"]
 
 
 def _shown_recall(figures: Mapping[str, float]) -> list[str]:

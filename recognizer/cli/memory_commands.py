@@ -205,6 +205,7 @@ def build(
             unknown=unknown.value if unknown else None,
             features=stored,
             progress=progress,
+            step=lambda what: note(f"{what} ..."),
             warn=note,
         )
     remember_build(built, inputs)

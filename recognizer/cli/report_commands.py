@@ -85,10 +85,15 @@ def report(
     for sentence in written.sentences():
         note(sentence)
     if written.truth is not None and written.truth.known:
-        note(f"{written.truth.right} of {counted(written.truth.known, 'row')} with a true label are right")
+        right, known = written.truth.right, written.truth.known
+        note(f"right: {right} of {counted(known, 'compared row')} ({right / known:.1%})")
     if written.compared is not None and written.compared.both:
-        both, changed, here, there = written.compared
-        note(f"{changed} of {counted(both, 'row')} in both runs changed; only here: {here}, only there: {there}")
+        both, changed, status, here, there = written.compared
+        also = f"; {status} with the same label and another status" if status else ""
+        note(
+            f"{changed} of {counted(both, 'row')} in both runs have another label{also}; only here: {here}, only "
+            f"there: {there}"
+        )
     note(f"{counted(written.rows, 'row')} in the report")
     show(f"{written.index.resolve()}")
 

@@ -217,7 +217,7 @@ def run(
         opened,
         settings,
         listing,
-        device=device,
+        device=device if ray_address is None else "cpu",  # a cluster may have what this machine lacks
         precision=precision,
         selection=selection,
         prior=priors,
@@ -258,7 +258,7 @@ def run(
     recognize: Recognize = recognized_images
     scratch = None
     if boxes is not None:
-        from recognizer.boxes.outputs import file_ids
+        from recognizer.boxes.outputs import file_ids, file_image_ids
         from recognizer.boxes.rows import recognized_boxes
 
         if boxes == AUTO:
@@ -266,7 +266,8 @@ def run(
             plan = find_box_plan(listing, setup, output, open_recognizer, features, scratch, **kept)
         else:
             plan = read_box_plan(boxes, listing, settings.boxes)
-            setup = replace(setup, category_ids=file_ids(plan.file, opened.vectors.categories))
+            ids = file_ids(plan.file, opened.vectors.categories)
+            setup = replace(setup, category_ids=ids, image_ids=file_image_ids(plan.items))
         unit, keys, items, recognize = "rows", plan.keys, plan.items, recognized_boxes
     with opened_output(
         output,
@@ -288,7 +289,7 @@ def run(
         if pictures is not None:
             draw_run(pictures, written, listing, len(items), settings)
         if plan is not None:
-            write_box_results(written, plan, opened, setup.category_ids, coco=coco, megadetector=megadetector)
+            write_box_results(written, plan, opened, setup, coco=coco, megadetector=megadetector)
     _conclude(counts, settings, listing, output, plan, strict=strict)
     require_answers(reranker, strict=strict)
 

@@ -76,7 +76,7 @@ def serve(
     from recognizer.memory_settings import carried_settings
     from recognizer.recognizer import Recognizer
     from recognizer.serving.following import FollowedMemory
-    from recognizer.serving.listening import address, listen, needs_token, new_token
+    from recognizer.serving.listening import address, is_everywhere, listen, needs_token, new_token
     from recognizer.serving.metrics import Metrics
     from recognizer.serving.server import make_app, make_server, run_server
     from recognizer.serving.service import Service
@@ -116,6 +116,11 @@ def serve(
         at = address(host, listening.getsockname()[1])
         count = followed.current.memory.info().categories
         show(f"{at}/{'' if token is None else f'#token={token}'}")
+        if is_everywhere(host):
+            note(
+                f"listening on all interfaces ({host}); from elsewhere, use an address of this machine, or a name that "
+                "--allow-host lists"
+            )
         note(f"{count} categories of {memory}; {at}/docs lists what can be asked; Ctrl-C stops")
         server = make_server(
             lambda stopping: make_app(

@@ -192,6 +192,7 @@ def score_again(
         device=earlier.info.device,
         input_root=str(earlier.root),
         category_ids=earlier.info.category_ids,
+        image_ids=earlier.info.image_ids,
     )
     before = 0 if recognizer.features is None else recognizer.features.encoded
     scored, kept, without_store, changes = 0, 0, 0, []

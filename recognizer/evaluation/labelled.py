@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from recognizer.console import note
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageItem, list_images
 
-_MOST_NAMED = 5  # bad lines in one message
+_MOST_NAMED = 5  # bad lines, or names, in one message
 EXPECTED = "FOLDER/LABEL/IMAGE, or a CSV file with the columns path and label"
 # Titles, in lower case, that tools and people give to the column of paths.
 PATH_TITLES = frozenset(["path", "file", "image", "img", *(
@@ -106,6 +106,20 @@ class CategoryNames:
         """
         looked_up = (label, label, _loosely(label), _loosely(label))
         return next((table[text] for table, text in zip(self._tables, looked_up, strict=True) if text in table), ())
+
+
+def left_out_sentence(unmatched: Mapping[str, int], unit: str = "image") -> str:
+    """Say how many images no figure counts, because their true names are no categories; the most frequent ones first.
+
+    Args:
+        unmatched: images by true name; at least one.
+        unit: what is counted.
+    """
+    most = sorted(unmatched.items(), key=lambda each: -each[1])[:_MOST_NAMED]
+    shown = ", ".join(f"{printable(label)!r} {number}" for label, number in most)
+    more = f" and {counted(len(unmatched) - len(most), 'other name')}" if len(unmatched) > len(most) else ""
+    total = sum(unmatched.values())
+    return f"{counted(total, unit)} left out: true name not in the memory ({shown}{more})"
 
 
 def match_labels(labelled: LabelledImages, categories: Sequence[Category]) -> LabelledSet:

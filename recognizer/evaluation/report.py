@@ -11,9 +11,11 @@ from pathlib import Path
 from memory.wording import counted
 from recognizer.console import table
 from recognizer.evaluation.evaluate import Evaluation
+from recognizer.evaluation.labelled import left_out_sentence
 from recognizer.evaluation.metrics import Interval
 from recognizer.evaluation.reranked import RerankEvaluation
 from recognizer.hierarchy.climbs import RollUpEvaluation
+from recognizer.hierarchy.rule import in_words
 from recognizer.results.tables import neutralise
 
 MOST_CHANGES = 10
@@ -39,17 +41,17 @@ def print_lines(evaluation: Evaluation) -> Iterator[str]:
         yield table(["truth", "taken for", "images"], [[t, p, str(n)] for t, p, n in evaluation.confusions])
     for code, number in evaluation.failed.items():
         yield f"{counted(number, 'image')} could not be decoded ({code})"
-    for label, number in evaluation.unmatched.items():
-        yield f"{counted(number, 'image')} left out: {label!r} is no category of the memory"
+    if evaluation.unmatched:
+        yield left_out_sentence(evaluation.unmatched)
 
 
 def _roll_up_lines(roll_up: RollUpEvaluation) -> Iterator[str]:
     figures = roll_up.figures
-    thresholds = ", ".join(f"{threshold:.3g}" for threshold in roll_up.thresholds)
     yield ""
     yield (
-        f"rolled up at {thresholds}: {_show(figures.accuracy)} of the answers are right; {figures.answered:.0%} of the "
-        f"images get one, {figures.category:.0%} a category; {figures.depth:.0%} of the depth kept"
+        f"rolled up ({in_words(roll_up.thresholds)}): {_show(figures.accuracy)} of the answers are right; "
+        f"{figures.answered:.0%} of the images get one, {figures.category:.0%} a category; {figures.depth:.0%} of the "
+        "depth kept"
     )
     rows = [
         ["category" if level == 0 else f"{level} above", str(count), f"{accuracy:.3f}"]

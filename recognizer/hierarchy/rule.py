@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 SPECIESNET = 0.65
 """The threshold of SpeciesNet, of all its levels."""
+ASKED = (0.9, 0.95, 0.98)
+"""Precisions for which people are told from which confidence on labels reach them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,32 @@ def roll_up_thresholds(score: ScoreSettings) -> tuple[float, ...]:
     return score.roll_up_thresholds or (SPECIESNET,)
 
 
+def in_words(thresholds: Sequence[float]) -> str:
+    """Say which answer an image gets by the thresholds of the category and of the levels above it, from below."""
+    if thresholds[0] <= 0:
+        return "every image gets its category, and none a group"
+    first = f"the category from confidence {thresholds[0]:.3g} on"
+    if len(thresholds) == 1:
+        return f"{first}, else the lowest group above it that reaches it"
+    parts = [first]
+    for level, threshold in enumerate(thresholds[1:], 1):
+        if threshold < 1:  # 1 is never reached
+            group = "its group" if level == 1 else f"the group {level} levels up"
+            above = " or one above it" if level == len(thresholds) - 1 else ""
+            parts.append(f"else {group}{above} from {threshold:.3g} on")
+    return ", ".join(parts if len(parts) > 1 else [first, "and never a group"])
+
+
+def confidence_for(curve: Iterable[Sequence[float]], precision: float) -> float | None:
+    """Return the lowest confidence at which a calibration supports a precision; None where there is none.
+
+    Args:
+        curve: `ScoreSettings.precision_curve`.
+        precision: share of right labels.
+    """
+    return min((confidence for confidence, reached, _ in curve if reached >= precision), default=None)
+
+
 def _bound_of_precision(score: ScoreSettings) -> float | None:
     """Return the lowest confidence at which the calibration supports the precision that is asked for."""
     if score.precision is None:
@@ -74,11 +103,11 @@ def _bound_of_precision(score: ScoreSettings) -> float | None:
             f"score.precision={score.precision:g} needs the curve that `recognizer calibrate` fits, where all "
             "categories of the memory compete; calibrate it, or give --min-confidence"
         )
-    fitting = [confidence for confidence, precision, _ in score.precision_curve if precision >= score.precision]
-    if not fitting:
+    bound = confidence_for(score.precision_curve, score.precision)
+    if bound is None:
         _, best, images = max(score.precision_curve, key=lambda point: point[1])
         raise RecognizerError(
             f"the calibration cannot support a precision of {score.precision:g}: the best reachable precision is "
             f"{int(best * 1000) / 1000:g}, with {images:g} images; ask for that, or calibrate with more labelled images"
         )
-    return min(fitting)
+    return bound

@@ -39,13 +39,15 @@ class ComparedCounts(NamedTuple):
 
     Attributes:
         both: rows that both runs have.
-        changed: those of them that differ.
+        changed: those of them with another label.
+        status_changed: those with the same label, but failed, unknown or too unsure in one of the runs alone.
         only_here: rows that the other run does not have.
         only_there: rows that only the other run has.
     """
 
     both: int
     changed: int
+    status_changed: int
     only_here: int
     only_there: int
 
@@ -84,16 +86,24 @@ class OtherRun:
         self.only_there -= 1
         columns.other.append(columns.names.number(other.label, other.group))
         outcome = Status(columns.status[number]) & _OUTCOME
-        if columns.other[number] != columns.label[number] or outcome != other.outcome:
+        if not _is_same(other, row.label, group_of(row)):
             columns.mark(number, Status.CHANGED)
+        elif outcome != other.outcome:
+            columns.mark(number, Status.STATUS_CHANGED)
         return other.details
 
     def counts(self, columns: Columns) -> ComparedCounts:
         """Count, once all rows were compared."""
-        changed, added = (
-            sum(bool(status & wanted) for status in columns.status) for wanted in (Status.CHANGED, Status.ADDED)
+        changed, status_changed, added = (
+            sum(bool(status & wanted) for status in columns.status)
+            for wanted in (Status.CHANGED, Status.STATUS_CHANGED, Status.ADDED)
         )
-        return ComparedCounts(len(self._rows) - self.only_there, changed, added, self.only_there)
+        return ComparedCounts(len(self._rows) - self.only_there, changed, status_changed, added, self.only_there)
+
+
+def _is_same(other: OtherRow, label: str | None, group: str) -> bool:
+    """Tell whether two runs have the same label; one of them may be by a memory without groups."""
+    return other.label == label and (other.group == group or not other.group or not group)
 
 
 def _remember(row: Row) -> OtherRow:

@@ -14,6 +14,7 @@ from recognizer.boxes.given import BoxFile, GivenBox
 from recognizer.boxes.outputs import (
     category_ids,
     coco_results,
+    image_ids,
     megadetector_document,
     named_categories,
     write_coco,
@@ -66,10 +67,12 @@ def _write_csv(stored: StoredResults, output: Path, prefix: str) -> int:
 
 def _write_coco(stored: StoredResults, output: Path, prefix: str) -> int:
     del prefix
-    given = [] if stored.info is None else [(key, name, group) for key, name, group in stored.info.category_ids]
-    ids = category_ids(given, named_categories(stored.rows()))
+    categories = [] if stored.info is None else [(key, name, group) for key, name, group in stored.info.category_ids]
+    images = [] if stored.info is None else [(key, image) for key, image in stored.info.image_ids]
+    ids = category_ids(categories, named_categories(stored.rows()))
     items = [_item(row) for row in stored.rows()]
-    write_coco(output, coco_results(items, map(_boxed, stored.rows()), ids))
+    numbers = image_ids(images, (row.path for row in stored.rows()))
+    write_coco(output, coco_results(items, map(_boxed, stored.rows()), ids, numbers))
     return len(items)
 
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from memory import Category
@@ -22,7 +22,7 @@ from recognizer.report.page import write_page
 from recognizer.report.row_data import Status, details_of
 from recognizer.report.scripts import script_json, write_call, write_text
 from recognizer.report.thumbs import PictureCounts, choose_rows, make_pictures, size_in_bytes
-from recognizer.report.truth import Truth, TruthCounts
+from recognizer.report.truth import Truth, TruthCounts, memory_categories
 from recognizer.results.reading import StoredResults, open_stored
 from recognizer.results.row import ErrorRow, box_key
 from recognizer.results.run_info import utc_now
@@ -154,8 +154,13 @@ def write_report(
         columns = gathered.columns
         truth_counts = None
         if true_labels is not None:
-            categories = list(_categories(gathered))
-            truth_counts = true_labels.compare(columns, _places(columns, root), categories)
+            categories = memory_categories(stored.info)
+            truth_counts = true_labels.compare(
+                columns,
+                _places(columns, root),
+                list(_categories(gathered)) if categories is None else categories,
+                is_all=categories is not None,
+            )
         if corrections is not None:
             _mark_corrected(columns, corrections)
         chosen, left = choose_rows(columns, most_pictures if root is not None else 0)
@@ -284,7 +289,7 @@ def _summary(report: Report, stored: StoredResults, gathered: _Gathered, other: 
             "categories": info.memory.get("categories"),
             "finished": info.finished or info.started,
         },
-        "truth": None if report.truth is None else asdict(report.truth),
+        "truth": None if report.truth is None else report.truth.figures(),
         "other": None
         if other is None
         else {

@@ -35,6 +35,10 @@ class Status(IntFlag):
     ADDED = 2048
     CORRECTED = 4096
     SKIPPED = 8192
+    NOT_IN_MEMORY = 16384
+    """The true name is no category of the memory, so the row is neither right nor wrong."""
+    STATUS_CHANGED = 32768
+    """The other run has the same label, but it failed, or is unknown or too unsure, in one of the runs alone."""
 
 
 def status_of(row: Row) -> Status:

@@ -123,6 +123,7 @@ def rerank_setup(earlier: EarlierResults, settings: Settings, source: Path) -> R
         device=info.device,
         input_root=str(earlier.root),
         category_ids=info.category_ids,
+        image_ids=info.image_ids,
     )
 
 

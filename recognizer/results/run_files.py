@@ -12,6 +12,7 @@ from memory.durable import write_all
 from recognizer.results.disk import disk_error
 from recognizer.results.errors import OutputUnusable
 from recognizer.results.run_info import RunInfo, read_run_info
+from recognizer.results.shards import INFO_NAME, shards_of
 from recognizer.results.sink import BatchTiming
 
 OutputFormat = Literal["jsonl", "csv", "parquet"]
@@ -66,7 +67,7 @@ def infer_format(output: str | Path, requested: OutputFormat | None = None) -> O
     """Return the requested format of an output, or infer it from the suffix.
 
     Raises:
-        OutputUnusable: no format is requested and the suffix is unknown.
+        OutputUnusable: no format is requested and the suffix is unknown, as that of a folder.
     """
     if requested is not None:
         return requested
@@ -74,6 +75,7 @@ def infer_format(output: str | Path, requested: OutputFormat | None = None) -> O
         return "jsonl"
     suffix = Path(output).suffix.lower()
     if suffix not in _FORMAT_OF_SUFFIX:
+        _refuse_shards(Path(output))
         raise OutputUnusable(
             f"{output}: the suffix {suffix!r} names no format; end it in .jsonl, .csv or .parquet, or give --format"
         )
@@ -89,6 +91,7 @@ def find_run_files(output: Path, output_format: OutputFormat) -> RunFiles:
         OutputUnusable: the output is a folder, or named like a file beside another output.
     """
     output = Path(os.path.abspath(output))  # `new/../a.jsonl` is `a.jsonl`, whether or not `new` exists
+    _refuse_shards(output)
     if output.is_dir():
         raise OutputUnusable(f"{output} is a folder; name a file in it, e.g. {output / 'results.jsonl'}")
     if output.name.endswith(_BESIDE):
@@ -97,6 +100,19 @@ def find_run_files(output: Path, output_format: OutputFormat) -> RunFiles:
         )
     journal, info, timing, ledger = (output.with_name(output.name + suffix) for suffix in _BESIDE)
     return RunFiles(output, output if output_format == "jsonl" else journal, info, timing, ledger)
+
+
+def _refuse_shards(output: Path) -> None:
+    """Say what a folder is that a run on Ray has written.
+
+    Raises:
+        OutputUnusable: it is one.
+    """
+    if (output / INFO_NAME).is_file() or shards_of(output):
+        raise OutputUnusable(
+            f"{output} holds the results of a run on Ray, in Parquet files; continue it with --engine ray, or choose "
+            "another --output"
+        )
 
 
 class TimingLog:

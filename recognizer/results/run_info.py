@@ -52,6 +52,7 @@ class RunSetup:
         input_root: the folder that the keys are relative to.
         category_ids: id, name and group of the categories that a file of boxes numbers; a name that the memory does
             not have is without a group.
+        image_ids: id and path of the images that a file of boxes numbers.
     """
 
     command: Sequence[str]
@@ -61,6 +62,7 @@ class RunSetup:
     device: str
     input_root: str
     category_ids: Sequence[tuple[int | str, str, str | None]] = ()
+    image_ids: Sequence[tuple[int | str, str]] = ()
 
     def info(self, *, output: str, format: str, count: int) -> RunInfo:
         """Return the info of a run that begins: name and format of its output, and number of rows."""
@@ -74,6 +76,7 @@ class RunSetup:
             device=self.device,
             input_root=self.input_root,
             category_ids=self.category_ids,
+            image_ids=self.image_ids,
             count=count,
         )
 
@@ -116,6 +119,7 @@ class RunInfo:
         device: as in `RunSetup`.
         input_root: as in `RunSetup`.
         category_ids: as in `RunSetup`.
+        image_ids: as in `RunSetup`.
         count: number of rows.
         versions: versions of the installed packages.
         started: start of the first run, ISO 8601 in UTC.
@@ -136,6 +140,7 @@ class RunInfo:
     device: str
     input_root: str
     category_ids: Sequence[tuple[int | str, str, str | None]] = ()
+    image_ids: Sequence[tuple[int | str, str]] = ()
     count: int
     versions: Mapping[str, str] = field(default_factory=package_versions)
     started: str = field(default_factory=utc_now)

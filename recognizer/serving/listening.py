@@ -36,13 +36,23 @@ def needs_token(host: str) -> bool:
         return host.lower() != "localhost"
 
 
+def is_everywhere(host: str) -> bool:
+    """Say whether a server that listens there does so on all interfaces of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def new_token() -> str:
     """Return a token that nobody can guess."""
     return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 def address(host: str, port: int) -> str:
-    """Return the address of a server for people."""
+    """Return the address of a server for people; on this machine where it listens on all interfaces."""
+    if is_everywhere(host):  # 0.0.0.0 is an address to listen on, which not every system can open
+        host = "::1" if ":" in host else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -177,7 +177,7 @@ def _add_editing(
         another category, too.
         """
         with request_files() as files:
-            uploads, options = await reader.read(request, files)
+            uploads, options = await reader.read(request, files, parameters={"category"})
             senseless = sorted(options.model_fields_set - {"images"})
             if senseless:
                 raise HTTPException(

@@ -13,6 +13,7 @@ import io
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Annotated, Any, Self, cast
@@ -119,16 +120,25 @@ class Reader:
         self._settings = settings
         self._json_turns = asyncio.Semaphore(_JSON_AT_ONCE)
 
-    async def read(self, request: Request, files: RequestFiles) -> tuple[list[Upload], Options]:
+    async def read(
+        self, request: Request, files: RequestFiles, *, parameters: Collection[str] = ()
+    ) -> tuple[list[Upload], Options]:
         """Store the images of a request.
 
         Args:
             request: a form with files in the field `images`, or JSON.
             files: those of the request.
+            parameters: what the address may hold behind its question mark.
 
         Raises:
             BadRequest: it cannot be read, or asks for more than the limits allow.
         """
+        for name in request.query_params:
+            if name not in parameters:
+                raise BadRequest(
+                    f"{name!r} is not read from the address; send it in the body, as a field beside images ("
+                    f"{', '.join(Options.model_fields)})"
+                )
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
             images, options = await self._read_form(request, files)

@@ -49,6 +49,27 @@ def test_exemplars_that_are_not_given_again_leave_with_their_head(starter, photo
     assert build().settings == {"rerank": "always"}  # what is not dropped with them stays
 
 
+def test_what_follows_the_texts_is_said_where_there_is_an_index(starter, tmp_path):
+    events = []
+
+    def build(folder, index):
+        events.clear()
+        categories = [Category(f"thing {number}") for number in range(40)]
+        build_memory(
+            categories,
+            tmp_path / folder,
+            encoder=starter,
+            index=index,
+            progress=lambda done, total: events.append((done, total)),
+            step=events.append,
+        )
+        return list(events)
+
+    assert build("m", "hnsw") == [(0, 40), (40, 40), "building the index", "measuring the index"]
+    assert build("m", "hnsw") == []
+    assert build("n", "auto") == build("o", "exact") == [(0, 40), (40, 40)]
+
+
 def test_manifest_of_a_folder_without_a_memory_is_none(tmp_path, demo_memory):
     assert published_manifest(tmp_path / "nothing") is None
     assert published_manifest(demo_memory).rows("categories") == 32

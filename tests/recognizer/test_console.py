@@ -88,6 +88,33 @@ def test_messages_and_bars_go_to_stderr(capsys):
     assert "4/4" in err
 
 
+def test_the_bar_of_texts_ends_with_them(monkeypatch):
+    drawn = []
+
+    class Bar:
+        n = 0
+
+        def __init__(self, *, desc, **_):
+            drawn.append(desc)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            drawn.append("closed")
+
+        def update(self, step):
+            self.n += step
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    with text_progress() as show:
+        for done in (0, 4, 8):
+            show(done, 8)
+        assert drawn == ["encode texts", "closed"]
+        show(8, 8)
+    assert drawn == ["encode texts", "closed"]
+
+
 def test_a_bar_of_a_log_is_a_line_now_and_then_with_speed_failures_and_time_left(capsys):
     with progress_bar(6, "images", "recognise", done=2) as advance:
         for failed in (0, 1, 1):

@@ -10,6 +10,8 @@ def test_demo_writes_results_a_picture_per_photograph_and_a_report(tmp_path, mon
     code, out, said = call("demo", "--output", tmp_path / "demo", "--precision", "fp32", "--open")
     assert code == 0
     assert "tabby cat" in out
+    assert "the starter encoder knows mostly what ImageNet shows" in said
+    assert "--model base" in said
     assert len(list((tmp_path / "demo" / "pictures").glob("*.png"))) == 12
     assert str((tmp_path / "demo" / "results.jsonl").resolve()) in out
     report = (tmp_path / "demo" / "report" / "index.html").resolve()

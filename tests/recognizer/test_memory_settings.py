@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from recognizer.memory_settings import (
 from recognizer.plain_yaml import MOST_BYTES
 from recognizer.settings import Settings, load_settings
 from recognizer.yaml_settings import SettingsError
+from tests.recognizer.commands import call
 
 
 @pytest.fixture
@@ -94,6 +96,21 @@ def test_whatever_is_not_listed_is_refused_key_by_key_with_file_and_name(starter
             else:
                 with pytest.raises(SettingsError, match=rf"m/calibration\.yaml sets `{section}\.{key}`, which"):
                     carried_settings(memory)
+
+
+def test_info_tells_what_calibration_fitted_in_words(starter, tmp_path):
+    curve = [[0.41, 0.91, 80], [0.62, 0.9639, 60]]
+    memory = built_with(starter, tmp_path, {})
+    score = {"head": "auto", "head_beta": None, "precision_curve": curve, "roll_up_thresholds": [0.7, 0.5]}
+    write_calibration(memory, score=score)
+    lines = dict(line.split(maxsplit=1) for line in call("info", "--memory", memory.directory)[1].splitlines())
+    precisions = "0.9 from confidence 0.41 on, 0.95 from confidence 0.62 on, at most 0.963"
+    assert lines["score.precision"] == f"calibrated: {precisions}"
+    assert lines["score.roll_up"].startswith("calibrated: the category from confidence 0.7 on, else its group")
+    assert lines["score.head"] == "auto"
+    assert {"score.head_beta", "score.precision_curve", "score.roll_up_thresholds"}.isdisjoint(lines)
+    full = json.loads(call("info", "--memory", memory.directory, "--json")[1])["settings"]["score"]
+    assert full == score
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,18 @@ def test_unknown_names_are_refused_with_the_nearest(memory, tmp_path):
         select_categories(memory, [f"qqq{number}" for number in range(9)])
 
 
+def test_a_list_with_commas_is_told_how_to_be_written(memory, tmp_path):
+    said = r"'red fox,crane' \(did .*\)\. For several categories repeat --only, once for each name\. The memory has"
+    with pytest.raises(SelectionError, match=said):
+        select_categories(memory, ["red fox,crane"])
+    with pytest.raises(SelectionError, match=r"repeat --without, once"):
+        select_categories(memory, without=["tabby cat, crane"])
+    (tmp_path / "labels.csv").write_text('name\n"red fox, vixen"\n')
+    with pytest.raises(SelectionError) as refused:
+        select_categories(memory, [str(tmp_path / "labels.csv")])
+    assert "repeat" not in str(refused.value)
+
+
 def test_no_category_left_is_refused(memory):
     with pytest.raises(SelectionError, match="no category is left"):
         select_categories(memory, ["red fox"], ["red fox"])

@@ -33,13 +33,18 @@ report.compare = (function () {
     const { label, other: before } = report.columns;
     const pairs = compare.pairs(before, label, (row) => report.has(row, "CHANGED"));
     const changed = pairs.reduce((sum, [, , count]) => sum + count, 0);
-    let added = 0;
-    for (let row = 0; row < report.loaded; row++) if (report.has(row, "ADDED")) added++;
+    const count = (status) => {
+      let rows = 0;
+      for (let row = 0; row < report.loaded; row++) if (report.has(row, status)) rows++;
+      return rows;
+    };
+    const [added, restated] = [count("ADDED"), count("STATUS_CHANGED")];
     const show = (one, now) => report.show("images", { other: one, label: now, status: report.status.CHANGED });
     return el("div", { class: "sheet" },
       el("h2", {}, "Against ", report.foreign(other.name)),
       el("p", { class: "figures" },
-        figure(changed, "changed"), figure(report.loaded - changed - added, "the same"), figure(added, "only in this run"), figure(other.onlyThere, "only in the other run")),
+        figure(changed, "changed"), figure(report.loaded - changed - restated - added, "the same"),
+        restated ? figure(restated, "with the same label and another status") : null, figure(added, "only in this run"), figure(other.onlyThere, "only in the other run")),
       changed ? el("h3", { text: "Labels that changed" }) : el("p", { class: "fine", text: "No label changed." }),
       changed ? compare.pairTable(pairs, ["before", "now", "rows"], show) : null,
       other.differences.length ? el("h3", { text: "What differs between the runs" }) : null,

@@ -135,7 +135,7 @@ report.detail = (function () {
     lines.push(el("p", { class: "fine", text: facts.join(" · ") }));
     if (report.has(row, "CORRECTED")) lines.push(el("p", { class: "fine" }, label[row] >= 0 ? ["recognised as ", report.foreign(report.name(label[row]))] : "recognised without a label"));
     if (truth[row] >= 0) {
-      lines.push(el("p", { class: `truth ${report.has(row, "RIGHT") ? "right" : label[row] >= 0 ? "wrong" : ""}` }, "truth: ", report.foreign(report.name(truth[row]))));
+      lines.push(el("p", { class: `truth ${report.has(row, "RIGHT") ? "right" : report.has(row, "WRONG") ? "wrong" : ""}` }, "truth: ", report.foreign(report.name(truth[row])), report.has(row, "NOT_IN_MEMORY") ? " (not in the memory)" : ""));
     }
     if (data.known) {
       const [score, threshold, category, negative] = data.known;

@@ -6,6 +6,7 @@ report.filters = (function () {
     FAILED: "failed", UNKNOWN: "unknown", BELOW: "too unsure for a label", EMPTY: "no box", ROLLED_UP: "rolled up",
     RERANKED: "reranked", REORDERED: "moved by reranking", RERANK_FAILED: "reranking failed",
     RIGHT: "right", WRONG: "wrong", CHANGED: "changed", ADDED: "only in this run", CORRECTED: "corrected", SKIPPED: "skipped",
+    NOT_IN_MEMORY: "true name not in the memory", STATUS_CHANGED: "same label, another status",
   };
   const SORTS = {
     run: ["in the order of the run", null],

@@ -20,7 +20,7 @@ report.list = (function () {
   list.linesInView = () => Math.max(1, Math.floor(report.byId("list").clientHeight / (height + GAP)));
 
   const BADGES = [
-    ["FAILED", "failed"], ["WRONG", "wrong"], ["UNKNOWN", "unknown"], ["BELOW", "too unsure"], ["CHANGED", "changed"],
+    ["FAILED", "failed"], ["WRONG", "wrong"], ["UNKNOWN", "unknown"], ["BELOW", "too unsure"], ["CHANGED", "changed"], ["STATUS_CHANGED", "status changed"],
     ["ADDED", "new"], ["CORRECTED", "corrected"], ["SKIPPED", "skipped"], ["ROLLED_UP", "group"], ["REORDERED", "reranked"], ["RERANK_FAILED", "not reranked"],
   ];
   list.badges = (row) =>

@@ -7,10 +7,11 @@ report.matrix = (function () {
 
   matrix.view = function () {
     const { truth, label } = report.columns;
-    const { known, right, unmatched } = report.summary.truth;
-    const pairs = report.compare.pairs(truth, label, (row) => truth[row] >= 0);
+    const { known, right, unmatched, leftOut } = report.summary.truth;
+    const pairs = report.compare.pairs(truth, label, (row) => truth[row] >= 0 && !report.has(row, "NOT_IN_MEMORY"));
     const wrong = pairs.filter(([one, other]) => one !== other && other >= 0);
     const unanswered = pairs.filter(([, other]) => other < 0).reduce((sum, [, , count]) => sum + count, 0);
+    const strange = report.compare.pairs(truth, label, (row) => report.has(row, "NOT_IN_MEMORY"));
     const show = (one, other) => report.show("images", { truth: one, label: other });
     return el("div", { class: "sheet" },
       el("h2", { text: "Truth and labels" }),
@@ -18,11 +19,14 @@ report.matrix = (function () {
         report.compare.figure(known, "with a known label"),
         el("span", { class: "figure" }, el("strong", { text: known ? report.percent(right / known) : "–" }), ` of ${report.count(known)} right`),
         report.compare.figure(unanswered, "without an answer"),
-        known < report.summary.rows ? report.compare.figure(report.summary.rows - known, "without a true label") : null,
+        known + leftOut < report.summary.rows ? report.compare.figure(report.summary.rows - known - leftOut, "without a true label") : null,
+        leftOut ? report.compare.figure(leftOut, "left out: true name not in the memory") : null,
         unmatched ? report.compare.figure(unmatched, "true labels without a row") : null),
       pairs.length ? table(pairs, show) : null,
       wrong.length ? el("h3", { text: "Most frequent confusions" }) : el("p", { class: "fine", text: "No label is wrong." }),
-      wrong.length ? report.compare.pairTable(wrong, ["truth", "label", "rows"], show) : null);
+      wrong.length ? report.compare.pairTable(wrong, ["truth", "label", "rows"], show) : null,
+      strange.length ? el("h3", { text: "True name not in the memory" }) : null,
+      strange.length ? report.compare.pairTable(strange, ["truth", "label", "rows"], show) : null);
   };
 
   function table(pairs, show) {

@@ -123,6 +123,9 @@ def test_results_for_other_tools(world, done):
     named = {(each["category_name"], each["category_id"]) for each in results}
     exported = json.loads((world / "exported.json").read_text())
     assert {(each["category_name"], each["category_id"]) for each in exported} == named
+    images = {(each["file_name"], each["image_id"]) for each in results}
+    assert images == {("both.png", 1), ("turned.jpg", 2)}  # without one for broken.jpg, which lies between them
+    assert {(each["file_name"], each["image_id"]) for each in exported} == images
     document = json.loads((world / "md.json").read_text())
     (both,) = [image for image in document["images"] if image["file"] == "both.png"]
     names = document["classification_categories"]

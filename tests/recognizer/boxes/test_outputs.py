@@ -7,6 +7,8 @@ from recognizer.boxes.outputs import (
     category_ids,
     coco_results,
     file_ids,
+    file_image_ids,
+    image_ids,
     megadetector_document,
     named_categories,
     write_coco,
@@ -52,7 +54,9 @@ def test_coco_results_have_the_ids_of_the_file_and_both_confidences():
     rows = [row(items[0], 0.25, 0.5, 0.125), row(items[1], code="E_BOX", path="b.jpg"), row(items[2], path="c.jpg")]
     given = file_ids(file(items, categories=NAMES), CATEGORIES)
     assert given == [(17, "dog", ""), (18, "House Cat", ""), (19, "wolf", None)]
-    first, second, third = coco_results(items, rows, category_ids(given, named_categories(rows)))
+    first, second, third = coco_results(
+        items, rows, category_ids(given, named_categories(rows)), {"a.jpg": 1, "b.jpg": 2, "c.jpg": 3}
+    )
     assert first == {
         "image_id": 9, "category_id": 18, "bbox": [10.0, 20.0, 20.0, 40.0], "score": 0.125, "file_name": "a.jpg",
         "category_name": "House Cat",
@@ -64,10 +68,19 @@ def test_coco_results_have_the_ids_of_the_file_and_both_confidences():
 def test_ids_of_images_are_counted_where_the_file_has_none_and_pixels_stay_those_of_the_file():
     items = [boxed(), boxed(xyxy=(0.1, 0.1, 0.3, 0.3), shares=True), boxed("b.jpg", frame_hw=(100, 50))]
     rows = [row(item, 1.0, xyxy=(20, 40, 60, 120)) for item in items]
-    results = list(coco_results(items, rows, category_ids([], named_categories(rows))))
-    assert [result["image_id"] for result in results] == [1, 1, 2]
+    results = list(coco_results(items, rows, category_ids([], named_categories(rows)), {"a.jpg": 5}))
+    assert [result["image_id"] for result in results] == [5, 5, 5]
     assert [result["category_id"] for result in results] == [1, 1, 1]
     assert [result["bbox"] for result in results] == [[10, 20, 20, 40], [20, 40, 40, 80], [10, 20, 20, 40]]
+
+
+def test_images_without_an_id_in_the_file_are_counted_by_path_behind_its_ids():
+    items = [boxed("b.jpg", image_id=7), boxed("b.jpg", image_id=8), boxed("a.jpg", image_id="x"), boxed("c.jpg")]
+    given = file_image_ids(items)
+    assert given == [(7, "b.jpg"), ("x", "a.jpg")]
+    paths = ["e.jpg", "b.jpg", "d.jpg", "e.jpg"]
+    assert image_ids(given, paths) == {"b.jpg": 7, "a.jpg": "x", "d.jpg": 8, "e.jpg": 9}
+    assert image_ids([], paths) == image_ids([], paths[::-1]) == {"b.jpg": 1, "d.jpg": 2, "e.jpg": 3}
 
 
 def rolled_up(item):
@@ -85,7 +98,7 @@ def test_a_label_that_was_rolled_up_stands_in_both_formats():
     }  # fmt: skip
     ids = category_ids([], named_categories([rolled_up(item)]))
     assert ids == {("fox", "animal"): 1, ("owl", "animal > bird"): 2}
-    for result in coco_results([item], [rolled_up(item)], ids):
+    for result in coco_results([item], [rolled_up(item)], ids, {"a.jpg": 1}):
         assert {name: result[name] for name in label} == label
     document = megadetector_document([item], [rolled_up(item)], file([item]), model="x")
     names, paths = document["classification_categories"], document["classification_category_descriptions"]

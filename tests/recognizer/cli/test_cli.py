@@ -504,12 +504,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(world, tmp_path, capsys, monk
         ("--top-k", "many", "'many': give a whole number."),
         ("--min-confidence", "high", "'high': give a number."),
         ("--format", "xml", "'xml' is not one of 'jsonl', 'csv', 'parquet'."),
+        ("--format", "JSON", "'JSON' is not one of 'jsonl', 'csv', 'parquet'. Did you mean 'jsonl'?"),
     ],
 )
 def test_a_value_that_an_option_does_not_take_is_named_with_what_to_give(tmp_path, option, value, said):
     code, _, err = call("run", tmp_path, "--memory", tmp_path, "--output", "r.jsonl", option, value)
     assert code == 2
-    assert f"Invalid value for '{option}': {said}" in " ".join(err.replace("│", " ").split())
+    words = " ".join(err.replace("│", " ").split())
+    assert f"Invalid value for '{option}': {said}" in words
+    assert ("Did you mean" in words) == ("Did you mean" in said)
 
 
 EVIL = "\x1b]0;title\x07\x1b[2J\r\nerror: all is well\u202e"

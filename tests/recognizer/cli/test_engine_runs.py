@@ -66,6 +66,29 @@ def test_a_run_that_cannot_be_continued_is_refused_before_ray_starts(
         call("run", photos, "--memory", demo_memory, "--engine", "ray", "--output", tmp_path / "rows", *options)
 
 
+def test_a_cluster_may_have_the_device_that_this_machine_lacks(demo_memory, photos, tmp_path, monkeypatch, starter):
+    def joined(address):
+        raise RecognizerError(f"joined {address}")
+
+    monkeypatch.setattr("recognizer.engine.cluster.connected", joined)
+    monkeypatch.setattr(Encoder, "from_spec", lambda *_, **__: starter)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    command = ["run", photos, "--memory", demo_memory, "--engine", "ray", "--device", "cuda"]
+    with pytest.raises(RecognizerError, match="joined host:6379"):
+        call(*command, "--output", tmp_path / "rows", "--ray-address", "host:6379")
+    with pytest.raises(RecognizerError, match="'cuda' does not exist here"):  # Ray would be started on this machine
+        call(*command, "--output", tmp_path / "rows")
+    memory = Memory.open(demo_memory)
+    listing = list_images([photos])
+    setup = run_setup(memory, load_settings(base=carried_settings(memory)), listing, device="cpu", precision="fp32")
+    with ShardWriter(tmp_path / "earlier", listing.keys, setup, warn=print) as writer:
+        row = ErrorRow(path=listing.keys[0], code="E_EMPTY", reason="no bytes").to_dict()
+        writer.write(arrow_table([row]).append_column(NUMBER, pa.array([0], pa.int64())))
+    with pytest.raises(RecognizerError, match="device: was 'cpu', is 'cuda'"):
+        call(*command, "--output", tmp_path / "earlier", "--ray-address", "host:6379")
+
+
 @pytest.mark.parametrize(
     "command",
     [

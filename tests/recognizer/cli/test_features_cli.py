@@ -131,6 +131,9 @@ def test_find_says_what_is_missing(features, tmp_path):
         call("find", "cat", "--features", tmp_path / "none")
     with pytest.raises(RecognizerError, match="one of the two"):
         call("find", "--features", features)
+    for text in ("", " \n"):
+        with pytest.raises(RecognizerError, match="the text is empty; say what the images show"):
+            call("find", text, "--features", features)
     with pytest.raises(RecognizerError, match="name one with --model"):
         call("near-duplicates", "--features", features, "--model", "another")
 

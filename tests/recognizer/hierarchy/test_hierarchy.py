@@ -11,7 +11,7 @@ from memory import Category
 from recognizer.errors import RecognizerError
 from recognizer.hierarchy.climbs import Climbs, climb_scores, coverage_at, evaluate_roll_up, roll_up_figures
 from recognizer.hierarchy.roll_up import NO_ANSWER, first_reached, paths_above, roll_up
-from recognizer.hierarchy.rule import SPECIESNET, LabelRule, label_rule, roll_up_thresholds
+from recognizer.hierarchy.rule import SPECIESNET, LabelRule, in_words, label_rule, roll_up_thresholds
 from recognizer.hierarchy.tree import NO_NODE, Tree
 from recognizer.results.row import CandidateRow, ResultRow
 from recognizer.settings import ScoreSettings, SettingsError, load_settings
@@ -188,6 +188,24 @@ def test_what_no_calibration_supports_is_refused(changes, said):
     with pytest.raises(RecognizerError, match=said):
         label_rule(score)
     assert score.uncalibrated().precision_curve is score.uncalibrated().roll_up_thresholds is None
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "words"),
+    [
+        ((0.65,), "the category from confidence 0.65 on, else the lowest group above it that reaches it"),
+        ((0.0, 1.0), "every image gets its category, and none a group"),
+        ((0.7, 1.0), "the category from confidence 0.7 on, and never a group"),
+        ((0.7, 0.5), "the category from confidence 0.7 on, else its group or one above it from 0.5 on"),
+        (
+            (0.7, 0.5, 1, 0.25),
+            "the category from confidence 0.7 on, else its group from 0.5 on, else the group 3 levels up or one above "
+            "it from 0.25 on",
+        ),
+    ],
+)
+def test_thresholds_are_told_in_words(thresholds, words):
+    assert in_words(thresholds) == words
 
 
 def test_values_that_are_no_threshold_are_refused():

@@ -112,6 +112,13 @@ def test_csv_has_a_line_for_each_candidate(kind, tmp_path, request):
     assert ("box_id" in lines[0]) == (kind == "boxed")
 
 
+def test_a_format_that_is_not_known_is_told_the_nearest(whole, tmp_path):
+    code, _, err = call("export-results", whole.path, "--output", tmp_path / "out", "--format", "label-studio")
+    assert code == 2
+    said = "'coco', 'megadetector', 'labelstudio', 'csv'. Did you mean 'labelstudio'?"
+    assert said in " ".join(err.replace("│", " ").split())
+
+
 def test_an_empty_run_is_an_empty_document(tmp_path):
     stored = open_stored(write_run(tmp_path / "r.jsonl", [], tmp_path))
     assert exported(stored, tmp_path, "labelstudio") == exported(stored, tmp_path, "coco") == []

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from memory import Category
 from recognizer.report import write_report
 from recognizer.report.row_data import margin_of
 from recognizer.results import ErrorRow
+from tests.memory.building import build
+from tests.memory.fake_encoder import HashEncoder
 from tests.recognizer.report.runs import LABELS, draw_image, mixed_rows, result, write_run
 
 HOSTILE = [
@@ -154,6 +157,28 @@ def test_confusions_and_changes_lead_to_their_rows(mixed, watched):
         assert score[column] == pytest.approx(sum(term[1 + column] for term in terms), abs=5e-4)
     assert score[2] == pytest.approx(score[1] - score[0], abs=2e-4)
     assert abs(score[2]) > 1e-4
+
+
+def test_what_no_figure_counts_is_shown_apart(tmp_path, watched):
+    memory = build([Category("owl"), Category("cat")], tmp_path / "m", HashEncoder(dim=16))
+    rows = [result(f"{name}.jpg", ["owl", "cat"], unknown=name == "cat") for name in ("owl", "cat", "zebra")]
+    info = {"memory": {"path": str(tmp_path / "m"), "digest": memory.digest}}
+    run = write_run(tmp_path / "r.jsonl", rows, tmp_path / "photos", **info)
+    other = write_run(tmp_path / "o.jsonl", [result(row.path, ["owl", "cat"]) for row in rows], None)
+    (tmp_path / "truth.csv").write_text("path,label\nowl.jpg,owl\ncat.jpg,cat\nzebra.jpg,zebra\n")
+    page = watched.open(write_report(run, tmp_path / "report", truth=tmp_path / "truth.csv", against=other))
+    assert "50.0 % of 2 right" in page.inner_text("#facts")
+    page.click("[data-view=compare]")
+    assert [" ".join(text.split()) for text in page.locator("#other-view .figure").all_inner_texts()][:3] == [
+        "0 changed",
+        "2 the same",
+        "1 with the same label and another status",
+    ]
+    page.click("[data-view=matrix]")
+    assert "1\nleft out: true name not in the memory" in page.inner_text("#other-view")
+    page.click("#other-view .pairs >> nth=1 >> .cell")
+    assert chosen(page) == "zebra.jpg"
+    assert "truth: zebra (not in the memory)" in page.text_content("#detail .truth")
 
 
 def corners(page, selector):

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from memory import Category
 from memory.errors import WriteFailed
+from recognizer.evaluation.labelled import match_labels, read_labelled
 from recognizer.images import ImageLimits
 from recognizer.report import write_report
 from recognizer.report.columns import Columns
@@ -20,6 +22,8 @@ from recognizer.report.thumbs import PICTURE_SIDE, choose_rows, frame_of
 from recognizer.results import ErrorRow, ResultRow
 from recognizer.results.errors import ResultsUnreadable
 from recognizer.results.row import KnownRow
+from tests.memory.building import build
+from tests.memory.fake_encoder import HashEncoder
 from tests.recognizer.commands import call
 from tests.recognizer.report.runs import draw_image, mixed_rows, result, write_run, write_shards
 
@@ -294,7 +298,64 @@ def test_truth_marks_what_is_right(tmp_path):
         None,
         "ostrich",
     ]
-    assert summary(report)["truth"] == {"known": 5, "right": 2, "unmatched": 1}
+    assert summary(report)["truth"] == {"known": 5, "right": 2, "unmatched": 1, "leftOut": 0}
+    assert "1 row whose true name no row mentions" in " ".join(report.sentences())
+
+
+def test_true_names_that_the_memory_lacks_are_left_out_as_in_eval(tmp_path):
+    memory = build([Category(name) for name in ("owl", "cat", "ostrich")], tmp_path / "m", HashEncoder(dim=16))
+    owl = ["owl", "cat"]
+    rows = [result(f"{name}/1.jpg", owl) for name in ("owl", "cat", "ostrich", "zebra")]
+    rows.append(result("zebra/2.jpg", owl, label=None, status="below"))
+    for row in rows:
+        draw_image(tmp_path / "set" / row.path)
+    info = {"memory": {"path": str(tmp_path / "m"), "digest": memory.digest, "categories": 3}}
+    run = write_run(tmp_path / "r.jsonl", rows, tmp_path / "set", **info)
+    report = write_report(run, tmp_path / "report", truth=tmp_path / "set")
+    evaluated = match_labels(read_labelled(tmp_path / "set"), memory.bare_categories())
+    assert (report.truth.known, report.truth.left_out) == (len(evaluated.items), evaluated.unmatched)
+    assert (report.truth.known, report.truth.right, report.truth.left_out) == (3, 1, {"zebra": 2})
+    verdict = Status.RIGHT | Status.WRONG | Status.NOT_IN_MEMORY
+    assert [status & verdict for status in columns(report)["status"]] == [
+        Status.RIGHT,
+        Status.WRONG,
+        Status.WRONG,  # the memory has ostriches, which no row mentions
+        Status.NOT_IN_MEMORY,
+        Status.NOT_IN_MEMORY,
+    ]
+    assert summary(report)["truth"] == {"known": 3, "right": 1, "unmatched": 0, "leftOut": 2}
+    assert list(report.sentences()) == ["2 rows left out: true name not in the memory ('zebra' 2)."]
+
+    memory.remove(["ostrich"])  # it is another memory now, so nothing says what the run compared with
+    report = write_report(run, tmp_path / "report", truth=tmp_path / "set")
+    assert (report.truth.known, report.truth.right, report.truth.left_out) == (5, 1, {})
+    assert "Counted as wrong: 3 rows whose true name" in " ".join(report.sentences())
+
+
+def test_a_change_of_status_alone_is_no_change_of_the_label(tmp_path):
+    """Nor are groups that only one of the memories has."""
+    owls = [("owl", "bird"), ("cat", "")]
+    now = [
+        result("label", owls),
+        result("status", owls, unknown=True),
+        result("group", owls),
+        result("moved", owls),
+        result("both", owls, unknown=True),
+    ]
+    before = [
+        result("label", owls[::-1]),
+        result("status", owls),
+        result("group", ["owl"]),
+        result("moved", [("owl", "toys")]),
+        result("both", owls[::-1]),
+    ]
+    run, other = (write_run(tmp_path / f"{n}.jsonl", rows, None) for n, rows in enumerate((now, before)))
+    report = write_report(run, tmp_path / "report", against=other)
+    assert report.compared == (5, 3, 1, 0, 0)
+    marks = [status & (Status.CHANGED | Status.STATUS_CHANGED) for status in columns(report)["status"]]
+    assert marks == [Status.CHANGED, Status.STATUS_CHANGED, 0, Status.CHANGED, Status.CHANGED]
+    _, _, said = call("report", run, "--output", tmp_path / "report", "--against", other)
+    assert "3 of 5 rows in both runs have another label; 1 with the same label and another status; only" in said
 
 
 def test_truth_of_a_table_elsewhere_is_found_by_the_file(tmp_path):
@@ -321,7 +382,7 @@ def test_two_runs_are_compared_row_by_row(tmp_path):
     report = write_report(run, tmp_path / "report", against=before)
     marks = [status & (Status.CHANGED | Status.ADDED) for status in columns(report)["status"]]
     assert marks == [0, Status.CHANGED, Status.ADDED, Status.CHANGED, Status.CHANGED]
-    assert report.compared == (4, 3, 1, 1)
+    assert report.compared == (4, 3, 0, 1, 1)
     there = [data.get("other") for data in details(report)]
     assert there[1]["label"] == "cat"
     assert there[2] is None
@@ -342,7 +403,7 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     truth = tmp_path / "truth.csv"
     truth.write_text("path,label\n/photos/a.jpg,owl\n/photos/c.jpg,owl\n")
     report = write_report(run, tmp_path / "report", against=other, truth=truth)
-    assert report.compared == (0, 0, 2, 3)
+    assert report.compared == (0, 0, 0, 2, 3)
     assert summary(report)["notes"][1:] == [*report.sentences()][1:]
     assert [sentence.partition(".")[0] for sentence in report.sentences()][1:] == [
         "No row is in both runs, so nothing is compared",
@@ -458,6 +519,6 @@ def test_the_command_says_what_it_wrote(tmp_path, photos):
     )
     assert code == 0
     assert out.strip() == str((tmp_path / "report" / "index.html").resolve())
-    assert "1 of 1 row with a true label are right" in said
-    assert "0 of 1 row in both runs changed; only here: 0, only there: 0" in said
+    assert "right: 1 of 1 compared row (100.0%)" in said
+    assert "0 of 1 row in both runs have another label; only here: 0, only there: 0" in said
     assert list((tmp_path / "report" / "thumbs").iterdir())

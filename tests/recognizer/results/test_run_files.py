@@ -23,6 +23,19 @@ def test_files_are_named_after_the_whole_name_of_the_output(tmp_path):
             find_run_files(beside, "jsonl")
 
 
+@pytest.mark.parametrize("name", ["_run.json", "rows-000000.parquet"])
+def test_a_folder_that_ray_filled_is_told_apart_from_others(tmp_path, name):
+    (tmp_path / "day").mkdir()
+    with pytest.raises(OutputUnusable, match="names no format"):
+        infer_format(tmp_path / "day")
+    (tmp_path / "day" / name).touch()
+    said = "day holds the results of a run on Ray, in Parquet files; continue it with --engine ray, or choose another"
+    with pytest.raises(OutputUnusable, match=said):
+        infer_format(tmp_path / "day")
+    with pytest.raises(OutputUnusable, match=said):
+        find_run_files(tmp_path / "day", "parquet")
+
+
 @pytest.mark.parametrize("name", ["run.json", "results.run.json", "results.jsonl.run.json"])
 def test_names_of_earlier_releases_are_read(tmp_path, info, name):
     files = find_run_files(tmp_path / "results.jsonl", "jsonl")

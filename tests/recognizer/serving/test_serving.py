@@ -19,6 +19,7 @@ import pytest
 from memory import Category, Memory
 from recognizer.demo import DATA
 from recognizer.results.lines import encode_row
+from recognizer.serving.listening import address, is_everywhere
 from recognizer.serving.settings import ServeSettings
 from tests.recognizer.serving.running import raw_request, running
 from tests.remembering import remembering
@@ -115,6 +116,10 @@ def test_boxes_are_recognised_in_place_of_the_image(client):
         (lambda: {"json": {"images": [{"url": "http://example.org/a.jpg"}]}}, "base64"),
         (lambda: {"json": as_json(PHOTOS[0], top_k=0)}, "top_k"),
         (lambda: {"json": as_json(PHOTOS[0], top_k=10**9)}, "up to 100"),
+        (lambda: {"json": as_json(PHOTOS[0]), "params": {"top_k": "3"}}, "'top_k' is not read from the address"),
+        (lambda: {"files": form(PHOTOS[0]), "data": {"top_k": "abc"}}, "top_k: "),
+        (lambda: {"files": form(PHOTOS[0]), "data": {"top_k": "-1"}}, "top_k: "),
+        (lambda: {"files": form(PHOTOS[0]), "data": {"top_k": "101"}}, "up to 100"),
         (lambda: {"json": as_json(PHOTOS[0], rerank=True)}, "--rerank-model"),
         (lambda: {"json": as_json(PHOTOS[0], boxes=[])}, "one per image"),
         (lambda: {"files": form(PHOTOS[0]), "data": {"top": "3"}}, "no field 'top'"),
@@ -126,6 +131,20 @@ def test_boxes_are_recognised_in_place_of_the_image(client):
 )
 def test_a_request_that_makes_no_sense_gets_a_sentence(client, request_of, said):
     assert said in message(client.post("/v1/recognize", **request_of()), 400)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown", "everywhere"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:80", True),
+        ("::", "http://[::1]:80", True),  # a socket of IPv6 alone
+        ("127.0.0.1", "http://127.0.0.1:80", False),
+        ("::1", "http://[::1]:80", False),
+        ("birds.example.org", "http://birds.example.org:80", False),
+    ],
+)
+def test_the_address_that_is_shown_can_be_opened(host, shown, everywhere):
+    assert (address(host, 80), is_everywhere(host)) == (shown, everywhere)
 
 
 def test_no_file_of_a_request_is_left(client, tmp_path, monkeypatch):
@@ -311,19 +330,19 @@ def test_the_command_serves_prints_its_token_and_stops(demo_memory, tmp_path):
     command = [sys.executable, "-m", "recognizer", "serve", "--memory", str(demo_memory), "--port", "0", "--writable"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     try:
-        address, _, fragment = process.stdout.readline().strip().partition("#token=")
+        shown, _, fragment = process.stdout.readline().strip().partition("#token=")
         token = {"authorization": f"Bearer {fragment}"}
         assert len(fragment) > 20
         until = time.monotonic() + 60
         while True:
             try:
-                assert httpx.get(f"{address}health/ready").status_code == 200
+                assert httpx.get(f"{shown}health/ready").status_code == 200
                 break
             except httpx.TransportError:
                 assert time.monotonic() < until
                 time.sleep(0.05)
-        assert httpx.get(f"{address}v1/categories").status_code == 401
-        assert httpx.get(f"{address}v1/categories", headers=token).json()["total"] == 32
+        assert httpx.get(f"{shown}v1/categories").status_code == 401
+        assert httpx.get(f"{shown}v1/categories", headers=token).json()["total"] == 32
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)
     finally:
