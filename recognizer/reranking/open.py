@@ -12,6 +12,7 @@ from recognizer.settings import RerankSettings
 from rerank.mllm import MOST_OPTIONS, Mllm, Scorer
 
 if TYPE_CHECKING:
+    from rerank.backends.opening import Backend
     from rerank.cache import AnswerCache
     from rerank.reranker import MllmReranker
     from rerank.written import Writer
@@ -85,23 +86,20 @@ def open_reranker(
     )
 
 
-def require_writer(settings: RerankSettings) -> None:
-    """Refuse, before any work starts, settings that name no language model that writes.
+def require_writer(settings: RerankSettings, *, ask_server: bool = True) -> None:
+    """Refuse, before any work starts, settings that name no language model that writes, or a server that is not there.
+
+    Args:
+        settings: when and how to ask.
+        ask_server: whether this machine is to reach the server; it is asked which models it has, within seconds.
 
     Raises:
         RerankNotConfigured: no model is named.
         RecognizerError: the model is a reranker, which writes nothing.
-        MllmUnavailable: the name or address of the model cannot be right.
+        MllmUnavailable: the name or address of the model cannot be right, or nothing answers there.
     """
-    from rerank.backends.opening import check_name
-
-    if settings.model is None:
-        raise RerankNotConfigured(
-            "no language model is named; give --mllm, such as --mllm http://127.0.0.1:8000/v1 for a server started by "
-            "`vllm serve Qwen/Qwen2.5-VL-7B-Instruct`, or a directory with such a model"
-        )
-    if check_name(settings.model, settings.backend)[0] == "reranker":
-        raise RecognizerError(f"{settings.model} is a reranker, which scores candidates and writes nothing")
+    if _writing_backend(settings) == "openai" and ask_server:
+        open_model(settings, one_token=False).close()
 
 
 def open_writer(
@@ -121,12 +119,26 @@ def open_writer(
     """
     from rerank.written import Writer
 
-    require_writer(settings)
+    _writing_backend(settings)
     cache, opened = _open(settings, one_token=False, warn=warn, mllm=mllm)
     if isinstance(opened, Scorer):
         opened.close()
         raise RecognizerError(f"{settings.model} scores candidates and writes nothing")
     return Writer(opened, image_size=settings.image_size, cache=cache, give_up_after=settings.give_up_after, warn=warn)
+
+
+def _writing_backend(settings: RerankSettings) -> Backend:
+    from rerank.backends.opening import check_name
+
+    if settings.model is None:
+        raise RerankNotConfigured(
+            "no language model is named; give --mllm, such as --mllm http://127.0.0.1:8000/v1 for a server started by "
+            "`vllm serve Qwen/Qwen2.5-VL-7B-Instruct`, or a directory with such a model"
+        )
+    backend, _ = check_name(settings.model, settings.backend)
+    if backend == "reranker":
+        raise RecognizerError(f"{settings.model} is a reranker, which scores candidates and writes nothing")
+    return backend
 
 
 def _open(
