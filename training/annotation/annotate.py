@@ -215,7 +215,9 @@ def annotate(
     return Annotated(report, work.unanswered, work.calls)
 
 
-def _check_models(settings: AnnotationSettings, mllm: Mllm | None, detector: Detector | None, ray: OnRay | None) -> None:
+def _check_models(
+    settings: AnnotationSettings, mllm: Mllm | None, detector: Detector | None, ray: OnRay | None
+) -> None:
     """Refuse models that cannot be opened; where several cannot, one error says so of all of them."""
     faults: list[RecognizerError | MllmUnavailable] = []
     # With Ray, devices are those of other machines, and so is the way to the server.

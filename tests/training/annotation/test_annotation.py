@@ -235,7 +235,7 @@ def test_a_reranker_writes_nothing(chain):
 
 
 def test_an_unknown_detector_is_refused_before_the_mllm_writes(chain):
-    with pytest.raises(DataError, match="there is no directory ./gone/model"):
+    with pytest.raises(DataError, match=r"there is no directory \./gone/model"):
         annotate(
             read_images([str(chain.pictures)]),
             chain.output,
@@ -263,7 +263,7 @@ def test_faults_of_device_server_and_detector_are_one_error_before_an_image_is_r
 
 def test_a_server_that_the_machines_of_a_cluster_reach_is_not_asked_from_here(chain):
     away = replace(settings(detector="./gone/model"), mllm=RerankSettings(model="http://127.0.0.1:9/v1"))
-    with pytest.raises(DataError, match="^there is no directory ./gone/model"):
+    with pytest.raises(DataError, match=r"^there is no directory \./gone/model"):
         annotate(read_images([str(chain.pictures)]), chain.output, away, ray=OnRay("127.0.0.1:9"))
 
 

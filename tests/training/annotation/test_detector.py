@@ -256,19 +256,20 @@ def test_nothing_is_fetched_where_the_hub_is_forbidden_or_does_not_answer(monkey
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", forbidden)
     tried = []
-    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda *_, **__: tried.append(constants.HF_HUB_OFFLINE) or fail())
+
+    def from_pretrained(*_, **__):
+        tried.append(constants.HF_HUB_OFFLINE)
+        raise OSError("not here")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", from_pretrained)
     why = "HF_HUB_OFFLINE allows no download" if forbidden else "the hub does not answer"
     with pytest.raises(DataError, match=f"files are not in the local cache, and {why}; give a directory"):
         check_detector("nobody/owl")
     assert tried == [True]
-    assert constants.HF_HUB_OFFLINE == forbidden
-    with pytest.raises(DataError, match="as a detector: not here$"):  # a folder does not need the hub
+    assert forbidden == constants.HF_HUB_OFFLINE
+    with pytest.raises(DataError, match=r"as a detector: not here$"):  # a folder does not need the hub
         check_detector(str(tmp_path))
     assert tried == [True, forbidden]
-
-
-def fail():
-    raise OSError("not here")
 
 
 def test_the_kind_is_known_without_weights(owlv2_folder, owlv2, tmp_path):
