@@ -226,7 +226,7 @@ def _check_models(
             choose_device(settings.device)
     if settings.mllm is not None and mllm is None:
         with _noting(faults):
-            require_writer(settings.mllm, ask_server=ray is None)
+            require_writer(settings.mllm, here=ray is None)
     if detector is None:
         with _noting(faults):
             check_detector(settings.detector, settings.detector_revision)

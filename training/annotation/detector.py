@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from recognizer.encoder.device import choose_device
-from recognizer.encoder.open_clip.catalogue import hub_answers, nothing_fetched
+from recognizer.encoder.open_clip.catalogue import hub_silence, nothing_fetched
 from recognizer.images import DecodedImage, ImageItem
 from rerank.backends.local import weights_identity
 from training.annotation.inputs import BareImage
@@ -275,15 +275,12 @@ def _loading(name: str) -> Iterator[None]:
     is_folder = Path(name).is_dir()
     if not is_folder and name.startswith(("/", "./", "../", "~")):
         raise DataError(f"there is no directory {name} with a detector; {_ELSE}")
-    without_hub = not is_folder and not hub_answers()
+    silence = "" if is_folder else hub_silence()
     try:
-        with nothing_fetched() if without_hub else nullcontext():
+        with nothing_fetched() if silence else nullcontext():
             yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).splitlines()[0]
-        if without_hub and isinstance(error, OSError):
-            from huggingface_hub import constants
-
-            hub = "HF_HUB_OFFLINE allows no download" if constants.HF_HUB_OFFLINE else "the hub does not answer"
-            reason = f"its files are not in the local cache, and {hub}"
+        if silence and isinstance(error, OSError):
+            reason = f"its files are not in the local cache, and {silence}"
         raise DataError(f"cannot load {name!r} as a detector: {reason}{'' if is_folder else f'; {_ELSE}'}") from error

@@ -1,4 +1,5 @@
 import json
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_a_gpu_detects_what_the_cpu_detects(detector, images, cuda):
     images = images[:1] * 3
     on_gpu = open_detector(detector.name, device=cuda)
     expected, found = (one.detect(prepared(one, images), TEXTS, 0.0) for one in (detector, on_gpu))
-    for one, other in zip(sum(expected, []), sum(found, []), strict=True):
+    for one, other in zip(chain.from_iterable(expected), chain.from_iterable(found), strict=True):
         assert np.allclose(values(one)[:, :4], values(other)[:, :4], atol=0.05)
         assert np.allclose(one.scores, other.scores, atol=1e-3)
 
