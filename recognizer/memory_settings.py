@@ -76,6 +76,13 @@ def read_calibration(
     return None
 
 
+def calibration_problem(memory: Memory) -> str:
+    """Return the sentence of `read_calibration` where a calibration is ignored, as after a change; else nothing."""
+    said: list[str] = []
+    read_calibration(memory, warn=said.append)
+    return " ".join(said)
+
+
 @contextmanager
 def calibration_file(memory: Memory, path: Path | None) -> Iterator[Path]:
     """Yield the file to write a calibration into: the one that is named, or that of the memory.

@@ -185,7 +185,7 @@ def learn(
         )
     learnt, done = lesson.learnt, lesson.scored
     if lesson.problem:
-        note(f"warning: {lesson.problem}")
+        note(lesson.problem)
     show(
         f"learnt: {counted(learnt.exemplars, 'exemplar')}, "
         f"{counted(len(learnt.added), 'new category', 'new categories')}; {counted(learnt.encoded, 'image')} encoded"

@@ -136,7 +136,7 @@ def describe(
     shown = _examples(categories, exemplars) if source is Source.exemplars else None
 
     if source is not Source.wordnet:
-        require_writer(settings.rerank)
+        require_writer(settings.rerank, here=not on_ray)
     if model or pretrained:
         encoder = Encoder.load(model or "starter", pretrained, device=device, precision=precision)
     else:

@@ -263,6 +263,7 @@ def add(
         show(_work(opened))
     if exemplars is not None:
         add_examples(opened, encoder, exemplars, features)
+    _say_calibration(opened)
 
 
 @app.command()
@@ -294,11 +295,20 @@ def remove(
     opened = Memory.open(memory)
     if exemplars:
         remove_examples(opened, names)
+        _say_calibration(opened)
         return
     removed = opened.remove(names)
     store_head(opened)
     now = opened.info().categories
     show(f"removed {counted(len(removed), 'category')}; {opened.location} now has {counted(now, 'category')}")
+    _say_calibration(opened)
+
+
+def _say_calibration(changed: Memory) -> None:
+    from recognizer.memory_settings import calibration_problem
+
+    if problem := calibration_problem(changed):
+        note(problem)
 
 
 def _print_contents(memory: Memory, work: str) -> None:

@@ -21,6 +21,7 @@ from recognizer.features import FeatureStore, encode_or_read
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
 from recognizer.images.rooted import path_under
+from recognizer.memory_settings import calibration_problem
 from recognizer.pipeline import in_batches
 from recognizer.recognizer import Recognizer
 from recognizer.reranking.file import EarlierResults
@@ -37,12 +38,6 @@ class Change:
     key: str
     before: str | None
     after: str | None
-
-
-_CALIBRATION_IS_GONE = (
-    "The calibration was fitted without these exemplars, so it no longer counts: confidences are not calibrated, and "
-    "nothing is called unknown, until `recognizer calibrate` is run again."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,7 @@ class Lesson:
     Attributes:
         learnt: by the memory.
         scored: the rows.
-        problem: a sentence where the memory had a calibration that was fitted without these exemplars; or empty.
+        problem: a sentence where the memory has a calibration that was fitted without these exemplars, or empty.
     """
 
     learnt: Learnt
@@ -114,12 +109,11 @@ def learn_again(
     fresh = Memory.open(memory)
     touched = {one.new for one in said.values() if one.new is not None}
     corrected = {one.key if one.xyxy is None else one.path for one in said.values()}
-    now = settings_of(fresh)
-    recognizer = Recognizer(encoder, fresh, settings=with_run_of(now, earlier), features=features)
+    recognizer = Recognizer(encoder, fresh, settings=with_run_of(settings_of(fresh), earlier), features=features)
     return Lesson(
         learnt,
         score_again(recognizer, earlier, output, touched=touched, corrected=corrected, source=source, warn=warn),
-        _CALIBRATION_IS_GONE if settings.score.calibrated and not now.score.calibrated else "",
+        calibration_problem(fresh),
     )
 
 

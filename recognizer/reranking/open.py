@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from recognizer.errors import RecognizerError
 from recognizer.settings import RerankSettings
-from rerank.mllm import MOST_OPTIONS, Mllm, Scorer
+from rerank.mllm import MOST_OPTIONS, Mllm, MllmUnavailable, Scorer
 
 if TYPE_CHECKING:
+    from rerank.backends.opening import Backend
     from rerank.cache import AnswerCache
     from rerank.reranker import MllmReranker
     from rerank.written import Writer
@@ -85,23 +86,29 @@ def open_reranker(
     )
 
 
-def require_writer(settings: RerankSettings) -> None:
-    """Refuse, before any work starts, settings that name no language model that writes.
+def require_writer(settings: RerankSettings, *, here: bool = True) -> None:
+    """Refuse, within seconds and before any work starts, settings that name no language model that can write.
+
+    Args:
+        settings: when and how to ask.
+        here: whether this machine opens the model, so that its server has to answer here, or its files be here or at
+            the hub.
 
     Raises:
         RerankNotConfigured: no model is named.
         RecognizerError: the model is a reranker, which writes nothing.
-        MllmUnavailable: the name or address of the model cannot be right.
+        MllmUnavailable: the name or address of the model cannot be right, or there is nothing.
     """
-    from rerank.backends.opening import check_name
-
-    if settings.model is None:
-        raise RerankNotConfigured(
-            "no language model is named; give --mllm, such as --mllm http://127.0.0.1:8000/v1 for a server started by "
-            "`vllm serve Qwen/Qwen2.5-VL-7B-Instruct`, or a directory with such a model"
+    backend, name = _writing_backend(settings)
+    if not here:
+        return
+    if backend == "openai":
+        open_model(settings, one_token=False).close()
+    elif not Path(name).expanduser().is_dir() and (silence := _silence(name, settings.revision)):
+        raise MllmUnavailable(
+            f"{name!r} is no directory, its files are not in the local cache, and {silence}; give a directory with a "
+            "multimodal LLM, the URL of a server, or a hub name that is in the local cache"
         )
-    if check_name(settings.model, settings.backend)[0] == "reranker":
-        raise RecognizerError(f"{settings.model} is a reranker, which scores candidates and writes nothing")
 
 
 def open_writer(
@@ -121,12 +128,33 @@ def open_writer(
     """
     from rerank.written import Writer
 
-    require_writer(settings)
+    _writing_backend(settings)
     cache, opened = _open(settings, one_token=False, warn=warn, mllm=mllm)
     if isinstance(opened, Scorer):
         opened.close()
         raise RecognizerError(f"{settings.model} scores candidates and writes nothing")
     return Writer(opened, image_size=settings.image_size, cache=cache, give_up_after=settings.give_up_after, warn=warn)
+
+
+def _writing_backend(settings: RerankSettings) -> tuple[Backend, str]:
+    from rerank.backends.opening import check_name
+
+    if settings.model is None:
+        raise RerankNotConfigured(
+            "no language model is named; give --mllm, such as --mllm http://127.0.0.1:8000/v1 for a server started by "
+            "`vllm serve Qwen/Qwen2.5-VL-7B-Instruct`, or a directory with such a model"
+        )
+    backend, name = check_name(settings.model, settings.backend)
+    if backend == "reranker":
+        raise RecognizerError(f"{settings.model} is a reranker, which scores candidates and writes nothing")
+    return backend, name
+
+
+def _silence(name: str, revision: str | None) -> str:
+    """Say why a hub model cannot be loaded that is not in the local cache; empty where it is, or the hub answers."""
+    from recognizer.encoder.open_clip.catalogue import hub_silence, is_cached
+
+    return "" if is_cached(name, "config.json", revision) else hub_silence()
 
 
 def _open(

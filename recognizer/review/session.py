@@ -35,6 +35,7 @@ from recognizer.features.stored_image import StoredImage
 from recognizer.images import ImageItem
 from recognizer.images.key import key_from_display
 from recognizer.images.rooted import path_under
+from recognizer.memory_settings import calibration_problem
 from recognizer.recognizer import Recognizer
 from recognizer.report.report import write_report
 from recognizer.report.row_data import margin_of
@@ -213,7 +214,8 @@ class ReviewSession:
                     warn=self.warn,
                 )
             self._show(self._learnt)
-            return f"{wanted.name} is described; {counted(len(done.changes), 'label')} changed since the run."
+            told = f"{wanted.name} is described; {counted(len(done.changes), 'label')} changed since the run."
+            return f"{told} {calibration_problem(fresh)}".rstrip()
 
     def close(self) -> None:
         """Close the file of corrections."""

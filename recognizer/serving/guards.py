@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import ipaddress
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -19,8 +20,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recognizer.serving.settings import ServeSettings
 
+BODY = "recognizer.body"
+"""Under this key of its scope a request has its `Body`."""
 # Say nothing of the memory: the page itself, and whether the server lives.
 _OPEN_TO_ALL = ("/health/", "/page/", "/docs", "/openapi.json", "/static-offline-docs/")
+
+
+@dataclass(slots=True, eq=False)
+class Body:
+    """What has come of the body of a request.
+
+    Attributes:
+        since: when it was first waited for, in seconds of the event loop; None: not yet.
+        read: bytes.
+        is_read: whether all of it has come.
+    """
+
+    since: float | None = None
+    read: int = 0
+    is_read: bool = False
 
 
 class Guard:
@@ -47,7 +65,8 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is None:
-            await self._app(scope, _limited(receive, self._settings), send)
+            scope[BODY] = body = Body()
+            await self._app(scope, _limited(receive, self._settings, body), send)
             return
         status, reason = refusal
         headers = {"www-authenticate": "Bearer"} if status == 401 else {}
@@ -89,26 +108,24 @@ def error_response(status: int, message: str, headers: dict[str, str] | None = N
     return JSONResponse({"error": {"status": status, "message": message}}, status, headers)
 
 
-def _limited(receive: Receive, settings: ServeSettings) -> Receive:
-    """Limit the bytes of a body, and the time from its first part to its last."""
-    until: float | None = None
-    read, is_read = 0, False
+def _limited(receive: Receive, settings: ServeSettings, body: Body) -> Receive:
+    """Limit the bytes of a body, and the time from its first part to its last; note what comes of it."""
 
     async def receive_limited() -> Message:
-        nonlocal until, read, is_read
-        if is_read:  # what follows is the end of the connection, for which anyone may wait
+        if body.is_read:  # what follows is the end of the connection, for which anyone may wait
             return await receive()
-        until = asyncio.get_running_loop().time() + settings.body_seconds if until is None else until
+        body.since = asyncio.get_running_loop().time() if body.since is None else body.since
         try:
-            async with asyncio.timeout_at(until):  # `wait_for` would start a task for each part
+            # `wait_for` would start a task for each part
+            async with asyncio.timeout_at(body.since + settings.body_seconds):
                 message = await receive()
         except TimeoutError:
             reason = f"the body was not here after {settings.body_seconds:g} seconds"
             raise HTTPException(408, reason, {"connection": "close"}) from None
-        read += len(message.get("body", b""))
-        if read > settings.max_body_bytes:
-            raise HTTPException(413, _too_long(read, settings), {"connection": "close"})
-        is_read = not message.get("more_body", False)
+        body.read += len(message.get("body", b""))
+        if body.read > settings.max_body_bytes:
+            raise HTTPException(413, _too_long(body.read, settings), {"connection": "close"})
+        body.is_read = not message.get("more_body", False)
         return message
 
     return receive_limited

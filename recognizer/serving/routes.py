@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,10 @@ from recognizer.results.lines import encode_row
 from recognizer.results.row import ErrorRow, Row
 from recognizer.serving import docs
 from recognizer.serving.editing import Editor, NewCategory
+from recognizer.serving.guards import BODY
 from recognizer.serving.metrics import Metrics
-from recognizer.serving.service import Busy, Service
+from recognizer.serving.places import Places
+from recognizer.serving.service import Service
 from recognizer.serving.settings import ServeSettings
 from recognizer.serving.uploads import Reader, RequestFiles
 
@@ -61,20 +63,14 @@ def routes(parts: Parts) -> APIRouter:
     """Return the routes of a server."""
     router = APIRouter(responses=docs.ERRORS)
     service, metrics, reader = parts.service, parts.metrics, Reader(parts.settings)
-    reading = 0
+    places = Places(parts.settings.most_uploads)
 
-    @contextmanager
-    def request_files() -> Iterator[RequestFiles]:
+    @asynccontextmanager
+    async def files_of(request: Request) -> AsyncIterator[RequestFiles]:
         """Let a request have files; only so many do at a time."""
-        nonlocal reading
-        if reading >= parts.settings.most_uploads:
-            raise Busy(f"{reading} requests are being read already; ask again in a moment")
-        reading += 1
-        try:
+        async with places.take(request.scope[BODY]):
             with RequestFiles() as files:
                 yield files
-        finally:
-            reading -= 1
 
     @router.post(
         "/v1/recognize",
@@ -88,7 +84,7 @@ def routes(parts: Parts) -> APIRouter:
 
         An image that cannot be decoded has a row with the status `error`; the others are recognised all the same.
         """
-        with request_files() as files:
+        async with files_of(request) as files:
             uploads, options = await reader.read(request, files)
             rows = await service.recognize(uploads, top_k=options.top_k, rerank=options.rerank)
         for row in rows:
@@ -108,7 +104,7 @@ def routes(parts: Parts) -> APIRouter:
         return {"total": len(found), "offset": offset, "categories": page, "memory": _memory_json(service)}
 
     if parts.editor is not None:
-        _add_editing(router, parts.editor, service, reader, request_files)
+        _add_editing(router, parts.editor, service, reader, files_of)
 
     @router.get("/health/live", summary="Whether the process answers", tags=["server"])
     async def live() -> dict[str, str]:
@@ -143,7 +139,7 @@ def _add_editing(
     editor: Editor,
     service: Service,
     reader: Reader,
-    request_files: Callable[[], AbstractContextManager[RequestFiles]],
+    files_of: Callable[[Request], AbstractAsyncContextManager[RequestFiles]],
 ) -> None:
     """Add the routes that change the memory."""
 
@@ -176,7 +172,7 @@ def _add_editing(
         `problems` has a sentence for each image that was left out, `warnings` one for each that is an example of
         another category, too.
         """
-        with request_files() as files:
+        async with files_of(request) as files:
             uploads, options = await reader.read(request, files, parameters={"category"})
             senseless = sorted(options.model_fields_set - {"images"})
             if senseless:

@@ -18,7 +18,9 @@ class ServeSettings(BaseModel):
     most_images: int = Field(default=32, ge=1, description="of one request")
     most_top_k: int = Field(default=100, ge=1, description="candidates that a request may ask for")
     queue: int = Field(default=256, ge=1, description="images that may wait; more are refused (503, Retry-After)")
-    most_uploads: int = Field(default=64, ge=1, description="requests with a body at a time; more are refused (503)")
+    most_uploads: int = Field(
+        default=64, ge=1, description="requests with a body at a time; of more, a slow one or the last is refused (503)"
+    )
     connections: int = Field(
         default=1000, ge=1, description="open at a time; of more, the longest without a header is closed"
     )

@@ -5,17 +5,19 @@ The MLLM is closed before the detector is opened, so that one GPU holds one of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from recognizer.console import Advance, progress_bar
+from recognizer.encoder.device import choose_device
+from recognizer.errors import RecognizerError
 from recognizer.images import ImageLimits
 from recognizer.reranking.open import open_writer, require_writer
 from recognizer.settings import RerankSettings
-from rerank.mllm import Mllm
+from rerank.mllm import Mllm, MllmUnavailable
 from training.annotation.asking import asking_stages
 from training.annotation.detector import Detector, DetectStage, check_detector, open_detect_stage, open_detector
 from training.annotation.gates import Gates, ScoreStage
@@ -24,6 +26,7 @@ from training.annotation.output import Recipe, Report, write_output, write_repor
 from training.annotation.stage import Compute, Json, Stage, Work, compute_here, look, run_stage
 from training.annotation.store import Store
 from training.annotation.texts import TextRules
+from training.errors import DataError
 
 OWLV2 = "google/owlv2-base-patch16-ensemble"
 """GRAIN's detector."""
@@ -168,12 +171,10 @@ def annotate(
         EngineError: Ray is missing or cannot be reached, or an actor failed.
         DataError: the results cannot be stored, or the detector cannot be loaded.
         MllmUnavailable: the MLLM cannot be opened.
+        EncoderError: there is no such device.
         WriteFailed: the disk refuses.
     """
-    if settings.mllm is not None and mllm is None:
-        require_writer(settings.mllm)
-    if detector is None:  # before the MLLM writes for hours
-        check_detector(settings.detector, settings.detector_revision)
+    _check_models(settings, mllm, detector, ray)  # before images are read and the MLLM writes for hours
     rules = TextRules(settings.known, settings.gates)
     stages: list[Stage] = []
 
@@ -212,6 +213,35 @@ def annotate(
         report.counts.update(images.left_out)
         write_report(report_path(output), report, recipe, work.unanswered)
     return Annotated(report, work.unanswered, work.calls)
+
+
+def _check_models(
+    settings: AnnotationSettings, mllm: Mllm | None, detector: Detector | None, ray: OnRay | None
+) -> None:
+    """Refuse models that cannot be opened; where several cannot, one error says so of all of them."""
+    faults: list[RecognizerError | MllmUnavailable] = []
+    # With Ray, devices are those of other machines, and so is the way to the server.
+    if ray is None:
+        with _noting(faults):
+            choose_device(settings.device)
+    if settings.mllm is not None and mllm is None:
+        with _noting(faults):
+            require_writer(settings.mllm, here=ray is None)
+    if detector is None:
+        with _noting(faults):
+            check_detector(settings.detector, settings.detector_revision)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise DataError(". ".join(str(fault).rstrip(".") for fault in faults))
+
+
+@contextmanager
+def _noting(faults: list[RecognizerError | MllmUnavailable]) -> Iterator[None]:
+    try:
+        yield
+    except (RecognizerError, MllmUnavailable) as fault:
+        faults.append(fault)
 
 
 def _say_nothing(sentence: str) -> None:

@@ -20,7 +20,6 @@ from recognizer.cli.options import (
     ConfigOption,
     DeviceOption,
     Engine,
-    EngineOption,
     ExcludeOption,
     RayAddressOption,
     SetOption,
@@ -111,7 +110,15 @@ def annotate(
         ),
     ] = None,
     device: DeviceOption = "auto",
-    engine: EngineOption = Engine.local,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="ray: MLLM and detector compute on Ray's workers, here or on a cluster, one for each GPU where there "
+            "are some. All else stays here: each image is read and checked, decoded for the MLLM, and scored for "
+            "--gate-encoder.",
+            rich_help_panel=HARDWARE,
+        ),
+    ] = Engine.local,
     ray_address: RayAddressOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from recognizer.encoder.device import choose_device
+from recognizer.encoder.open_clip.catalogue import hub_silence, nothing_fetched
 from recognizer.images import DecodedImage, ImageItem
 from rerank.backends.local import weights_identity
 from training.annotation.inputs import BareImage
@@ -29,6 +30,7 @@ NMS_IOU = 0.5
 _MOST_PER_DESCRIPTION = 20
 # Of thousands of boxes above a low threshold the best enter NMS, whose time grows with the square.
 _MOST_INTO_NMS = 1000
+_ELSE = "give a directory, a hub name that is in the local cache, or mask"
 BOX_DIGITS, SCORE_DIGITS = 2, 4
 """Decimals that are stored: hundredths of a pixel, far below any detector's error."""
 
@@ -206,7 +208,7 @@ class DetectStage:
 
 
 def check_detector(name: str, revision: str | None = None) -> str:
-    """Find out which kind of detector a name stands for, without loading weights.
+    """Find out which kind of detector a name stands for, without loading weights; within seconds.
 
     Args:
         name: `mask`, or a directory or hub name of an OWLv2 or Grounding DINO model.
@@ -222,7 +224,7 @@ def check_detector(name: str, revision: str | None = None) -> str:
         return MASK
     from transformers import AutoConfig
 
-    with _named(name):
+    with _loading(name):
         kind = str(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False).model_type)
     if kind not in ("owlv2", "grounding-dino"):
         raise DataError(f"{name!r} is a model of type {kind!r}; detectors are OWLv2 (owlv2) and Grounding DINO")
@@ -247,7 +249,7 @@ def open_detector(name: str, *, revision: str | None = None, device: str = "auto
 
         return MaskDetector()
     chosen = choose_device(device)
-    with _named(name):
+    with _loading(name):
         if kind == "owlv2":
             from training.annotation.owlv2 import Owlv2Detector
 
@@ -265,10 +267,20 @@ def open_detect_stage(
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Turn what a library raises over a model that it cannot load into a sentence."""
+def _loading(name: str) -> Iterator[None]:
+    """Turn what a library raises over a model that it cannot load into a sentence.
+
+    Nothing is fetched for a folder, and where the hub does not answer: its library would try again for half a minute.
+    """
+    is_folder = Path(name).is_dir()
+    if not is_folder and name.startswith(("/", "./", "../", "~")):
+        raise DataError(f"there is no directory {name} with a detector; {_ELSE}")
+    silence = "" if is_folder else hub_silence()
     try:
-        yield
+        with nothing_fetched() if silence else nullcontext():
+            yield
     except (OSError, ValueError, KeyError, ImportError) as error:
-        there = "" if Path(name).is_dir() else "; give a directory, a hub name that is in the local cache, or mask"
-        raise DataError(f"cannot load {name!r} as a detector: {str(error).splitlines()[0]}{there}") from error
+        reason = str(error).splitlines()[0]
+        if silence and isinstance(error, OSError):
+            reason = f"its files are not in the local cache, and {silence}"
+        raise DataError(f"cannot load {name!r} as a detector: {reason}{'' if is_folder else f'; {_ELSE}'}") from error

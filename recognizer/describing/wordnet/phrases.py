@@ -17,8 +17,12 @@ _NOT_VISIBLE = re.compile(
     r"(?:often |usually |especially |formerly |once |widely |also |sometimes |commonly )*"
     r"(?:used|native|found|valued|cultivated|grown|introduced|imported|domesticated|believed|considered|known|thought"
     r"|named|called|originally|a member of|any (?:of|member)|of (?:the )?(?:[A-Z]|southern|northern|eastern|western)"
-    r"|in (?:the )?(?:[A-Z]|southern|northern|eastern|western)|from |important|made by|see |e\.g\.|i\.e\.)"
+    r"|in (?:the )?(?:[A-Z]|southern|northern|eastern|western)|from |important|made by|see |e\.g\.|i\.e\."
+    r"|distributed|naturalized|endangered|extinct|feeds on|feeding on|propelled|powered|trained|intended|designed|begun"
+    r"|built (?:by|in|on)|able to|can be|includes|example of|in some classifications)"
 )
+_INSIDE = frozenset({"internal organ", "blood vessel", "muscle", "nervous tissue"})
+"""What lies under the skin: kinds of body parts, by their first word."""
 
 
 def phrases(sense: Sense, nouns: Nouns) -> Iterator[str]:
@@ -29,16 +33,21 @@ def phrases(sense: Sense, nouns: Nouns) -> Iterator[str]:
         nouns: the table.
     """
     yield from clauses(sense.gloss)
-    above = sense
+    above, from_inside = sense, _is_inside(sense, nouns)
     for level in range(LEVELS):
-        for row in above.parts:
-            yield nouns.sense(row).words[0]
+        for part in map(nouns.sense, above.parts):
+            if from_inside or not _is_inside(part, nouns):
+                yield part.words[0]
         if not above.hypernyms:
             return
         above = nouns.sense(above.hypernyms[0])
         if level == 0:
             yield above.words[0]
             yield from clauses(above.gloss)
+
+
+def _is_inside(sense: Sense, nouns: Nouns) -> bool:
+    return sense.kind == "body part" and not _INSIDE.isdisjoint(nouns.sense(row).words[0] for row in nouns.kinds(sense))
 
 
 def clauses(gloss: str) -> Iterator[str]:

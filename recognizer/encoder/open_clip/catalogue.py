@@ -74,7 +74,7 @@ def is_at_hand(model: str, tag: str) -> bool:
         needed += [(text["hf_tokenizer_name"], names) for names in (list(_TOKENIZER), ["tokenizer_config.json"])]
     if text.get("hf_model_name"):
         needed.append((text["hf_model_name"], ["config.json"]))
-    return all(any(_is_cached(owner, file) for file in alternatives) for owner, alternatives in needed)
+    return all(any(is_cached(owner, file) for file in alternatives) for owner, alternatives in needed)
 
 
 def is_named_at_hand(encoder: NamedEncoder) -> bool:
@@ -97,6 +97,15 @@ def hub_answers() -> bool:
     return True
 
 
+def hub_silence() -> str:
+    """Say why nothing can be fetched from the hub; empty where it answers."""
+    from huggingface_hub import constants
+
+    if hub_answers():
+        return ""
+    return "HF_HUB_OFFLINE allows no download" if constants.HF_HUB_OFFLINE else "the hub does not answer"
+
+
 @contextmanager
 def nothing_fetched() -> Iterator[None]:
     """Keep the hub's libraries off the network, so that what is loaded is what the cache holds."""
@@ -110,10 +119,15 @@ def nothing_fetched() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _is_cached(repository: str, file: str) -> bool:
+def is_cached(repository: str, file: str, revision: str | None = None) -> bool:
+    """Tell whether the local cache of the hub holds a file of a repository."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    return bool(repository) and isinstance(try_to_load_from_cache(repository, file), str)
+    try:
+        return bool(repository) and isinstance(try_to_load_from_cache(repository, file, revision=revision), str)
+    except HFValidationError:  # no repository has such a name
+        return False
 
 
 def _pixels(model: str) -> str:

@@ -67,7 +67,9 @@ report.drawing = (function () {
     stop();
     if (isBox) drawing.box = box;
     else if (!drawing.box) stage.picture.classList.remove("drawing");
-    if (isBox) report.detail.again();
+    if (!isBox) return;
+    report.detail.again();
+    if (event.pointerType !== "touch") report.review.type(); // there, a keyboard would cover the candidates
   }
 
   function cancel(event) {

@@ -180,7 +180,14 @@ report.review = (function () {
     });
   };
 
-  function searchBox(row) {
+  // Lets a category of the shown row, or of the box that was drawn on it, be typed.
+  review.type = function () {
+    report.list.open();
+    const input = report.byId("review-search");
+    if (input) input.focus();
+  };
+
+  function searchBox(row, data) {
     const list = el("ul", { class: "found", role: "listbox", "aria-label": "Categories" });
     const input = el("input", { id: "review-search", class: "search", type: "search", dir: "auto", placeholder: "Another category, or a new one", "aria-label": "Another category, or a new one", autocomplete: "off" });
     let latest = 0;
@@ -209,6 +216,12 @@ report.review = (function () {
       return undefined;
     });
     input.addEventListener("keydown", (event) => {
+      // Of a box that was drawn the name is typed at once, so that its candidates are taken from here, too.
+      if (report.drawing.box && !input.value && /^[1-5]$/.test(event.key) && data.candidates[event.key - 1] && !event.ctrlKey && !event.altKey && !event.metaKey) {
+        event.preventDefault();
+        accept(row, data, event.key - 1);
+        return;
+      }
       if (event.key !== "Enter" || !input.value.trim()) return;
       event.preventDefault();
       if (listed === input.value.trim()) take();
@@ -234,8 +247,8 @@ report.review = (function () {
     const buttons = data.candidates.slice(0, 5).map((candidate, place) =>
       el("button", { type: "button", class: "accept", onclick: () => accept(row, data, place) }, el("kbd", { text: place + 1 }), report.foreign(candidate[0])));
     if (report.drawing.box) {
-      return el("section", { class: "part review" }, el("h3", { text: "What is in the box?" }), el("div", { class: "accepts" }, buttons), searchBox(row),
-        el("p", { class: "fine" }, el("kbd", { text: "n" }), " names it, ", el("kbd", { text: "Esc" }), " removes the box."));
+      return el("section", { class: "part review" }, el("h3", { text: "What is in the box?" }), el("div", { class: "accepts" }, buttons), searchBox(row, data),
+        el("p", { class: "fine" }, "Type its name and press ", el("kbd", { text: "Enter" }), ", or take a candidate by its digit before you type. ", el("kbd", { text: "Esc" }), " removes the box."));
     }
     const others = el("div", { class: "verdicts" },
       el("button", { type: "button", onclick: () => review.say([row], "unknown") }, el("kbd", { text: "u" }), "unknown"),
@@ -243,7 +256,7 @@ report.review = (function () {
       el("button", { type: "button", onclick: review.undo }, el("kbd", { text: "z" }), "undo"));
     const cluster = same.length > 1 && data.candidates.length
       ? el("button", { type: "button", class: "cluster", onclick: () => accept(row, data, 0, true) }, el("kbd", { text: "Shift 1" }), `accept the first for all ${same.length} copies`) : null;
-    return el("section", { class: "part review" }, el("h3", { text: "What is it?" }), el("div", { class: "accepts" }, buttons), cluster, others, searchBox(row),
+    return el("section", { class: "part review" }, el("h3", { text: "What is it?" }), el("div", { class: "accepts" }, buttons), cluster, others, searchBox(row, data),
       stage.picture ? el("p", { class: "fine", text: "Drag over the picture to draw a box around one of several things." }) : null,
       data.candidates.length ? describeBox(data.candidates[0]) : null);
   }
@@ -271,11 +284,7 @@ report.review = (function () {
     report.keys.add(["u"], "unknown", chosenData((row) => review.say([row], "unknown")));
     report.keys.add(["x"], "skip", chosenData((row) => review.say([row], "skip")));
     report.keys.add(["z"], "undo", review.undo);
-    report.keys.add(["n"], "name another category", chosenData(() => {
-      report.list.open();
-      const input = report.byId("review-search");
-      if (input) input.focus();
-    }));
+    report.keys.add(["n"], "name another category", chosenData(review.type));
     report.keys.add(["c"], "clear all filters", report.filters.clear);
   }
 

@@ -10,13 +10,17 @@ import open_clip
 import pytest
 import torch
 import typer
+import yaml
 from typer.testing import CliRunner
 
+from memory import Memory
 from memory.durable import file_sha256
+from memory.remote import CALIBRATION
 from recognizer import Recognizer
 from recognizer.cli import main
 from recognizer.cli.app import add_plugins
 from recognizer.errors import RecognizerError
+from recognizer.memory_settings import memory_identity, sealed
 from recognizer.results import encode_row
 from tests.forked import kill_after, start_command
 from tests.recognizer.commands import call
@@ -85,7 +89,14 @@ def test_building_again_encodes_nothing_and_adding_only_what_is_new(world, tmp_p
     _, out, _ = call("add", tmp_path / "more.json", *place)
     assert out.startswith("added 1 category, merged 1 category that it had; ")
     assert "now has 6 categories\n" in out
-    assert "removed 1 category; " in call("remove", "comet", *place[:2])[1]
+    opened = Memory.open(tmp_path / "memory")
+    content = {"calibration": memory_identity(opened), "score": {"calibrated": True}}
+    (opened.directory / CALIBRATION).write_text(sealed(yaml.safe_dump(content)))
+    _, out, err = call("remove", "comet", *place[:2])
+    assert "removed 1 category; " in out
+    ignored = "is ignored: it was fitted on other tables (6 categories; the memory now has 5"
+    assert ignored in err
+    assert ignored in call("add", tmp_path / "new.txt", *place)[2]
     code, out, _ = call("verify", "--memory", tmp_path / "memory")
     assert code == 0
     _, out, _ = call("remove", "galaxy", "--memory", tmp_path / "memory")

@@ -57,11 +57,12 @@ def test_corrections_are_learnt_and_nothing_is_encoded_but_texts(folder):
     log.append([Correction(id="x", path="gone.jpg", new="a"), Correction(id="b", path="broken.jpg", new="a")])
     log.append([Correction(id="s", path="again " + names[4], verdict="skip")])
     opened = Memory.open(folder / "memory")
+    known = opened.info().categories
     content = {"calibration": memory_identity(opened), "score": {"calibrated": True, "temperature": 0.08}}
     (opened.directory / CALIBRATION).write_text(sealed(yaml.safe_dump(content)))
     code, shown, notes = learn(folder)
     assert code == 0, notes
-    assert "The calibration was fitted without these exemplars" in notes
+    assert f"is ignored: it was fitted on other tables ({known} categories; the memory now has {known + 4}" in notes
     assert "4 exemplars, 4 new categories; 0 images encoded" in shown
     assert "1 correction of images that are not in" in notes
     assert "such as gone.jpg" in notes
@@ -81,7 +82,6 @@ def test_corrections_are_learnt_and_nothing_is_encoded_but_texts(folder):
     log.append([Correction(id="later", path=names[0], new="other thing", old="thing")])
     code, shown, notes = learn(folder)
     assert code == 0
-    assert "The calibration was fitted without" not in notes
     assert "rows.learnt-2.jsonl" in shown
     assert rows_of(folder / "rows.learnt.jsonl") == after  # the earlier results stay
     assert rows_of(folder / "rows.learnt-2.jsonl")[names[0]]["label"] == "other thing"

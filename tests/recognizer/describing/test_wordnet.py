@@ -118,10 +118,20 @@ def test_phrases_are_clauses_of_the_gloss_then_parts_then_what_it_is():
     assert found.index("bumper") < found.index("motor vehicle")
 
 
+def test_parts_under_the_skin_are_those_of_what_lies_there_itself_alone():
+    face = nouns().find("human face").senses[0]
+    heart = next(sense for sense in nouns().find("heart").senses if sense.kind == "body part")
+    of_face, of_heart = list(phrases(face, nouns())), list(phrases(heart, nouns()))
+    assert {"beard", "nose", "chin"} <= set(of_face)
+    assert not {"facial vein", "facial"} & set(of_face)  # a blood vessel and a nerve
+    assert "coronary artery" in of_heart
+
+
 @pytest.mark.parametrize(
     ("gloss", "found"),
     [
         ("large bird; native to Africa", ["large bird"]),
+        ("feeds on leaves; built on a hill; built of blocks; widely distributed; can be eaten", ["built of blocks"]),
         ("used for lifting; widely cultivated", []),
         ("short, thin tail", ["short, thin tail"]),
         (

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from memory import Category, Memory
 from recognizer.boxes.crop import show_box
@@ -13,7 +14,7 @@ from recognizer.errors import RecognizerError
 from recognizer.hierarchy.rule import label_rule
 from recognizer.images import ImageLimits, decode_image, list_images
 from recognizer.memory_settings import carried_settings
-from recognizer.reranking.open import RerankNotConfigured, open_reranker, require_model
+from recognizer.reranking.open import RerankNotConfigured, open_reranker, require_model, require_writer
 from recognizer.reranking.questions import RankedImage, apply_ranking, candidates_of, margin, question_of, rerank_rows
 from recognizer.reranking.stage import MOST_WAITING, RowBatch, rerank_in_background
 from recognizer.results import BatchTiming, CandidateRow, ErrorRow, EvidenceRow, ResultRow, encode_row
@@ -21,8 +22,9 @@ from recognizer.results.row import RowBox, parse_row
 from recognizer.settings import RerankSettings, ScoreSettings, SettingsError, load_settings
 from rerank.base import CONFIDENT, Ranking
 from rerank.cache import CacheFileRefused
-from rerank.mllm import Failure
+from rerank.mllm import Failure, MllmUnavailable
 from rerank.reranker import MllmReranker
+from tests.rerank.fake_server import FakeServer
 from tests.rerank.scripted import ScriptedMllm, choice, options, preferring
 
 ALWAYS = RerankSettings(when="always", model="scripted")
@@ -305,6 +307,23 @@ def test_without_an_mllm_one_sentence_with_an_example_comes_first():
         require_model(ALWAYS, 21)
     require_model(ALWAYS, 20)
     require_model(RerankSettings(when="always", model="m", mode="list"), 21)
+
+
+def test_a_writer_is_refused_within_seconds_where_nothing_answers_or_can_be_fetched(monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    dead = RerankSettings(model="http://127.0.0.1:9/v1")
+    with pytest.raises(MllmUnavailable, match="does not answer"):
+        require_writer(dead)
+    for forbidden, why in ((True, "HF_HUB_OFFLINE allows no download"), (False, "the hub does not answer")):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", forbidden)
+        for model in ("nobody/model", "gone/folder/model"):
+            with pytest.raises(MllmUnavailable, match=f"'{model}' is no dir.* not in the local cache, and {why}; give"):
+                require_writer(RerankSettings(model=model))
+    require_writer(dead, here=False)  # other machines may reach it
+    require_writer(RerankSettings(model=str(tmp_path)))
+    with FakeServer() as server:
+        require_writer(RerankSettings(model=server.url))
+        assert server.paths == ["/v1/models"]
 
 
 def test_a_fine_grained_memory_says_always_and_what_is_given_goes_before(starter, tmp_path):

@@ -15,7 +15,7 @@ from recognizer.exemplar_files import stored_exemplars
 from recognizer.report import write_report
 from tests.recognizer.commands import call
 from tests.recognizer.report.runs import draw_image, result, write_run
-from tests.recognizer.review.test_review import WORD, reviewing, saved, until
+from tests.recognizer.review.test_review import WORD, reviewing, until
 from tests.remembering import remembering
 
 SIZE, SQUARE = (300, 450), (45, 225, 119, 299)  # of the displayed image, which is stored turned
@@ -90,25 +90,35 @@ def test_a_person_draws_boxes_and_the_memory_learns_them(page, place, starter):
         drag(page, *square)
         assert page.evaluate(waiting) == pytest.approx([45, 225, 120, 300], abs=2.5)
         assert "What is in the box?" in page.inner_text(".review")
-        page.keyboard.press("u")
-        assert "needs a category" in page.inner_text("#review-status")
+        page.keyboard.type("u1zx")  # letters are those of its name, and so is a digit behind one
+        assert page.input_value("#review-search") == "u1zx"
+        assert page.evaluate(waiting) is not None
         page.keyboard.press("Escape")
         assert page.evaluate(waiting) is None
+        page.keyboard.press("u")  # a key again
+        until(page, "document.getElementById('review-status').textContent.includes('1 row corrected, all saved')")
+        page.keyboard.press("z")
+        until(page, "document.getElementById('review-status').textContent.includes('0 rows corrected, all saved')")
+        page.evaluate("document.querySelector('.stage').show(null)")
+        square = red_square(page)
         assert page.locator(".region.drawn").count() == 0
         page.mouse.click(square[0], square[1])
         assert page.evaluate(waiting) is None
 
         # Named by the search box, by touch and a digit, and undone.
         drag(page, square[2], square[3], square[0], square[1])  # from the other corner
-        page.keyboard.press("n")
         page.keyboard.type(HOSTILE)
         page.keyboard.press("Enter")  # before the list of categories has followed
-        saved(page, 0)
-        assert "1 box drawn" in page.inner_text("#review-status")
+        until(page, "document.getElementById('review-status').textContent.includes('1 box drawn, all saved')")
         assert page.inner_text(".region.drawn") == HOSTILE
         touch(page, square[0] - 20, square[1] - 20, square[2], square[3])
         until(page, f"{waiting} !== null")
-        page.keyboard.press("2")
+        assert page.evaluate("document.activeElement.id") != "review-search"  # no keyboard over the candidates
+        page.keyboard.press("u")
+        assert "needs a category" in page.inner_text("#review-status")
+        page.keyboard.press("Escape")
+        drag(page, square[0] - 20, square[1] - 20, square[2], square[3])
+        page.keyboard.press("2")  # nothing is typed yet
         until(page, "document.getElementById('review-status').textContent.includes('2 boxes drawn, all saved')")
         page.keyboard.press("z")
         until(page, "document.getElementById('review-status').textContent.includes('1 box drawn, all saved')")
@@ -142,5 +152,7 @@ def test_on_the_picture_of_a_box_others_are_drawn_in_pixels_of_the_whole_image(p
     page.evaluate("document.querySelector('.stage').show(null)")
     drag(page, *red_square(page))
     assert page.evaluate("report.drawing.box") == pytest.approx([450, 90, 600, 240], abs=3)
+    assert page.evaluate("document.activeElement.id") == "review-search"
+    page.evaluate("document.activeElement.blur()")
     page.keyboard.press("x")  # as Escape does
     assert page.evaluate("report.drawing.box") is None

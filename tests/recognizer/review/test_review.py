@@ -8,16 +8,18 @@ import time
 
 import httpx2 as httpx
 import pytest
+import yaml
 from PIL import Image
 
 from memory import ExemplarSet, Memory
+from memory.remote import CALIBRATION
 from recognizer import Recognizer
 from recognizer.cli.stored_features import opened_features
 from recognizer.corrections.log import CorrectionLog, read_corrections
 from recognizer.demo import DATA
 from recognizer.exemplars import chosen_settings
 from recognizer.images import ImageLimits
-from recognizer.memory_settings import carried_settings
+from recognizer.memory_settings import carried_settings, memory_identity, sealed
 from recognizer.review.app import make_review_app
 from recognizer.review.session import ReviewSession
 from recognizer.review.word import kept_word
@@ -188,6 +190,9 @@ def test_skipped_rows_are_marked_and_of_a_failed_image_the_page_says_why_nothing
 
 def test_a_description_is_added_and_the_folder_scored_again(place, starter):
     with reviewing(place, remembering(starter)) as address, httpx.Client(base_url=f"{address}/{WORD}/") as client:
+        opened = Memory.open(place / "memory")
+        content = {"calibration": memory_identity(opened), "score": {"calibrated": True}}
+        (opened.directory / CALIBRATION).write_text(sealed(yaml.safe_dump(content)))
         known = client.get("review/categories", params={"search": "astro"}).json()
         assert known[0]["name"] == "astronaut"
         told = client.post(
@@ -197,6 +202,7 @@ def test_a_description_is_added_and_the_folder_scored_again(place, starter):
         )
         assert told.status_code == 200, told.text
         assert "astronaut is described" in told.json()["message"]
+        assert "is ignored: it was fitted on other tables" in told.json()["message"]
         assert client.post("review/describe", json={"name": "unicorn", "text": "a horn"}).status_code == 400
         assert client.post("review/describe", json={"name": "astronaut", "text": " ; "}).status_code == 400
     texts = Memory.open(place / "memory").vectors.descriptions

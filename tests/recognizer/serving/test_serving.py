@@ -19,6 +19,7 @@ import pytest
 from memory import Category, Memory
 from recognizer.demo import DATA
 from recognizer.results.lines import encode_row
+from recognizer.serving import places
 from recognizer.serving.listening import address, is_everywhere
 from recognizer.serving.settings import ServeSettings
 from tests.recognizer.serving.running import raw_request, running
@@ -276,6 +277,22 @@ def test_bodies_that_come_slowly_keep_no_other_waiting(demo_memory, encoder):
         slow = [held_connection(client, JSON_HEAD + b"content-length: 50\r\n\r\n{") for _ in range(8)]
         assert len(rows(client.post("/v1/recognize", json=as_json(PHOTOS[0]), timeout=20))) == 1
         for connection in slow:
+            connection.close()
+
+
+def test_slow_bodies_give_their_places_up_to_others_the_slowest_first(demo_memory, encoder, monkeypatch):
+    monkeypatch.setattr(places, "SLOW_AFTER_S", 0.1)
+    settings = ServeSettings(most_uploads=2, body_seconds=60)
+    with running(demo_memory, encoder, settings=settings) as (client, _, _):
+        begun = JSON_HEAD + b"content-length: 99\r\n\r\n"
+        slower, slow = (held_connection(client, begun + b" " * count) for count in (1, 50))
+        time.sleep(0.1)
+        assert len(rows(client.post("/v1/recognize", json=as_json(PHOTOS[0]), timeout=20))) == 1
+        assert slower.recv(12) == b"HTTP/1.1 503"
+        slow.settimeout(0.1)
+        with pytest.raises(TimeoutError):  # it still has its place
+            slow.recv(1)
+        for connection in (slower, slow):
             connection.close()
 
 

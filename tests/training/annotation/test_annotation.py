@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from recognizer.errors import RecognizerError
 from recognizer.images import ImageLimits
+from recognizer.settings import RerankSettings
 from rerank.mllm import Failure, MllmUnavailable
 from tests.campaign import kill_annotate
 from tests.recognizer.commands import call
@@ -23,7 +25,7 @@ from tests.training.annotation.scripted import (
     settings,
     write_pictures,
 )
-from training.annotation.annotate import annotate, report_path, store_path
+from training.annotation.annotate import OnRay, annotate, report_path, store_path
 from training.annotation.detector import Found
 from training.annotation.inputs import BareImages, read_descriptions, read_images
 from training.annotation.output import check_output
@@ -233,7 +235,7 @@ def test_a_reranker_writes_nothing(chain):
 
 
 def test_an_unknown_detector_is_refused_before_the_mllm_writes(chain):
-    with pytest.raises(DataError, match="cannot load"):
+    with pytest.raises(DataError, match=r"there is no directory \./gone/model"):
         annotate(
             read_images([str(chain.pictures)]),
             chain.output,
@@ -241,6 +243,28 @@ def test_an_unknown_detector_is_refused_before_the_mllm_writes(chain):
             mllm=LoggedMllm(chain.asked),
         )
     assert chain.asked.batches() == []
+
+
+def test_faults_of_device_server_and_detector_are_one_error_before_an_image_is_read(chain):
+    dead = "http://127.0.0.1:9/v1"
+    pictures = read_images([str(chain.pictures)])
+    with pytest.raises(DataError) as caught:
+        annotate(
+            pictures,
+            chain.output,
+            replace(settings(detector="./gone/model", device="cuda:99"), mllm=RerankSettings(model=dead)),
+        )
+    faults = ["device 'cuda:99' does not exist", f"{dead} does not answer", "there is no directory ./gone/model"]
+    assert [fault in str(caught.value) for fault in faults] == [True] * 3
+    with pytest.raises(MllmUnavailable, match="does not answer"):  # one fault keeps its kind
+        annotate(pictures, chain.output, replace(settings(detector="mask"), mllm=RerankSettings(model=dead)))
+    assert not store_path(chain.output).exists()
+
+
+def test_a_server_that_the_machines_of_a_cluster_reach_is_not_asked_from_here(chain):
+    away = replace(settings(detector="./gone/model"), mllm=RerankSettings(model="http://127.0.0.1:9/v1"))
+    with pytest.raises(DataError, match=r"^there is no directory \./gone/model"):
+        annotate(read_images([str(chain.pictures)]), chain.output, away, ray=OnRay("127.0.0.1:9"))
 
 
 @pytest.mark.parametrize(

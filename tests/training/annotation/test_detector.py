@@ -4,7 +4,9 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
+from transformers import AutoConfig
 
 from recognizer.images import ImageItem, decode_image
 from tests.training.annotation.tiny_detectors import OWLV2_SIDE, save_grounding_dino, save_owlv2
@@ -103,7 +105,7 @@ def test_a_gpu_detects_what_the_cpu_detects(detector, images, cuda):
     images = images[:1] * 3
     on_gpu = open_detector(detector.name, device=cuda)
     expected, found = (one.detect(prepared(one, images), TEXTS, 0.0) for one in (detector, on_gpu))
-    for one, other in zip(chain(*expected), chain(*found), strict=True):
+    for one, other in zip(chain.from_iterable(expected), chain.from_iterable(found), strict=True):
         assert np.allclose(values(one)[:, :4], values(other)[:, :4], atol=0.05)
         assert np.allclose(one.scores, other.scores, atol=1e-3)
 
@@ -235,7 +237,7 @@ def test_a_batch_that_finds_no_memory_is_halved():
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("./gone/model", None, r"cannot load './gone/model' as a detector: .*; give a directory"),
+        ("./gone/model", None, r"there is no directory ./gone/model with a detector; give a directory"),
         ("folder", None, "cannot load .* as a detector"),
         ("folder", {"model_type": "bert"}, "is a model of type 'bert'; detectors are OWLv2"),
         ("folder", {"model_type": "owlv2"}, "cannot load .* as a detector"),
@@ -248,6 +250,27 @@ def test_what_is_no_detector_is_one_sentence(tmp_path, name, config, message):
             (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match=message):
         open_detector(name)
+
+
+@pytest.mark.parametrize("forbidden", [True, False])
+def test_nothing_is_fetched_where_the_hub_is_forbidden_or_does_not_answer(monkeypatch, tmp_path, forbidden):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", forbidden)
+    tried = []
+
+    def from_pretrained(*_, **__):
+        tried.append(constants.HF_HUB_OFFLINE)
+        raise OSError("not here")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", from_pretrained)
+    why = "HF_HUB_OFFLINE allows no download" if forbidden else "the hub does not answer"
+    with pytest.raises(DataError, match=f"files are not in the local cache, and {why}; give a directory"):
+        check_detector("nobody/owl")
+    assert tried == [True]
+    assert forbidden == constants.HF_HUB_OFFLINE
+    with pytest.raises(DataError, match=r"as a detector: not here$"):  # a folder does not need the hub
+        check_detector(str(tmp_path))
+    assert tried == [True, forbidden]
 
 
 def test_the_kind_is_known_without_weights(owlv2_folder, owlv2, tmp_path):
