@@ -71,13 +71,11 @@ class _CheckedRows(Iterable[Category]):
             key = category.name if self._key == "name" else (category.name, category.group)
             earlier = self._first.before(key, row, category.group)
             if earlier is not None and earlier.group != category.group:
-                raise LabelError(
+                raise row.error(
                     f"the name {printable(category.name)!r} is in two groups: {printable(earlier.group)!r} "
                     f"({earlier.place}) and {printable(category.group)!r} ({row.place})",
-                    file=self._path,
-                    line=row.line,
-                    where=row.where,
-                    remedy="Pass --key name,group to make two categories of them, or give them one group",
+                    self._path,
+                    "Pass --key name,group to make two categories of them, or give them one group",
                 )
             # Several rows for the descriptions or images of one category are usual in tables.
             is_bare = not (category.descriptions or category.exemplars)
@@ -115,22 +113,24 @@ class _Earlier(NamedTuple):
 
 
 class _Places:
-    """The places of rows, 8 bytes for each that is a line."""
+    """The places of rows, 8 bytes for each that is a line or a row of a table without lines."""
 
     def __init__(self) -> None:
-        self._lines = array("q")
+        self._numbers = array("q")  # lines; rows are below 0
         self._others: dict[int, str] = {}
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._numbers)
 
     def append(self, row: LabelRow) -> None:
-        if row.line is None:
-            self._others[len(self._lines)] = row.place
-        self._lines.append(row.line or 0)
+        number = row.line or -(row.row or 0)
+        if not number:
+            self._others[len(self._numbers)] = row.place
+        self._numbers.append(number)
 
-    def __getitem__(self, number: int) -> str:
-        return self._others.get(number, f"line {self._lines[number]}")
+    def __getitem__(self, place: int) -> str:
+        number = self._numbers[place]
+        return self._others[place] if not number else f"line {number}" if number > 0 else f"row {-number}"
 
 
 class _FirstRows:
@@ -194,7 +194,7 @@ def _category(row: LabelRow, path: Path, aliases: str | None) -> Category:
             aliases=tuple(_clean(alias, "alias") for alias in others),
         )
     except ValueError as error:
-        raise LabelError(str(error), file=path, line=row.line, where=row.where, remedy="Correct this entry") from error
+        raise row.error(str(error), path, "Correct this entry") from error
 
 
 def _clean(name: str, what: str) -> str:

@@ -92,13 +92,11 @@ def _from_parents(rows: Sequence[LabelRow], path: Path, key: str, notes: list[st
             remedy = "Keep one of them" + (
                 ", or pass --key name,group to make two categories of them" if name not in inner else ""
             )
-            raise LabelError(
+            raise second.error(
                 f"the name {printable(name)!r} has two parents: {printable(one)!r} ({first.place}) and "
                 f"{printable(other)!r} ({second.place})",
-                file=path,
-                line=second.line,
-                where=second.where,
-                remedy=remedy,
+                path,
+                remedy,
             )
     if inner.keys() & parents.keys():
         undefined, both = Examples(), Examples()
@@ -143,9 +141,7 @@ def _lineage(
 
 
 def _error(message: str, row: LabelRow, path: Path) -> LabelError:
-    return LabelError(
-        message, file=path, line=row.line, where=row.where, remedy="Correct the parent of one of the names"
-    )
+    return row.error(message, path, "Correct the parent of one of the names")
 
 
 def _normalised(rows: Iterable[LabelRow], notes: list[str]) -> Iterator[LabelRow]:
