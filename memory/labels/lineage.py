@@ -157,15 +157,15 @@ def _normalised(rows: Iterable[LabelRow], notes: list[str]) -> Iterator[LabelRow
 
 def _noting_two_places(rows: Iterable[LabelRow], notes: list[str]) -> Iterator[LabelRow]:
     """Note the names of groups that stand below two others, as of a slip in one row; they are different groups."""
-    seen: dict[str, tuple[tuple[str, ...], LabelRow]] = {}
+    seen: dict[str, tuple[tuple[str, ...], str]] = {}
     double: dict[str, str] = {}
     for row in rows:
         path = levels(row.group)
         for place, name in enumerate(path):
-            above, first = seen.setdefault(name, (path[:place], row))
+            above, first = seen.setdefault(name, (path[:place], row.place))
             if above != path[:place]:
                 one, other = (printable(join_levels(each)) or "the top" for each in (above, path[:place]))
-                places = f"{one!r} ({first.place}) and {other!r} ({row.place})"
+                places = f"{one!r} ({first}) and {other!r} ({row.place})"
                 double.setdefault(name, f"{printable(name)!r} under {places}")
         yield row
     if double:

@@ -174,7 +174,7 @@ def test_a_file_that_is_cut_or_damaged_is_refused(tmp_path):
     with pytest.raises(LabelError, match="its end is missing"):
         read_labels(path)
     path.write_bytes(content[:-6000] + bytes(4000) + content[-2000:])
-    with pytest.raises(LabelError, match=r"at a row after 8192: the Parquet file cannot be read"):
+    with pytest.raises(LabelError, match=r"at a row after [1-9]\d*: the Parquet file cannot be read"):
         read_labels(path)
     with pytest.raises(LabelError, match="cannot be read: No such file"):
         read_labels(tmp_path / "other.parquet")
