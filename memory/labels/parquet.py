@@ -228,6 +228,8 @@ def _values(column: pa.Array) -> list[Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     if not (_is_text(column.type) or _is_binary(column.type) or _is_list_of_texts(column.type)):
