@@ -7,7 +7,6 @@ that importing the package is quick.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from memory.category import Category, Description
@@ -24,6 +23,7 @@ from memory.errors import (
     SchemaTooNew,
     UnknownCategory,
 )
+from memory.lazy import lazy_names
 
 if TYPE_CHECKING:
     from memory.encoder_card import EncoderCard, TextEncoder
@@ -32,14 +32,17 @@ if TYPE_CHECKING:
     from memory.negatives import NegativeLabels
     from memory.vectors import ExemplarSet
 
-_MODULES = {
-    "EncoderCard": "memory.encoder_card",
-    "ExemplarSet": "memory.vectors",
-    "Memory": "memory.memory",
-    "NegativeLabels": "memory.negatives",
-    "TextEncoder": "memory.encoder_card",
-    "read_labels": "memory.labels",
-}
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "EncoderCard": "memory.encoder_card",
+        "ExemplarSet": "memory.vectors",
+        "Memory": "memory.memory",
+        "NegativeLabels": "memory.negatives",
+        "TextEncoder": "memory.encoder_card",
+        "read_labels": "memory.labels",
+    },
+)
 __all__ = [
     "BadVectors",
     "Category",
@@ -61,11 +64,3 @@ __all__ = [
     "UnknownCategory",
     "read_labels",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module at its first use."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_MODULES[name]), name)
-    return value

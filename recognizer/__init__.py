@@ -6,8 +6,9 @@ how an encoder is trained. Names are imported when they are first used, so that 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from memory.lazy import lazy_names
 
 if TYPE_CHECKING:
     __version__: str
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
     from recognizer.results import to_dataframe as to_dataframe
     from recognizer.settings import Settings as Settings
 
-_MODULES = {
-    "Encoder": "recognizer.encoder",
-    "ImageFeatures": "recognizer.encoder",
-    "Recognizer": "recognizer.recognizer",
-    "RowList": "recognizer.notebook",
-    "Settings": "recognizer.settings",
-    "to_dataframe": "recognizer.results",
-}
+_lazy_name = lazy_names(
+    __name__,
+    {
+        "Encoder": "recognizer.encoder",
+        "ImageFeatures": "recognizer.encoder",
+        "Recognizer": "recognizer.recognizer",
+        "RowList": "recognizer.notebook",
+        "Settings": "recognizer.settings",
+        "to_dataframe": "recognizer.results",
+    },
+)
 __all__ = ["Encoder", "ImageFeatures", "Recognizer", "RowList", "Settings", "__version__", "to_dataframe"]
 
 
@@ -35,7 +39,4 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("recognizer")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_MODULES[name]), name)
-    return value
+    return _lazy_name(name)

@@ -92,13 +92,11 @@ def _from_parents(rows: Sequence[LabelRow], path: Path, key: str, notes: list[st
             remedy = "Keep one of them" + (
                 ", or pass --key name,group to make two categories of them" if name not in inner else ""
             )
-            raise LabelError(
+            raise second.error(
                 f"the name {printable(name)!r} has two parents: {printable(one)!r} ({first.place}) and "
                 f"{printable(other)!r} ({second.place})",
-                file=path,
-                line=second.line,
-                where=second.where,
-                remedy=remedy,
+                path,
+                remedy,
             )
     if inner.keys() & parents.keys():
         undefined, both = Examples(), Examples()
@@ -143,9 +141,7 @@ def _lineage(
 
 
 def _error(message: str, row: LabelRow, path: Path) -> LabelError:
-    return LabelError(
-        message, file=path, line=row.line, where=row.where, remedy="Correct the parent of one of the names"
-    )
+    return row.error(message, path, "Correct the parent of one of the names")
 
 
 def _normalised(rows: Iterable[LabelRow], notes: list[str]) -> Iterator[LabelRow]:
@@ -161,15 +157,15 @@ def _normalised(rows: Iterable[LabelRow], notes: list[str]) -> Iterator[LabelRow
 
 def _noting_two_places(rows: Iterable[LabelRow], notes: list[str]) -> Iterator[LabelRow]:
     """Note the names of groups that stand below two others, as of a slip in one row; they are different groups."""
-    seen: dict[str, tuple[tuple[str, ...], LabelRow]] = {}
+    seen: dict[str, tuple[tuple[str, ...], str]] = {}
     double: dict[str, str] = {}
     for row in rows:
         path = levels(row.group)
         for place, name in enumerate(path):
-            above, first = seen.setdefault(name, (path[:place], row))
+            above, first = seen.setdefault(name, (path[:place], row.place))
             if above != path[:place]:
                 one, other = (printable(join_levels(each)) or "the top" for each in (above, path[:place]))
-                places = f"{one!r} ({first.place}) and {other!r} ({row.place})"
+                places = f"{one!r} ({first}) and {other!r} ({row.place})"
                 double.setdefault(name, f"{printable(name)!r} under {places}")
         yield row
     if double:

@@ -26,12 +26,13 @@ from memory.labels.markup import (
     read_label_map,
     read_yaml,
 )
+from memory.labels.parquet import is_parquet, read_parquet
 from memory.labels.rows import LabelFile, Labelling, LabelRow, held_text
 from memory.labels.table import header_delimiter, read_table
 from memory.labels.text import IMAGE_SUFFIXES, is_id_list, read_lines
 from memory.wording import counted
 
-FORMATS = ("auto", "text", "csv", "tsv", "json", "descriptors", "cupl", "jsonl", "folder", "coco")
+FORMATS = ("auto", "text", "csv", "tsv", "json", "descriptors", "cupl", "jsonl", "parquet", "folder", "coco")
 # A name may hold braces; texts with a word before or after them, one and all, are templates of CLIP.
 _TEMPLATE = re.compile(r"\w \{c?\}|\{c?\} \w")
 
@@ -89,10 +90,11 @@ def read_labels(
     are turned into one.
 
     Args:
-        path: a file (UTF-8), or a folder with one folder of images for each category.
+        path: a file (of text in UTF-8, or Parquet), or a folder with one folder of images for each category.
         format: "auto" decides by content, and knows the class lists of other tools. The others: "text" (one name per
             line), "csv" or "tsv", "json" (any JSON document, its structure decided by content), "descriptors"
-            (``{name: [descriptions]}``), "cupl" (``{name: [sentences]}``), "jsonl", "coco" (also LVIS), "folder".
+            (``{name: [descriptions]}``), "cupl" (``{name: [sentences]}``), "jsonl", "parquet", "coco" (also LVIS),
+            "folder".
         key: "name": a name is one category; "name,group": equal names in different groups are different categories.
         header: whether the first line of a text file or table is a header; None where it must be clear by itself.
         name_column: the column or field that holds the names; None for "name".
@@ -103,7 +105,7 @@ def read_labels(
         The categories, with the format and notes about what was changed or left out.
 
     Raises:
-        LabelError: the file cannot be read as labels, or its parents form a circle; the message says file, line and
+        LabelError: the file cannot be read as labels, or its parents form a circle; the message says file, place and
             remedy.
         ValueError: an unknown format, key or kind of aliases.
     """
@@ -116,6 +118,8 @@ def read_labels(
     notes: list[str] = []
     if path.is_dir():
         labelling = Labelling("folder of images", folder_rows(path))
+    elif format == "parquet" or (format == "auto" and is_parquet(path)):
+        labelling = read_parquet(LabelFile(path, None, name_column=name_column, notes=notes))
     else:
         labelling = _read_file(LabelFile(path, held_text(path), header, name_column, notes, skip_bad), format)
     rows = with_groups(labelling, path, key, notes)

@@ -38,7 +38,7 @@ Item = TypeVar("Item", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One entry of a label file, with its place: a 1-based line, or a position in a JSON document.
+    """One entry of a label file, with its place: a 1-based line or row, or a position in a JSON document.
 
     Of group, parent and ranks (of a taxonomy, from the top; empty where unknown) it has one, or none.
     """
@@ -51,13 +51,21 @@ class LabelRow:
     aliases: Sequence[str] = ()
     line: int | None = None
     where: str | None = None
+    row: int | None = None
     parent: str = ""
     ranks: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
         """The place of the row, for messages."""
-        return f"line {self.line}" if self.line is not None else self.where or "the file"
+        if self.line is not None:
+            return f"line {self.line}"
+        return f"row {self.row}" if self.row is not None else self.where or "the file"
+
+    def error(self, message: str, path: Path, remedy: str) -> LabelError:
+        """Return an error that names the file and the place of this row."""
+        where = self.where if self.row is None else self.place
+        return LabelError(message, file=path, line=self.line, where=where, remedy=remedy)
 
 
 class Labelling(NamedTuple):

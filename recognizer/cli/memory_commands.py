@@ -49,9 +49,9 @@ def build(
     labels: Annotated[
         Path,
         typer.Argument(
-            help="Label file (text; CSV or TSV with columns name, description, group, aliases; JSON, JSONL, COCO, "
-            "LVIS; class lists of YOLO, Hugging Face, torchvision, Keras, TensorFlow, Label Studio and others), or a "
-            "folder with one subfolder of images per name."
+            help="Label file (text; CSV, TSV or Parquet with columns name, description, group, aliases; JSON, JSONL, "
+            "COCO, LVIS; class lists of YOLO, Hugging Face, torchvision, Keras, TensorFlow, Label Studio and others), "
+            "or a folder with one subfolder of images per name."
         ),
     ],
     memory: MemoryOption,

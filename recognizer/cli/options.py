@@ -119,7 +119,7 @@ LabelFormatOption = Annotated[
     str,
     typer.Option(
         "--format",
-        help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, coco or folder.",
+        help="auto, text, csv, tsv, json, descriptors, cupl, jsonl, parquet, coco or folder.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -153,7 +153,8 @@ DescriptionsOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--descriptions",
-        help="File of descriptions, such as `describe` writes: JSON or JSONL, joined by name (and group); repeatable.",
+        help="File of descriptions, such as `describe` writes (JSON or JSONL), or any other label file; joined by name "
+        "(and group); repeatable.",
         rich_help_panel=INPUT,
     ),
 ]

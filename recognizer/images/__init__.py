@@ -7,8 +7,9 @@ command that needs the limits alone loads no Pillow.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from memory.lazy import lazy_names
 
 if TYPE_CHECKING:
     from recognizer.images.decode import DecodedImage as DecodedImage
@@ -34,30 +35,33 @@ if TYPE_CHECKING:
     from recognizer.images.sources import source_items as source_items
     from recognizer.images.walk import ListingProblem as ListingProblem
 
-_MODULES = {
-    "DecodedImage": "recognizer.images.decode",
-    "Fit": "recognizer.images.fit",
-    "FittedImage": "recognizer.images.fit",
-    "Geometry": "recognizer.images.fit",
-    "ImageError": "recognizer.images.errors",
-    "ImageInputError": "recognizer.images.errors",
-    "ImageItem": "recognizer.images.listing",
-    "ImageLimits": "recognizer.images.limits",
-    "ImageSource": "recognizer.images.sources",
-    "ImageTypeError": "recognizer.images.errors",
-    "Interpolation": "recognizer.images.fit",
-    "Listing": "recognizer.images.listing",
-    "ListingProblem": "recognizer.images.walk",
-    "check_sources": "recognizer.images.sources",
-    "decode_bytes": "recognizer.images.decode",
-    "decode_image": "recognizer.images.decode",
-    "draw_evidence": "recognizer.images.draw",
-    "list_images": "recognizer.images.listing",
-    "load_source": "recognizer.images.sources",
-    "require_images": "recognizer.images.listing",
-    "source_items": "recognizer.images.sources",
-    "to_rgb8": "recognizer.images.pixels",
-}
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "DecodedImage": "recognizer.images.decode",
+        "Fit": "recognizer.images.fit",
+        "FittedImage": "recognizer.images.fit",
+        "Geometry": "recognizer.images.fit",
+        "ImageError": "recognizer.images.errors",
+        "ImageInputError": "recognizer.images.errors",
+        "ImageItem": "recognizer.images.listing",
+        "ImageLimits": "recognizer.images.limits",
+        "ImageSource": "recognizer.images.sources",
+        "ImageTypeError": "recognizer.images.errors",
+        "Interpolation": "recognizer.images.fit",
+        "Listing": "recognizer.images.listing",
+        "ListingProblem": "recognizer.images.walk",
+        "check_sources": "recognizer.images.sources",
+        "decode_bytes": "recognizer.images.decode",
+        "decode_image": "recognizer.images.decode",
+        "draw_evidence": "recognizer.images.draw",
+        "list_images": "recognizer.images.listing",
+        "load_source": "recognizer.images.sources",
+        "require_images": "recognizer.images.listing",
+        "source_items": "recognizer.images.sources",
+        "to_rgb8": "recognizer.images.pixels",
+    },
+)
 __all__ = [
     "DecodedImage",
     "Fit",
@@ -82,11 +86,3 @@ __all__ = [
     "source_items",
     "to_rgb8",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_MODULES[name]), name)
-    return value

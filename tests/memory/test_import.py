@@ -12,7 +12,7 @@ import memory
 heavy = {"torch", "lancedb", "faiss", "pyarrow", "pandas", "transformers", "open_clip", "PIL", "numpy"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 memory.read_labels(sys.argv[1])
-assert not {"torch", "lancedb", "faiss"} & set(sys.modules)
+assert not {"torch", "lancedb", "faiss", "pyarrow"} & set(sys.modules)
 """
 
 

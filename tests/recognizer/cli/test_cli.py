@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import open_clip
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import typer
@@ -115,6 +117,19 @@ def tiny_clip(tmp_path, offer):
     usual = open_clip.get_pretrained_cfg("RN50", "openai")
     offer("tiny-clip", dict.fromkeys(("openai", "yfcc15m", "cc12m"), usual))
     return "tiny-clip"
+
+
+def test_label_files_may_be_parquet(tmp_path):
+    pq.write_table(pa.table({"name": ["owl", "hen"], "descriptions": [["big eyes"], None]}), tmp_path / "birds.parquet")
+    pq.write_table(pa.table({"name": ["fox", "owl"], "synonyms": [["red fox"], []]}), tmp_path / "more.parquet")
+    memory = ("--memory", tmp_path / "memory", "--precision", "fp32")
+    build = ("build", tmp_path / "more.parquet", "--descriptions", tmp_path / "birds.parquet", *memory)
+    assert "2 categories, such as 'fox', 'owl'; format: Parquet\n" in call(*build)[2]
+    assert "nothing to do" in call(*build)[1]
+    assert call("add", tmp_path / "birds.parquet", *memory)[1].startswith("added 1 category, merged 1 category")
+    exported = map(json.loads, call("export", *memory[:2])[1].splitlines())
+    shown = {c["name"]: ([d["text"] for d in c["descriptions"]], c.get("aliases")) for c in exported}
+    assert shown == {"owl": (["big eyes"], None), "hen": ([], None), "fox": ([], ["red fox"])}
 
 
 def test_building_again_keeps_the_encoder_and_says_what_goes(world, tiny_clip, tmp_path):
