@@ -71,8 +71,7 @@ def _faiss() -> Check:
     from memory.index import gpu_count
 
     build = "GPU build" if hasattr(faiss, "StandardGpuResources") else "CPU build"
-    cagra = ", CAGRA" if hasattr(faiss, "GpuIndexCagra") else ""
-    return Check("faiss", f"{faiss.__version__}, {build}{cagra}, {gpu_count()} GPUs visible to it")
+    return Check("faiss", f"{faiss.__version__}, {build}, {gpu_count()} GPUs visible to it")
 
 
 def _weights() -> list[Check]:

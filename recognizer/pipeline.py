@@ -14,10 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
-
 from recognizer.encoder import Encoder, Frame, ImageFeatures
 from recognizer.encoder.passes import single_threads
+from recognizer.encoder.preprocessing import stacked
 from recognizer.images import ImageError, ImageItem, ImageLimits, ImageSource, load_source
 from recognizer.images.worker import Task
 from recognizer.images.workers import WorkerPool
@@ -209,7 +208,7 @@ def encode_batch(
     positions = list(decoded)
     features = None
     if decoded:
-        pixels = torch.stack([one.pixels for one in decoded.values()])
+        pixels = stacked([one.pixels for one in decoded.values()])
         # Rounded also where nothing is stored, so that results do not depend on that.
         features = encoder.encode_pixels(pixels, [one.frame for one in decoded.values()]).rounded()
     return EncodedBatch(

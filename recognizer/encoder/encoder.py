@@ -22,6 +22,7 @@ from recognizer.encoder.named import NAMED
 from recognizer.encoder.onnx.sessions import OnnxParts, open_onnx
 from recognizer.encoder.parts import EncoderParts, apply_trained
 from recognizer.encoder.passes import Passes
+from recognizer.encoder.preprocessing import stacked
 from recognizer.encoder.regions import RegionFinder, Regions
 from recognizer.encoder.starter.starter import STARTER, load_starter, read_starter_settings, starter_spec
 from recognizer.encoder.text_batches import encode_in_buckets
@@ -197,7 +198,7 @@ class Encoder:
         for start in range(0, len(sources), batch_size):
             numbered = enumerate(sources[start : start + batch_size], start)
             prepared = [self._load_and_preprocess(position, source) for position, source in numbered]
-            pixels = torch.stack([pixels for pixels, _ in prepared])
+            pixels = stacked([pixels for pixels, _ in prepared])
             parts.append(self.encode_pixels(pixels, [frame for _, frame in prepared]))
         return ImageFeatures.concatenate(parts)
 

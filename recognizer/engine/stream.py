@@ -134,7 +134,7 @@ def encoder_options(
     if not workers.encoder_gpus:
         kind, number_format = _choose("cpu" if device == "auto" else device, precision)
     else:
-        asked = ray.remote(_choose).options(num_gpus=1, num_cpus=workers.encoder_cpus)
+        asked = ray.remote(_choose).options(num_gpus=workers.encoder_gpus, num_cpus=workers.encoder_cpus)
         try:
             kind, number_format = ray.get(asked.remote("cuda", precision))
         except Exception as error:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from recognizer.encoder import Encoder
+from recognizer.encoder.preprocessing import stacked
 from recognizer.images import DecodedImage, ImageItem
 from training.annotation.inputs import BareImage
 from training.annotation.stage import Failed, Json
@@ -115,7 +115,7 @@ class ScoreStage:
 
     def answer(self, questions: Sequence[Json], prepared: Sequence[Any]) -> list[Json | Failed]:
         """See `Stage`."""
-        pixels = torch.stack([each for each, _ in prepared])
+        pixels = stacked([each for each, _ in prepared])
         images = self.encoder.encode_pixels(pixels, [frame for _, frame in prepared]).image
         texts = self.encoder.encode_texts([text for of_image in questions for text in of_image])
         ends = np.cumsum([len(of_image) for of_image in questions])[:-1]
