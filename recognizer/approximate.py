@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 # Categories that stand for all that are not proposed. With 4,096 of 100,000, and temperatures from 0.01 to 0.05,
 # confidences were at most 0.019 from the exact ones, with 1,024 at most 0.025; a Gaussian fitted to them was 0.07 off.
 SAMPLED = 4096
+# Cosine from which on two regions are looked up as one. In pictures the starter's have .999 in the median. Of five
+# 1.2 are left, which takes .38 of the time at 100,000 categories; the final ranking has .9958 of the exact ten best
+# instead of .9974, and the same winners. At .999 2.7 are left, for the same ranking.
+ALIKE = 0.99
 
 
 class ApproximateRetriever:
@@ -80,7 +84,7 @@ class ApproximateRetriever:
 
     def retrieve(self, features: ImageFeatures, k: int, *, exclude: Sequence[str] = ()) -> list[Retrieved]:
         """Return the best among the proposed categories, fewer than k where fewer are proposed."""
-        regions = self.scorer.visible_regions(features)
+        regions = [distinct(each) for each in self.scorer.visible_regions(features)]
         _ = self.scorer.head  # fitted once, and not by several threads
         with single_threads():
             sampled = self._sample_scorer.score(features)
@@ -146,6 +150,32 @@ class ApproximateRetriever:
             sums = self._tree.sums(counted, shares(np.concatenate([scores, weighed])))
             groups = self._tree.shown(sums, proposed[best])
         return Retrieved(proposed[best], scores[best], shares(scores[best]), groups)
+
+
+def distinct(regions: Matrix) -> Matrix:
+    """Return what to look up for the regions of an image: one direction for all that are `ALIKE` the first of them.
+
+    Args:
+        regions: (Q, D) unit rows.
+
+    Returns:
+        (n, D) unit rows, 1 <= n <= Q: of a region that is like no other the row itself, of others their mean.
+    """
+    alike = regions @ regions.T >= ALIKE
+    left = np.ones(len(regions), bool)
+    found = []
+    for first in range(len(regions)):
+        if left[first]:
+            group = alike[first] & left
+            group[first] = True
+            left &= ~group
+            found.append(regions[first] if group.sum() == 1 else _unit(regions[group].mean(axis=0)))
+    return np.stack(found)
+
+
+def _unit(row: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = row / np.linalg.norm(row)
+    return unit
 
 
 def sample_rows(vectors: MemoryVectors, number: int) -> Rows:

@@ -3,10 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memory.mapped import DamagedBlock
 from memory.search import exact_index
-from recognizer.approximate import ApproximateRetriever
+from recognizer.approximate import ALIKE, ApproximateRetriever, distinct
 from recognizer.retrieval import ExactRetriever
 from recognizer.score import Scorer
 from recognizer.settings import ScoreSettings
@@ -47,6 +49,30 @@ def test_what_only_a_region_resembles_is_proposed():
     found = make_retriever(scorer, 1).retrieve(features, 1)[0]
     assert found.rows.tolist() == [39]
     assert found.scores[0] == pytest.approx(1, abs=1e-5)
+
+
+def test_regions_that_show_the_same_are_looked_up_once():
+    rng = np.random.default_rng(12)
+    others = rng.standard_normal((3, 64)).astype(np.float32)
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    like = others[1] + 0.005 * rng.standard_normal((2, 64)).astype(np.float32)
+    like /= np.linalg.norm(like, axis=1, keepdims=True)
+    assert (like @ others[1]).min() > ALIKE
+    np.testing.assert_array_equal(distinct(others), others)
+    found = distinct(np.concatenate([others, like]))
+    np.testing.assert_array_equal(found[[0, 2]], others[[0, 2]])
+    mean = np.mean([others[1], *like], axis=0)
+    np.testing.assert_allclose(found[1], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_array_equal(distinct(np.zeros((1, 4), np.float32)), np.zeros((1, 4)))
+
+
+@given(st.integers(1, 12), st.integers(0, 50))
+def test_each_region_is_near_what_is_looked_up_for_it(number, seed):
+    rng = np.random.default_rng(seed)
+    regions = rng.standard_normal(32) + 0.1 * rng.standard_normal((number, 32))
+    regions = (regions / np.linalg.norm(regions, axis=1, keepdims=True)).astype(np.float32)
+    nearest = (regions @ distinct(regions).T).max(axis=1)
+    assert (nearest >= 2 * ALIKE**2 - 1).all()  # twice the angle of `ALIKE`
 
 
 @pytest.mark.parametrize("temperature", [0.03, 0.1, 1.0])
