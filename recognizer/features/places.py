@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -21,7 +22,15 @@ import pyarrow as pa
 from memory.durable import write_failure
 from memory.errors import ObjectStoreError, printable_path
 from memory.remote.address import Address
-from memory.remote.objects import ATTEMPTS, CONNECT_SECONDS, REQUEST_SECONDS, allow_http, store_failure
+from memory.remote.objects import (
+    ATTEMPTS,
+    CONNECT_SECONDS,
+    REQUEST_SECONDS,
+    Conflict,
+    Objects,
+    allow_http,
+    store_failure,
+)
 from memory.store import LanceObject
 from recognizer.errors import RecognizerError
 
@@ -29,6 +38,10 @@ NAME: Final = "images"
 """Of the table."""
 # What only errors of the connection have in them, and none about the content of a file.
 _FROM_STORE = re.compile(r"RetryError|HttpError|status|Credential|timed out|Timeout|redirect")
+# The object that says that a machine has begun to make the table.
+_BEGUN = f"{NAME}.begun"
+# So long others wait for it, and look so often.
+_WAIT_S, _LOOK_S = 10.0, 0.2
 # How Lance says that there is no table.
 _NO_TABLE = "was not found"
 
@@ -153,10 +166,32 @@ class TableAddress:
         return str(self._address).rpartition("/")[2]
 
     def create(self, rows: pa.Table) -> LanceObject:
-        """Make the table of these rows, or add them to the one that another machine has just made."""
-        table = self._connect().create_table(NAME, schema=rows.schema, exist_ok=True)
+        """Make the table of these rows, or add them to the one that another machine has just made.
+
+        Lance would let two machines that begin at a time overwrite each other's table. So one of them makes it, and the
+        others wait for it.
+        """
+        table = None if self._is_first() else self._made_by_another()
+        if table is None:
+            table = self._connect().create_table(NAME, schema=rows.schema, exist_ok=True)
         table.add(rows)
         return table
+
+    def _is_first(self) -> bool:
+        """Say whether no machine has begun to make a table here before this one."""
+        try:
+            Objects(self._address).replace(_BEGUN, b"", None)
+        except Conflict:
+            return False
+        return True
+
+    def _made_by_another(self) -> LanceObject | None:
+        """Wait for the table that another machine is making; None: it seems to have died over that."""
+        for _ in range(round(_WAIT_S / _LOOK_S)):
+            if (table := self.open()) is not None:
+                return table
+            time.sleep(_LOOK_S)
+        return None
 
     def _connect(self) -> LanceObject:
         """Return the LanceDB connection; credentials and servers come from the environment."""

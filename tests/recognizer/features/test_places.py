@@ -70,6 +70,16 @@ def test_several_machines_store_at_a_time(address, open_table):
     assert len(open_table()[0]) == count_images(TableAddress(address)) == 9
 
 
+def test_a_table_is_made_although_the_machine_that_began_it_died(address, open_table, monkeypatch):
+    monkeypatch.setattr("recognizer.features.places._WAIT_S", 0.4)
+    Objects(address).put("images.begun", b"")
+    table, warnings = open_table()
+    table.add(failures("a"))
+    table.flush()
+    assert warnings == []
+    assert count_images(TableAddress(address)) == 3
+
+
 def test_a_damaged_table_is_left_as_it_is_and_said_once(address, open_table):
     table, _ = open_table()
     table.add(failures("a"))
