@@ -17,10 +17,6 @@ from recognizer.errors import RecognizerError
 INSTALL = 'pip install "recognizer[ray]"'
 # More threads that encode with one copy of the weights gain nothing; fewer copies leave memory for the rest.
 _MOST_THREADS = 4
-# One process makes rows of some 500 images a second, and a large GPU encodes thousands: so several share it.
-_MOST_ENCODERS_PER_GPU = 3
-# Processors that keep one of them busy, with those that decode for it.
-_CPUS_PER_ENCODER = 4
 # Decoding a photograph takes about a fifth of the time of encoding it on the same processor.
 _DECODING_SHARE = 0.25
 # Batches of pixels on their way: 32 images of 224 x 224 take 5 MB, and a few batches wait for each processor. Ray's own
@@ -52,7 +48,7 @@ class Workers:
         encoders: actors that encode, each with a copy of the weights.
         encoder_threads: of each, where it computes on processors.
         encoder_cpus: processors that each takes.
-        encoder_gpus: GPUs that each takes: 0, 1 or a share of one.
+        encoder_gpus: GPUs that each takes, 0 or 1.
         decoders: actors that read and decode.
         decoder_cpus: processors that each takes.
     """
@@ -60,18 +56,17 @@ class Workers:
     encoders: int
     encoder_threads: int
     encoder_cpus: float
-    encoder_gpus: float
+    encoder_gpus: int
     decoders: int
     decoder_cpus: float
 
 
-def plan_workers(nodes: Sequence[Mapping[str, float]], *, gpus: bool, shared: bool = False) -> Workers:
+def plan_workers(nodes: Sequence[Mapping[str, float]], *, gpus: bool) -> Workers:
     """Divide the processors of a cluster among actors that decode and actors that encode.
 
     Args:
         nodes: the resources `CPU` and `GPU` of each machine.
-        gpus: whether GPUs encode; else processors do.
-        shared: whether several actors may share a GPU; else each has one.
+        gpus: whether GPUs encode, one actor for each; else processors do.
 
     Raises:
         EngineError: there is nothing to compute with.
@@ -80,15 +75,12 @@ def plan_workers(nodes: Sequence[Mapping[str, float]], *, gpus: bool, shared: bo
     if not sum(cpus):
         raise EngineError("Ray has no processors to decode with; start it with at least one CPU")
     if gpus:
-        there = int(sum(node.get("GPU", 0) for node in nodes))
-        if not there:
+        encoders = int(sum(node.get("GPU", 0) for node in nodes))
+        if not encoders:
             raise EngineError("Ray has no GPU; give --device cpu, or start it on machines with GPUs")
-        each = max(1, min(_MOST_ENCODERS_PER_GPU, sum(cpus) // (_CPUS_PER_ENCODER * there))) if shared else 1
-        encoders = each * there
         share = min(1.0, sum(cpus) / (2 * encoders))  # so that as much is left for decoding, where processors are few
         decoders = max(1, int(sum(cpus) - share * encoders))
-        left = (sum(cpus) - share * encoders) / decoders
-        return Workers(encoders, 1, share, 1 if each == 1 else 1 / each, decoders, min(1.0, left))
+        return Workers(encoders, 1, share, 1, decoders, min(1.0, (sum(cpus) - share * encoders) / decoders))
     threads = min(_MOST_THREADS, max(1, min(cpu for cpu in cpus if cpu) // 2))
     encoders = sum(cpu // threads for cpu in cpus)
     return Workers(encoders, threads, (1 - _DECODING_SHARE) * threads, 0, encoders * threads, _DECODING_SHARE)
@@ -151,13 +143,12 @@ def connected(address: str | None = None) -> Iterator[Any]:
 
 
 @contextmanager
-def planned(address: str | None, device: str, *, shared: bool = False) -> Iterator[tuple[Any, Workers]]:
+def planned(address: str | None, device: str) -> Iterator[tuple[Any, Workers]]:
     """Start Ray or join a cluster; yields the module `ray` and the actors of a run there.
 
     Args:
         address: of the cluster; None: Ray is started on this machine.
         device: `auto` (GPUs where Ray has some), `cuda`, `cpu` or `mps`.
-        shared: as for `plan_workers`.
 
     Raises:
         EngineError: Ray is missing, cannot be reached, or has nothing to compute with.
@@ -165,7 +156,7 @@ def planned(address: str | None, device: str, *, shared: bool = False) -> Iterat
     with connected(address) as ray:
         nodes = machines(ray)
         gpus = device.startswith("cuda") or (device == "auto" and any(node.get("GPU") for node in nodes))
-        yield ray, plan_workers(nodes, gpus=gpus, shared=shared)
+        yield ray, plan_workers(nodes, gpus=gpus)
 
 
 def machines(ray: Any) -> list[Mapping[str, float]]:  # noqa: ANN401  a module without types

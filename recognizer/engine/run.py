@@ -81,7 +81,7 @@ def opened_engine(address: str | None, card: EncoderCard, fit: Fit, *, device: s
     Raises:
         EngineError: Ray is missing, cannot be reached, or has nothing to compute with.
     """
-    with planned(address, device, shared=True) as (ray, workers):
+    with planned(address, device) as (ray, workers):
         options = encoder_options(ray, dict(card.spec), workers, device=device, precision=precision)
         yield Engine(workers, options, replace(card, precision=options.precision), fit)
 

@@ -85,8 +85,8 @@ def written_on_ray(work, folder, device):
     return pq.read_table(folder / "rows").sort_by(BY_PATH)
 
 
-def plan(nodes, *, gpus=False, shared=False):
-    found = plan_workers(nodes, gpus=gpus, shared=shared)
+def plan(nodes, *, gpus=False):
+    found = plan_workers(nodes, gpus=gpus)
     taken = found.encoders * found.encoder_cpus + found.decoders * found.decoder_cpus
     assert taken <= sum(node["CPU"] for node in nodes) + 1e-9  # all of them start at once
     return found
@@ -109,17 +109,6 @@ def test_processors_are_divided_among_the_actors_of_each_machine(cpus, encoders,
 def test_each_gpu_has_one_encoder_and_the_processors_decode(nodes, encoders, decoders):
     found = plan([{"CPU": cpu, "GPU": gpu} for cpu, gpu in nodes], gpus=True)
     assert (found.encoders, found.encoder_gpus, found.decoders) == (encoders, 1, decoders)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "encoders", "share"),
-    [([(16, 1)], 3, 1 / 3), ([(8, 1)], 2, 1 / 2), ([(4, 1)], 1, 1), ([(2, 8)], 8, 1), ([(64, 8), (32, 0)], 24, 1 / 3)],
-)
-def test_several_encoders_share_a_gpu_where_there_are_processors_for_them(nodes, encoders, share):
-    found = plan([{"CPU": cpu, "GPU": gpu} for cpu, gpu in nodes], gpus=True, shared=True)
-    assert (found.encoders, found.encoder_gpus) == (encoders, share)
-    assert found.encoders * found.encoder_gpus <= sum(gpu for _, gpu in nodes)
-    assert found.decoders >= 1
 
 
 def test_a_cluster_that_cannot_do_the_work_is_refused():
@@ -270,7 +259,7 @@ def test_a_block_whose_actor_was_killed_is_done_again_and_errors_are_one_sentenc
 
 
 @pytest.mark.slow
-def test_actors_with_shares_of_a_gpu_get_whole_batches():
+def test_an_actor_with_a_gpu_gets_whole_batches():
     """Ray believes in the GPU of this machine, whatever it has."""
     script = """if True:
         import ray, pyarrow as pa
@@ -280,7 +269,7 @@ def test_actors_with_shares_of_a_gpu_get_whole_batches():
         from tests.recognizer.engine.test_engine import Adding
         ray.init(address="local", include_dashboard=False, num_cpus=8, num_gpus=1, log_to_driver=False)
         batches = [pa.table({NUMBER: list(range(start, min(start + 3, 20)))}) for start in range(0, 20, 3)]
-        workers = plan_workers([{"CPU": 8, "GPU": 1}], gpus=True, shared=True)
+        workers = plan_workers([{"CPU": 8, "GPU": 1}], gpus=True)
         tables = list(results(batches, (Adding, (0,)), (Adding, (1,)), workers, warn=lambda _: None))
         print(sorted(table[NUMBER].to_pylist() for table in tables))
     """
