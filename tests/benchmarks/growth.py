@@ -260,8 +260,8 @@ def draw(searches: Sequence[Point], folders: Sequence[Point], one_image: float, 
     for before, point in itertools.pairwise(point for point in searches if point.curve == AUTO):
         if before.kind != point.kind:
             time_axes.annotate(
-                f"{point.kind} from here", (point.size, point.seconds), (0, -16), textcoords="offset points",
-                ha="center", fontsize=8, color=BLUE,
+                f"{point.kind} from here", (point.size, point.seconds), (6, -12), textcoords="offset points",
+                ha="left", fontsize=8, color=BLUE,
             )  # fmt: skip
     made = "composed vectors" if any(point.composed for point in searches) else "composed names"
     time_axes.set(ylabel="seconds per image")
