@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from memory import Memory
@@ -61,7 +62,7 @@ def run_setup(
         command=sys.argv,
         model={"name": memory.encoder.name, "fingerprint": memory.encoder.fingerprint},
         memory={
-            "path": str(info.directory),
+            "path": str(place.absolute() if isinstance(place := memory.location, Path) else place),
             "version": memory.version,
             "categories": info.categories,
             "digest": memory.digest,

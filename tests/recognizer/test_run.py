@@ -1,9 +1,11 @@
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
+from memory import Memory
 from memory.durable import file_sha256
 from recognizer.images import list_images
 from recognizer.recognizer import Recognizer
@@ -84,3 +86,10 @@ def test_a_memory_is_known_by_its_digest_and_its_index(demo_recognizer, listing)
 
     assert memory("auto")["digest"] == demo_recognizer.memory.digest
     assert (memory("auto")["index"], memory("hnsw")["index"]) == ("exact", "hnsw")
+
+
+def test_the_path_of_the_memory_is_found_from_any_folder(demo_memory, listing, monkeypatch):
+    monkeypatch.chdir(demo_memory.parent)
+    memory = Memory.open(demo_memory.name)
+    setup = run_setup(memory, load_settings(), listing, device="cpu", precision="fp32")
+    assert setup.memory["path"] == str(Path.cwd() / demo_memory.name)
