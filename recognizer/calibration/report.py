@@ -279,8 +279,8 @@ def write(
     Args:
         calibration: what to write.
         recognizer: the one that was calibrated.
-        settings: the settings file; by default in the memory's directory, where a run finds it. Beside it goes a file
-            of the images that were fitted on.
+        settings: the settings file; by default in the memory's directory, where a run finds it. Beside it goes a
+            list of the images that were fitted on.
         figures: folder for `calibration.json`, `reliability.png` and `coverage.png`; created where it is missing.
 
     Returns:
@@ -298,5 +298,6 @@ def write(
     memory = recognizer.memory
     with calibration_file(memory, settings) as path:
         write_settings(calibration, memory, path)
-        write_seen(path, calibration.seen)
-    return settings or calibration_place(memory)
+    place = settings or calibration_place(memory)
+    write_seen(place, calibration.seen)
+    return place

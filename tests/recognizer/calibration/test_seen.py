@@ -2,13 +2,16 @@ import shutil
 
 import pytest
 
-from memory import Memory
+from memory import Category, Memory
 from memory.durable import file_sha256
 from memory.remote import CALIBRATION
 from recognizer.calibration.report import write_content
-from recognizer.calibration.seen import write_seen
+from recognizer.calibration.seen import seen_images, write_seen
 from recognizer.errors import RecognizerError
-from recognizer.memory_settings import memory_identity
+from recognizer.images import list_images
+from recognizer.memory_settings import calibration_file, calibration_place, memory_identity
+from tests.memory.building import build
+from tests.memory.fake_encoder import FakeEncoder
 from tests.recognizer.commands import call
 
 PLACES = {"tabby cat": "cat.jpg", "cup of coffee": "coffee.jpg", "rocket launch": "rocket.jpg"}
@@ -28,6 +31,20 @@ def calibrated(demo_memory, photos, tmp_path):
         (tmp_path / "labelled" / label).mkdir(parents=True)
         shutil.copy(photos / name, tmp_path / "labelled" / label / f"other_{name}")
     return tmp_path
+
+
+def test_a_memory_on_an_object_store_has_the_list_there(calibrated, photos, object_store):
+    address = object_store.new_address()
+    memory = build([Category("a")], address, FakeEncoder())
+    items = list(list_images([photos]))
+    place = calibration_place(memory)
+    write_seen(place, [file_sha256(photos / "cat.jpg")])
+    assert not any(seen_images(memory, items))  # there is no calibration yet
+    with calibration_file(memory, None) as path:
+        write_content({"calibration": memory_identity(memory), "score": {"temperature": 0.02}}, path)
+    for opened in (memory, Memory.open(address)):
+        seen = seen_images(opened, items)
+        assert [item.key for item, one in zip(items, seen, strict=True) if one] == ["cat.jpg"]
 
 
 @pytest.mark.usefixtures("encoders_loaded_once")
