@@ -41,7 +41,7 @@ _FROM_STORE = re.compile(r"RetryError|HttpError|status|Credential|timed out|Time
 # The object that says that a machine has begun to make the table.
 _BEGUN = f"{NAME}.begun"
 # So long others wait for it, and look so often.
-_WAIT_S, _LOOK_S = 10.0, 0.2
+WAIT_S, LOOK_S = 10.0, 0.2
 # How Lance says that there is no table.
 _NO_TABLE = "was not found"
 
@@ -187,10 +187,10 @@ class TableAddress:
 
     def _made_by_another(self) -> LanceObject | None:
         """Wait for the table that another machine is making; None: it seems to have died over that."""
-        for _ in range(round(_WAIT_S / _LOOK_S)):
+        for _ in range(round(WAIT_S / LOOK_S)):
             if (table := self.open()) is not None:
                 return table
-            time.sleep(_LOOK_S)
+            time.sleep(LOOK_S)
         return None
 
     def _connect(self) -> LanceObject:

@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import ipaddress
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -22,6 +23,8 @@ from recognizer.serving.settings import ServeSettings
 
 BODY = "recognizer.body"
 """Under this key of its scope a request has its `Body`."""
+# A refused body of so many bytes is read, for so long.
+_SHORT_BYTES, _SHORT_S = 64 * 1024, 1.0
 # Say nothing of the memory: the page itself, and whether the server lives.
 _OPEN_TO_ALL = ("/health/", "/page/", "/docs", "/openapi.json", "/static-offline-docs/")
 
@@ -70,7 +73,8 @@ class Guard:
             return
         status, reason = refusal
         headers = {"www-authenticate": "Bearer"} if status == 401 else {}
-        # The body was not read; so the connection is of no further use.
+        await _read_if_short(scope, receive)
+        # A longer body was not read; so the connection is of no further use.
         await error_response(status, reason, headers | {"connection": "close"})(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
@@ -106,6 +110,19 @@ class Guard:
 def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return the one form that all errors have."""
     return JSONResponse({"error": {"status": status, "message": message}}, status, headers)
+
+
+async def _read_if_short(scope: Scope, receive: Receive) -> None:
+    """Read a short body that nobody looks at.
+
+    A connection that is closed while bytes of it wait is reset, and the client can lose the answer over that.
+    """
+    length = Headers(scope=scope).get("content-length", "")
+    if scope["type"] == "http" and length.isdecimal() and 0 < int(length) <= _SHORT_BYTES:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SHORT_S):
+                while (await receive()).get("more_body", False):
+                    pass
 
 
 def _limited(receive: Receive, settings: ServeSettings, body: Body) -> Receive:

@@ -71,7 +71,7 @@ def test_several_machines_store_at_a_time(address, open_table):
 
 
 def test_a_table_is_made_although_the_machine_that_began_it_died(address, open_table, monkeypatch):
-    monkeypatch.setattr("recognizer.features.places._WAIT_S", 0.4)
+    monkeypatch.setattr("recognizer.features.places.WAIT_S", 0.4)
     Objects(address).put("images.begun", b"")
     table, warnings = open_table()
     table.add(failures("a"))

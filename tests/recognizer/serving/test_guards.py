@@ -114,6 +114,19 @@ def test_a_body_that_says_it_is_too_long_is_not_read():
     assert ask([("host", "localhost"), ("content-length", "10")], settings=small) == 200
 
 
+@pytest.mark.parametrize(("length", "left"), [("3", 0), ("65536", 0), ("65537", 3), ("", 3), ("x", 3)])
+def test_a_short_body_of_a_refused_request_is_read_so_that_the_answer_arrives(length, left):
+    body = iter([b"a", b"b", b"c"])
+    assert ask([("host", "localhost"), ("content-length", length)], token="secret", body=body) == 401
+    assert len(list(body)) == left
+
+
+def test_a_short_body_that_does_not_come_is_not_waited_for_for_long():
+    body = iter([b"x"] * 10_000)
+    assert ask([("host", "localhost"), ("content-length", "9")], token="secret", body=body, pause=0.05) == 401
+    assert len(list(body)) > 9_000
+
+
 def test_a_slow_body_ends_in_a_sentence():
     from starlette.exceptions import HTTPException
 
