@@ -375,8 +375,8 @@ threading.Thread(target=hang).start()
 pool.decode(folder / "good.png")
 while "spin" not in (folder / "attempts").read_text():
     time.sleep(0.01)
-print("working", flush=True)
 try:
+    print("working", flush=True)
     time.sleep(600)
 finally:
     pool.close()
