@@ -181,6 +181,13 @@ def check_unit_rows(vectors: NDArray[np.floating], labels: Sequence[str], dim: i
     return matrix
 
 
+def normalize_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return rows (..., D) of any length as float32 of unit length; rows of zeros stay."""
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    unit: NDArray[np.float32] = (rows / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
+    return unit
+
+
 def unit_mean(vectors: Matrix, groups: NDArray[np.int64], labels: Sequence[str]) -> Matrix:
     """Average groups of consecutive unit rows and normalise the means.
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memory import Memory
 from memory.search import ASKED_RECALL, NOISE, JointRows, MemoryIndex, StoredIndex
+from memory.vectors import normalize_rows
 from recognizer.approximate import ApproximateRetriever
 from recognizer.encoder import ImageFeatures
 from recognizer.retrieval import ExactRetriever, Retrieved, Retriever
@@ -166,19 +166,13 @@ def _features(scorer: Scorer) -> Iterator[ImageFeatures]:
         size = min(_BATCH, min(_IMAGES, number) - start)
         shown = generator.integers(number, size=(size, 1 + _REGIONS))
         joint = np.stack([rows.take(of_image) for of_image in shown])
-        sides = _unit(joint.reshape(size, 1 + _REGIONS, -1, dim))
+        sides = normalize_rows(joint.reshape(size, 1 + _REGIONS, -1, dim))
         noise = generator.standard_normal((size, 1 + _REGIONS, dim), np.float32) * np.float32(NOISE / np.sqrt(dim))
-        seen = _unit(sides[:, :, -1] + noise)
+        seen = normalize_rows(sides[:, :, -1] + noise)
         yield ImageFeatures(
-            image=_unit(sides[:, 0, 0] + noise[:, 0]),
-            regions=_unit(_SHARED * seen[:, :1] + seen[:, 1:]),
+            image=normalize_rows(sides[:, 0, 0] + noise[:, 0]),
+            regions=normalize_rows(_SHARED * seen[:, :1] + seen[:, 1:]),
             boxes_xyxy=np.zeros((size, _REGIONS, 4), np.float32),
             region_weight=np.ones((size, _REGIONS), np.float32),
             region_area=np.zeros((size, _REGIONS), np.float32),
         )
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows (..., D) of any length as unit rows."""
-    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
-    return unit

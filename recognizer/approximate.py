@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memory.index import best_columns
 from memory.mapped import DamagedBlock
-from memory.vectors import Matrix
+from memory.vectors import Matrix, normalize_rows
 from recognizer.cores import share_out, single_threads
 from recognizer.hierarchy.tree import Tree
 from recognizer.retrieval import Retrieved
@@ -169,13 +169,8 @@ def distinct(regions: Matrix) -> Matrix:
             group = alike[first] & left
             group[first] = True
             left &= ~group
-            found.append(regions[first] if group.sum() == 1 else _unit(regions[group].mean(axis=0)))
+            found.append(regions[first] if group.sum() == 1 else normalize_rows(regions[group].mean(axis=0)))
     return np.stack(found)
-
-
-def _unit(row: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = row / np.linalg.norm(row)
-    return unit
 
 
 def sample_rows(vectors: MemoryVectors, number: int) -> Rows:

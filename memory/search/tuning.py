@@ -8,7 +8,7 @@ from memory.index import ExactIndex, recall_at_k
 from memory.search.fold import Fold, JointRows
 from memory.search.kinds import StoredIndex, sample
 from memory.search.proposals import MemoryIndex
-from memory.vectors import Matrix
+from memory.vectors import Matrix, normalize_rows
 
 ASKED_RECALL = 0.99
 """Share of the best rows that an index has to find, or it is not used."""
@@ -48,8 +48,10 @@ def sample_queries(rows: JointRows, fold: Fold) -> Matrix:
     generator = np.random.default_rng(0)
     chosen = sample(rows, _QUERIES)
     sides = chosen.reshape(len(chosen), 2 if fold.has_regions else 1, -1)
-    sides = _unit(sides) + generator.standard_normal(sides.shape, np.float32) * (NOISE / np.sqrt(sides.shape[2]))
-    return _unit(sides).reshape(chosen.shape)
+    sides = normalize_rows(sides) + generator.standard_normal(sides.shape, np.float32) * (
+        NOISE / np.sqrt(sides.shape[2])
+    )
+    return normalize_rows(sides).reshape(chosen.shape)
 
 
 def _reached(index: MemoryIndex, queries: Matrix, rows: JointRows) -> Matrix:
@@ -60,9 +62,3 @@ def _reached(index: MemoryIndex, queries: Matrix, rows: JointRows) -> Matrix:
         there = owners >= 0
         products[query, there] = rows.take(owners[there]) @ queries[query]
     return products
-
-
-def _unit(rows: Matrix) -> Matrix:
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    unit: Matrix = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return unit

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory import BadVectors, ExemplarSet
-from memory.vectors import are_unit_rows, check_unit_rows, mean_by_category, unit_mean
+from memory.vectors import are_unit_rows, check_unit_rows, mean_by_category, normalize_rows, unit_mean
 from tests.recognizer.worlds import make_vectors
 
 
@@ -85,3 +85,10 @@ def test_some_categories_keep_their_descriptions_and_exemplars(counts, data):
         np.testing.assert_array_equal(some.exemplars[slice(*new)], vectors.exemplars[slice(*old)])
     assert len(some.bare) == sum(counts[row] for row in rows)
     assert some.offsets.dtype == some.exemplar_offsets.dtype == np.int64
+
+
+def test_rows_get_unit_length_and_zeros_stay():
+    rows = np.array([[[3.0, 4.0], [0.0, 0.0]], [[0.0, -2.0], [1e-3, 0.0]]], np.float32)
+    found = normalize_rows(rows)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[[0.6, 0.8], [0, 0]], [[0, -1], [1, 0]]], atol=1e-7)

@@ -41,16 +41,20 @@ def test_run_refuses_what_does_not_go_with_ray(demo_memory, photos, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def begin_run(output, directory, photos):
+    """Write the first row of a run on Ray that was interrupted."""
+    memory, listing = Memory.open(directory), list_images([photos])
+    setup = run_setup(memory, load_settings(base=carried_settings(memory)), listing, device="cpu", precision="fp32")
+    with ShardWriter(output, listing.keys, setup, warn=print) as writer:
+        row = ErrorRow(path=listing.keys[0], code="E_EMPTY", reason="no bytes").to_dict()
+        writer.write(arrow_table([row]).append_column(NUMBER, pa.array([0], pa.int64())))
+
+
 @pytest.mark.parametrize("change", ["top_k", "encoder", "rows"])
 def test_a_run_that_cannot_be_continued_is_refused_before_ray_starts(
     demo_memory, photos, tmp_path, monkeypatch, change, starter
 ):
-    memory = Memory.open(demo_memory)
-    listing = list_images([photos])
-    setup = run_setup(memory, load_settings(base=carried_settings(memory)), listing, device="cpu", precision="fp32")
-    with ShardWriter(tmp_path / "rows", listing.keys, setup, warn=print) as writer:
-        row = ErrorRow(path=listing.keys[0], code="E_EMPTY", reason="no bytes").to_dict()
-        writer.write(arrow_table([row]).append_column(NUMBER, pa.array([0], pa.int64())))
+    begin_run(tmp_path / "rows", demo_memory, photos)
     monkeypatch.setattr("recognizer.engine.cluster.connected", lambda _: pytest.fail("Ray is started"))
     monkeypatch.setattr(Encoder, "from_spec", lambda *_, **__: starter)
     options = []
@@ -79,12 +83,7 @@ def test_a_cluster_may_have_the_device_that_this_machine_lacks(demo_memory, phot
         call(*command, "--output", tmp_path / "rows", "--ray-address", "host:6379")
     with pytest.raises(RecognizerError, match="'cuda' does not exist here"):  # Ray would be started on this machine
         call(*command, "--output", tmp_path / "rows")
-    memory = Memory.open(demo_memory)
-    listing = list_images([photos])
-    setup = run_setup(memory, load_settings(base=carried_settings(memory)), listing, device="cpu", precision="fp32")
-    with ShardWriter(tmp_path / "earlier", listing.keys, setup, warn=print) as writer:
-        row = ErrorRow(path=listing.keys[0], code="E_EMPTY", reason="no bytes").to_dict()
-        writer.write(arrow_table([row]).append_column(NUMBER, pa.array([0], pa.int64())))
+    begin_run(tmp_path / "earlier", demo_memory, photos)
     with pytest.raises(RecognizerError, match="device: was 'cpu', is 'cuda'"):
         call(*command, "--output", tmp_path / "earlier", "--ray-address", "host:6379")
 
